@@ -1,0 +1,159 @@
+#!/bin/bash
+# Owns `make setup`: brings what a build, the demo and (with the argument `tests`) the tests need.
+# Every step says in one line what it did or that nothing was to do; what stays missing is listed at the end
+# with the command that brings it, and fails the setup.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly RUST_WANTED=1.95 NODE_WANTED=20 NEXTEST=0.9.143
+missing=()
+
+say() { echo "setup: $*"; }
+lacks() { missing+=("$1"); }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Ubuntu's chromium and firefox are snaps behind a script or a link; a snap can use no profile of ours.
+is_snap_shim() {
+  local path
+  path=$(readlink -f "$(command -v "$1")") || return 1
+  case $path in
+    */snap | /snap/*) return 0 ;;
+  esac
+  [ "$(head -c 2 "$path" | tr -d '\0')" = '#!' ] && grep -q '/snap/' "$path"
+}
+
+has_library() { # the linker's cache, not dpkg: libraries may come from elsewhere
+  PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "$1" >/dev/null
+}
+
+has_fonts() { [ -n "$(find /usr/share/fonts -name '*.[ot]tf' -print -quit 2>/dev/null)" ]; }
+
+has_chromium() {
+  local name
+  for name in chromium chromium-browser; do
+    if have "$name" && ! is_snap_shim "$name"; then return 0; fi
+  done
+  return 1
+}
+
+# Prints the Debian packages whose purpose nothing on this machine fulfils yet.
+wanted_packages() {
+  have cc || echo gcc
+  [ -e /usr/include/stdio.h ] || echo libc6-dev
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+  have python3 || echo python3
+  python3 -c 'import pip' 2>/dev/null || echo python3-pip
+  has_library libstdc++.so.6 || echo libstdc++6
+  # What npm's Chromium links to and does not bring.
+  has_library libnss3.so || echo libnss3
+  has_library libnspr4.so || echo libnspr4
+  has_library libexpat.so.1 || echo libexpat1
+  has_fonts || echo fonts-dejavu-core
+  if ! has_chromium && [ "$1" != ubuntu ]; then echo chromium; fi
+}
+
+report_shims() {
+  local name
+  for name in chromium chromium-browser firefox; do
+    if have "$name" && is_snap_shim "$name"; then
+      say "$(command -v "$name") only starts a snap, which cannot use our profiles: npm's Chromium is used instead"
+    fi
+  done
+}
+
+# Reads `root_by` and `install` of its caller.
+apt_install() {
+  # shellcheck disable=SC2086 # both are lists of words
+  $root_by apt-get update -qq && $root_by env DEBIAN_FRONTEND=noninteractive $install -qq
+}
+
+debian_packages() {
+  local distribution packages install log root_by=""
+  # shellcheck source=/dev/null
+  distribution=$(. /etc/os-release 2>/dev/null && echo "${ID:-}") || true
+  report_shims
+  packages=$(wanted_packages "$distribution" | xargs)
+  if [ -z "$packages" ]; then
+    say "system packages are there"
+    return
+  fi
+  install="apt-get install -y --no-install-recommends $packages"
+  if [ "$(id -u)" -ne 0 ]; then root_by="sudo -n"; fi
+  if ! have apt-get; then
+    lacks "what Debian calls $packages: install it with this system's package tool"
+  elif [ -n "$root_by" ] && ! sudo -n true 2>/dev/null; then
+    if [ "$packages" = chromium ]; then
+      say "Debian's Chromium is missing and npm's is used instead; to bring it: sudo $install"
+    else
+      lacks "system packages: sudo apt-get update && sudo $install"
+    fi
+  else
+    say "installing $packages"
+    if log=$(apt_install 2>&1); then
+      say "installed $packages"
+    else
+      echo "$log" >&2
+      lacks "system packages: apt-get update && $install"
+    fi
+  fi
+}
+
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+# One tool's line: its name, the version wanted, what it answered, and how to bring it.
+check_tool() {
+  local name=$1 wanted=$2 found=$3 bring=$4
+  if [ -z "$found" ]; then
+    lacks "$name $wanted or newer: $bring"
+  elif ! at_least "$wanted" "$found"; then
+    lacks "$name $wanted or newer (found $found): $bring"
+  else
+    say "$name $found is there"
+  fi
+}
+
+toolchain() {
+  local rustc cargo node
+  rustc=$(rustc --version 2>/dev/null | cut -d ' ' -f 2) || true
+  cargo=$(cargo --version 2>/dev/null | cut -d ' ' -f 2) || true
+  node=$(node --version 2>/dev/null | tr -d v) || true
+  check_tool rustc $RUST_WANTED "$rustc" "rustup toolchain install stable"
+  check_tool cargo $RUST_WANTED "$cargo" "rustup toolchain install stable"
+  check_tool node $NODE_WANTED "$node" "install Node.js $NODE_WANTED or newer together with npm"
+  have npm || lacks "npm: apt-get install npm, or the one that comes with Node.js"
+}
+
+test_tools() {
+  cargo fmt --version >/dev/null 2>&1 || lacks "rustfmt: rustup component add rustfmt"
+  cargo clippy --version >/dev/null 2>&1 || lacks "clippy: rustup component add clippy"
+  if cargo nextest --version >/dev/null 2>&1; then
+    say "cargo-nextest is there"
+  elif have cargo; then
+    say "installing cargo-nextest $NEXTEST, which compiles for minutes, once"
+    # Unoptimised: it only starts tests and waits for them, and compiles sooner so.
+    cargo install --quiet --locked --debug cargo-nextest --version $NEXTEST ||
+      lacks "cargo-nextest: cargo install --locked cargo-nextest --version $NEXTEST"
+  fi
+}
+
+# What npm and PyPI bring; each prints its own lines.
+downloads() {
+  if have node && have npm; then
+    node .setup/artifacts.mjs native || lacks "native libraries: node .setup/artifacts.mjs native"
+    node .setup/artifacts.mjs chromium || lacks "Chromium with WebNN: node .setup/artifacts.mjs chromium"
+  fi
+  if have python3; then
+    python3 .setup/models.py || lacks "models: python3 .setup/models.py"
+  fi
+}
+
+if [ "$(uname)" = Linux ]; then debian_packages; fi
+toolchain
+if [ "${1:-}" = tests ]; then test_tools; fi
+downloads
+
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "setup: missing:" >&2
+  printf '  %s\n' "${missing[@]}" >&2
+  exit 1
+fi

@@ -1,0 +1,130 @@
+//! Everything that can execute a model: a lane in a browser's page, or a native thread.
+//!
+//! A backend executes what it is given and reports what happened.
+//! It never chooses, queues for fairness, retries, or judges numbers.
+
+pub mod ort;
+pub mod page;
+
+use std::path::PathBuf;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Code, Digest, DimBinding, Environment, Failure, Placement, Retry, Tensor};
+
+/// One lane's executor.
+///
+/// Steps run one at a time in the order in which `execute` was called; calling it sends the step.
+/// Its future resolves when the lane is free of the step, also when the step was cancelled.
+pub trait Backend: Send + Sync + 'static {
+    fn environment(&self) -> &Environment;
+
+    /// Creates an engine's session; replaces none.
+    fn load(&self, order: LoadOrder) -> BoxFuture<'static, Result<Loaded, BackendError>>;
+
+    fn unload(&self, session: SessionName) -> BoxFuture<'static, Result<(), BackendError>>;
+
+    fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>>;
+
+    /// Resolves with the reason once the lane can never answer again.
+    fn lost(&self) -> BoxFuture<'static, String>;
+
+    /// Gives the lane up: everything pending fails with this reason, and so does everything later.
+    fn abandon(&self, reason: String);
+}
+
+/// A session's name on its lane: the model's digest and the dimensions that were fixed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionName {
+    pub model: Digest,
+    pub shapes: DimBinding,
+}
+
+impl std::fmt::Display for SessionName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.model)?;
+        self.shapes.iter().try_for_each(|(symbol, size)| write!(f, ",{symbol}={size}"))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct LoadOrder {
+    pub session: SessionName,
+    /// The verified file, for backends that read it themselves.
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub placement: Placement,
+    pub load_us: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub session: SessionName,
+    pub inputs: Vec<Tensor>,
+    /// Names of the wanted outputs; empty for all.
+    pub outputs: Vec<String>,
+    /// Once cancelled, a step that has not started is skipped and the result of one that has is discarded.
+    pub cancelled: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+pub struct StepOutput {
+    pub outputs: Vec<Tensor>,
+    pub timing: StepTiming,
+}
+
+/// Microseconds; see `domain::Timing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepTiming {
+    pub transfer: u64,
+    /// Spent behind the lane's other step.
+    pub wait: u64,
+    pub decode: u64,
+    pub compute: u64,
+    pub encode: u64,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BackendError {
+    #[error("lane lost: {reason}")]
+    Lost { reason: String },
+    #[error("session {session} is not loaded")]
+    NotLoaded { session: String },
+    #[error("could not load the model: {message}")]
+    Load { message: String, code: Code, retry: Retry },
+    #[error("the step was cancelled")]
+    Cancelled,
+    #[error("{message}")]
+    Execute { message: String, code: Code, retry: Retry },
+}
+
+impl BackendError {
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Lost { .. } => Retry::Elsewhere,
+            Self::NotLoaded { .. } => Retry::Same,
+            Self::Cancelled => Retry::Never,
+            Self::Load { retry, .. } | Self::Execute { retry, .. } => *retry,
+        }
+    }
+
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Lost { .. } => Code::LaneLost,
+            Self::NotLoaded { .. } => Code::ModelNotReady,
+            Self::Cancelled => Code::Cancelled,
+            Self::Load { code, .. } | Self::Execute { code, .. } => *code,
+        }
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        Failure::new(error.code(), error.retry(), error.to_string())
+    }
+}

@@ -1,0 +1,131 @@
+//! The native lane: ONNX Runtime in the daemon's own process, on one thread of its own per lane.
+//!
+//! It owns the engine's library and its sessions.
+//! It never chooses a model, checks a request against a signature, or judges numbers.
+
+mod library;
+mod placement;
+mod sessions;
+mod tensors;
+mod worker;
+
+use std::{path::PathBuf, time::Instant};
+
+use futures_util::future::BoxFuture;
+
+pub use self::library::OrtLibrary;
+use self::{
+    sessions::Sessions,
+    worker::{Dropped, Worker},
+};
+use super::{Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput};
+use crate::domain::{BackendKind, Environment, InstanceId, LaneId, Retry};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OrtError {
+    #[error("ONNX Runtime's library {} is missing: `make setup` brings it", path.display())]
+    LibraryMissing { path: PathBuf },
+    #[error("could not load ONNX Runtime's library {}: {message}", path.display())]
+    Library { path: PathBuf, message: String },
+    #[error("ONNX Runtime is loaded from {} already, and a process can hold only one; {} was asked for", loaded.display(), wanted.display())]
+    AnotherLibrary { loaded: PathBuf, wanted: PathBuf },
+    #[error("this ONNX Runtime has no execution provider {provider:?}; it has {}", available.join(", "))]
+    Provider { provider: String, available: Vec<String> },
+    #[error("execution provider {provider:?} cannot be used here: {message}")]
+    ProviderUnusable { provider: String, message: String },
+    #[error("could not start the lane's thread: {source}")]
+    Thread { source: std::io::Error },
+}
+
+impl OrtError {
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Thread { .. } => Retry::Same,
+            Self::LibraryMissing { .. }
+            | Self::Library { .. }
+            | Self::AnotherLibrary { .. }
+            | Self::Provider { .. }
+            | Self::ProviderUnusable { .. } => Retry::Never,
+        }
+    }
+}
+
+/// One execution slot on one of ONNX Runtime's execution providers.
+pub struct OrtLane {
+    environment: Environment,
+    worker: Worker<Sessions>,
+}
+
+impl OrtLane {
+    /// Starts the lane's thread. `provider` is ONNX Runtime's name in short, as `cpu` or `cuda`.
+    pub fn start(library: &OrtLibrary, provider: &str, threads: u32) -> Result<Self, OrtError> {
+        let available = library.providers();
+        if !available.iter().any(|name| name == provider) {
+            return Err(OrtError::Provider { provider: provider.to_owned(), available: available.to_vec() });
+        }
+        let backend = BackendKind::Ort(provider.to_owned());
+        let lane = format!("native/{backend}");
+        let sessions = Sessions::new(library.clone(), provider, threads);
+        let unusable = |error: ort::Error| OrtError::ProviderUnusable {
+            provider: provider.to_owned(),
+            message: error.message().to_owned(),
+        };
+        sessions.probe().map_err(unusable)?;
+        let worker = Worker::start(lane.clone(), sessions).map_err(|source| OrtError::Thread { source })?;
+        let environment = Environment {
+            instance: InstanceId::new("native"),
+            lane: LaneId::new(lane),
+            browser: "native".to_owned(),
+            browser_version: env!("CARGO_PKG_VERSION").to_owned(),
+            backend,
+            adapter: None,
+            webnn_device: None,
+            sandbox: true,
+            engine: library.engine(),
+            threads,
+            flags: Vec::new(),
+        };
+        Ok(Self { environment, worker })
+    }
+}
+
+impl Backend for OrtLane {
+    fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Loading a session that is there already answers as the first time did.
+    fn load(&self, order: LoadOrder) -> BoxFuture<'static, Result<Loaded, BackendError>> {
+        self.worker.submit(Dropped::Skips, move |sessions| sessions.load(order))
+    }
+
+    fn unload(&self, session: SessionName) -> BoxFuture<'static, Result<(), BackendError>> {
+        self.worker.submit(Dropped::Runs, move |sessions| sessions.unload(&session))
+    }
+
+    fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
+        let submitted = Instant::now();
+        self.worker.submit(Dropped::Skips, move |sessions| {
+            if step.cancelled.is_cancelled() {
+                return Err(BackendError::Cancelled);
+            }
+            let wait = submitted.elapsed().as_micros() as u64;
+            let mut output = sessions.execute(&step)?;
+            output.timing.wait = wait;
+            Ok(output)
+        })
+    }
+
+    /// After the lane was dropped, this resolves once its thread has freed its sessions.
+    fn lost(&self) -> BoxFuture<'static, String> {
+        self.worker.ended()
+    }
+
+    /// A thread cannot be ended from outside, so a hung lane stays as it is, and its requests run out of time.
+    fn abandon(&self, reason: String) {
+        tracing::error!(lane = %self.environment.lane, reason, "a native lane hangs");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! A lane in a browser's page: a dedicated Worker at the other end of a link.
+//!
+//! One task reads the link and resolves what is pending; whoever calls `execute` writes to it directly.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
+
+use super::{Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming};
+use crate::{
+    bridge::{Bridge, LinkReceiver, LinkSender, Message, Received, Session},
+    domain::{Body, Code, Environment, Tensor},
+    protocol::link::{BinarySize, DaemonToLane, LaneTiming, LaneToDaemon, ModelFetch, Payload, TensorHeader},
+    tasks::Tasks,
+};
+
+impl Message for LaneToDaemon {
+    fn payload(&self) -> Option<Payload> {
+        match self {
+            Self::Result { payload, .. } => *payload,
+            _ => None,
+        }
+    }
+}
+
+/// The daemon's end of a page lane.
+pub struct PageLane {
+    environment: Environment,
+    link: Arc<Link>,
+}
+
+struct Link {
+    sender: LinkSender,
+    state: Mutex<LinkState>,
+    /// The reason once the lane is gone.
+    lost: watch::Sender<Option<String>>,
+}
+
+struct LinkState {
+    last_id: u64,
+    pending: HashMap<u64, oneshot::Sender<Reply>>,
+    /// When the lane last answered: until then a later step waited behind an earlier one.
+    answered_at: Instant,
+}
+
+struct Reply {
+    received: Result<Received<LaneToDaemon>, BackendError>,
+    at: Instant,
+    /// When the answer before this one came.
+    previous: Instant,
+}
+
+impl PageLane {
+    /// Takes over the link of a lane that has reported ready.
+    pub fn start(environment: Environment, session: Session, tasks: &Tasks) -> Self {
+        let state = LinkState { last_id: 0, pending: HashMap::new(), answered_at: Instant::now() };
+        let link = Arc::new(Link {
+            sender: session.sender,
+            state: Mutex::new(state),
+            lost: watch::Sender::new(None),
+        });
+        tasks.spawn("page lane reader", read(link.clone(), session.receiver, tasks.stopping()));
+        Self { environment, link }
+    }
+}
+
+async fn read(link: Arc<Link>, mut receiver: LinkReceiver, stopping: tokio_util::sync::CancellationToken) {
+    let mut lost = link.lost.subscribe();
+    let reason = loop {
+        let received = tokio::select! {
+            received = receiver.receive::<LaneToDaemon>() => received,
+            _ = lost.wait_for(Option::is_some) => return,
+            () = stopping.cancelled() => break "the daemon stops".to_owned(),
+        };
+        let received = match received {
+            Ok(received) => received,
+            Err(closed) => break closed.reason,
+        };
+        let (LaneToDaemon::Result { id, .. }
+        | LaneToDaemon::Loaded { id, .. }
+        | LaneToDaemon::Unloaded { id }
+        | LaneToDaemon::Failed { id, .. }) = received.message
+        else {
+            break "the lane reported ready twice".to_owned();
+        };
+        link.resolve(id, received);
+    };
+    link.lose(reason);
+}
+
+impl Link {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
+        self.state.lock().expect("no holder of a lane's state panics")
+    }
+
+    fn resolve(&self, id: u64, received: Received<LaneToDaemon>) {
+        let mut state = self.state();
+        let at = Instant::now();
+        let previous = std::mem::replace(&mut state.answered_at, at);
+        let Some(pending) = state.pending.remove(&id) else {
+            tracing::warn!(id, "a lane answered what nobody asked");
+            return;
+        };
+        drop(state);
+        let _ = pending.send(Reply { received: Ok(received), at, previous });
+    }
+
+    fn lose(&self, reason: String) {
+        tracing::debug!(reason, "lane lost");
+        self.lost.send_if_modified(|lost| {
+            let first = lost.is_none();
+            if first {
+                *lost = Some(reason.clone());
+            }
+            first
+        });
+        // After the flag is up, so that no later call can slip in between.
+        let pending = std::mem::take(&mut self.state().pending);
+        let now = Instant::now();
+        for (_, pending) in pending {
+            let received = Err(BackendError::Lost { reason: reason.clone() });
+            let _ = pending.send(Reply { received, at: now, previous: now });
+        }
+    }
+
+    /// Sends a message under a fresh id; the receiver resolves with the answer.
+    fn ask(
+        &self,
+        message: impl FnOnce(u64, Option<Payload>) -> DaemonToLane,
+        body: Body,
+    ) -> (u64, oneshot::Receiver<Reply>) {
+        let (pending, reply) = oneshot::channel();
+        let mut state = self.state();
+        state.last_id += 1;
+        let id = state.last_id;
+        let lost = self.lost.borrow().clone();
+        // Sent under the lock, so that steps leave in the order of their ids.
+        let sent = match lost {
+            Some(reason) => Err(reason),
+            None => self.sender.frame(|payload| message(id, payload), body).map_err(|closed| closed.reason),
+        };
+        match sent {
+            Ok(()) => {
+                state.pending.insert(id, pending);
+            }
+            Err(reason) => {
+                let now = Instant::now();
+                let _ = pending.send(Reply { received: Err(BackendError::Lost { reason }), at: now, previous: now });
+            }
+        }
+        (id, reply)
+    }
+}
+
+async fn answer(reply: oneshot::Receiver<Reply>) -> Result<(Received<LaneToDaemon>, Instant, Instant), BackendError> {
+    let gone = BackendError::Lost { reason: "the lane's reader ended".to_owned() };
+    let Reply { received, at, previous } = reply.await.map_err(|_| gone)?;
+    Ok((received?, at, previous))
+}
+
+fn unexpected(message: &LaneToDaemon) -> BackendError {
+    BackendError::Lost { reason: format!("the lane answered with {message:?}") }
+}
+
+impl Backend for PageLane {
+    fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    fn load(&self, order: LoadOrder) -> BoxFuture<'static, Result<Loaded, BackendError>> {
+        let started = Instant::now();
+        let digest = order.session.model;
+        let model = ModelFetch { url: Bridge::model_url(digest), digest, bytes: order.bytes };
+        let (session, free_dimensions) = (order.session.to_string(), order.session.shapes);
+        let (_, reply) =
+            self.link.ask(|id, _| DaemonToLane::Load { id, session, model, free_dimensions }, Body::default());
+        Box::pin(async move {
+            let (received, at, _) = answer(reply).await?;
+            match received.message {
+                LaneToDaemon::Loaded { placement, .. } => {
+                    Ok(Loaded { placement, load_us: (at - started).as_micros() as u64 })
+                }
+                LaneToDaemon::Failed { code, message, retry, .. } => Err(BackendError::Load { message, code, retry }),
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    fn unload(&self, session: SessionName) -> BoxFuture<'static, Result<(), BackendError>> {
+        let session = session.to_string();
+        let (_, reply) = self.link.ask(|id, _| DaemonToLane::Unload { id, session }, Body::default());
+        Box::pin(async move {
+            match answer(reply).await?.0.message {
+                LaneToDaemon::Unloaded { .. } => Ok(()),
+                LaneToDaemon::Failed { code, message, retry, .. } => {
+                    Err(BackendError::Execute { message, code, retry })
+                }
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
+        let sent_at = Instant::now();
+        let mut body = Body::default();
+        let inputs = step
+            .inputs
+            .into_iter()
+            .map(|tensor| {
+                body.append(&tensor.body);
+                let parameters = BinarySize { binary_data_size: tensor.body.len() };
+                TensorHeader { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape, parameters }
+            })
+            .collect();
+        let session = step.session.to_string();
+        let (id, reply) = self.link.ask(
+            |id, payload| DaemonToLane::Step { id, session, inputs, outputs: step.outputs, payload },
+            body,
+        );
+        let link = self.link.clone();
+        Box::pin(async move {
+            let mut reply = Box::pin(answer(reply));
+            let answered = tokio::select! {
+                biased;
+                answered = &mut reply => answered,
+                () = step.cancelled.cancelled() => {
+                    // A closed link resolves the reply by itself.
+                    let _ = link.sender.control(&DaemonToLane::Cancel { id });
+                    reply.await
+                }
+            };
+            let (received, at, previous) = answered?;
+            match received.message {
+                LaneToDaemon::Result { outputs, timing_us, .. } => Ok(StepOutput {
+                    outputs: tensors(outputs, &received.body)?,
+                    timing: timing(timing_us, sent_at, previous, at),
+                }),
+                LaneToDaemon::Failed { code: Code::Cancelled, .. } => Err(BackendError::Cancelled),
+                LaneToDaemon::Failed { code: Code::ModelNotReady, message, .. } => {
+                    Err(BackendError::NotLoaded { session: message })
+                }
+                LaneToDaemon::Failed { code, message, retry, .. } => {
+                    Err(BackendError::Execute { message, code, retry })
+                }
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    fn lost(&self) -> BoxFuture<'static, String> {
+        let mut lost = self.link.lost.subscribe();
+        Box::pin(async move {
+            match lost.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                Err(_) => "the lane was dropped".to_owned(),
+            }
+        })
+    }
+
+    fn abandon(&self, reason: String) {
+        self.link.lose(reason);
+    }
+}
+
+/// Splits the daemon's clock around the lane's own: until the answer before, the step stood behind another.
+fn timing(lane: LaneTiming, sent_at: Instant, previous: Instant, at: Instant) -> StepTiming {
+    let began = sent_at.max(previous);
+    let own = lane.total.saturating_sub(lane.wait);
+    StepTiming {
+        transfer: ((at - began).as_micros() as u64).saturating_sub(own),
+        wait: (began - sent_at).as_micros() as u64,
+        decode: lane.decode,
+        compute: lane.compute,
+        encode: lane.encode,
+    }
+}
+
+fn tensors(headers: Vec<TensorHeader>, body: &Body) -> Result<Vec<Tensor>, BackendError> {
+    let sizes = headers.iter().map(|header| header.parameters.binary_data_size);
+    let sum = sizes.fold(0usize, usize::saturating_add);
+    if sum != body.len() {
+        let reason = format!("the lane announced {sum} bytes of outputs and sent {}", body.len());
+        return Err(BackendError::Lost { reason });
+    }
+    let mut from = 0;
+    headers
+        .into_iter()
+        .map(|TensorHeader { name, datatype, shape, parameters }| {
+            let body = body.slice(from, parameters.binary_data_size);
+            from += body.len();
+            let tensor = Tensor { name, datatype, shape, body };
+            tensor.check().map_err(|error| BackendError::Lost { reason: format!("a lane's output: {error}") })?;
+            Ok(tensor)
+        })
+        .collect()
+}

@@ -1,0 +1,194 @@
+//! The bridge's HTTP listener: page, assets, weights by digest, and the WebSocket upgrade.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Request, State, WebSocketUpgrade},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+    serve::ListenerExt,
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::io::ReaderStream;
+
+use super::{
+    assets,
+    guard,
+    handshake::{self, Expected, Tickets},
+};
+use crate::{
+    domain::Digest,
+    protocol::{
+        frame::PAYLOAD_MESSAGE_MAX,
+        link::{Role, VERSION},
+    },
+    tasks::Tasks,
+};
+
+/// A header frame holds at most one payload message's worth of tensors and its JSON.
+const MESSAGE_MAX: usize = 2 * PAYLOAD_MESSAGE_MAX;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    #[error("the bridge cannot listen on {address}: {source}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+}
+
+/// The bridge's handle. Clones share the listener.
+#[derive(Clone)]
+pub struct Bridge {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    address: SocketAddr,
+    heartbeat_ms: u64,
+    models: PathBuf,
+    tickets: Tickets,
+    /// Boot blocks of pages that were opened and not fetched yet.
+    pages: Mutex<HashMap<String, String>>,
+    tasks: Tasks,
+}
+
+/// A page that a browser is about to fetch; dropping it withdraws it.
+pub struct Page {
+    pub url: String,
+    pub control: Expected,
+    name: String,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.shared.pages.lock().expect("no holder of the page table panics").remove(&self.name);
+    }
+}
+
+impl Bridge {
+    /// Starts listening. `models` holds the weights as `{digest}.onnx`.
+    pub async fn bind(
+        address: SocketAddr,
+        heartbeat_ms: u64,
+        models: PathBuf,
+        tasks: &Tasks,
+    ) -> Result<Self, BridgeError> {
+        let wrong = |source| BridgeError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let address = listener.local_addr().map_err(wrong)?;
+        let shared = Arc::new(Shared {
+            address,
+            heartbeat_ms,
+            models,
+            tickets: Tickets::default(),
+            pages: Mutex::default(),
+            tasks: tasks.clone(),
+        });
+        let stopping = tasks.stopping();
+        let serve = axum::serve(listener.tap_io(without_delay), router(&shared));
+        tasks.spawn("bridge listener", async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                result = serve => tracing::error!(?result, "the bridge's listener ended"),
+            }
+        });
+        Ok(Self { shared })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// Makes a page ready to be fetched once.
+    pub fn open_page(&self, epoch: u64) -> Page {
+        let name = handshake::token();
+        let control = self.shared.tickets.expect(Role::Page, epoch);
+        let boot = json!({
+            "protocol": VERSION,
+            "ticket": control.ticket,
+            "epoch": epoch,
+            "heartbeat_ms": self.shared.heartbeat_ms,
+        });
+        self.shared.pages.lock().expect("no holder of the page table panics").insert(name.clone(), boot.to_string());
+        let url = format!("http://{}/harness/{name}", self.shared.address);
+        Page { url, control, name, shared: self.shared.clone() }
+    }
+
+    /// Awaits the link of a lane that the page is about to start.
+    pub fn expect_lane(&self, epoch: u64) -> Expected {
+        self.shared.tickets.expect(Role::Lane, epoch)
+    }
+
+    /// Where a lane fetches a model, relative to its own origin.
+    pub fn model_url(digest: Digest) -> String {
+        format!("/harness/models/{digest}")
+    }
+}
+
+/// Small frames must not wait for the acknowledgement of earlier ones.
+pub(crate) fn without_delay(socket: &mut tokio::net::TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY was refused");
+    }
+}
+
+fn router(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/harness/{page}", get(page))
+        .route("/harness/assets/{name}", get(|Path(name): Path<String>| async move { assets::asset(&name) }))
+        .route("/harness/models/{digest}", get(model))
+        .route("/harness/link", get(link))
+        .layer(middleware::from_fn_with_state(shared.clone(), guarded))
+        .with_state(shared.clone())
+}
+
+async fn guarded(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    match guard::check(request.headers(), shared.address) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => (StatusCode::FORBIDDEN, refused.message()).into_response(),
+    }
+}
+
+async fn page(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
+    let boot = shared.pages.lock().expect("no holder of the page table panics").remove(&name);
+    match boot {
+        Some(boot) => assets::page(&boot),
+        None => (StatusCode::NOT_FOUND, "no such page; each is served once").into_response(),
+    }
+}
+
+async fn model(State(shared): State<Arc<Shared>>, Path(digest): Path<String>) -> Response {
+    let missing = || (StatusCode::NOT_FOUND, "no model has this digest").into_response();
+    let Ok(digest) = digest.parse::<Digest>() else { return missing() };
+    let Ok(file) = tokio::fs::File::open(shared.models.join(format!("{digest}.onnx"))).await else { return missing() };
+    let length = file.metadata().await.map(|metadata| metadata.len());
+    let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(file, PAYLOAD_MESSAGE_MAX)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+    if let Ok(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    assets::isolate(headers);
+    response
+}
+
+async fn link(State(shared): State<Arc<Shared>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    if let Err(refused) = guard::check_origin(&headers, shared.address) {
+        return (StatusCode::FORBIDDEN, refused.message()).into_response();
+    }
+    let (tickets, tasks) = (shared.tickets.clone(), shared.tasks.clone());
+    upgrade
+        .max_message_size(MESSAGE_MAX)
+        .max_frame_size(MESSAGE_MAX)
+        .on_upgrade(async move |socket| handshake::welcome(socket, tickets, &tasks).await)
+}

@@ -1,0 +1,21 @@
+//! The harness's side of the daemon: serves the page and speaks with it.
+//!
+//! - A browser fetches its page, the engine's files and model weights here, over HTTP on a loopback port of its own.
+//! - A page and each of its lanes open one WebSocket; a handshaken one is a [`Session`].
+//! - `pool` opens pages and expects lanes; `backend::page` speaks over the sessions.
+//!
+//! The bridge forwards bytes. It never looks into a tensor, chooses a lane, or starts a browser.
+
+mod assets;
+pub mod guard;
+mod handshake;
+mod listener;
+mod session;
+
+pub use handshake::{Expected, Tickets};
+pub(crate) use listener::without_delay;
+pub use listener::{Bridge, BridgeError, Page};
+pub use session::{LinkClosed, LinkReceiver, LinkSender, Message, Received, Session};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! A running daemon, or one started just for this call.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+
+use super::{Common, output};
+use crate::{
+    config::Surroundings,
+    daemon::{Daemon, Record},
+};
+
+/// A daemon on loopback answers in microseconds; one that does not within this is not there.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) struct Client {
+    pub(super) url: String,
+    http: reqwest::Client,
+    /// The daemon that this call started.
+    own: Option<Daemon>,
+}
+
+impl Client {
+    pub(super) async fn connect(common: &Common) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().build().context("the HTTP client")?;
+        if let Some(url) = &common.url {
+            let url = url.trim_end_matches('/').to_owned();
+            if !alive(&http, &url).await {
+                bail!("no daemon answers at {url}");
+            }
+            return Ok(Self { url, http, own: None });
+        }
+        let home = common.home(&Surroundings::read()?);
+        if let Some(record) = Record::read(&home)
+            && alive(&http, &record.url).await
+        {
+            return Ok(Self { url: record.url, http, own: None });
+        }
+        output::progress("no daemon is running on this home: starting one for this call (`weft serve` keeps one)");
+        let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()))?;
+        let daemon = Daemon::start(config).await?;
+        Ok(Self { url: daemon.url(), http, own: Some(daemon) })
+    }
+
+    /// Stops the daemon if this call started it.
+    pub(super) async fn finish(self) {
+        if let Some(daemon) = self.own {
+            daemon.stop().await;
+        }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.send(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send(self.http.post(format!("{}{path}", self.url)).body(body.to_string())).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.send(self.http.delete(format!("{}{path}", self.url))).await
+    }
+
+    pub(super) async fn upload(&self, file: tokio::fs::File) -> anyhow::Result<Value> {
+        let stream = tokio_util::io::ReaderStream::with_capacity(file, 1 << 20);
+        let body = reqwest::Body::wrap_stream(stream);
+        self.send(self.http.post(format!("{}/api/v1/blobs", self.url)).body(body)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let response = request.send().await.context("the daemon does not answer")?;
+        let ok = response.status().is_success();
+        let text = response.text().await.context("the daemon's answer broke off")?;
+        let value: Value = serde_json::from_str(&text).with_context(|| format!("the daemon answered {text:?}"))?;
+        if ok {
+            return Ok(value);
+        }
+        let said = |key: &str| value[key].as_str().unwrap_or("?").to_owned();
+        Err(anyhow!("{}: {}", said("code"), said("detail")))
+    }
+}
+
+async fn alive(http: &reqwest::Client, url: &str) -> bool {
+    let answer = http.get(format!("{url}/v2/health/live")).timeout(ANSWERS_WITHIN).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// Runs `ask` against a daemon and stops it afterwards if it was started for this.
+pub(super) async fn with_daemon<T>(
+    common: &Common,
+    ask: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let client = Client::connect(common).await?;
+    let result = ask(&client).await;
+    client.finish().await;
+    result
+}

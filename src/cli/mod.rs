@@ -1,0 +1,151 @@
+//! The command line: parses, finds or starts a daemon, asks it, prints.
+//!
+//! With `--json` standard output holds JSON and nothing else; errors go to standard error.
+//! Exit codes: 1 for a failure, 2 for misuse.
+
+mod client;
+mod doctor;
+mod infer;
+mod models;
+mod output;
+mod runs;
+mod serve;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Config, RawConfig, Surroundings},
+    driver::guardian,
+};
+
+/// What misuse exits with; clap uses the same.
+const MISUSE: u8 = 2;
+
+/// The log filter's variable, in the syntax of tracing's `EnvFilter`.
+const LOG_VARIABLE: &str = "WEFT_LOG";
+
+/// One inference engine made of real web browsers.
+#[derive(Parser)]
+#[command(name = "weft", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    /// Where state lives [default: $WEFT_HOME, else the platform's data folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// The daemon to talk to [default: the one that the home records, else one started for this call]
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// Print JSON on standard output, and nothing else
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error; twice for everything
+    #[arg(short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon until SIGTERM or Ctrl-C
+    Serve(serve::Serve),
+    /// Launch every browser, try every backend, and say what works here and why the rest does not
+    Doctor,
+    /// Run a model once and print its outputs with where and how they were computed
+    Infer(infer::Infer),
+    /// Add, list, show, verify and remove models
+    #[command(subcommand)]
+    Models(models::Models),
+    /// Show the latest runs
+    Runs(runs::Runs),
+}
+
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == guardian::ARGUMENT) {
+        return guard(arguments.next().map(PathBuf::from));
+    }
+    let cli = Cli::parse();
+    start_log(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("could not start the runtime")),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// The guardian's process: no runtime, no log but its own standard error.
+fn guard(run_dir: Option<PathBuf>) -> ExitCode {
+    let Some(run_dir) = run_dir else { return ExitCode::from(MISUSE) };
+    match guardian::run(&run_dir) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.into()),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let common = cli.common;
+    match cli.command {
+        Command::Serve(serve) => serve.run(&common).await,
+        Command::Doctor => doctor::run(&common).await,
+        Command::Infer(infer) => infer.run(&common).await,
+        Command::Models(models) => models.run(&common).await,
+        Command::Runs(runs) => runs.run(&common).await,
+    }
+}
+
+fn start_log(cli: &Cli) {
+    let serving = matches!(cli.command, Command::Serve(_));
+    let filter = match (cli.common.verbose, serving) {
+        (0, true) | (1, false) => "warn,weft=info",
+        (0, false) => "error",
+        (1, true) | (2, false) => "info,weft=debug",
+        _ => "debug,weft=trace",
+    };
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(filter));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    output::error(&format!("error: {error:#}"));
+    if error.is::<Misuse>() { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
+}
+
+/// An argument that clap accepts and we do not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+impl Common {
+    fn home(&self, surroundings: &Surroundings) -> PathBuf {
+        self.home.clone().unwrap_or_else(|| surroundings.home.clone())
+    }
+
+    /// The configuration of a daemon on this home: `file` or, when it is there, the home's `weft.toml`.
+    fn config(&self, file: Option<&Path>, change: impl FnOnce(&mut RawConfig)) -> anyhow::Result<Config> {
+        let surroundings = Surroundings::read()?;
+        let home = self.home(&surroundings);
+        let own = home.join("weft.toml");
+        let file = file.or_else(|| own.exists().then_some(own.as_path()));
+        let mut raw = file.map(RawConfig::read).transpose()?.unwrap_or_default();
+        change(&mut raw);
+        // Browsers get absolute profile paths whatever the working folder becomes.
+        let home = std::path::absolute(&home).with_context(|| format!("the home {}", home.display()))?;
+        raw.resolve(home, surroundings).map_err(|error| Misuse(error.to_string()).into())
+    }
+}

@@ -1,0 +1,256 @@
+//! `weft models`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Common, Misuse,
+    client::{Client, with_daemon},
+    output,
+};
+use crate::{
+    config::Surroundings,
+    domain::{BackendKind, Digest},
+};
+
+#[derive(Subcommand)]
+pub(super) enum Models {
+    /// Add an ONNX file, or the models of a catalogue (FILE.toml, or FILE.toml#NAME for one)
+    Add {
+        /// What to add
+        source: String,
+        /// What requests call it [default: the file's name]
+        #[arg(long)]
+        name: Option<String>,
+        /// How far outputs may be from native ONNX Runtime's, relative to the largest value
+        #[arg(long)]
+        tolerance: Option<f64>,
+        /// Gate inputs: {"inputs": [{NAME: {"datatype", "shape", "data"}, …}, …]}
+        #[arg(long, value_name = "FILE")]
+        inputs: Option<PathBuf>,
+    },
+    /// List the models
+    List,
+    /// Show a model's signature and what is proven about it
+    Show { model: String },
+    /// Prove a model in every lane, or in those named
+    Verify {
+        model: String,
+        #[arg(long, value_delimiter = ',')]
+        backend: Vec<BackendKind>,
+        #[arg(long, value_delimiter = ',')]
+        browser: Vec<String>,
+    },
+    /// Forget a model
+    Remove { model: String },
+}
+
+#[derive(Deserialize)]
+struct Catalogue {
+    model: Vec<Listed>,
+}
+
+/// The keys of `fixtures/models.toml` that adding needs.
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    package: String,
+    version: String,
+    path: PathBuf,
+    sha256: Digest,
+    licence: String,
+    tolerance: f64,
+    inputs: PathBuf,
+}
+
+/// One file to add.
+struct Addition {
+    name: String,
+    path: PathBuf,
+    digest: Option<Digest>,
+    source: String,
+    licence: Option<String>,
+    tolerance: Option<f64>,
+    inputs: Option<PathBuf>,
+}
+
+impl Models {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        match self {
+            Self::Add { source, name, tolerance, inputs } => {
+                let additions = additions(&source, name, tolerance, inputs)?;
+                let added = with_daemon(common, async |client| {
+                    let mut added = Vec::new();
+                    for addition in &additions {
+                        added.push(add(client, addition, common.json).await?);
+                    }
+                    Ok(added)
+                })
+                .await?;
+                if common.json { output::json(&json!({"items": added})) } else { Ok(()) }
+            }
+            Self::List => list(common).await,
+            Self::Show { model } => {
+                let path = format!("/api/v1/models/{model}");
+                let shown = with_daemon(common, async |client| client.get(&path).await).await?;
+                show(common, &shown)
+            }
+            Self::Verify { model, backend, browser } => {
+                let path = format!("/api/v1/models/{model}/verify");
+                let body = json!({"backend": backend, "browser": browser});
+                output::progress(&format!("proving {model}; a software adapter takes its time …"));
+                let shown = with_daemon(common, async |client| client.post(&path, &body).await).await?;
+                show(common, &shown)
+            }
+            Self::Remove { model } => {
+                let path = format!("/api/v1/models/{model}");
+                let removed = with_daemon(common, async |client| client.delete(&path).await).await?;
+                if common.json {
+                    return output::json(&removed);
+                }
+                output::line(&format!("removed {model}"));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn additions(
+    source: &str,
+    name: Option<String>,
+    tolerance: Option<f64>,
+    inputs: Option<PathBuf>,
+) -> anyhow::Result<Vec<Addition>> {
+    let (file, wanted) = match source.split_once('#') {
+        Some((file, wanted)) => (file, Some(wanted)),
+        None => (source, None),
+    };
+    let path = PathBuf::from(file);
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = name.or(stem).unwrap_or_default();
+        let source = std::path::absolute(&path)?.display().to_string();
+        return Ok(vec![Addition { name, path, digest: None, source, licence: None, tolerance, inputs }]);
+    }
+    if name.is_some() || tolerance.is_some() || inputs.is_some() {
+        return Err(Misuse("a catalogue states names, tolerances and inputs itself".to_owned()).into());
+    }
+    let cache = Surroundings::read()?.cache;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("the catalogue {file}"))?;
+    let catalogue: Catalogue = toml::from_str(&text).with_context(|| format!("the catalogue {file}"))?;
+    let listed = catalogue.model.into_iter().filter(|listed| wanted.is_none_or(|wanted| listed.name == wanted));
+    let additions: Vec<_> = listed.map(|listed| listed.addition(&cache, &path)).collect();
+    if additions.is_empty() {
+        bail!("the catalogue {file} has no model {:?}", wanted.unwrap_or("at all"));
+    }
+    Ok(additions)
+}
+
+impl Listed {
+    fn addition(self, cache: &Path, catalogue: &Path) -> Addition {
+        let beside = catalogue.parent().unwrap_or(Path::new("."));
+        Addition {
+            name: self.name,
+            path: cache.join(self.path),
+            digest: Some(self.sha256),
+            source: format!("{} {}", self.package, self.version),
+            licence: Some(self.licence),
+            tolerance: Some(self.tolerance),
+            inputs: Some(beside.join(self.inputs)),
+        }
+    }
+}
+
+async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
+    let Addition { name, path, digest, source, licence, tolerance, inputs } = addition;
+    let described = || format!("{}", path.display());
+    if path.is_dir() {
+        bail!("{} is a directory, not an ONNX file", path.display());
+    }
+    let file = tokio::fs::File::open(path).await.with_context(described)?;
+    let gate = match inputs {
+        Some(inputs) => {
+            let text = std::fs::read_to_string(inputs).with_context(|| format!("the inputs {}", inputs.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("the inputs {}", inputs.display()))?
+        }
+        None => json!({"inputs": []}),
+    };
+    let upload = client.upload(file).await.with_context(described)?;
+    if let Some(digest) = digest
+        && upload["digest"] != json!(digest)
+    {
+        bail!("{} has digest {}, the catalogue says {digest}", path.display(), upload["digest"]);
+    }
+    let body = json!({
+        "name": name, "digest": upload["digest"], "source": source, "licence": licence,
+        "tolerance": tolerance, "gate": gate,
+    });
+    let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {name}"))?;
+    if !quiet {
+        output::line(&format!("added {name} ({} bytes, {})", model["bytes"], model["digest"].as_str().unwrap_or("?")));
+    }
+    Ok(model)
+}
+
+async fn list(common: &Common) -> anyhow::Result<()> {
+    let page = with_daemon(common, async |client| client.get("/api/v1/models").await).await?;
+    if common.json {
+        return output::json(&page);
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let rows: Vec<_> = page["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|model| {
+            let digest = text(&model["digest"]).chars().take(12).collect();
+            vec![text(&model["name"]), digest, model["bytes"].to_string(), text(&model["licence"]), text(&model["source"])]
+        })
+        .collect();
+    if rows.is_empty() {
+        output::line("no models yet: `weft models add FILE.onnx` adds one");
+    } else {
+        output::table(&["name", "digest", "bytes", "licence", "source"], &rows);
+    }
+    Ok(())
+}
+
+fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
+    if common.json {
+        return output::json(model);
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    output::line(&format!("{}  {}", text(&model["name"]), text(&model["digest"])));
+    output::line(&format!("{} bytes, opset {}, from {}", model["bytes"], model["opset"], text(&model["source"])));
+    for (role, ports) in [("input", &model["signature"]["inputs"]), ("output", &model["signature"]["outputs"])] {
+        for port in ports.as_array().into_iter().flatten() {
+            output::line(&format!("{role} {} {} {}", text(&port["name"]), text(&port["datatype"]), port["shape"]));
+        }
+    }
+    let rows: Vec<_> = model["verdicts"].as_array().into_iter().flatten().map(verdict).collect();
+    if rows.is_empty() {
+        output::line("nothing is proven yet: `weft models verify` proves it in every lane");
+    } else {
+        output::line(&format!("tolerance {}, {} gate inputs given", model["tolerance"], model["gate_inputs"]));
+        output::table(&["verdict", "browser", "version", "backend", "adapter", "error", "what was seen"], &rows);
+    }
+    Ok(())
+}
+
+fn verdict(stored: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let (key, verdict) = (&stored["key"], &stored["verdict"]);
+    vec![
+        text(&verdict["status"]),
+        text(&key["browser"]),
+        text(&key["browser_version"]),
+        text(&key["backend"]),
+        text(&key["adapter"]).trim().to_owned(),
+        verdict["error"].as_f64().map_or("-".to_owned(), |error| format!("{error:.1e}")),
+        text(&verdict["detail"]),
+    ]
+}

@@ -1,0 +1,57 @@
+//! `weft serve`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Common, Misuse, output};
+use crate::daemon::Daemon;
+
+#[derive(Args)]
+pub(super) struct Serve {
+    /// Configuration file [default: weft.toml in the home, when there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:9338]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<String>,
+    /// Browsers to keep running, as chromium=2,chromium-webnn=1 [default: chromium=1]
+    #[arg(long, value_name = "NAME=N,…", value_parser = parse_browsers)]
+    browsers: Option<BTreeMap<String, u32>>,
+}
+
+fn parse_browsers(text: &str) -> Result<BTreeMap<String, u32>, String> {
+    text.split(',')
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (name, number) = part.split_once('=').unwrap_or((part, "1"));
+            let number = number.parse().map_err(|_| format!("{number:?} in {part:?} is no number"))?;
+            Ok((name.to_owned(), number))
+        })
+        .collect()
+}
+
+impl Serve {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        if common.url.is_some() {
+            return Err(Misuse("--url names a running daemon; serve starts one".to_owned()).into());
+        }
+        let config = common.config(self.config.as_deref(), |raw| {
+            raw.listen = self.listen.or(raw.listen.take());
+            raw.browsers = self.browsers.or(raw.browsers.take());
+        })?;
+        // Caught from before the first process is started.
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let daemon = Daemon::start(config).await?;
+        output::line(&format!("listening on {}", daemon.url()));
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+        }
+        daemon.stop().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Configuration: what the file and the command line say, resolved once into something complete and checked.
+//!
+//! This is the only reader of the environment, beside the log filter: it names folders and the search path.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{domain::BackendKind, driver::recipe::Recipe, scheduler::Limits};
+
+const LISTEN: &str = "127.0.0.1:9338";
+
+/// Requests pending in the whole daemon, before more are refused as overloaded.
+const PENDING_REQUESTS: usize = 1024;
+
+/// Bytes of inputs pending in the whole daemon.
+const PENDING_BYTES: usize = 1 << 30;
+
+/// A request's time when it names none. A cold start of a browser and a proof fit in it.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// More instances of one browser than any machine holds.
+const INSTANCES_MAX: u32 = 64;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("could not read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: {source}", path.display())]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The file's content; every key may be absent, no other is allowed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    pub listen: Option<String>,
+    /// Instances per recipe.
+    pub browsers: Option<BTreeMap<String, u32>>,
+    pub lanes: RawLanes,
+    pub native: RawNative,
+    pub limits: RawLimits,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLanes {
+    pub backends: Option<Vec<BackendKind>>,
+    pub gpu: Option<Gpu>,
+    pub threads: Option<u32>,
+    pub webnn_device: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawNative {
+    pub library: Option<PathBuf>,
+    pub providers: Option<Vec<String>>,
+    pub threads: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLimits {
+    pub pending_requests: Option<usize>,
+    pub pending_bytes: Option<usize>,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Option<Duration>,
+}
+
+/// Which GPU flags browsers are launched with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gpu {
+    /// Hardware first, software when it gives no adapter.
+    #[default]
+    Auto,
+    Hardware,
+    Software,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub home: PathBuf,
+    pub listen: SocketAddr,
+    pub browsers: BTreeMap<String, u32>,
+    /// Which kinds of lanes browsers hold, of those that their recipes can.
+    pub backends: Vec<BackendKind>,
+    pub gpu: Gpu,
+    /// Threads of each WASM lane.
+    pub threads: u32,
+    pub webnn_device: Option<String>,
+    pub native: Native,
+    pub limits: Limits,
+    pub timeout: Duration,
+    /// This program, which is started again as the guardian.
+    pub program: PathBuf,
+    pub surroundings: Surroundings,
+}
+
+#[derive(Clone, Debug)]
+pub struct Native {
+    /// ONNX Runtime.
+    pub library: PathBuf,
+    pub providers: Vec<String>,
+    pub threads: u32,
+}
+
+/// What the environment names.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// State, unless the command line says otherwise.
+    pub home: PathBuf,
+    /// What setup brought: browsers, models.
+    pub cache: PathBuf,
+    /// Where programs are searched.
+    pub path: OsString,
+}
+
+impl Surroundings {
+    pub fn read() -> Result<Self, ConfigError> {
+        let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let user = folder("HOME");
+        let below = |rest: &str| user.as_ref().map(|user| user.join(rest));
+        let (data, caches) = if cfg!(target_os = "macos") {
+            (below("Library/Application Support"), below("Library/Caches"))
+        } else {
+            (folder("XDG_DATA_HOME").or(below(".local/share")), folder("XDG_CACHE_HOME").or(below(".cache")))
+        };
+        let unknown = || ConfigError::Invalid("HOME is not set: say --home DIR, and set WEFT_CACHE".to_owned());
+        let home = folder("WEFT_HOME").or(data.map(|data| data.join("weft"))).ok_or_else(unknown)?;
+        let cache = folder("WEFT_CACHE").or(caches.map(|caches| caches.join("weft"))).ok_or_else(unknown)?;
+        Ok(Self { home, cache, path: env::var_os("PATH").unwrap_or_default() })
+    }
+}
+
+impl RawConfig {
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
+        let listen = self.listen.as_deref().unwrap_or(LISTEN);
+        let listen = listen_address(listen)?;
+        let browsers = self.browsers.unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), 1)]));
+        check_browsers(&browsers)?;
+        let backends =
+            self.lanes.backends.unwrap_or_else(|| vec![BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
+        if let Some(native) = backends.iter().find(|backend| backend.is_native()) {
+            return Err(ConfigError::Invalid(format!("lanes.backends: {native} does not run in a browser")));
+        }
+        if let Some(device) = &self.lanes.webnn_device
+            && !matches!(device.as_str(), "cpu" | "gpu" | "npu")
+        {
+            return Err(ConfigError::Invalid(format!("lanes.webnn_device: {device:?} is not cpu, gpu or npu")));
+        }
+        let providers = self.native.providers.unwrap_or_else(|| vec!["cpu".to_owned()]);
+        let share = thread_share(&browsers, &backends, providers.len());
+        let limits = Limits {
+            requests: positive(self.limits.pending_requests, PENDING_REQUESTS, "limits.pending_requests")?,
+            bytes: positive(self.limits.pending_bytes, PENDING_BYTES, "limits.pending_bytes")?,
+        };
+        Ok(Config {
+            home,
+            listen,
+            browsers,
+            backends,
+            gpu: self.lanes.gpu.unwrap_or_default(),
+            threads: positive(self.lanes.threads, share, "lanes.threads")?,
+            webnn_device: self.lanes.webnn_device,
+            native: Native {
+                library: self.native.library.unwrap_or_else(native_library),
+                providers,
+                threads: positive(self.native.threads, share, "native.threads")?,
+            },
+            limits,
+            timeout: self.limits.timeout.unwrap_or(TIMEOUT),
+            program: env::current_exe()
+                .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
+            surroundings,
+        })
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| ConfigError::Invalid(format!("{text:?} is no address to listen on: say IP:PORT, as {LISTEN}")))?;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() => Ok(address),
+        IpAddr::V6(ip) if ip.is_loopback() => Ok(address),
+        ip => Err(ConfigError::Invalid(format!(
+            "{ip} is not a loopback address, and without authentication weft listens on no other"
+        ))),
+    }
+}
+
+fn check_browsers(browsers: &BTreeMap<String, u32>) -> Result<(), ConfigError> {
+    let known = Recipe::names();
+    for (name, instances) in browsers {
+        if !known.contains(name) {
+            let message = format!("no recipe is called {name:?}; there are {}", known.join(", "));
+            return Err(ConfigError::Invalid(message));
+        }
+        if *instances > INSTANCES_MAX {
+            let message = format!("{instances} instances of {name}: the limit is {INSTANCES_MAX}");
+            return Err(ConfigError::Invalid(message));
+        }
+    }
+    Ok(())
+}
+
+fn positive<T: Copy + Default + PartialEq>(given: Option<T>, default: T, key: &str) -> Result<T, ConfigError> {
+    match given {
+        Some(value) if value == T::default() => Err(ConfigError::Invalid(format!("{key} must be at least 1"))),
+        Some(value) => Ok(value),
+        None => Ok(default),
+    }
+}
+
+/// An equal share of the cores for every lane that computes on them.
+fn thread_share(browsers: &BTreeMap<String, u32>, backends: &[BackendKind], natives: usize) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+    let on_cpu = backends.iter().filter(|backend| **backend != BackendKind::Webgpu).count();
+    let lanes = browsers.values().sum::<u32>().saturating_mul(u32::try_from(on_cpu).unwrap_or(1))
+        + u32::try_from(natives).unwrap_or(1);
+    (cores / lanes.max(1)).max(1)
+}
+
+/// Beside the program for an installed one, else where setup put it.
+fn native_library() -> PathBuf {
+    let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so.1" };
+    let program = env::current_exe().ok();
+    let beside = program.as_deref().and_then(Path::parent).map(|folder| folder.join(name));
+    let set_up = Path::new(env!("WEFT_NATIVE_DIR")).join(name);
+    beside.filter(|path| path.exists()).unwrap_or(set_up)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! The composition root: starts every room, and stops them in order.
+
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, sync::mpsc};
+
+use crate::{
+    backend::{
+        Backend,
+        ort::{OrtError, OrtLane, OrtLibrary},
+    },
+    bridge::{Bridge, BridgeError},
+    config::{Config, Gpu},
+    domain::{BackendKind, Environment, InstanceId},
+    driver::{
+        cdp::CdpDriver,
+        guardian::{self, Guardian, GuardianError},
+        ledger::{LedgerError, RunDir},
+        recipe::{GpuMode, Places, Recipe},
+    },
+    events::Events,
+    http::{self, Api},
+    models::{Blobs, ModelError, Registry, gate::Gate},
+    pool::{Pool, PoolEvent, PoolStatus, Target},
+    scheduler::Scheduler,
+    store::{Store, StoreError},
+    tasks::Tasks,
+};
+
+/// Pages say that they live once a second.
+const HEARTBEAT_MS: u64 = 1000;
+
+/// Lanes come and go a few times a minute at most.
+const LANE_EVENTS: usize = 256;
+
+/// Closing browsers takes a second or two; what is not done by then is the guardian's.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Where the running daemon of a home says how to reach it.
+const RECORD: &str = "daemon.json";
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error("could not prepare the home {}: {source}", path.display())]
+    Home { path: PathBuf, source: std::io::Error },
+    #[error("another daemon runs on the home {}{}", path.display(), at(.url.as_deref()))]
+    HomeInUse { path: PathBuf, url: Option<String> },
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Guardian(#[from] GuardianError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ort(#[from] OrtError),
+    #[error(transparent)]
+    Models(#[from] ModelError),
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+}
+
+fn at(url: Option<&str>) -> String {
+    url.map(|url| format!(", at {url}")).unwrap_or_default()
+}
+
+/// What a running daemon leaves in its home.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub pid: u32,
+    pub url: String,
+}
+
+impl Record {
+    pub fn read(home: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(home.join(RECORD)).ok()?).ok()
+    }
+}
+
+pub struct Daemon {
+    address: SocketAddr,
+    home: PathBuf,
+    pool: Pool,
+    native: Vec<Environment>,
+    store: Arc<Store>,
+    tasks: Tasks,
+    guardian: Option<Guardian>,
+    /// Held as long as the daemon runs.
+    _lock: Flock<File>,
+}
+
+/// What outlives the start.
+struct Rooms {
+    pool: Pool,
+    native: Vec<Environment>,
+    store: Arc<Store>,
+}
+
+impl Daemon {
+    pub async fn start(config: Config) -> Result<Self, DaemonError> {
+        Self::start_with(config, targets).await
+    }
+
+    /// Starts with instances of the caller's choice.
+    pub async fn start_with(
+        config: Config,
+        targets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Target>,
+    ) -> Result<Self, DaemonError> {
+        let home = config.home.clone();
+        let lock = lock_home(&home)?;
+        let listening = |source| DaemonError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        guardian::sweep_stale(&home)?;
+        let run = RunDir::create(&home)?;
+        let guardian = Guardian::start(&config.program, &run).await?;
+        let tasks = Tasks::new();
+        let targets = targets(&config, &run, &tasks);
+        let started = Self::start_rooms(&config, listener, address, targets, &tasks).await;
+        let Rooms { pool, native, store } = match started {
+            Ok(started) => started,
+            Err(error) => {
+                tasks.stop().await;
+                if let Err(error) = guardian.finish().await {
+                    tracing::error!(%error, "the guardian did not finish");
+                }
+                return Err(error);
+            }
+        };
+        let record = Record { pid: std::process::id(), url: format!("http://{address}") };
+        let text = serde_json::to_string(&record).expect("a record holds a number and a string");
+        std::fs::write(home.join(RECORD), text).map_err(|source| DaemonError::Home { path: home.clone(), source })?;
+        Ok(Self { address, home, pool, native, store, tasks, guardian: Some(guardian), _lock: lock })
+    }
+
+    async fn start_rooms(
+        config: &Config,
+        listener: TcpListener,
+        address: SocketAddr,
+        targets: Vec<Target>,
+        tasks: &Tasks,
+    ) -> Result<Rooms, DaemonError> {
+        let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
+        let library = OrtLibrary::load(&config.native.library)?;
+        let reference: Arc<dyn Backend> = Arc::new(OrtLane::start(&library, "cpu", config.native.threads)?);
+        let natives = config
+            .native
+            .providers
+            .iter()
+            .map(|provider| Ok(Arc::new(OrtLane::start(&library, provider, config.native.threads)?) as _))
+            .collect::<Result<Vec<Arc<dyn Backend>>, OrtError>>()?;
+        let blobs = Blobs::open(config.home.join("models"))?;
+        let folder = blobs.folder().to_owned();
+        let registry = Arc::new(Registry::open(blobs, store.clone(), reference.clone()).await?);
+        let any_port = SocketAddr::new(config.listen.ip(), 0);
+        let bridge = Bridge::bind(any_port, HEARTBEAT_MS, folder, tasks).await?;
+        let events = Events::default();
+        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS);
+        for native in &natives {
+            // The receiver is held above.
+            let _ = lane_events.send(PoolEvent::LaneUp(native.clone())).await;
+        }
+        let pool = Pool::start(targets, bridge, lane_events, events.clone(), tasks);
+        let gate = Arc::new(Gate::new(reference, store.clone()));
+        let scheduler = Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, tasks);
+        let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
+        let api = Api {
+            address,
+            scheduler,
+            registry,
+            pool: pool.clone(),
+            store: store.clone(),
+            events,
+            tasks: tasks.clone(),
+            native: native.clone(),
+            timeout: config.timeout,
+        };
+        http::serve(listener, api);
+        Ok(Rooms { pool, native, store })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn pool(&self) -> PoolStatus {
+        self.pool.status()
+    }
+
+    /// Where native lanes compute.
+    pub fn native(&self) -> Vec<Environment> {
+        self.native.clone()
+    }
+
+    /// Resolves when every wanted browser serves or has failed with a reason.
+    pub async fn settled(&self) {
+        self.pool.settled().await;
+    }
+
+    /// Ends every task, browser and file of this daemon.
+    pub async fn stop(mut self) {
+        if tokio::time::timeout(STOP_WITHIN, self.tasks.stop()).await.is_err() {
+            tracing::error!("some tasks did not end within {} s; the guardian sweeps", STOP_WITHIN.as_secs());
+        }
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store did not close");
+        }
+        if let Some(guardian) = self.guardian.take()
+            && let Err(error) = guardian.finish().await
+        {
+            tracing::error!(%error, "the guardian did not finish");
+        }
+        if let Err(error) = std::fs::remove_file(self.home.join(RECORD)) {
+            tracing::warn!(%error, "the daemon's record was not removed");
+        }
+    }
+}
+
+fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
+    let wrong = |source| DaemonError::Home { path: home.to_owned(), source };
+    std::fs::create_dir_all(home).map_err(wrong)?;
+    let file = File::options().create(true).append(true).open(home.join("lock")).map_err(wrong)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| DaemonError::HomeInUse {
+        path: home.to_owned(),
+        url: Record::read(home).map(|record| record.url),
+    })
+}
+
+fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
+    let places = Places { cache: config.surroundings.cache.clone(), path: config.surroundings.path.clone() };
+    let mut targets = Vec::new();
+    for recipe in Recipe::embedded() {
+        let instances = config.browsers.get(&recipe.name).copied().unwrap_or(0);
+        // The configured order decides which lane starts first.
+        let backends: Vec<BackendKind> =
+            config.backends.iter().filter(|backend| recipe.backends.contains(backend)).cloned().collect();
+        let browser = recipe.name.clone();
+        let driver = Arc::new(CdpDriver::new(recipe, places.clone(), run.clone(), tasks.clone()));
+        for number in 1..=instances {
+            targets.push(Target {
+                id: InstanceId::new(format!("{browser}-{number}")),
+                browser: browser.clone(),
+                driver: driver.clone(),
+                backends: backends.clone(),
+                gpu: gpu_modes(config.gpu, &backends),
+                threads: config.threads,
+                webnn_device: config.webnn_device.clone(),
+            });
+        }
+    }
+    targets
+}
+
+fn gpu_modes(gpu: Gpu, backends: &[BackendKind]) -> Vec<GpuMode> {
+    match gpu {
+        Gpu::Auto if backends.contains(&BackendKind::Webgpu) => vec![GpuMode::Hardware, GpuMode::Software],
+        Gpu::Auto | Gpu::Hardware => vec![GpuMode::Hardware],
+        Gpu::Software => vec![GpuMode::Software],
+    }
+}

@@ -1,0 +1,67 @@
+//! What can compute.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The kind of a lane's backend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BackendKind {
+    Wasm,
+    Webgpu,
+    Webnn,
+    /// Native ONNX Runtime on one of its execution providers, as `ort-cpu`.
+    Ort(String),
+}
+
+impl BackendKind {
+    /// Whether the daemon's own process computes, not a browser.
+    pub fn is_native(&self) -> bool {
+        matches!(self, Self::Ort(_))
+    }
+
+    pub fn ort_cpu() -> Self {
+        Self::Ort("cpu".to_owned())
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wasm => f.write_str("wasm"),
+            Self::Webgpu => f.write_str("webgpu"),
+            Self::Webnn => f.write_str("webnn"),
+            Self::Ort(provider) => write!(f, "ort-{provider}"),
+        }
+    }
+}
+
+impl FromStr for BackendKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "wasm" => Ok(Self::Wasm),
+            "webgpu" => Ok(Self::Webgpu),
+            "webnn" => Ok(Self::Webnn),
+            _ => match text.strip_prefix("ort-") {
+                Some(provider) if provider.bytes().all(|b| b.is_ascii_lowercase()) && !provider.is_empty() => {
+                    Ok(Self::Ort(provider.to_owned()))
+                }
+                _ => Err(format!("{text:?} is no backend: use wasm, webgpu, webnn or ort-PROVIDER, as ort-cpu")),
+            },
+        }
+    }
+}
+
+impl Serialize for BackendKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BackendKind {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

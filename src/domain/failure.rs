@@ -1,0 +1,85 @@
+//! What a caller is told when something did not work: one closed list of codes, and whether to try again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The error codes of the public contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    InvalidRequest,
+    UnknownModel,
+    ModelNotReady,
+    NoBackend,
+    Quarantined,
+    Overloaded,
+    RateLimited,
+    DeadlineExceeded,
+    Cancelled,
+    LaneLost,
+    OutOfMemory,
+    Unauthorized,
+    TooLarge,
+    Internal,
+}
+
+impl Code {
+    /// The spelling that the wire and the store use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::UnknownModel => "unknown_model",
+            Self::ModelNotReady => "model_not_ready",
+            Self::NoBackend => "no_backend",
+            Self::Quarantined => "quarantined",
+            Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
+            Self::LaneLost => "lane_lost",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Unauthorized => "unauthorized",
+            Self::TooLarge => "too_large",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether trying again can help, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// The same lane may answer when asked again.
+    Same,
+    /// Another lane may answer.
+    Elsewhere,
+    /// The request itself is at fault, or its caller gave up.
+    Never,
+}
+
+/// The end of a request that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Failure {
+    pub code: Code,
+    pub message: String,
+    pub retry: Retry,
+}
+
+impl Failure {
+    pub fn new(code: Code, retry: Retry, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry }
+    }
+
+    /// The request does not fit; trying again cannot help.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, Retry::Never, message)
+    }
+}

@@ -1,0 +1,24 @@
+//! The vocabulary: plain types that every other room speaks. No IO, no async, no clock.
+
+mod backend;
+mod body;
+mod environment;
+mod failure;
+mod ids;
+mod model;
+mod run;
+mod tensor;
+mod verdict;
+
+pub use backend::BackendKind;
+pub use body::Body;
+pub use environment::{Adapter, Environment, PageEnvironment};
+pub use failure::{Code, Failure, Retry};
+pub use ids::{Digest, InstanceId, LaneId, ModelName, RunId};
+pub use model::{Dim, DimBinding, Model, Port, Signature};
+pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};
+pub use tensor::{Datatype, Tensor, TensorError};
+pub use verdict::{Tolerance, Verdict, VerdictKey, VerdictStatus};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! A model as the registry knows it, and the check of a request's tensors against its signature.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Datatype, Digest, Failure, ModelName, Tensor, Tolerance};
+
+/// One dimension of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Dim {
+    Fixed(u64),
+    /// Any size, the same wherever the name stands.
+    Symbol(String),
+    /// Any size. Written as null.
+    Free(Option<()>),
+}
+
+/// One input or output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub name: String,
+    pub datatype: Datatype,
+    pub shape: Vec<Dim>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+}
+
+/// The sizes that a request gives to a signature's symbolic dimensions.
+pub type DimBinding = BTreeMap<String, u64>;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    pub name: ModelName,
+    pub digest: Digest,
+    /// Size of the file.
+    pub bytes: u64,
+    pub signature: Signature,
+    pub tolerance: Tolerance,
+    /// Where it came from, in words.
+    pub source: String,
+    pub licence: Option<String>,
+    pub opset: u64,
+}
+
+impl Signature {
+    /// Checks names, datatypes, shapes and byte counts, and says what the symbolic dimensions became.
+    pub fn bind(&self, inputs: &[Tensor]) -> Result<DimBinding, Failure> {
+        for (at, tensor) in inputs.iter().enumerate() {
+            if !self.inputs.iter().any(|port| port.name == tensor.name) {
+                return Err(Failure::invalid(format!(
+                    "the model has no input {:?}; it has {}",
+                    tensor.name,
+                    names(&self.inputs)
+                )));
+            }
+            if inputs[..at].iter().any(|earlier| earlier.name == tensor.name) {
+                return Err(Failure::invalid(format!("input {:?} is given twice", tensor.name)));
+            }
+        }
+        let mut binding = DimBinding::new();
+        for port in &self.inputs {
+            let tensor = inputs.iter().find(|tensor| tensor.name == port.name).ok_or_else(|| {
+                Failure::invalid(format!("input {:?} is missing; the model has {}", port.name, names(&self.inputs)))
+            })?;
+            port.bind(tensor, &mut binding)?;
+        }
+        Ok(binding)
+    }
+
+    /// Checks that every wanted output exists.
+    pub fn check_outputs(&self, wanted: &[String]) -> Result<(), Failure> {
+        match wanted.iter().find(|name| !self.outputs.iter().any(|port| port.name == **name)) {
+            None => Ok(()),
+            Some(name) => Err(Failure::invalid(format!(
+                "the model has no output {name:?}; it has {}",
+                names(&self.outputs)
+            ))),
+        }
+    }
+}
+
+impl Port {
+    fn bind(&self, tensor: &Tensor, binding: &mut DimBinding) -> Result<(), Failure> {
+        if tensor.datatype != self.datatype {
+            return Err(Failure::invalid(format!(
+                "input {:?} is {}, the model wants {}",
+                self.name, tensor.datatype, self.datatype
+            )));
+        }
+        let fits = tensor.shape.len() == self.shape.len()
+            && self.shape.iter().zip(&tensor.shape).all(|(dim, size)| match dim {
+                Dim::Fixed(wanted) => wanted == size,
+                Dim::Free(_) => true,
+                Dim::Symbol(symbol) => *binding.entry(symbol.clone()).or_insert(*size) == *size,
+            });
+        if !fits {
+            return Err(Failure::invalid(format!(
+                "input {:?} has shape {:?}, the model wants {}",
+                self.name,
+                tensor.shape,
+                shape_text(&self.shape)
+            )));
+        }
+        tensor.check().map_err(|error| Failure::invalid(format!("input {:?}: {error}", self.name)))
+    }
+}
+
+fn names(ports: &[Port]) -> String {
+    ports.iter().map(|port| format!("{:?}", port.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn shape_text(shape: &[Dim]) -> String {
+    let dims: Vec<_> = shape
+        .iter()
+        .map(|dim| match dim {
+            Dim::Fixed(size) => size.to_string(),
+            Dim::Symbol(symbol) => symbol.clone(),
+            Dim::Free(_) => "any".to_owned(),
+        })
+        .collect();
+    format!("[{}]", dims.join(", "))
+}

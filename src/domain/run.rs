@@ -1,0 +1,93 @@
+//! What is told and kept of one attempt at a request.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RunId, VerdictStatus};
+
+/// Graph nodes per execution provider, as the engine reported them.
+pub type Placement = BTreeMap<String, u64>;
+
+/// Where the microseconds of a request went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// From acceptance until the step was handed to the lane.
+    pub queue: u64,
+    /// The daemon's send-to-reply time less the lane's own receipt-to-reply time.
+    pub transfer: u64,
+    pub decode: u64,
+    /// The engine's run with its outputs read back.
+    pub compute: u64,
+    pub encode: u64,
+    /// From acceptance to the answer.
+    pub total: u64,
+}
+
+/// What was wanted when something else answered, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    pub wanted: String,
+    pub reason: String,
+}
+
+/// Where and how an answer was computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    pub instance: InstanceId,
+    pub lane: LaneId,
+    pub browser: String,
+    pub browser_version: String,
+    pub backend: BackendKind,
+    pub placement: Placement,
+    pub adapter: Option<Adapter>,
+    pub software_adapter: bool,
+    pub webnn_device_requested: Option<String>,
+    pub sandbox: bool,
+    pub engine: String,
+    pub threads: u32,
+    pub model_digest: Digest,
+    pub verdict: VerdictStatus,
+    pub plan: String,
+    pub attempt: u32,
+    pub fallback: Option<Fallback>,
+}
+
+impl Provenance {
+    /// What the lane alone decides; attempt and fallback are the request's.
+    pub fn new(lane: &Environment, placement: Placement, model_digest: Digest, verdict: VerdictStatus) -> Self {
+        Self {
+            instance: lane.instance.clone(),
+            lane: lane.lane.clone(),
+            browser: lane.browser.clone(),
+            browser_version: lane.browser_version.clone(),
+            backend: lane.backend.clone(),
+            placement,
+            software_adapter: lane.software_adapter(),
+            adapter: lane.adapter.clone(),
+            webnn_device_requested: lane.webnn_device.clone(),
+            sandbox: lane.sandbox,
+            engine: lane.engine.clone(),
+            threads: lane.threads,
+            model_digest,
+            verdict,
+            plan: "single".to_owned(),
+            attempt: 1,
+            fallback: None,
+        }
+    }
+}
+
+/// One row of the run history: an attempt with its outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub run: RunId,
+    /// Microseconds since the Unix epoch, when the request was accepted.
+    pub accepted_at_us: i64,
+    pub model: ModelName,
+    /// Absent when no lane was ever chosen.
+    pub provenance: Option<Provenance>,
+    pub timing: Timing,
+    /// Absent on success.
+    pub error: Option<Failure>,
+}

@@ -1,0 +1,232 @@
+//! One launch, from the started process to the opened page.
+
+use std::sync::Arc;
+
+use chromiumoxide::{
+    Browser, Page,
+    cdp::{
+        browser_protocol::{
+            browser::GetVersionParams,
+            emulation::SetFocusEmulationEnabledParams,
+            inspector, log, network,
+            page::{EventFrameNavigated, NavigateParams},
+            performance,
+            target::{EventAttachedToTarget, EventTargetCrashed, EventTargetDestroyed, SetAutoAttachParams},
+        },
+        js_protocol::runtime,
+    },
+    error::CdpError,
+    handler::HandlerConfig,
+    listeners::EventStream,
+};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    ANNOUNCEMENT,
+    attend::{Loss, PageEnds, attend},
+};
+use crate::{
+    driver::{DriverError, process::Watch},
+    tasks::Tasks,
+};
+
+pub(super) struct Opening<'a> {
+    pub(super) watch: &'a Watch,
+    pub(super) tasks: &'a Tasks,
+    pub(super) started: Instant,
+    pub(super) deadline: Instant,
+}
+
+/// What is held of a browser that has opened its page.
+pub(super) struct Control {
+    pub(super) version: String,
+    loss: Loss,
+    /// Lets go of the socket.
+    _attending: DropGuard,
+}
+
+impl Control {
+    pub(super) fn lost(&self) -> impl Future<Output = String> + Send + use<> {
+        self.loss.told()
+    }
+
+    /// Answers those who still wait for the loss.
+    pub(super) fn closed(&self) {
+        self.loss.tell("the browser was closed".to_owned());
+    }
+}
+
+/// What the browser says of its pages, from the first message on.
+struct Events {
+    attached: EventStream<EventAttachedToTarget>,
+    crashed: EventStream<EventTargetCrashed>,
+    destroyed: EventStream<EventTargetDestroyed>,
+}
+
+impl Opening<'_> {
+    pub(super) async fn open(&self, url: &str) -> Result<Control, DriverError> {
+        let address = self.address().await?;
+        // Without a viewport of its own the library leaves the window as the browser made it.
+        let config = HandlerConfig { viewport: None, ..HandlerConfig::default() };
+        let connecting = Browser::connect_with_config(address, config);
+        let (browser, handler) = match timeout_at(self.deadline, connecting).await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(self.no_connection(&error.to_string())),
+            Err(_) => return Err(self.no_connection("the control socket did not open")),
+        };
+        let browser = Arc::new(browser);
+        let events =
+            Events::listen(&browser).await.map_err(|error| self.no_connection(&error.to_string()))?;
+
+        let loss = Loss::new();
+        let attending = CancellationToken::new();
+        self.tell(&loss, &attending, attend(handler, Arc::clone(&browser), self.watch.clone()));
+        let guard = attending.clone().drop_guard();
+
+        let steps = async {
+            let version = browser.execute(GetVersionParams::default());
+            let (version, page) = tokio::try_join!(version, first_page(&browser, events.attached))?;
+            let ends = PageEnds {
+                id: page.target_id().clone(),
+                crashed: events.crashed,
+                destroyed: events.destroyed,
+                inspected: page.event_listener().await?,
+            };
+            self.tell(&loss, &attending, ends.any());
+            prepare(&page).await?;
+            Ok((version.result.product.clone(), page))
+        };
+        let (product, page) = self.within(&loss, "the browser showed no page", steps).await?;
+        self.within(&loss, "the page's server did not answer", navigate(&page, url)).await?;
+        // As `Chrome/156.0.1.2`; the recipe already tells the product.
+        let version = product.split_once('/').map_or(product.as_str(), |(_, version)| version).to_owned();
+        Ok(Control { version, loss, _attending: guard })
+    }
+
+    async fn address(&self) -> Result<String, DriverError> {
+        match timeout_at(self.deadline, self.watch.announced()).await {
+            Ok(Some(line)) => Ok(line[ANNOUNCEMENT.len()..].to_owned()),
+            Ok(None) => Err(self.ended().await),
+            Err(_) => Err(self.no_connection("it announced no address")),
+        }
+    }
+
+    /// Starts the task that waits for this loss, until the launch or the instance is let go.
+    fn tell(
+        &self,
+        loss: &Loss,
+        attending: &CancellationToken,
+        reason: impl Future<Output = String> + Send + 'static,
+    ) {
+        let (loss, attending) = (loss.clone(), attending.clone());
+        self.tasks.spawn("cdp", async move {
+            tokio::select! {
+                reason = reason => loss.tell(reason),
+                () = attending.cancelled() => {}
+            }
+        });
+    }
+
+    /// Runs a step while the browser lives and the deadline has not passed.
+    async fn within<T>(
+        &self,
+        loss: &Loss,
+        late: &str,
+        step: impl Future<Output = Result<T, CdpError>>,
+    ) -> Result<T, DriverError> {
+        let message = tokio::select! {
+            done = timeout_at(self.deadline, step) => match done {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("{late} within {} ms", self.started.elapsed().as_millis()),
+            },
+            reason = loss.told() => reason,
+        };
+        Err(DriverError::Navigate { message })
+    }
+
+    async fn ended(&self) -> DriverError {
+        DriverError::Launch {
+            program: self.watch.program().to_owned(),
+            status: self.watch.ended().await,
+            last_lines: self.watch.last_lines(),
+        }
+    }
+
+    fn no_connection(&self, why: &str) -> DriverError {
+        DriverError::Connect {
+            program: self.watch.program().to_owned(),
+            waited_ms: self.started.elapsed().as_millis(),
+            last_lines: format!("{} ({why})", self.watch.last_lines()),
+        }
+    }
+}
+
+impl Events {
+    async fn listen(browser: &Browser) -> Result<Self, CdpError> {
+        Ok(Self {
+            attached: browser.event_listener().await?,
+            crashed: browser.event_listener().await?,
+            destroyed: browser.event_listener().await?,
+        })
+    }
+}
+
+/// The page that the browser starts with: quicker than another one beside it.
+async fn first_page(
+    browser: &Browser,
+    mut attached: EventStream<EventAttachedToTarget>,
+) -> Result<Page, CdpError> {
+    while let Some(event) = attached.next().await {
+        if event.target_info.r#type == "page" {
+            return browser.get_page(event.target_info.target_id.clone()).await;
+        }
+    }
+    Err(CdpError::NotFound)
+}
+
+/// Makes the page run at full pace unseen, and switches off what the library has switched on but nobody reads:
+/// reports of every request, frame of a socket, message and metric, and the halt of each new worker.
+async fn prepare(page: &Page) -> Result<(), CdpError> {
+    let auto_attach = SetAutoAttachParams::builder()
+        .auto_attach(false)
+        .wait_for_debugger_on_start(false)
+        .flatten(true)
+        .build()
+        .map_err(CdpError::msg)?;
+    tokio::try_join!(
+        page.execute(SetFocusEmulationEnabledParams::new(true)),
+        page.execute(inspector::EnableParams::default()),
+        page.execute(auto_attach),
+        page.execute(network::DisableParams::default()),
+        page.execute(performance::DisableParams::default()),
+        page.execute(log::DisableParams::default()),
+        page.execute(runtime::DisableParams::default()),
+    )?;
+    Ok(())
+}
+
+/// Returns once the page's server has answered; the library alone would wait for the page to load.
+async fn navigate(page: &Page, url: &str) -> Result<(), CdpError> {
+    let mut committed = page.event_listener::<EventFrameNavigated>().await?;
+    let navigation = page.execute(NavigateParams::new(url));
+    tokio::pin!(navigation);
+    loop {
+        tokio::select! {
+            answer = &mut navigation => return match answer?.result.error_text.clone() {
+                Some(error) => Err(CdpError::msg(error)),
+                None => Ok(()),
+            },
+            Some(event) = committed.next() => {
+                let frame = &event.frame;
+                match &frame.unreachable_url {
+                    Some(unreachable) => return Err(CdpError::msg(format!("{unreachable} is unreachable"))),
+                    None if frame.parent_id.is_none() && frame.url != "about:blank" => return Ok(()),
+                    None => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Launches and steers browsers: start, navigate, observe, end. Nothing else goes through a driver.
+//!
+//! - A recipe (`browsers/*.toml`) says how one product is found, flagged and limited.
+//! - Every process started here runs in its own group with its own profile, and is written to the ledger first.
+//! - The guardian ends what the ledger names once the daemon is gone.
+
+pub mod cdp;
+pub mod guardian;
+pub mod ledger;
+mod process;
+mod procs;
+pub mod recipe;
+mod sandbox;
+mod sweep;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use self::recipe::GpuMode;
+use crate::domain::Retry;
+
+/// Launches one product.
+pub trait Driver: Send + Sync + 'static {
+    /// Starts a browser and opens a page at `order.url`; answers once the browser has taken the navigation.
+    /// Whether the page works is the harness's to report.
+    fn launch(&self, order: LaunchOrder) -> BoxFuture<'static, Result<Box<dyn Instance>, DriverError>>;
+}
+
+#[derive(Clone, Debug)]
+pub struct LaunchOrder {
+    /// For logs, profile and ledger, as `chromium-1`.
+    pub name: String,
+    pub url: String,
+    pub gpu: GpuMode,
+    pub deadline: Duration,
+}
+
+/// One running browser that we own.
+pub trait Instance: Send + Sync + 'static {
+    /// What the browser itself answered.
+    fn version(&self) -> &str;
+
+    fn sandbox(&self) -> bool;
+
+    /// The flags that can change what it computes.
+    fn flags(&self) -> &[String];
+
+    /// Resolves with the reason when the process ended, its control socket closed, or its page crashed.
+    fn lost(&self) -> BoxFuture<'static, String>;
+
+    /// Ends the browser, its whole process group and its profile; returns when they are gone.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    #[error("{product} is not installed: {hint}")]
+    NotInstalled { product: String, hint: String },
+    #[error("could not start {program}: {source}")]
+    Spawn { program: String, source: std::io::Error },
+    #[error("{program} ended while starting ({status}); its last words: {last_lines}")]
+    Launch { program: String, status: String, last_lines: String },
+    #[error("no control connection to {program} within {waited_ms} ms; its last words: {last_lines}")]
+    Connect { program: String, waited_ms: u128, last_lines: String },
+    #[error("could not open the page: {message}")]
+    Navigate { message: String },
+}
+
+impl DriverError {
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::NotInstalled { .. } => Retry::Never,
+            Self::Spawn { .. } | Self::Launch { .. } | Self::Connect { .. } | Self::Navigate { .. } => {
+                Retry::Same
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Reads the process table. It never sends a signal.
+//!
+//! Only Linux has one here: elsewhere nothing is found, so nothing is claimed and nothing killed.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+/// The variable that every process we start carries: its own directory under the run directory.
+/// It is inherited across `setsid` and reparenting.
+pub(super) const MARKER: &str = "WEFT_RUN";
+
+/// Fields of `/proc/PID/stat` after the command's closing parenthesis, counted from 0.
+const STATE: usize = 0;
+const PARENT: usize = 1;
+const GROUP: usize = 2;
+const START: usize = 19;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Proc {
+    pub(super) pid: i32,
+    pub(super) parent: i32,
+    pub(super) group: i32,
+    /// Clock ticks since the boot.
+    pub(super) start: u64,
+    /// Ended, waiting to be reaped.
+    pub(super) zombie: bool,
+    /// Command line and environment as the kernel shows them; empty where it does not.
+    /// Chromium writes its command line over both, so either may hold the other's words.
+    pub(super) words: Vec<u8>,
+}
+
+impl Proc {
+    /// The directory that [`MARKER`] names.
+    pub(super) fn marker(&self) -> Option<PathBuf> {
+        let prefix = [MARKER.as_bytes(), b"="].concat();
+        let word =
+            self.words.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(prefix.as_slice()))?;
+        Some(PathBuf::from(OsStr::from_bytes(word)))
+    }
+
+    pub(super) fn mentions(&self, path: &Path) -> bool {
+        let path = path.as_os_str().as_bytes();
+        self.words.windows(path.len()).any(|window| window == path)
+    }
+}
+
+/// One process, without its words.
+pub(super) fn read(pid: i32) -> Option<Proc> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command may hold spaces and parentheses itself.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    Some(Proc {
+        pid,
+        parent: fields.get(PARENT)?.parse().ok()?,
+        group: fields.get(GROUP)?.parse().ok()?,
+        start: fields.get(START)?.parse().ok()?,
+        zombie: matches!(*fields.get(STATE)?, "Z" | "X"),
+        words: Vec::new(),
+    })
+}
+
+/// Every process that we may see.
+pub(super) fn all() -> Vec<Proc> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid: i32| {
+        let mut proc = read(pid)?;
+        for file in ["cmdline", "environ"] {
+            proc.words.extend(fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default());
+            proc.words.push(0);
+        }
+        Some(proc)
+    })
+    .collect()
+}
+
+/// Tells this boot from others: start times count from it.
+pub(super) fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,57 @@
+//! Decides whether a Chromium can keep its sandbox here. It is given up only where it cannot work.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use super::process;
+
+/// What the machine says about sandboxes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ground {
+    pub(super) root: bool,
+    /// `user.max_user_namespaces`.
+    pub(super) most: Option<u64>,
+    /// `kernel.unprivileged_userns_clone`, on Debian's older kernels.
+    pub(super) clone: Option<u64>,
+    /// `kernel.apparmor_restrict_unprivileged_userns`, on Ubuntu.
+    pub(super) restricted: Option<u64>,
+    /// Whether making a user namespace worked; `None` when there was nothing to try it with.
+    /// Containers forbid it by a filter that no file tells of.
+    pub(super) tried: Option<bool>,
+}
+
+impl Ground {
+    pub(super) fn survey() -> Self {
+        let read = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok();
+        Self {
+            root: nix::unistd::geteuid().is_root(),
+            most: read("user/max_user_namespaces"),
+            clone: read("kernel/unprivileged_userns_clone"),
+            restricted: read("kernel/apparmor_restrict_unprivileged_userns"),
+            tried: process::succeeds("unshare", &["--user", "--map-root-user", "true"]),
+        }
+    }
+
+    /// `Err` says why the sandbox of this program must stay off.
+    pub(super) fn allows(&self, program: &Path) -> Result<(), &'static str> {
+        if self.root {
+            return Err("the browser refuses its sandbox to root");
+        }
+        if has_setuid_helper(program) {
+            return Ok(());
+        }
+        match self {
+            Self { most: Some(0), .. } => Err("user.max_user_namespaces is 0"),
+            Self { clone: Some(0), .. } => Err("kernel.unprivileged_userns_clone is 0"),
+            Self { tried: Some(true), .. } => Ok(()),
+            Self { restricted: Some(1), .. } => Err("AppArmor restricts user namespaces"),
+            Self { tried: Some(false), .. } => Err("making a user namespace is forbidden here"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The older sandbox needs no user namespaces: a helper beside the program that runs as root.
+fn has_setuid_helper(program: &Path) -> bool {
+    let helper = program.canonicalize().unwrap_or_default().with_file_name("chrome-sandbox");
+    fs::metadata(helper).is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o4000 != 0)
+}

@@ -1,0 +1,267 @@
+//! Tables of cases for the parts that need no browser.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    DriverError,
+    ledger::Account,
+    procs::{self, Proc},
+    recipe::{EMBEDDED, GpuMode, Places, Recipe},
+    sandbox::Ground,
+    sweep::{Claim, Leader, claimed},
+    tail::{self, Tail},
+};
+
+const GOOD: &str = r#"name = "sample"
+product = "Sample"
+driver = "cdp"
+find = ["sample", "{cache}/sample"]
+install = "install sample"
+backends = ["wasm", "webgpu"]
+flags = ["--headless=new"]
+enable_features = ["A"]
+
+[gpu.hardware]
+flags = ["--hard"]
+enable_features = ["B"]
+
+[gpu.software]
+flags = ["--soft"]
+
+[limits]
+instances = 1
+lanes = 2
+"#;
+
+#[test]
+fn a_recipe_merges_its_switches_by_mode() {
+    let recipe = Recipe::parse("browsers/sample.toml", GOOD).unwrap();
+    let hard = recipe.switches(GpuMode::Hardware);
+    assert_eq!(
+        (hard.flags, hard.enable_features),
+        (vec!["--hard".to_owned()], vec!["A".to_owned(), "B".to_owned()])
+    );
+    let soft = recipe.switches(GpuMode::Software);
+    assert_eq!((soft.flags, soft.enable_features), (vec!["--soft".to_owned()], vec!["A".to_owned()]));
+    assert_eq!(recipe.flags(), ["--headless=new"]);
+}
+
+#[test]
+fn a_wrong_recipe_names_its_line() {
+    let cases = [
+        ("unknown key", "lanes = 2", "lanes = 2\nlannes = 3", 20, "unknown field `lannes`"),
+        ("unknown key at the top", "driver =", "colour = 1\ndriver =", 3, "unknown field `colour`"),
+        ("unknown table", "[limits]", "[prefs]\na = 1\n[limits]", 17, "unknown field `prefs`"),
+        ("unknown driver", "\"cdp\"", "\"cpd\"", 3, "unknown variant `cpd`"),
+        ("wrong type", "instances = 1", "instances = \"1\"", 18, "invalid type: string"),
+        ("negative limit", "instances = 1", "instances = -1", 18, "invalid value: integer `-1`"),
+        ("missing key", "product = \"Sample\"\n", "", 1, "missing field `product`"),
+        ("missing mode", "[gpu.software]\nflags = [\"--soft\"]\n", "", 10, "missing field `software`"),
+        ("missing limit", "lanes = 2\n", "", 17, "missing field `lanes`"),
+        ("not TOML", "driver = \"cdp\"", "driver = cdp", 3, "string values must be quoted"),
+        ("other name", "\"sample\"\np", "\"simple\"\np", 1, "the file's name asks for name = \"sample\""),
+        ("unknown backend", "\"webgpu\"", "\"webgl\"", 6, "\"webgl\" is no backend"),
+        ("native backend", "\"webgpu\"", "\"ort-cpu\"", 6, "a browser holds no native backend"),
+        ("nowhere to look", "[\"sample\", \"{cache}/sample\"]", "[]", 4, "at least one command or path"),
+        ("unknown place", "{cache}/", "{home}/", 4, "{cache}/ and a path"),
+        ("no flag", "--hard", "hard", 11, "a flag starts with --"),
+        ("the driver's flag", "--soft", "--user-data-dir=/tmp", 15, "--user-data-dir is set by the driver"),
+        ("two features in one", "\"B\"", "\"B,C\"", 12, "one feature's name"),
+    ];
+    for (case, from, to, line, message) in cases {
+        assert!(GOOD.contains(from), "{case}");
+        let error = Recipe::parse("browsers/sample.toml", &GOOD.replacen(from, to, 1)).expect_err(case);
+        assert_eq!(error.line, line, "{case}: {error}");
+        assert!(error.to_string().starts_with(&format!("browsers/sample.toml:{line}: ")), "{case}: {error}");
+        assert!(error.message.contains(message), "{case}: {error}");
+    }
+}
+
+#[test]
+fn every_recipe_in_the_folder_is_embedded_and_parses() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("browsers");
+    let mut files: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".toml"))
+        .map(|name| format!("browsers/{name}"))
+        .collect();
+    files.sort();
+    let mut embedded: Vec<&str> = EMBEDDED.iter().map(|(file, _)| *file).collect();
+    embedded.sort_unstable();
+    assert_eq!(files, embedded);
+    for (file, text) in EMBEDDED {
+        Recipe::parse(file, text).unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert_eq!(Recipe::names(), ["chromium", "chromium-webnn"]);
+}
+
+fn put(path: &Path, text: &str, mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_product_is_found_where_it_really_is() {
+    let ground = tempfile::tempdir().unwrap();
+    let place = |name: &str| ground.path().join(name);
+    put(&place("shim/sample"), "#!/bin/sh\nexec /snap/bin/sample \"$@\"\n", 0o755);
+    put(&place("ubuntu/sample"), "#!/bin/sh\necho snap install sample >&2\nexit 1\n", 0o755);
+    put(&place("plain/sample"), "#!/bin/sh\nexec snapper\n", 0o755);
+    put(&place("dead/sample"), "no program", 0o644);
+    put(&place("snapd/snap"), "\u{7f}ELF", 0o755);
+    fs::create_dir_all(place("link")).unwrap();
+    symlink(place("snapd/snap"), place("link/sample")).unwrap();
+    put(&place("cache/sample"), "\u{7f}ELF", 0o755);
+
+    let recipe = Recipe::parse("browsers/sample.toml", GOOD).unwrap();
+    let cases: [(&str, &[&str], &str, Result<&str, &[&str]>); 7] = [
+        ("plain", &["plain"], "none", Ok("plain/sample")),
+        ("cache", &["none"], "cache", Ok("cache/sample")),
+        ("not executable", &["dead"], "none", Err(&["install sample"])),
+        ("shim", &["shim"], "none", Err(&["shim/sample", "snap", "install sample"])),
+        ("Ubuntu's shim", &["ubuntu"], "none", Err(&["ubuntu/sample", "snap"])),
+        ("link to snap", &["link"], "none", Err(&["link/sample", "snap"])),
+        ("shim before a real one", &["shim", "link", "plain"], "none", Ok("plain/sample")),
+    ];
+    for (case, folders, cache, expected) in cases {
+        let path = std::env::join_paths(folders.iter().map(|folder| place(folder))).unwrap();
+        let found = recipe.locate(&Places { cache: place(cache), path });
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, place(expected), "{case}"),
+            (Err(DriverError::NotInstalled { product, hint }), Err(words)) => {
+                assert_eq!(product, "Sample", "{case}");
+                for word in words {
+                    assert!(hint.contains(word), "{case}: {hint}");
+                }
+            }
+            (found, _) => panic!("{case}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_sandbox_is_given_up_only_where_it_cannot_work() {
+    let fine = Ground { most: Some(9), clone: Some(1), restricted: Some(0), tried: Some(true), root: false };
+    let cases = [
+        ("all well", fine.clone(), true),
+        ("nothing known", Ground::default(), true),
+        ("root", Ground { root: true, ..fine.clone() }, false),
+        ("no namespaces", Ground { most: Some(0), ..fine.clone() }, false),
+        ("not for users", Ground { clone: Some(0), ..fine.clone() }, false),
+        ("forbidden by a filter", Ground { tried: Some(false), ..fine.clone() }, false),
+        ("restricted, not tried", Ground { restricted: Some(1), tried: None, ..fine.clone() }, false),
+        ("restricted, but not us", Ground { restricted: Some(1), ..fine }, true),
+    ];
+    for (case, ground, expected) in cases {
+        assert_eq!(ground.allows(Path::new("/nowhere/browser")).is_ok(), expected, "{case}");
+    }
+}
+
+fn proc(pid: i32, parent: i32, group: i32, start: u64, words: &str) -> Proc {
+    Proc { pid, parent, group, start, zombie: false, words: words.as_bytes().to_vec() }
+}
+
+#[test]
+fn only_ours_is_claimed() {
+    let ours = "a\0WEFT_RUN=/home/run/1-1/x\0";
+    let cases = [
+        ("named by the ledger", vec![proc(50, 1, 50, 7, "")], vec![50]),
+        ("its pid given away", vec![proc(50, 1, 50, 8, "")], vec![]),
+        ("marked", vec![proc(60, 1, 60, 9, ours)], vec![60]),
+        ("marked for another run", vec![proc(60, 1, 60, 9, "WEFT_RUN=/home/run/1-11/x\0")], vec![]),
+        ("marked in passing", vec![proc(60, 1, 60, 9, "XWEFT_RUN=/home/run/1-1/x\0")], vec![]),
+        ("only mentions the run", vec![proc(60, 1, 60, 9, "tail\0/home/run/1-1/x/log\0")], vec![]),
+        ("in the leader's group", vec![proc(50, 1, 50, 7, ""), proc(51, 1, 50, 8, "")], vec![50, 51]),
+        (
+            "in its group, which it mentions, without the leader",
+            vec![proc(51, 1, 50, 8, "--dir=/home/run/1-1/x/profile")],
+            vec![51],
+        ),
+        ("in a group that only has the number", vec![proc(51, 1, 50, 8, "other")], vec![]),
+        ("in a marked one's own group", vec![proc(60, 1, 60, 9, ours), proc(61, 1, 60, 9, "")], vec![60, 61]),
+        (
+            "in a stranger's group with a marked one",
+            vec![proc(60, 1, 70, 9, ours), proc(71, 1, 70, 9, "")],
+            vec![60],
+        ),
+        (
+            "descends from ours",
+            vec![proc(72, 71, 72, 9, ""), proc(71, 60, 71, 9, ""), proc(60, 1, 60, 9, ours)],
+            vec![60, 71, 72],
+        ),
+        ("ours descends from it", vec![proc(60, 40, 60, 9, ours), proc(40, 1, 40, 9, "")], vec![60]),
+    ];
+    let leaders = [Leader { pid: 50, start: 7 }];
+    let claim = Claim { folder: Path::new("/home/run/1-1"), leaders: &leaders };
+    for (case, table, expected) in cases {
+        let mut pids: Vec<i32> = claimed(&table, claim).iter().map(|proc| proc.pid).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, expected, "{case}");
+    }
+}
+
+#[test]
+fn the_table_knows_this_very_process() {
+    let pid = std::process::id().cast_signed();
+    let me = procs::all().into_iter().find(|proc| proc.pid == pid).unwrap();
+    assert_eq!(me.parent, nix::unistd::getppid().as_raw());
+    assert_eq!(me.group, nix::unistd::getpgrp().as_raw());
+    assert_eq!(Some(me.start), procs::read(pid).map(|again| again.start));
+    assert!(me.mentions(&std::env::current_exe().unwrap().file_name().map(PathBuf::from).unwrap()));
+    assert!(!procs::boot().is_empty());
+}
+
+#[test]
+fn a_ledger_is_read_past_what_a_crash_cut_short() {
+    let daemon = r#"{"line":"daemon","pid":7,"start":9,"boot":"b","scratch":"/tmp/s"}"#;
+    let process = r#"{"line":"process","name":"x","pid":8,"group":8,"start":10,"profile":"/p"}"#;
+    let torn = &process[..20];
+    let leader = Leader { pid: 8, start: 10 };
+    let cases = [
+        ("whole", format!("{daemon}\n{process}\n"), Some(Leader { pid: 7, start: 9 }), vec![leader]),
+        (
+            "torn at the end",
+            format!("{daemon}\n{process}\n{torn}"),
+            Some(Leader { pid: 7, start: 9 }),
+            vec![leader],
+        ),
+        ("torn in the middle", format!("{torn}\n{process}\n"), None, vec![leader]),
+        ("empty", String::new(), None, vec![]),
+    ];
+    for (case, text, daemon, leaders) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ledger"), text).unwrap();
+        let account = Account::read(folder.path());
+        assert_eq!((account.daemon, account.leaders), (daemon, leaders), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn last_words_are_bounded() {
+    let long = "x".repeat(10_000);
+    let many: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+    let cases = [
+        ("plain", "a\nb\r\n\nc".to_owned(), "ready", 3, None, "a | b | c".len()),
+        ("announced", "a\nready at 1\nready at 2\n".to_owned(), "ready", 3, Some("ready at 1"), 27),
+        ("long line", format!("{long}\n"), "ready", 1, None, 512),
+        ("many lines", many, "line 0", 1000, Some("line 0"), "line 988 | ".len() * 12 - 3),
+        ("nothing", String::new(), "ready", 0, None, "none".len()),
+    ];
+    for (case, text, announcement, count, announced, quoted) in cases {
+        let (mut tail, mut seen) = (Tail::default(), 0);
+        tail::read_lines(text.as_bytes(), |line| {
+            seen += 1;
+            tail.push(line, announcement);
+        })
+        .await;
+        assert_eq!(seen, count, "{case}");
+        assert_eq!(tail.announced.as_deref(), announced, "{case}");
+        assert_eq!(tail.quote().len(), quoted, "{case}");
+    }
+}

@@ -1,0 +1,32 @@
+//! The Open Inference Protocol's server metadata and health.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde_json::{Value, json};
+
+use super::Api;
+use crate::pool::InstanceState;
+
+pub(super) async fn server() -> Json<Value> {
+    Json(json!({
+        "name": "weft",
+        "version": env!("CARGO_PKG_VERSION"),
+        "extensions": ["binary_tensor_data"],
+    }))
+}
+
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({"live": true}))
+}
+
+/// Ready when every wanted instance serves or has failed with a reason, and some lane can serve.
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
+    let status = api.pool.status();
+    let starting: Vec<_> =
+        status.values().filter(|instance| instance.state == InstanceState::Starting).map(|s| &s.instance).collect();
+    let lanes = api.scheduler.lanes().await.len();
+    let ready = starting.is_empty() && lanes > 0;
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({"ready": ready, "starting": starting, "lanes": lanes})))
+}

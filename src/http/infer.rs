@@ -1,0 +1,72 @@
+//! Turns a parsed request into one for the scheduler: the model it names, its signature, its restrictions, its time.
+
+use tokio::time::Instant;
+
+use super::{Api, models};
+use crate::{
+    domain::{BackendKind, Code, Digest, Failure, Retry},
+    protocol::client::{FallbackPolicy, ParsedInfer},
+    scheduler::{Accepted, Request, Wants},
+    tasks,
+};
+
+/// How the outputs of one request travel.
+pub(super) struct Form {
+    all_binary: bool,
+    binary: Vec<(String, bool)>,
+}
+
+impl Form {
+    pub(super) fn binary(&self, output: &str) -> bool {
+        let named = self.binary.iter().find(|(name, _)| name == output);
+        named.map_or(self.all_binary, |(_, binary)| *binary)
+    }
+}
+
+pub(super) fn request(parsed: ParsedInfer, api: &Api) -> Result<(Request, Form), Failure> {
+    let accepted = Accepted { at: Instant::now(), at_us: tasks::now_us() };
+    let entry = api.registry.get(&parsed.model).ok_or_else(|| models::unknown(parsed.model.as_str(), api))?;
+    if let Some(version) = &parsed.version
+        && version.parse::<Digest>() != Ok(entry.model.digest)
+    {
+        let message = format!("model {} has version {}, not {version}", parsed.model, entry.model.digest);
+        return Err(Failure::new(Code::UnknownModel, Retry::Never, message));
+    }
+    let signature = &entry.model.signature;
+    let binding = signature.bind(&parsed.inputs)?;
+    let outputs: Vec<_> = parsed.outputs.iter().map(|(name, _)| name.clone()).collect();
+    signature.check_outputs(&outputs)?;
+    if let Some(twice) = outputs.iter().enumerate().find(|(at, name)| outputs[..*at].contains(name)) {
+        return Err(Failure::invalid(format!("output {:?} is asked for twice", twice.1)));
+    }
+    let parameters = &parsed.parameters;
+    let wants = Wants {
+        backends: parameters.backends(),
+        browsers: parameters.browsers(),
+        native_fallback: native_fallback(parsed.parameters.fallback, parameters.backends(), parameters.browsers()),
+        strict: parameters.strict,
+    };
+    let form = Form {
+        all_binary: parameters.binary_data_output,
+        binary: parsed.outputs.iter().filter_map(|(name, binary)| Some((name.clone(), (*binary)?))).collect(),
+    };
+    let request = Request {
+        inputs: parsed.inputs,
+        outputs,
+        binding,
+        wants,
+        priority: parameters.priority,
+        accepted,
+        deadline: accepted.at + parameters.timeout().unwrap_or(api.timeout),
+        entry,
+    };
+    Ok((request, form))
+}
+
+/// By default a caller who names where to run wants nothing else.
+fn native_fallback(asked: Option<FallbackPolicy>, backends: Vec<BackendKind>, browsers: Vec<String>) -> bool {
+    match asked {
+        Some(policy) => policy == FallbackPolicy::Native,
+        None => backends.is_empty() && browsers.is_empty(),
+    }
+}

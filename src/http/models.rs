@@ -1,0 +1,118 @@
+//! Models: upload, add, list, show, verify, remove.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Api, Problem};
+use crate::{
+    domain::{BackendKind, Code, Digest, Failure, ModelName, Retry, Tolerance},
+    models::{Entry, GateInputs, NewModel},
+    scheduler::Wants,
+    tasks,
+};
+
+/// All lanes' proofs together; one on a software adapter takes the better part of a minute.
+const VERIFY_WITHIN: Duration = Duration::from_secs(900);
+
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Value> {
+    let items: Vec<_> = api.registry.list().iter().map(|entry| json!(entry.model)).collect();
+    Json(json!({"items": items, "cursor": null}))
+}
+
+pub(super) async fn show(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    let entry = find(&api, &name)?;
+    let verdicts = api.store.verdicts(entry.model.digest).await?;
+    let verdicts: Vec<_> = verdicts
+        .into_iter()
+        .map(|stored| json!({"key": stored.key, "verdict": stored.verdict, "proven_at_us": stored.proven_at_us}))
+        .collect();
+    let mut model = json!(entry.model);
+    model["gate_inputs"] = json!(entry.given.len());
+    model["verdicts"] = json!(verdicts);
+    Ok(Json(model))
+}
+
+pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Value>, Problem> {
+    let upload = api.registry.blobs.receive(body.into_data_stream()).await?;
+    Ok(Json(json!({"digest": upload.digest, "bytes": upload.bytes})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Add {
+    name: ModelName,
+    digest: Digest,
+    source: String,
+    tolerance: Option<f64>,
+    licence: Option<String>,
+    #[serde(default)]
+    gate: GateInputs,
+}
+
+pub(super) async fn add(State(api): State<Arc<Api>>, body: String) -> Result<Json<Value>, Problem> {
+    let add: Add = serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?;
+    if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
+        return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
+    }
+    let new = NewModel {
+        name: add.name,
+        digest: add.digest,
+        tolerance: add.tolerance.map(Tolerance),
+        source: add.source,
+        licence: add.licence,
+        inputs: add.gate,
+    };
+    let entry = api.registry.add(new, tasks::now_us()).await?;
+    Ok(Json(json!(entry.model)))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Verify {
+    backend: Vec<BackendKind>,
+    browser: Vec<String>,
+}
+
+/// Proves a model in every lane, or in those that the body names; answers with what `show` does.
+pub(super) async fn verify(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    body: String,
+) -> Result<Json<Value>, Problem> {
+    let entry = find(&api, &name)?;
+    let verify: Verify = if body.is_empty() {
+        Verify::default()
+    } else {
+        serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?
+    };
+    let wants = Wants { backends: verify.backend, browsers: verify.browser, ..Wants::default() };
+    api.scheduler.prove(entry, wants, VERIFY_WITHIN).await?;
+    show(State(api), Path(name)).await
+}
+
+pub(super) async fn remove(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    let entry = find(&api, &name)?;
+    api.registry.remove(&entry.model.name).await?;
+    if !api.registry.list().iter().any(|other| other.model.digest == entry.model.digest) {
+        api.scheduler.forget(entry.model.digest).await;
+    }
+    Ok(Json(json!(entry.model)))
+}
+
+fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {
+    let entry = name.parse::<ModelName>().ok().and_then(|name| api.registry.get(&name));
+    entry.ok_or_else(|| unknown(name, api))
+}
+
+pub(super) fn unknown(name: &str, api: &Api) -> Failure {
+    let known: Vec<_> = api.registry.list().iter().map(|entry| entry.model.name.to_string()).collect();
+    let known = if known.is_empty() { "none has been added".to_owned() } else { format!("there are {}", known.join(", ")) };
+    Failure::new(Code::UnknownModel, Retry::Never, format!("no model is called {name:?}; {known}"))
+}

@@ -1,0 +1,63 @@
+//! The daemon's own resources: instances, lanes, runs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Query, State},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Api, Problem};
+use crate::{domain::Failure, pool::LaneState, store::RunCursor};
+
+/// Runs shown when the caller does not say how many.
+const RUNS_SHOWN: u32 = 20;
+
+pub(super) async fn instances(State(api): State<Arc<Api>>) -> Json<Value> {
+    Json(json!({"items": api.pool.status().values().collect::<Vec<_>>(), "cursor": null}))
+}
+
+/// Every lane, browsers' and native ones, with what it holds.
+pub(super) async fn lanes(State(api): State<Arc<Api>>) -> Json<Value> {
+    let mut loads: BTreeMap<_, _> =
+        api.scheduler.lanes().await.into_iter().map(|load| (load.lane.clone(), load)).collect();
+    let mut items = Vec::new();
+    for status in api.pool.status().into_values().flat_map(|instance| instance.lanes.into_values()) {
+        let load = loads.remove(&status.lane);
+        let mut item = json!(status);
+        item["load"] = json!(load);
+        items.push(item);
+    }
+    for environment in &api.native {
+        let load = loads.remove(&environment.lane);
+        items.push(json!({
+            "lane": environment.lane,
+            "instance": environment.instance,
+            "browser": environment.browser,
+            "backend": environment.backend,
+            "state": LaneState::Ready,
+            "reason": null,
+            "capability": {"backend": environment.backend, "engine": environment.engine, "threads": environment.threads},
+            "load": load,
+        }));
+    }
+    Json(json!({"items": items, "cursor": null}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunsQuery {
+    last: Option<u32>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn runs(State(api): State<Arc<Api>>, Query(query): Query<RunsQuery>) -> Result<Json<Value>, Problem> {
+    let cursor = query.cursor.map(|text| text.parse::<RunCursor>()).transpose();
+    let cursor = cursor.map_err(|error| Failure::invalid(error.to_string()))?;
+    // What has been answered must be there to see.
+    api.store.flush().await?;
+    let page = api.store.runs(query.last.unwrap_or(RUNS_SHOWN), cursor).await?;
+    Ok(Json(json!({"items": page.runs, "cursor": page.next.map(|next| next.to_string())})))
+}

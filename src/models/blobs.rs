@@ -1,0 +1,104 @@
+//! Model files by digest: `{digest}.onnx` in one folder, each written aside and renamed when it is whole.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt;
+
+use super::ModelError;
+use crate::domain::Digest;
+
+/// Protobuf's own limit: no ONNX file can be larger.
+const FILE_BYTES_MAX: u64 = 2 << 30;
+
+/// Marks files that are still being written.
+const PARTIAL: &str = "partial";
+
+#[derive(Clone)]
+pub struct Blobs {
+    folder: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upload {
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
+impl Blobs {
+    /// Opens the folder and removes what an earlier daemon did not finish.
+    pub fn open(folder: PathBuf) -> Result<Self, ModelError> {
+        let keep = |source| ModelError::Keep { path: folder.clone(), source };
+        std::fs::create_dir_all(&folder).map_err(keep)?;
+        for entry in std::fs::read_dir(&folder).map_err(keep)? {
+            let path = entry.map_err(keep)?.path();
+            if path.extension().is_some_and(|extension| extension == PARTIAL) {
+                std::fs::remove_file(&path).map_err(keep)?;
+            }
+        }
+        Ok(Self { folder })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{digest}.onnx"))
+    }
+
+    /// Takes a file in; it is there under its digest afterwards, or not at all.
+    pub async fn receive<E: std::fmt::Display>(
+        &self,
+        mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> Result<Upload, ModelError> {
+        let partial = Partial(self.folder.join(format!("{:032x}.{PARTIAL}", rand::random::<u128>())));
+        let keep = |source| ModelError::Keep { path: partial.0.clone(), source };
+        let mut file = tokio::fs::File::create(&partial.0).await.map_err(keep)?;
+        let (mut hash, mut bytes) = (Sha256::new(), 0u64);
+        while let Some(part) = stream.next().await {
+            let part = part.map_err(|error| ModelError::Upload { message: error.to_string() })?;
+            bytes += part.len() as u64;
+            if bytes > FILE_BYTES_MAX {
+                return Err(ModelError::TooLarge { limit: FILE_BYTES_MAX });
+            }
+            hash.update(&part);
+            file.write_all(&part).await.map_err(keep)?;
+        }
+        file.sync_all().await.map_err(keep)?;
+        let digest = Digest::new(hash.finalize().into());
+        tokio::fs::rename(&partial.0, self.path(digest)).await.map_err(keep)?;
+        Ok(Upload { digest, bytes })
+    }
+
+    pub fn remove(&self, digest: Digest) {
+        if let Err(error) = std::fs::remove_file(self.path(digest)) {
+            tracing::warn!(%digest, %error, "a model's file was not removed");
+        }
+    }
+
+    /// Removes files that no name points to.
+    pub fn keep_only(&self, wanted: &[Digest]) -> Result<(), ModelError> {
+        let keep = |source| ModelError::Keep { path: self.folder.clone(), source };
+        for entry in std::fs::read_dir(&self.folder).map_err(keep)? {
+            let path = entry.map_err(keep)?.path();
+            let digest = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            if digest.is_some_and(|digest: Digest| !wanted.contains(&digest)) {
+                std::fs::remove_file(&path).map_err(keep)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that goes away unless it was renamed.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Absent after the rename, which is the good case.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

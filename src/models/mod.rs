@@ -1,0 +1,72 @@
+//! The models that can be asked for: files by digest, names, and the gate that judges what computes them.
+//!
+//! A file is taken in whole and verified before a name points to it; nothing half-written is ever served.
+//! This room never chooses a lane and never looks at a request.
+
+mod blobs;
+mod entry;
+pub mod gate;
+mod registry;
+
+pub use blobs::{Blobs, Upload};
+pub use entry::{Entry, GateInputs};
+pub use registry::{NewModel, Registry};
+
+use std::path::PathBuf;
+
+use crate::{
+    backend::BackendError,
+    domain::{Code, Digest, Failure, Retry},
+    onnx::OnnxError,
+    store::StoreError,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("could not keep the file at {}: {source}", path.display())]
+    Keep { path: PathBuf, source: std::io::Error },
+    #[error("the file is over the limit of {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the upload broke off: {message}")]
+    Upload { message: String },
+    #[error("no file with digest {digest} was uploaded")]
+    NoFile { digest: Digest },
+    #[error(transparent)]
+    Read(#[from] OnnxError),
+    #[error("ONNX Runtime cannot load it: {0}")]
+    Load(#[source] BackendError),
+    #[error("ONNX Runtime cannot run it: {0}")]
+    Run(#[source] BackendError),
+    #[error("its outputs are not usable: {problem}")]
+    Outputs { problem: String },
+    #[error("its gate inputs do not fit: {0}")]
+    Inputs(#[source] Failure),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ModelError {
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Keep { .. } | Self::Upload { .. } => Retry::Same,
+            Self::Store(error) => error.retry(),
+            Self::Load(error) | Self::Run(error) => error.retry(),
+            Self::TooLarge { .. }
+            | Self::NoFile { .. }
+            | Self::Read(_)
+            | Self::Outputs { .. }
+            | Self::Inputs(_) => Retry::Never,
+        }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        let code = match &error {
+            ModelError::Keep { .. } | ModelError::Store(_) => Code::Internal,
+            ModelError::TooLarge { .. } => Code::TooLarge,
+            _ => Code::InvalidRequest,
+        };
+        Failure::new(code, error.retry(), error.to_string())
+    }
+}

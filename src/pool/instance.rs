@@ -1,0 +1,344 @@
+//! The life of one wanted instance: launch, page, lanes, watch, and again after a loss.
+//!
+//! States: *starting* until the page has reported and every lane is up or impossible; *ready* while it serves;
+//! *failed* for good when it cannot be launched, or never came to serve in several launches.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::{
+    StreamExt,
+    future::BoxFuture,
+    stream::FuturesUnordered,
+};
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    InstanceState, LaneState, PoolEvent, Shared, Target,
+    lanes::{self, Host, Started},
+};
+use crate::{
+    backend::Backend,
+    bridge::{Message, Session},
+    domain::{BackendKind, LaneId, PageEnvironment, Retry},
+    driver::{DriverError, Instance, LaunchOrder, recipe::GpuMode},
+    protocol::link::{DaemonToPage, PageToDaemon},
+};
+
+/// A cold browser on a loaded machine.
+const LAUNCH_WITHIN: Duration = Duration::from_secs(60);
+
+/// From navigation to the page's first report.
+const PAGE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Heartbeats come every second; ten missed in a row mean that the page is hung, not busy, since lanes have
+/// Workers of their own.
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Launches in a row that never served before the instance is given up.
+const FRUITLESS_MAX: u32 = 4;
+
+/// Worker restarts in one page before the whole browser is launched anew.
+const LANE_RESTARTS_MAX: u32 = 3;
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+impl Message for PageToDaemon {}
+
+impl Target {
+    pub(super) fn lane(&self, backend: &BackendKind) -> LaneId {
+        LaneId::new(format!("{}/{backend}", self.id))
+    }
+}
+
+/// How one launch ended.
+enum Ended {
+    Stopped,
+    /// The next GPU mode may give the WebGPU lane that this one refused.
+    NoAdapter,
+    Lost { reason: String, served: bool },
+    Never { reason: String },
+}
+
+pub(super) async fn keep(target: Target, shared: Shared) {
+    let stopping = shared.tasks.stopping();
+    let (mut epoch, mut gpu, mut fruitless) = (0, 0, 0);
+    loop {
+        epoch += 1;
+        shared.status.starting(&target);
+        let starting = PoolEvent::Starting {
+            instance: target.id.clone(),
+            browser: target.browser.clone(),
+            backends: target.backends.clone(),
+        };
+        shared.tell(starting).await;
+        let mode = target.gpu[gpu];
+        let reason = match launch(&target, mode, gpu + 1 < target.gpu.len(), epoch, &shared, &stopping).await {
+            Ended::Stopped => return,
+            Ended::NoAdapter => {
+                gpu += 1;
+                continue;
+            }
+            Ended::Never { reason } => return shared.fail(&target, reason).await,
+            Ended::Lost { reason, served } => {
+                fruitless = if served { 0 } else { fruitless + 1 };
+                reason
+            }
+        };
+        if fruitless >= FRUITLESS_MAX {
+            return shared.fail(&target, format!("{FRUITLESS_MAX} launches in a row came to nothing: {reason}")).await;
+        }
+        let pause = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.pow(fruitless));
+        tracing::warn!(instance = %target.id, reason, pause_ms = pause.as_millis(), "instance lost, launching again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+impl Shared {
+    async fn tell(&self, event: PoolEvent) {
+        // The scheduler outlives the pool but for the daemon's last moments.
+        let _ = self.events.send(event).await;
+    }
+
+    async fn fail(&self, target: &Target, reason: String) {
+        tracing::error!(instance = %target.id, reason, "instance failed");
+        self.status.instance(&target.id, |status| {
+            status.state = InstanceState::Failed;
+            status.reason = Some(reason.clone());
+            for lane in status.lanes.values_mut().filter(|lane| lane.state != LaneState::Absent) {
+                lane.state = LaneState::Absent;
+                lane.reason = Some(reason.clone());
+            }
+        });
+        let (instance, browser) = (target.id.clone(), target.browser.clone());
+        self.tell(PoolEvent::Failed { instance, browser, reason }).await;
+    }
+}
+
+async fn launch(
+    target: &Target,
+    gpu: GpuMode,
+    more_modes: bool,
+    epoch: u64,
+    shared: &Shared,
+    stopping: &CancellationToken,
+) -> Ended {
+    let mut page = shared.bridge.open_page(epoch);
+    let order =
+        LaunchOrder { name: target.id.to_string(), url: page.url.clone(), gpu, deadline: LAUNCH_WITHIN };
+    let launched = tokio::select! {
+        launched = target.driver.launch(order) => launched,
+        () = stopping.cancelled() => return Ended::Stopped,
+    };
+    let instance = match launched {
+        Ok(instance) => instance,
+        Err(error) => return launch_failed(&error),
+    };
+    shared.status.instance(&target.id, |status| {
+        status.browser_version = Some(instance.version().to_owned());
+        status.sandbox = Some(instance.sandbox());
+        status.gpu = Some(gpu.to_string());
+        status.launches += 1;
+    });
+    let ended = tokio::select! {
+        ended = serve(target, epoch, more_modes, &mut page.control, &*instance, shared) => ended,
+        () = stopping.cancelled() => Ended::Stopped,
+    };
+    instance.close().await;
+    ended
+}
+
+fn launch_failed(error: &DriverError) -> Ended {
+    let reason = error.to_string();
+    if error.retry() == Retry::Never { Ended::Never { reason } } else { Ended::Lost { reason, served: false } }
+}
+
+/// From the page's link to its end.
+async fn serve(
+    target: &Target,
+    epoch: u64,
+    more_modes: bool,
+    control: &mut crate::bridge::Expected,
+    instance: &dyn Instance,
+    shared: &Shared,
+) -> Ended {
+    let mut lost = instance.lost();
+    let report = async {
+        let mut session = control.session().await.ok_or("the page did not open its link")?;
+        session.sender.control(&DaemonToPage::Welcome).map_err(|closed| closed.reason)?;
+        match session.receiver.receive::<PageToDaemon>().await.map_err(|closed| closed.reason)?.message {
+            PageToDaemon::PageReady { environment } => Ok((session, environment)),
+            other => Err(format!("the page reported {other:?} before it was ready")),
+        }
+    };
+    let reported: Result<(Session, PageEnvironment), String> = tokio::select! {
+        reported = tokio::time::timeout(PAGE_WITHIN, report) => {
+            reported.unwrap_or_else(|_| Err(format!("no report of its page within {} s", PAGE_WITHIN.as_secs())))
+        }
+        reason = &mut lost => Err(reason),
+    };
+    let (session, environment) = match reported {
+        Ok(reported) => reported,
+        Err(reason) => return Ended::Lost { reason, served: false },
+    };
+    shared.status.instance(&target.id, |status| status.page = Some(environment));
+    let mut watch = Watch {
+        target,
+        epoch,
+        more_modes,
+        host: Host::of(instance),
+        session,
+        shared,
+        starting: FuturesUnordered::new(),
+        exits: HashMap::new(),
+        lanes: HashMap::new(),
+        losses: FuturesUnordered::new(),
+        restarts: 0,
+    };
+    let ended = watch.run(lost).await;
+    let reason = match &ended {
+        Ended::Lost { reason, .. } => reason.clone(),
+        _ => "its browser is launched anew".to_owned(),
+    };
+    for (lane, backend) in std::mem::take(&mut watch.lanes) {
+        backend.abandon(reason.clone());
+        shared.tell(PoolEvent::LaneDown { lane, reason: reason.clone() }).await;
+    }
+    ended
+}
+
+/// One page's control link and lanes.
+struct Watch<'a> {
+    target: &'a Target,
+    epoch: u64,
+    more_modes: bool,
+    host: Host,
+    session: Session,
+    shared: &'a Shared,
+    starting: FuturesUnordered<BoxFuture<'static, Started>>,
+    exits: HashMap<LaneId, oneshot::Sender<String>>,
+    lanes: HashMap<LaneId, Arc<dyn Backend>>,
+    losses: FuturesUnordered<BoxFuture<'static, (LaneId, BackendKind, String)>>,
+    restarts: u32,
+}
+
+impl Watch<'_> {
+    async fn run(&mut self, mut lost: BoxFuture<'static, String>) -> Ended {
+        for backend in &self.target.backends {
+            self.start(backend);
+        }
+        let mut served = false;
+        let mut heartbeat_due = Instant::now() + HEARTBEAT_WITHIN;
+        loop {
+            let reason = tokio::select! {
+                reason = &mut lost => reason,
+                message = self.session.receiver.receive::<PageToDaemon>() => match message {
+                    Ok(received) => {
+                        heartbeat_due = Instant::now() + HEARTBEAT_WITHIN;
+                        self.page_said(received.message);
+                        continue;
+                    }
+                    Err(closed) => closed.reason,
+                },
+                () = tokio::time::sleep_until(heartbeat_due) => {
+                    format!("no heartbeat for {} s", HEARTBEAT_WITHIN.as_secs())
+                }
+                Some(started) = self.starting.next() => {
+                    served |= started.outcome.is_ok();
+                    if self.started(started).await {
+                        return Ended::NoAdapter;
+                    }
+                    continue;
+                }
+                Some((lane, backend, reason)) = self.losses.next() => {
+                    if self.lane_lost(&lane, &backend, &reason).await {
+                        continue;
+                    }
+                    format!("its lanes were lost {LANE_RESTARTS_MAX} times, at last: {reason}")
+                }
+            };
+            return Ended::Lost { reason, served };
+        }
+    }
+
+    fn start(&mut self, backend: &BackendKind) {
+        let (exit, exited) = oneshot::channel();
+        self.exits.insert(self.target.lane(backend), exit);
+        let (host, control) = (self.host.clone(), &self.session.sender);
+        let started = lanes::start(self.target, backend, self.epoch, host, control, exited, self.shared);
+        self.starting.push(Box::pin(started));
+    }
+
+    fn page_said(&mut self, message: PageToDaemon) {
+        match message {
+            PageToDaemon::Heartbeat { .. } | PageToDaemon::PageReady { .. } => {}
+            PageToDaemon::LaneExited { lane, message } => {
+                if let Some(exit) = self.exits.remove(&lane) {
+                    // It may just have become ready; then its link tells the same.
+                    let _ = exit.send(message.clone());
+                }
+                if let Some(backend) = self.lanes.get(&lane) {
+                    backend.abandon(message);
+                }
+            }
+        }
+    }
+
+    /// Takes a lane up, or notes why there is none; says whether the browser should try its next GPU mode.
+    async fn started(&mut self, started: Started) -> bool {
+        let Started { lane, backend, outcome } = started;
+        self.exits.remove(&lane);
+        match outcome {
+            Ok((up, capability)) => {
+                let loss = (up.lost(), lane.clone(), backend);
+                self.losses.push(Box::pin(async move { (loss.1, loss.2, loss.0.await) }));
+                self.lanes.insert(lane.clone(), up.clone());
+                self.shared.tell(PoolEvent::LaneUp(up)).await;
+                self.shared.status.lane(&self.target.id, &lane, |status| {
+                    status.state = LaneState::Ready;
+                    status.reason = None;
+                    status.capability = Some(capability);
+                });
+                false
+            }
+            Err(reason) if backend == BackendKind::Webgpu && self.more_modes => {
+                tracing::info!(instance = %self.target.id, reason, "no WebGPU with hardware flags, trying software");
+                true
+            }
+            Err(reason) => {
+                tracing::warn!(%lane, reason, "lane unavailable");
+                // Its Worker may still be there, waiting for nothing.
+                let _ = self.session.sender.control(&DaemonToPage::StopLane { lane: lane.clone() });
+                let (instance, browser) = (self.target.id.clone(), self.target.browser.clone());
+                self.shared.tell(PoolEvent::Absent { instance, browser, backend, reason: reason.clone() }).await;
+                self.shared.status.lane(&self.target.id, &lane, |status| {
+                    status.state = LaneState::Absent;
+                    status.reason = Some(reason);
+                });
+                false
+            }
+        }
+    }
+
+    /// Restarts a lost lane's Worker; says whether the page may go on.
+    async fn lane_lost(&mut self, lane: &LaneId, backend: &BackendKind, reason: &str) -> bool {
+        tracing::warn!(%lane, reason, "lane lost");
+        self.lanes.remove(lane);
+        self.shared.tell(PoolEvent::LaneDown { lane: lane.clone(), reason: reason.to_owned() }).await;
+        self.restarts += 1;
+        if self.restarts > LANE_RESTARTS_MAX {
+            return false;
+        }
+        self.shared.status.lane(&self.target.id, lane, |status| {
+            status.state = LaneState::Starting;
+            status.reason = Some(reason.to_owned());
+        });
+        let _ = self.session.sender.control(&DaemonToPage::StopLane { lane: lane.clone() });
+        self.start(backend);
+        true
+    }
+}

@@ -1,0 +1,96 @@
+//! Keeps browsers at target and turns their pages' Workers into lanes.
+//!
+//! - One task per wanted instance launches, watches and relaunches it ([`instance`]).
+//! - Lanes that come and go are told to whoever holds the other end of the channel: the scheduler.
+//!
+//! The pool never sees a request.
+
+mod instance;
+mod lanes;
+mod status;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    backend::Backend,
+    bridge::Bridge,
+    domain::{BackendKind, InstanceId, LaneId},
+    driver::{Driver, recipe::GpuMode},
+    events::Events,
+    tasks::Tasks,
+};
+
+pub use status::{InstanceState, InstanceStatus, LaneState, LaneStatus, PoolStatus};
+
+/// One instance to keep running.
+#[derive(Clone)]
+pub struct Target {
+    pub id: InstanceId,
+    /// The recipe's name.
+    pub browser: String,
+    pub driver: Arc<dyn Driver>,
+    /// A lane each, in the order in which they are started.
+    pub backends: Vec<BackendKind>,
+    /// GPU modes to try, the first that gives a WebGPU adapter wins.
+    pub gpu: Vec<GpuMode>,
+    /// Threads of each WASM lane.
+    pub threads: u32,
+    pub webnn_device: Option<String>,
+}
+
+/// What the scheduler is told.
+pub enum PoolEvent {
+    /// Lanes of these kinds may come.
+    Starting { instance: InstanceId, browser: String, backends: Vec<BackendKind> },
+    LaneUp(Arc<dyn Backend>),
+    LaneDown { lane: LaneId, reason: String },
+    /// A kind that this instance cannot have, and why.
+    Absent { instance: InstanceId, browser: String, backend: BackendKind, reason: String },
+    /// The instance is given up.
+    Failed { instance: InstanceId, browser: String, reason: String },
+}
+
+/// The pool's handle.
+#[derive(Clone)]
+pub struct Pool {
+    status: status::StatusBoard,
+}
+
+/// What every instance's task shares.
+#[derive(Clone)]
+struct Shared {
+    bridge: Bridge,
+    status: status::StatusBoard,
+    events: mpsc::Sender<PoolEvent>,
+    tasks: Tasks,
+}
+
+impl Pool {
+    /// Starts a task for each target.
+    pub fn start(
+        targets: Vec<Target>,
+        bridge: Bridge,
+        events: mpsc::Sender<PoolEvent>,
+        told: Events,
+        tasks: &Tasks,
+    ) -> Self {
+        let status = status::StatusBoard::new(told);
+        let shared = Shared { bridge, status: status.clone(), events, tasks: tasks.clone() };
+        for target in targets {
+            status.starting(&target);
+            tasks.spawn("instance", instance::keep(target, shared.clone()));
+        }
+        Self { status }
+    }
+
+    pub fn status(&self) -> PoolStatus {
+        self.status.read()
+    }
+
+    /// Resolves when every instance is ready or has failed with a reason.
+    pub async fn settled(&self) {
+        self.status.settled().await;
+    }
+}

@@ -1,0 +1,250 @@
+//! What a client sends, parsed and checked as far as that needs no model.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json;
+use crate::domain::{BackendKind, Body, Code, Datatype, Failure, ModelName, Retry, Tensor};
+
+/// Room for a UUID with a prefix; ids come back in every reply.
+const ID_MAX: usize = 128;
+
+/// No model has as many ports; it bounds what one header can make us keep.
+const TENSORS_MAX: usize = 1024;
+
+/// Dimensions per tensor; ONNX Runtime itself takes no more than 8 or so in most kernels.
+const RANK_MAX: usize = 32;
+
+#[derive(Debug)]
+pub enum ClientMessage {
+    Infer(Box<ParsedInfer>),
+    Cancel { id: String },
+    Subscribe { id: Option<String>, topics: Vec<Topic> },
+}
+
+/// A message that cannot be understood, with its id when that much could be read.
+#[derive(Debug)]
+pub struct Malformed {
+    pub id: Option<String>,
+    pub failure: Failure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    Pool,
+    Runs,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct ParsedInfer {
+    pub id: String,
+    pub model: ModelName,
+    pub version: Option<String>,
+    pub inputs: Vec<Tensor>,
+    /// Wanted outputs with whether each is to be binary; empty for all.
+    pub outputs: Vec<(String, Option<bool>)>,
+    pub parameters: Parameters,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FallbackPolicy {
+    Native,
+    None,
+}
+
+/// Request parameters. An unknown one is an error: a misspelt restriction must not be ignored.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Parameters {
+    pub backend: Option<OneOrMany<BackendKind>>,
+    pub browser: Option<OneOrMany<String>>,
+    pub fallback: Option<FallbackPolicy>,
+    pub priority: u32,
+    /// Microseconds; 0 for the default.
+    pub timeout: u64,
+    pub plan: Option<String>,
+    pub strict: bool,
+    pub binary_data_output: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T: Clone> OneOrMany<T> {
+    pub fn list(&self) -> Vec<T> {
+        match self {
+            Self::One(one) => vec![one.clone()],
+            Self::Many(many) => many.clone(),
+        }
+    }
+}
+
+impl Parameters {
+    pub fn backends(&self) -> Vec<BackendKind> {
+        self.backend.as_ref().map(OneOrMany::list).unwrap_or_default()
+    }
+
+    pub fn browsers(&self) -> Vec<String> {
+        self.browser.as_ref().map(OneOrMany::list).unwrap_or_default()
+    }
+
+    pub fn timeout(&self) -> Option<Duration> {
+        (self.timeout > 0).then(|| Duration::from_micros(self.timeout))
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Infer {
+    id: String,
+    model_name: ModelName,
+    model_version: Option<String>,
+    inputs: Vec<Input>,
+    #[serde(default)]
+    outputs: Vec<Output>,
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    name: String,
+    datatype: Datatype,
+    shape: Vec<u64>,
+    #[serde(default)]
+    parameters: InputParameters,
+    data: Option<Box<RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+struct InputParameters {
+    binary_data_size: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    name: String,
+    #[serde(default)]
+    parameters: OutputParameters,
+}
+
+#[derive(Default, Deserialize)]
+struct OutputParameters {
+    binary_data: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Subscribe {
+    topics: Vec<Topic>,
+}
+
+/// Parses one message: the header, and the tensors that came behind it.
+pub fn parse_message(header: &str, body: &Bytes) -> Result<ClientMessage, Malformed> {
+    let envelope: Envelope = serde_json::from_str(header)
+        .map_err(|error| Malformed { id: None, failure: Failure::invalid(describe(&error)) })?;
+    let id = envelope.id.clone();
+    let malformed = |message: String| Malformed { id: id.clone(), failure: Failure::invalid(message) };
+    if id.as_ref().is_some_and(|id| id.len() > ID_MAX) {
+        let message = format!("the id is longer than {ID_MAX} bytes");
+        return Err(Malformed { id: None, failure: Failure::invalid(message) });
+    }
+    match envelope.kind.as_deref() {
+        Some("infer") => {
+            let infer: Infer = serde_json::from_str(header).map_err(|error| malformed(describe(&error)))?;
+            infer.check(body).map(|infer| ClientMessage::Infer(Box::new(infer))).map_err(malformed)
+        }
+        Some("cancel") => match envelope.id {
+            Some(id) => Ok(ClientMessage::Cancel { id }),
+            None => Err(malformed("cancel needs the id of a request".to_owned())),
+        },
+        Some("subscribe") => {
+            let subscribe: Subscribe = serde_json::from_str(header).map_err(|error| malformed(describe(&error)))?;
+            Ok(ClientMessage::Subscribe { id: envelope.id, topics: subscribe.topics })
+        }
+        Some(other) => Err(malformed(format!("unknown type {other:?}: use infer, cancel or subscribe"))),
+        None => Err(malformed("the message has no type: use infer, cancel or subscribe".to_owned())),
+    }
+}
+
+fn describe(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Data => format!("the message does not fit: {error}"),
+        _ => format!("the message is not JSON: {error}"),
+    }
+}
+
+impl Infer {
+    fn check(self, body: &Bytes) -> Result<ParsedInfer, String> {
+        if self.inputs.len() > TENSORS_MAX || self.outputs.len() > TENSORS_MAX {
+            return Err(format!("more than {TENSORS_MAX} inputs or outputs"));
+        }
+        if self.parameters.plan.as_deref().is_some_and(|plan| plan != "single") {
+            return Err("the only plan is \"single\"".to_owned());
+        }
+        let mut from = 0;
+        let inputs =
+            self.inputs.into_iter().map(|input| input.read(body, &mut from)).collect::<Result<Vec<_>, _>>()?;
+        if from != body.len() {
+            return Err(format!("the inputs take {from} bytes after the header, {} came", body.len()));
+        }
+        let outputs = self.outputs.into_iter().map(|output| (output.name, output.parameters.binary_data)).collect();
+        Ok(ParsedInfer {
+            id: self.id,
+            model: self.model_name,
+            version: self.model_version,
+            inputs,
+            outputs,
+            parameters: self.parameters,
+        })
+    }
+}
+
+impl Input {
+    /// The tensor, its bytes taken from the list or from `body[*from..]`.
+    fn read(self, body: &Bytes, from: &mut usize) -> Result<Tensor, String> {
+        let Self { name, datatype, shape, parameters, data } = self;
+        if shape.len() > RANK_MAX {
+            return Err(format!("input {name:?} has more than {RANK_MAX} dimensions"));
+        }
+        let bytes: Body = match (parameters.binary_data_size, data) {
+            (Some(size), None) => {
+                let end = from.checked_add(size).filter(|end| *end <= body.len());
+                let end = end.ok_or_else(|| {
+                    format!("input {name:?} takes {size} bytes, {} are left in the frame", body.len() - *from)
+                })?;
+                let bytes = body.slice(*from..end);
+                *from = end;
+                bytes.into()
+            }
+            (None, Some(data)) => {
+                json::parse(datatype, &data).map_err(|error| format!("input {name:?}: {error}"))?.into()
+            }
+            (Some(_), Some(_)) => return Err(format!("input {name:?} has both data and binary_data_size")),
+            (None, None) => return Err(format!("input {name:?} has neither data nor binary_data_size")),
+        };
+        let tensor = Tensor { name, datatype, shape, body: bytes };
+        tensor.check().map_err(|error| format!("input {:?}: {error}", tensor.name))?;
+        Ok(tensor)
+    }
+}
+
+impl From<super::super::frame::FrameError> for Malformed {
+    fn from(error: super::super::frame::FrameError) -> Self {
+        Self { id: None, failure: Failure::new(Code::InvalidRequest, Retry::Never, error.to_string()) }
+    }
+}

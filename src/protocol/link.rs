@@ -1,0 +1,189 @@
+//! Messages of the harness link, named by direction. `docs/protocol.md` describes them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Adapter, BackendKind, Code, Datatype, Digest, DimBinding, LaneId, PageEnvironment, Placement, Retry};
+
+/// Raised with every change of the messages; a link with another version is closed.
+pub const VERSION: u32 = 1;
+
+/// Why the daemon closes a link before it is a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NoHello,
+    Ticket,
+    Epoch,
+    Version,
+}
+
+impl Refusal {
+    pub fn close_code(self) -> u16 {
+        match self {
+            Self::NoHello => 4400,
+            Self::Ticket => 4401,
+            Self::Epoch => 4409,
+            Self::Version => 4426,
+        }
+    }
+
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoHello => "the first message was not a hello",
+            Self::Ticket => "unknown, used or expired ticket",
+            Self::Epoch => "wrong epoch",
+            Self::Version => "wrong protocol version",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Page,
+    Lane,
+}
+
+/// The first message of every link.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "hello")]
+pub struct Hello {
+    pub protocol: u32,
+    pub role: Role,
+    pub ticket: String,
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum PageToDaemon {
+    PageReady { environment: PageEnvironment },
+    Heartbeat { seq: u64, visibility: String, js_heap_bytes: Option<u64> },
+    LaneExited { lane: LaneId, message: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum DaemonToPage {
+    Welcome,
+    StartLane { lane: LaneId, ticket: String, backend: BackendKind, threads: u32, webnn_device: Option<String> },
+    StopLane { lane: LaneId },
+}
+
+/// What a lane measured about its backend by trying it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Capability {
+    pub backend: BackendKind,
+    pub engine: String,
+    pub threads: u32,
+    pub adapter: Option<Adapter>,
+    #[serde(default)]
+    pub features: Vec<String>,
+    #[serde(default)]
+    pub limits: BTreeMap<String, u64>,
+    /// Per device type `ok` or the reason of its refusal.
+    pub webnn: Option<BTreeMap<String, String>>,
+    pub webnn_device: Option<String>,
+    pub timing_us: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneTiming {
+    pub decode: u64,
+    pub wait: u64,
+    pub compute: u64,
+    pub encode: u64,
+    pub total: u64,
+}
+
+/// A tensor's place in a header; its bytes follow the header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorHeader {
+    pub name: String,
+    pub datatype: Datatype,
+    pub shape: Vec<u64>,
+    pub parameters: BinarySize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BinarySize {
+    pub binary_data_size: usize,
+}
+
+/// Announces that the body follows in messages of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum DaemonToLane {
+    Welcome,
+    Load {
+        id: u64,
+        session: String,
+        model: ModelFetch,
+        free_dimensions: DimBinding,
+    },
+    Unload {
+        id: u64,
+        session: String,
+    },
+    Step {
+        id: u64,
+        session: String,
+        inputs: Vec<TensorHeader>,
+        outputs: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<Payload>,
+    },
+    Cancel {
+        id: u64,
+    },
+    Echo {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<Payload>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelFetch {
+    pub url: String,
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum LaneToDaemon {
+    LaneReady {
+        capability: Capability,
+    },
+    LaneUnavailable {
+        reason: String,
+    },
+    Loaded {
+        id: u64,
+        placement: Placement,
+        timing_us: BTreeMap<String, u64>,
+    },
+    Unloaded {
+        id: u64,
+    },
+    Result {
+        id: u64,
+        outputs: Vec<TensorHeader>,
+        timing_us: LaneTiming,
+        #[serde(default)]
+        payload: Option<Payload>,
+    },
+    Failed {
+        id: u64,
+        code: Code,
+        message: String,
+        retry: Retry,
+    },
+}

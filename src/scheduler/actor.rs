@@ -1,0 +1,410 @@
+//! The scheduler's loop: one inbox, the pool's events, and the next deadline.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    PRIORITY_DEFAULT, Reply, Request, Wants,
+    admission::Permit,
+    choose::{self, Absence, Case, Decision, Outlook},
+    lane::{Lane, LaneLoad, SessionState},
+    prepare::{self, Prepared},
+    step::{self, Finished, Ledger},
+};
+use crate::{
+    backend::{BackendError, SessionName},
+    domain::{Code, Digest, Failure, Fallback, LaneId, Provenance, Retry, RunId},
+    events::Events,
+    models::{Entry, gate::Gate},
+    pool::PoolEvent,
+    store::Store,
+    tasks::Tasks,
+};
+
+/// Runs per request: the first, and one more on each of two other lanes.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Ready sessions kept per lane; a browser's WASM memory grows and never shrinks.
+const SESSIONS_MAX: usize = 16;
+
+/// A load that failed for a passing reason is not tried again before this.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+
+/// What the timer is set to when no request is queued.
+const FAR: Duration = Duration::from_secs(3600);
+
+pub(super) enum Message {
+    Submit(Box<Pending>),
+    /// Something queued was cancelled.
+    Sweep,
+    Prepared { lane: LaneId, session: SessionName, result: Result<Prepared, Failure> },
+    Finished { lane: LaneId, finished: Finished },
+    Prove { entry: Arc<Entry>, wants: Wants, done: oneshot::Sender<()> },
+    Lanes(oneshot::Sender<Vec<LaneLoad>>),
+    Forget(Digest),
+}
+
+/// A request with what has become of it so far.
+pub(super) struct Pending {
+    pub(super) request: Request,
+    /// Taken when the caller is answered.
+    pub(super) reply: Option<Reply>,
+    pub(super) cancelled: CancellationToken,
+    attempts: u32,
+    excluded: Vec<LaneId>,
+    failed: Option<Failure>,
+    _permit: Permit,
+}
+
+/// A stopping daemon drops what it holds; the caller is told all the same.
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            reply(Err(super::overloaded("the daemon is stopping")));
+        }
+    }
+}
+
+/// One attempt's identity.
+pub(super) struct Attempt {
+    pub(super) run: RunId,
+    pub(super) session: SessionName,
+    pub(super) provenance: Provenance,
+}
+
+impl Pending {
+    pub(super) fn new(request: Request, reply: Reply, cancelled: CancellationToken, permit: Permit) -> Self {
+        let (attempts, excluded, failed) = (0, Vec::new(), None);
+        Self { request, reply: Some(reply), cancelled, attempts, excluded, failed, _permit: permit }
+    }
+
+    pub(super) fn may_retry(&self, error: &BackendError) -> bool {
+        error.retry() != Retry::Never
+            && self.attempts < ATTEMPTS_MAX
+            && !self.cancelled.is_cancelled()
+            && Instant::now() < self.request.deadline
+    }
+
+    /// Lower is served first.
+    fn rank(&self) -> (u32, Instant) {
+        let priority = if self.request.priority == 0 { PRIORITY_DEFAULT } else { self.request.priority };
+        (priority, self.request.accepted.at)
+    }
+
+    fn case(&self, now: Instant) -> Case<'_> {
+        Case {
+            model: self.request.entry.model.digest,
+            binding: &self.request.binding,
+            wants: &self.request.wants,
+            excluded: &self.excluded,
+            failed: self.failed.as_ref(),
+            now,
+        }
+    }
+}
+
+/// Somebody waits until every admitted lane has judged a model.
+struct Proof {
+    entry: Arc<Entry>,
+    wants: Wants,
+    done: oneshot::Sender<()>,
+}
+
+pub(super) struct Actor {
+    inbox: mpsc::Sender<Message>,
+    gate: Arc<Gate>,
+    ledger: Ledger,
+    tasks: Tasks,
+    lanes: BTreeMap<LaneId, Lane>,
+    outlook: Outlook,
+    /// In order of [`Pending::rank`].
+    queue: VecDeque<Box<Pending>>,
+    proofs: Vec<Proof>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        inbox: mpsc::Sender<Message>,
+        gate: Arc<Gate>,
+        store: Arc<Store>,
+        events: Events,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            inbox,
+            gate,
+            ledger: Ledger { store, events },
+            tasks,
+            lanes: BTreeMap::new(),
+            outlook: Outlook::default(),
+            queue: VecDeque::new(),
+            proofs: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>, mut pool: mpsc::Receiver<PoolEvent>) {
+        let stopping = self.tasks.stopping();
+        loop {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                Some(message) = messages.recv() => self.message(message),
+                Some(event) = pool.recv() => self.pool_event(event),
+                () = tokio::time::sleep_until(deadline) => {}
+                () = stopping.cancelled() => break,
+            }
+            self.expire();
+            self.dispatch();
+            self.settle_proofs();
+        }
+        for pending in std::mem::take(&mut self.queue) {
+            self.refuse(pending, &super::overloaded("the daemon is stopping"));
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Submit(pending) => self.enqueue(pending),
+            Message::Sweep => {}
+            Message::Prepared { lane, session, result } => self.prepared(&lane, &session, result),
+            Message::Finished { lane, finished } => self.finished(&lane, finished),
+            Message::Prove { entry, wants, done } => self.proofs.push(Proof { entry, wants, done }),
+            Message::Lanes(reply) => {
+                // Whoever asked may have left.
+                let _ = reply.send(self.lanes.values().map(Lane::load).collect());
+            }
+            Message::Forget(model) => self.forget(model),
+        }
+    }
+
+    fn pool_event(&mut self, event: PoolEvent) {
+        match event {
+            PoolEvent::Starting { instance, browser, backends } => {
+                self.outlook.absent.remove(&instance);
+                self.outlook.starting.insert(instance, (browser, backends));
+            }
+            PoolEvent::LaneUp(backend) => {
+                let environment = backend.environment();
+                let (id, kind) = (environment.lane.clone(), environment.backend.clone());
+                self.outlook.arrived(&environment.instance, &kind);
+                for pending in &mut self.queue {
+                    pending.excluded.retain(|excluded| *excluded != id);
+                }
+                self.lanes.insert(id, Lane::new(backend));
+            }
+            PoolEvent::LaneDown { lane, reason } => {
+                tracing::debug!(%lane, reason, "lane removed");
+                self.lanes.remove(&lane);
+            }
+            PoolEvent::Absent { instance, browser, backend, reason } => {
+                self.outlook.arrived(&instance, &backend);
+                let absence = Absence { browser, backend: Some(backend), reason };
+                self.outlook.absent.entry(instance).or_default().push(absence);
+            }
+            PoolEvent::Failed { instance, browser, reason } => {
+                self.outlook.starting.remove(&instance);
+                self.outlook.absent.insert(instance, vec![Absence { browser, backend: None, reason }]);
+            }
+        }
+    }
+
+    /// Keeps the queue in order; a retried request goes back to where its arrival puts it.
+    fn enqueue(&mut self, pending: Box<Pending>) {
+        let rank = pending.rank();
+        let at = self.queue.partition_point(|queued| queued.rank() <= rank);
+        self.queue.insert(at, pending);
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let first = self.queue.iter().map(|pending| pending.request.deadline).min();
+        first.unwrap_or_else(|| Instant::now() + FAR)
+    }
+
+    /// Answers what was cancelled or has run out of time.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let over = |pending: &Pending| pending.cancelled.is_cancelled() || pending.request.deadline <= now;
+        if !self.queue.iter().any(|pending| over(pending)) {
+            return;
+        }
+        let (ended, kept): (VecDeque<_>, _) =
+            std::mem::take(&mut self.queue).into_iter().partition(|pending| over(pending));
+        self.queue = kept;
+        for pending in ended {
+            let failure = if pending.cancelled.is_cancelled() {
+                step::cancelled()
+            } else {
+                let mut failure = step::deadline_exceeded("in the queue");
+                if let Some(earlier) = &pending.failed {
+                    failure.message = format!("{}; before that: {earlier}", failure.message);
+                }
+                failure
+            };
+            self.refuse(pending, &failure);
+        }
+    }
+
+    fn refuse(&self, mut pending: Box<Pending>, failure: &Failure) {
+        let reply = pending.reply.take();
+        step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
+    }
+
+    /// Gives queued requests to lanes, in order, as far as lanes are free.
+    fn dispatch(&mut self) {
+        let mut at = 0;
+        while at < self.queue.len() {
+            let now = Instant::now();
+            let choice = choose::choose(&self.queue[at].case(now), &self.lanes, &self.outlook);
+            if !choice.prepare.is_empty() {
+                let entry = self.queue[at].request.entry.clone();
+                for (lane, session) in choice.prepare {
+                    self.prepare(&lane, session, entry.clone());
+                }
+            }
+            match choice.decision {
+                Decision::Wait => at += 1,
+                Decision::Run { lane, session, fallback } => {
+                    let pending = self.queue.remove(at).expect("the index is below the queue's length");
+                    self.start(pending, &lane, session, fallback);
+                }
+                Decision::Fail(failure) => {
+                    let pending = self.queue.remove(at).expect("the index is below the queue's length");
+                    self.refuse(pending, &failure);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, mut pending: Box<Pending>, id: &LaneId, session: SessionName, fallback: Option<Fallback>) {
+        let lane = self.lanes.get_mut(id).expect("choose names a lane that is there");
+        let Some(SessionState::Ready { placement, verdict, used }) = lane.sessions.get_mut(&session) else {
+            unreachable!("choose runs a request only where its session is ready");
+        };
+        *used = Instant::now();
+        pending.attempts += 1;
+        let model = pending.request.entry.model.digest;
+        let mut provenance = Provenance::new(lane.backend.environment(), placement.clone(), model, *verdict);
+        provenance.attempt = pending.attempts;
+        provenance.fallback = fallback;
+        lane.running += 1;
+        let attempt = Attempt { run: step::run_id(), session, provenance };
+        let (inbox, backend, ledger, id) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone(), id.clone());
+        self.tasks.spawn("step", async move {
+            let finished = step::run(pending, attempt, backend, ledger).await;
+            // The actor outlives every step but those of a stopping daemon.
+            let _ = inbox.send(Message::Finished { lane: id, finished }).await;
+        });
+    }
+
+    fn finished(&mut self, id: &LaneId, finished: Finished) {
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.running = lane.running.saturating_sub(1);
+            if let Some(took) = finished.took {
+                lane.measured(finished.session.model, took);
+            }
+        }
+        let Some((mut pending, error)) = finished.again else { return };
+        match error {
+            BackendError::NotLoaded { .. } => {
+                if let Some(lane) = self.lanes.get_mut(id) {
+                    lane.sessions.remove(&finished.session);
+                }
+            }
+            _ if error.retry() == Retry::Elsewhere => pending.excluded.push(id.clone()),
+            _ => {}
+        }
+        pending.failed = Some(error.into());
+        self.enqueue(pending);
+    }
+
+    fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        lane.sessions.insert(session.clone(), SessionState::Preparing);
+        let (inbox, backend, gate, id) = (self.inbox.clone(), lane.backend.clone(), self.gate.clone(), id.clone());
+        self.tasks.spawn("prepare", async move {
+            let result = prepare::prepare(backend, entry, session.clone(), gate).await;
+            let _ = inbox.send(Message::Prepared { lane: id, session, result }).await;
+        });
+    }
+
+    fn prepared(&mut self, id: &LaneId, session: &SessionName, result: Result<Prepared, Failure>) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        // Forgotten meanwhile, or a lane that came back under the same name.
+        if !matches!(lane.sessions.get(session), Some(SessionState::Preparing)) {
+            return;
+        }
+        let now = Instant::now();
+        let state = match result {
+            Ok(Prepared { placement, verdict }) => SessionState::Ready { placement, verdict, used: now },
+            Err(failure) => {
+                tracing::warn!(lane = %id, %failure, "session refused");
+                let passing = failure.retry != Retry::Never && failure.code != Code::Quarantined;
+                SessionState::Refused { failure, until: passing.then(|| now + REFUSED_FOR) }
+            }
+        };
+        lane.sessions.insert(session.clone(), state);
+        if let Some(surplus) = lane.surplus(SESSIONS_MAX) {
+            lane.sessions.remove(&surplus);
+            let unloaded = lane.backend.unload(surplus);
+            self.tasks.spawn("unload", async move {
+                if let Err(error) = unloaded.await {
+                    tracing::debug!(%error, "a session was not unloaded");
+                }
+            });
+        }
+    }
+
+    fn forget(&mut self, model: Digest) {
+        for lane in self.lanes.values_mut() {
+            let sessions: Vec<_> = lane.sessions.keys().filter(|name| name.model == model).cloned().collect();
+            for session in sessions {
+                if let Some(SessionState::Ready { .. }) = lane.sessions.remove(&session) {
+                    let unloaded = lane.backend.unload(session);
+                    self.tasks.spawn("unload", async move {
+                        let _ = unloaded.await;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Starts what a proof still lacks and answers those that lack nothing.
+    fn settle_proofs(&mut self) {
+        for proof in std::mem::take(&mut self.proofs) {
+            let mut open = self.outlook.may_come(&proof.wants);
+            for (id, session) in self.to_prove(&proof) {
+                let lane = self.lanes.get(&id).expect("to_prove names lanes that are there");
+                match lane.sessions.get(&session) {
+                    None => {
+                        self.prepare(&id, session, proof.entry.clone());
+                        open = true;
+                    }
+                    Some(SessionState::Preparing) => open = true,
+                    Some(_) => {}
+                }
+            }
+            if open {
+                self.proofs.push(proof);
+            } else {
+                let _ = proof.done.send(());
+            }
+        }
+    }
+
+    fn to_prove(&self, proof: &Proof) -> Vec<(LaneId, SessionName)> {
+        let binding = proof.entry.proof_binding();
+        let any = proof.wants.any();
+        let admitted = self.lanes.iter().filter(|(_, lane)| any || lane.admitted(&proof.wants));
+        admitted
+            .map(|(id, lane)| (id.clone(), lane.session_name(proof.entry.model.digest, &binding)))
+            .collect()
+    }
+}

@@ -1,0 +1,68 @@
+//! How much may be pending at once: requests and their bytes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::Request;
+use crate::domain::{Code, Failure, Retry};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub requests: usize,
+    pub bytes: usize,
+}
+
+#[derive(Clone)]
+pub(super) struct Admission {
+    limits: Limits,
+    pending: Arc<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// A request's share; given back on drop.
+pub(super) struct Permit {
+    pending: Arc<Pending>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.pending.requests.fetch_sub(1, Ordering::Relaxed);
+        self.pending.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, pending: Arc::default() }
+    }
+
+    pub(super) fn admit(&self, request: &Request) -> Result<Permit, Failure> {
+        let bytes = request.inputs.iter().map(|tensor| tensor.body.len()).sum();
+        let requests = self.pending.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let held = self.pending.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // From here on a refusal gives the share back.
+        let permit = Permit { pending: self.pending.clone(), bytes };
+        let Limits { requests: most, bytes: most_bytes } = self.limits;
+        if requests > most {
+            let message = format!("{most} requests are pending, which is the limit");
+            return Err(Failure::new(Code::Overloaded, Retry::Same, message));
+        }
+        if held > most_bytes {
+            let message = format!("pending requests hold {} bytes of inputs, the limit is {most_bytes}", held - bytes);
+            return Err(Failure::new(Code::Overloaded, Retry::Same, message));
+        }
+        Ok(permit)
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.pending.requests.load(Ordering::Relaxed)
+    }
+}

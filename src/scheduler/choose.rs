@@ -1,0 +1,177 @@
+//! Which lane a request goes to, what must be prepared for it, or why it cannot run. Pure.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::{
+    Wants,
+    lane::{DEPTH, Lane, Standing},
+};
+use crate::{
+    backend::SessionName,
+    domain::{BackendKind, Code, Digest, DimBinding, Failure, Fallback, InstanceId, LaneId, Retry},
+};
+
+/// What of a request decides.
+pub(super) struct Case<'a> {
+    pub(super) model: Digest,
+    pub(super) binding: &'a DimBinding,
+    pub(super) wants: &'a Wants,
+    /// Lanes that an earlier attempt failed on.
+    pub(super) excluded: &'a [LaneId],
+    /// Why the last attempt failed.
+    pub(super) failed: Option<&'a Failure>,
+    pub(super) now: Instant,
+}
+
+/// Lanes that may still come, and those that cannot.
+#[derive(Default)]
+pub(super) struct Outlook {
+    pub(super) starting: BTreeMap<InstanceId, (String, Vec<BackendKind>)>,
+    pub(super) absent: BTreeMap<InstanceId, Vec<Absence>>,
+}
+
+pub(super) struct Absence {
+    pub(super) browser: String,
+    /// `None` when the whole instance failed.
+    pub(super) backend: Option<BackendKind>,
+    pub(super) reason: String,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Choice {
+    pub(super) decision: Decision,
+    /// To be prepared in the background, whatever the decision.
+    pub(super) prepare: Vec<(LaneId, SessionName)>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Decision {
+    Run { lane: LaneId, session: SessionName, fallback: Option<Fallback> },
+    Wait,
+    Fail(Failure),
+}
+
+/// How the lanes of one kind stand for a request.
+#[derive(Default)]
+struct Survey {
+    /// Proven and with room for one more step.
+    free: Vec<(f64, LaneId, SessionName)>,
+    busy: bool,
+    preparing: bool,
+    absent: Vec<(LaneId, SessionName)>,
+    refused: Vec<Failure>,
+}
+
+pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &Outlook) -> Choice {
+    let wanted = survey(case, lanes, |lane| lane.admitted(case.wants));
+    let mut prepare = wanted.absent.clone();
+    if let Some((_, lane, session)) = fastest(&wanted) {
+        return Choice { decision: Decision::Run { lane, session, fallback: None }, prepare };
+    }
+    let starting = outlook.may_come(case.wants);
+    let hopeful = wanted.preparing || !wanted.absent.is_empty() || starting;
+    if wanted.busy {
+        return Choice { decision: Decision::Wait, prepare };
+    }
+    let reason = unmet(case, &wanted, outlook);
+    if case.wants.native_fallback {
+        let native = survey(case, lanes, Lane::native);
+        prepare.extend(native.absent.iter().cloned());
+        if let Some((_, lane, session)) = fastest(&native) {
+            let reason = if hopeful { pending_reason(&wanted) } else { reason.message };
+            let fallback = Some(Fallback { wanted: case.wants.describe(), reason });
+            return Choice { decision: Decision::Run { lane, session, fallback }, prepare };
+        }
+        if native.busy || native.preparing || !native.absent.is_empty() {
+            return Choice { decision: Decision::Wait, prepare };
+        }
+    }
+    let decision = if hopeful { Decision::Wait } else { Decision::Fail(reason) };
+    Choice { decision, prepare }
+}
+
+fn survey(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, counts: impl Fn(&Lane) -> bool) -> Survey {
+    let mut survey = Survey::default();
+    for (id, lane) in lanes.iter().filter(|(id, lane)| !case.excluded.contains(id) && counts(lane)) {
+        let session = lane.session_name(case.model, case.binding);
+        match lane.standing(&session, case.wants.strict, case.now) {
+            Standing::Ready if lane.running < DEPTH => {
+                survey.free.push((lane.expected(case.model), id.clone(), session));
+            }
+            Standing::Ready => survey.busy = true,
+            Standing::Preparing => survey.preparing = true,
+            Standing::Absent => survey.absent.push((id.clone(), session)),
+            Standing::Refused(failure) => survey.refused.push(failure.clone()),
+            Standing::Mixed => survey.refused.push(Failure::new(
+                Code::NoBackend,
+                Retry::Never,
+                format!("{id} spreads the model over several execution providers, and the request is strict"),
+            )),
+        }
+    }
+    survey
+}
+
+fn fastest(survey: &Survey) -> Option<(f64, LaneId, SessionName)> {
+    survey.free.iter().min_by(|a, b| a.0.total_cmp(&b.0)).cloned()
+}
+
+fn pending_reason(wanted: &Survey) -> String {
+    if wanted.preparing || !wanted.absent.is_empty() {
+        "the model is being loaded and proven there".to_owned()
+    } else {
+        "browsers are still starting".to_owned()
+    }
+}
+
+/// Why no wanted lane can run the request.
+fn unmet(case: &Case<'_>, wanted: &Survey, outlook: &Outlook) -> Failure {
+    if let Some(failed) = case.failed {
+        return failed.clone();
+    }
+    if let Some(first) = wanted.refused.iter().find(|failure| failure.code == Code::Quarantined) {
+        return first.clone();
+    }
+    if let Some(first) = wanted.refused.first() {
+        return first.clone();
+    }
+    let absences = outlook.absences(case.wants);
+    let why = if absences.is_empty() { "none is configured".to_owned() } else { absences.join("; ") };
+    Failure::new(Code::NoBackend, Retry::Never, format!("no lane offers {}: {why}", case.wants.describe()))
+}
+
+impl Outlook {
+    /// This kind of lane has come, or never will.
+    pub(super) fn arrived(&mut self, instance: &InstanceId, kind: &BackendKind) {
+        if let Some((_, backends)) = self.starting.get_mut(instance) {
+            backends.retain(|backend| backend != kind);
+            if backends.is_empty() {
+                self.starting.remove(instance);
+            }
+        }
+    }
+
+    pub(super) fn may_come(&self, wants: &Wants) -> bool {
+        self.starting.values().any(|(browser, backends)| {
+            (wants.browsers.is_empty() || wants.browsers.contains(browser))
+                && backends.iter().any(|backend| wants.backends.is_empty() || wants.backends.contains(backend))
+        })
+    }
+
+    fn absences(&self, wants: &Wants) -> Vec<String> {
+        let concerns = |absence: &&Absence| {
+            (wants.browsers.is_empty() || wants.browsers.contains(&absence.browser))
+                && absence
+                    .backend
+                    .as_ref()
+                    .is_none_or(|backend| wants.backends.is_empty() || wants.backends.contains(backend))
+        };
+        let describe = |absence: &Absence| match &absence.backend {
+            Some(backend) => format!("{} in {}: {}", backend, absence.browser, absence.reason),
+            None => format!("{}: {}", absence.browser, absence.reason),
+        };
+        self.absent.values().flatten().filter(concerns).map(describe).collect()
+    }
+}

@@ -1,0 +1,145 @@
+//! What the actor knows of one lane.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Wants;
+use crate::{
+    backend::{Backend, SessionName},
+    domain::{BackendKind, Digest, DimBinding, Environment, Failure, LaneId, Placement, VerdictStatus},
+};
+
+/// One step computes while the next one's tensors travel.
+pub(super) const DEPTH: usize = 2;
+
+/// Weight of the newest sample in a lane's running mean.
+const EWMA_WEIGHT: f64 = 0.2;
+
+pub(super) struct Lane {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) running: usize,
+    pub(super) sessions: BTreeMap<SessionName, SessionState>,
+    /// Mean microseconds from send to reply, per model.
+    latency: BTreeMap<Digest, f64>,
+}
+
+pub(super) enum SessionState {
+    /// Being loaded and, if need be, proven.
+    Preparing,
+    Ready {
+        placement: Placement,
+        verdict: VerdictStatus,
+        used: Instant,
+    },
+    /// Not to be used, until then or ever.
+    Refused {
+        failure: Failure,
+        until: Option<Instant>,
+    },
+}
+
+/// Where a session stands for one request.
+pub(super) enum Standing<'a> {
+    Absent,
+    Preparing,
+    Ready,
+    Refused(&'a Failure),
+    /// Runs on several execution providers, and the request is strict.
+    Mixed,
+}
+
+impl Lane {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, running: 0, sessions: BTreeMap::new(), latency: BTreeMap::new() }
+    }
+
+    pub(super) fn environment(&self) -> &Environment {
+        self.backend.environment()
+    }
+
+    pub(super) fn native(&self) -> bool {
+        self.environment().backend.is_native()
+    }
+
+    /// Whether the request's restrictions admit this lane.
+    /// Left to us, native lanes are the fallback, and software adapters prove correctness rather than serve.
+    pub(super) fn admitted(&self, wants: &Wants) -> bool {
+        let environment = self.environment();
+        if wants.any() {
+            return !self.native() && !environment.software_adapter();
+        }
+        (wants.backends.is_empty() || wants.backends.contains(&environment.backend))
+            && (wants.browsers.is_empty() || wants.browsers.contains(&environment.browser))
+    }
+
+    /// The session that a request needs here: WebNN compiles its graph for fixed dimensions.
+    pub(super) fn session_name(&self, model: Digest, binding: &DimBinding) -> SessionName {
+        let fixed = self.environment().backend == BackendKind::Webnn;
+        SessionName { model, shapes: if fixed { binding.clone() } else { DimBinding::new() } }
+    }
+
+    pub(super) fn standing(&self, session: &SessionName, strict: bool, now: Instant) -> Standing<'_> {
+        match self.sessions.get(session) {
+            None => Standing::Absent,
+            Some(SessionState::Preparing) => Standing::Preparing,
+            Some(SessionState::Ready { placement, .. }) if strict && placement.len() > 1 => Standing::Mixed,
+            Some(SessionState::Ready { .. }) => Standing::Ready,
+            Some(SessionState::Refused { until: Some(until), .. }) if *until <= now => Standing::Absent,
+            Some(SessionState::Refused { failure, .. }) => Standing::Refused(failure),
+        }
+    }
+
+    pub(super) fn measured(&mut self, model: Digest, took: Duration) {
+        let micros = took.as_micros() as f64;
+        let mean = self.latency.entry(model).or_insert(micros);
+        *mean += (micros - *mean) * EWMA_WEIGHT;
+    }
+
+    /// Expected microseconds until one more step is answered; an unmeasured lane is tried first.
+    pub(super) fn expected(&self, model: Digest) -> f64 {
+        self.latency.get(&model).copied().unwrap_or(0.0) * (self.running + 1) as f64
+    }
+
+    /// The least recently used ready session, when there are more than `most`.
+    pub(super) fn surplus(&self, most: usize) -> Option<SessionName> {
+        let ready = self.sessions.iter().filter_map(|(name, state)| match state {
+            SessionState::Ready { used, .. } => Some((used, name)),
+            _ => None,
+        });
+        if ready.clone().count() <= most {
+            return None;
+        }
+        ready.min_by_key(|(used, _)| **used).map(|(_, name)| name.clone())
+    }
+
+    pub(super) fn load(&self) -> LaneLoad {
+        let sessions = self.sessions.iter().map(|(name, state)| {
+            let (state, placement, reason) = match state {
+                SessionState::Preparing => ("preparing", None, None),
+                SessionState::Ready { placement, verdict, .. } => (verdict.as_str(), Some(placement.clone()), None),
+                SessionState::Refused { failure, .. } => ("refused", None, Some(failure.to_string())),
+            };
+            SessionLoad { session: name.to_string(), state, placement, reason }
+        });
+        let lane = self.environment().lane.clone();
+        LaneLoad { lane, running: self.running, sessions: sessions.collect() }
+    }
+}
+
+/// A lane's load as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LaneLoad {
+    pub lane: LaneId,
+    pub running: usize,
+    pub sessions: Vec<SessionLoad>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionLoad {
+    pub session: String,
+    pub state: &'static str,
+    pub placement: Option<Placement>,
+    pub reason: Option<String>,
+}

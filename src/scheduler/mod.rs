@@ -1,0 +1,195 @@
+//! Admits requests, queues them, gives each to a lane that is proven for its model, retries, and answers once.
+//!
+//! - `http` submits requests and may cancel them; each is answered exactly once, through its [`Reply`].
+//! - `pool` tells which lanes come and go.
+//! - A preparation task per lane and session loads the model and asks the gate, off the request path.
+//! - A step task per attempt waits for the lane, answers the caller, and writes the run's row.
+//!
+//! One actor holds the queue and the lanes. It never computes, touches a tensor, or waits for anything but its inbox
+//! and the next deadline.
+
+mod actor;
+mod admission;
+mod choose;
+mod lane;
+mod prepare;
+mod step;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{BackendKind, Code, DimBinding, Failure, Provenance, Retry, RunId, Tensor, Timing},
+    events::Events,
+    models::{Entry, gate::Gate},
+    pool::PoolEvent,
+    store::Store,
+    tasks::Tasks,
+};
+use actor::{Actor, Message};
+use admission::Admission;
+
+pub use admission::Limits;
+pub use lane::LaneLoad;
+
+/// Messages that wait for the actor; admission bounds the requests among them.
+const INBOX: usize = 4096;
+
+/// What a caller asks.
+pub struct Request {
+    pub entry: Arc<Entry>,
+    pub inputs: Vec<Tensor>,
+    /// Names of the wanted outputs; empty for all.
+    pub outputs: Vec<String>,
+    /// What the inputs made of the signature's symbolic dimensions.
+    pub binding: DimBinding,
+    pub wants: Wants,
+    /// 1 is served first; 0 stands for [`PRIORITY_DEFAULT`].
+    pub priority: u32,
+    pub accepted: Accepted,
+    pub deadline: Instant,
+}
+
+/// Where a request without a priority stands: behind what somebody called urgent, ahead of what somebody deferred.
+pub const PRIORITY_DEFAULT: u32 = 8;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    pub at: Instant,
+    /// Microseconds since the Unix epoch.
+    pub at_us: i64,
+}
+
+/// Which lanes a caller accepts.
+#[derive(Clone, Debug, Default)]
+pub struct Wants {
+    /// Empty for any.
+    pub backends: Vec<BackendKind>,
+    /// Recipe names; empty for any.
+    pub browsers: Vec<String>,
+    /// Whether a native lane may answer when no wanted one can.
+    pub native_fallback: bool,
+    /// Refuse sessions whose nodes are spread over several execution providers.
+    pub strict: bool,
+}
+
+impl Wants {
+    /// Whether the caller left the choice to us.
+    pub fn any(&self) -> bool {
+        self.backends.is_empty() && self.browsers.is_empty()
+    }
+
+    fn describe(&self) -> String {
+        let backends: Vec<_> = self.backends.iter().map(ToString::to_string).collect();
+        match (backends.is_empty(), self.browsers.is_empty()) {
+            (true, true) => "a browser".to_owned(),
+            (false, true) => backends.join(" or "),
+            (true, false) => self.browsers.join(" or "),
+            (false, false) => format!("{} in {}", backends.join(" or "), self.browsers.join(" or ")),
+        }
+    }
+}
+
+pub struct Answer {
+    pub run: RunId,
+    pub outputs: Vec<Tensor>,
+    pub provenance: Provenance,
+    pub timing: Timing,
+}
+
+/// Called exactly once.
+pub type Reply = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
+
+/// The scheduler's handle. Clones share the actor.
+#[derive(Clone)]
+pub struct Scheduler {
+    inbox: mpsc::Sender<Message>,
+    admission: Admission,
+}
+
+/// A submitted request, for cancelling it.
+#[derive(Clone)]
+pub struct Submitted {
+    cancelled: CancellationToken,
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Submitted {
+    /// Answers the caller with `cancelled`, unless it has been answered.
+    pub fn cancel(&self) {
+        self.cancelled.cancel();
+        // A full inbox is being worked off, and the actor looks at the token before it starts anything.
+        let _ = self.inbox.try_send(Message::Sweep);
+    }
+}
+
+impl Scheduler {
+    pub fn start(
+        limits: Limits,
+        gate: Arc<Gate>,
+        store: Arc<Store>,
+        events: Events,
+        lanes: mpsc::Receiver<PoolEvent>,
+        tasks: &Tasks,
+    ) -> Self {
+        let (inbox, messages) = mpsc::channel(INBOX);
+        let actor = Actor::new(inbox.clone(), gate, store, events, tasks.clone());
+        tasks.spawn("scheduler", actor.run(messages, lanes));
+        Self { inbox, admission: Admission::new(limits) }
+    }
+
+    /// Takes a request, or refuses it at once; then `reply` is not called.
+    pub fn submit(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
+        let permit = self.admission.admit(&request)?;
+        let cancelled = CancellationToken::new();
+        let pending = actor::Pending::new(request, reply, cancelled.clone(), permit);
+        self.inbox.try_send(Message::Submit(Box::new(pending))).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => overloaded("the scheduler's inbox is full"),
+            mpsc::error::TrySendError::Closed(_) => overloaded("the daemon is stopping"),
+        })?;
+        Ok(Submitted { cancelled, inbox: self.inbox.clone() })
+    }
+
+    /// Loads and proves `entry` in every lane that `wants` admits; answers when each has a verdict or a reason.
+    pub async fn prove(&self, entry: Arc<Entry>, wants: Wants, within: Duration) -> Result<(), Failure> {
+        let (done, proved) = oneshot::channel();
+        let stopped = || overloaded("the daemon is stopping");
+        self.inbox.send(Message::Prove { entry, wants, done }).await.map_err(|_| stopped())?;
+        match tokio::time::timeout(within, proved).await {
+            Ok(answer) => answer.map_err(|_| stopped()),
+            Err(_) => Err(Failure::new(Code::DeadlineExceeded, Retry::Same, "the proof takes longer than allowed")),
+        }
+    }
+
+    /// What each lane holds and does.
+    pub async fn lanes(&self) -> Vec<LaneLoad> {
+        let (reply, lanes) = oneshot::channel();
+        if self.inbox.send(Message::Lanes(reply)).await.is_err() {
+            return Vec::new();
+        }
+        lanes.await.unwrap_or_default()
+    }
+
+    /// Drops a removed model's sessions.
+    pub async fn forget(&self, model: crate::domain::Digest) {
+        // A stopping daemon forgets everything anyway.
+        let _ = self.inbox.send(Message::Forget(model)).await;
+    }
+
+    /// Requests admitted and not yet answered.
+    pub fn pending(&self) -> usize {
+        self.admission.pending()
+    }
+}
+
+fn overloaded(message: &str) -> Failure {
+    Failure::new(Code::Overloaded, Retry::Same, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! One attempt: waits for the lane, answers the caller as soon as anything decides, and frees the lane last.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Answer,
+    actor::{Attempt, Pending},
+};
+use crate::{
+    backend::{Backend, BackendError, SessionName, Step, StepOutput, StepTiming},
+    domain::{Code, Failure, Provenance, Retry, RunId, RunRecord, Timing},
+    events::Events,
+    protocol::client::Topic,
+    store::Store,
+};
+
+/// How long a lane may go on with a step whose caller has gone before it is taken for hung.
+/// A reload costs a browser page and its engine a few seconds, and every session of the lane its proof.
+const HANG_GRACE: Duration = Duration::from_secs(30);
+
+/// Where finished runs are told.
+#[derive(Clone)]
+pub(super) struct Ledger {
+    pub(super) store: Arc<Store>,
+    pub(super) events: Events,
+}
+
+/// What the actor learns once the lane is free.
+pub(super) struct Finished {
+    pub(super) session: SessionName,
+    /// Send to reply, when the lane answered with a result.
+    pub(super) took: Option<Duration>,
+    /// A request to be tried again, with the reason.
+    pub(super) again: Option<(Box<Pending>, BackendError)>,
+}
+
+/// Runs `attempt` to its end on `backend`. The step was sent when `result` was made.
+pub(super) async fn run(mut pending: Box<Pending>, attempt: Attempt, backend: Arc<dyn Backend>, ledger: Ledger) -> Finished {
+    let sent = Instant::now();
+    let session = attempt.session.clone();
+    let mut result = backend.execute(Step {
+        session: attempt.session.clone(),
+        inputs: pending.request.inputs.clone(),
+        outputs: pending.request.outputs.clone(),
+        cancelled: pending.cancelled.clone(),
+    });
+    let early = tokio::select! {
+        biased;
+        result = &mut result => Ok(result),
+        () = pending.cancelled.cancelled() => Err(cancelled()),
+        () = tokio::time::sleep_until(pending.request.deadline) => Err(deadline_exceeded("while computing")),
+    };
+    match early {
+        Ok(Ok(output)) => {
+            let took = sent.elapsed();
+            succeed(*pending, attempt, sent, output, &ledger);
+            Finished { session, took: Some(took), again: None }
+        }
+        Ok(Err(error)) if pending.may_retry(&error) => {
+            fail(None, &pending, Some(&attempt), sent, &error.clone().into(), &ledger);
+            Finished { session, took: None, again: Some((pending, error)) }
+        }
+        Ok(Err(error)) => {
+            let reply = pending.reply.take();
+            fail(reply, &pending, Some(&attempt), sent, &error.into(), &ledger);
+            Finished { session, took: None, again: None }
+        }
+        Err(failure) => {
+            pending.cancelled.cancel();
+            let reply = pending.reply.take();
+            fail(reply, &pending, Some(&attempt), sent, &failure, &ledger);
+            drop(pending);
+            if tokio::time::timeout(HANG_GRACE, result).await.is_err() {
+                backend.abandon(format!("a step went on for {} s after its caller had gone", HANG_GRACE.as_secs()));
+            }
+            Finished { session, took: None, again: None }
+        }
+    }
+}
+
+fn succeed(mut pending: Pending, attempt: Attempt, sent: Instant, output: StepOutput, ledger: &Ledger) {
+    let timing = timing(&pending, sent, output.timing);
+    let record = record(&pending, Some(&attempt.provenance), &attempt.run, timing, None);
+    if let Some(reply) = pending.reply.take() {
+        let Attempt { run, provenance, .. } = attempt;
+        reply(Ok(Answer { run, outputs: output.outputs, provenance, timing }));
+    }
+    drop(pending);
+    ledger.keep(record);
+}
+
+/// Answers with a failure, when there is somebody to answer, and keeps the run.
+pub(super) fn fail(
+    reply: Option<super::Reply>,
+    pending: &Pending,
+    attempt: Option<&Attempt>,
+    sent: Instant,
+    failure: &Failure,
+    ledger: &Ledger,
+) {
+    let timing = timing(pending, sent, StepTiming::default());
+    let run = attempt.map_or_else(run_id, |attempt| attempt.run.clone());
+    let provenance = attempt.map(|attempt| &attempt.provenance);
+    let record = record(pending, provenance, &run, timing, Some(failure.clone()));
+    if let Some(reply) = reply {
+        reply(Err(failure.clone()));
+    }
+    ledger.keep(record);
+}
+
+impl Ledger {
+    fn keep(&self, record: RunRecord) {
+        self.events.publish(Topic::Runs, || json!(&record));
+        self.store.record_run(record);
+    }
+}
+
+fn timing(pending: &Pending, sent: Instant, step: StepTiming) -> Timing {
+    let accepted = pending.request.accepted.at;
+    Timing {
+        queue: (sent - accepted).as_micros() as u64 + step.wait,
+        transfer: step.transfer,
+        decode: step.decode,
+        compute: step.compute,
+        encode: step.encode,
+        total: accepted.elapsed().as_micros() as u64,
+    }
+}
+
+fn record(
+    pending: &Pending,
+    provenance: Option<&Provenance>,
+    run: &RunId,
+    timing: Timing,
+    error: Option<Failure>,
+) -> RunRecord {
+    RunRecord {
+        run: run.clone(),
+        accepted_at_us: pending.request.accepted.at_us,
+        model: pending.request.entry.model.name.clone(),
+        provenance: provenance.cloned(),
+        timing,
+        error,
+    }
+}
+
+pub(super) fn run_id() -> RunId {
+    RunId::new(format!("{:024x}", rand::random::<u128>() >> 32))
+}
+
+pub(super) fn cancelled() -> Failure {
+    Failure::new(Code::Cancelled, Retry::Never, "cancelled by its caller")
+}
+
+pub(super) fn deadline_exceeded(when: &str) -> Failure {
+    Failure::new(Code::DeadlineExceeded, Retry::Same, format!("the request's time ran out {when}"))
+}

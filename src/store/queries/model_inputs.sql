@@ -1,0 +1,1 @@
+SELECT inputs FROM models WHERE name = ?

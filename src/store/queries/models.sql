@@ -1,0 +1,3 @@
+SELECT name, digest, bytes, signature, tolerance, source, licence, opset, epoch_us(added_at)
+FROM models
+ORDER BY name

@@ -1,0 +1,3 @@
+SELECT key, status, error, tolerance, inputs, detail, epoch_us(proven_at)
+FROM verdicts
+WHERE key = ?

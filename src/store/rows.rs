@@ -1,0 +1,226 @@
+//! Domain values to rows and back. Column orders are those of `schema/` and `queries/`.
+
+use std::{error::Error, str::FromStr};
+
+use duckdb::{
+    Appender, Connection, Row, params,
+    types::{FromSql, TimeUnit, Type, Value},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{RunCursor, StoredModel, StoredVerdict};
+use crate::domain::{
+    Failure, InstanceId, LaneId, Model, Provenance, RunId, RunRecord, Timing, Tolerance, Verdict, VerdictKey,
+};
+
+/// The outcome of a run without an error; error codes are words of their own.
+const OK: &str = "ok";
+
+pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunRecord) -> duckdb::Result<()> {
+    let lane = record.provenance.as_ref();
+    let (timing, error) = (&record.timing, record.error.as_ref());
+    appender.append_row(params![
+        seq,
+        record.run.as_str(),
+        timestamp(record.accepted_at_us),
+        record.model.as_str(),
+        lane.map(|lane| lane.model_digest.to_string()),
+        lane.map(|lane| lane.instance.as_str()),
+        lane.map(|lane| lane.lane.as_str()),
+        lane.map(|lane| lane.browser.as_str()),
+        lane.map(|lane| lane.browser_version.as_str()),
+        lane.map(|lane| lane.backend.to_string()),
+        lane.map(|lane| json(&lane.placement)),
+        lane.and_then(|lane| lane.adapter.as_ref()).map(json),
+        lane.map(|lane| lane.software_adapter),
+        lane.and_then(|lane| lane.webnn_device_requested.as_deref()),
+        lane.map(|lane| lane.sandbox),
+        lane.map(|lane| lane.engine.as_str()),
+        lane.map(|lane| lane.threads),
+        lane.map(|lane| lane.verdict.as_str()),
+        lane.map(|lane| lane.plan.as_str()),
+        lane.map(|lane| lane.attempt),
+        lane.and_then(|lane| lane.fallback.as_ref()).map(json),
+        timing.queue,
+        timing.transfer,
+        timing.decode,
+        timing.compute,
+        timing.encode,
+        timing.total,
+        error.map_or(OK, |error| error.code.as_str()),
+        error.map(|error| error.message.as_str()),
+        error.map(|error| json(&error.retry)),
+    ])
+}
+
+pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> {
+    let mut cells = Cells { row, at: 0 };
+    let cursor = RunCursor(cells.next()?);
+    let run = RunId::new(cells.next::<String>()?);
+    let (accepted_at_us, model) = (cells.next()?, cells.parse()?);
+    let provenance = if row.get::<_, Option<String>>(cells.at)?.is_some() {
+        Some(read_provenance(&mut cells)?)
+    } else {
+        cells.at += PROVENANCE_COLUMNS;
+        None
+    };
+    let timing = Timing {
+        queue: cells.next()?,
+        transfer: cells.next()?,
+        decode: cells.next()?,
+        compute: cells.next()?,
+        encode: cells.next()?,
+        total: cells.next()?,
+    };
+    let outcome: String = cells.next()?;
+    let error = if outcome == OK {
+        None
+    } else {
+        cells.at -= 1;
+        Some(Failure { code: cells.word()?, message: cells.next()?, retry: cells.json()? })
+    };
+    Ok((cursor, RunRecord { run, accepted_at_us, model, provenance, timing, error }))
+}
+
+/// From `digest` to `fallback`.
+const PROVENANCE_COLUMNS: usize = 17;
+
+fn read_provenance(cells: &mut Cells<'_, '_>) -> duckdb::Result<Provenance> {
+    Ok(Provenance {
+        model_digest: cells.parse()?,
+        instance: InstanceId::new(cells.next::<String>()?),
+        lane: LaneId::new(cells.next::<String>()?),
+        browser: cells.next()?,
+        browser_version: cells.next()?,
+        backend: cells.parse()?,
+        placement: cells.json()?,
+        adapter: cells.optional_json()?,
+        software_adapter: cells.next()?,
+        webnn_device_requested: cells.next()?,
+        sandbox: cells.next()?,
+        engine: cells.next()?,
+        threads: cells.next()?,
+        verdict: cells.word()?,
+        plan: cells.next()?,
+        attempt: cells.next()?,
+        fallback: cells.optional_json()?,
+    })
+}
+
+pub(super) fn put_model(
+    connection: &Connection,
+    stored: &StoredModel,
+    inputs: Option<&str>,
+) -> duckdb::Result<()> {
+    let model = &stored.model;
+    let columns = params![
+        model.name.as_str(),
+        model.digest.to_string(),
+        model.bytes,
+        json(&model.signature),
+        model.tolerance.0,
+        model.source,
+        model.licence,
+        model.opset,
+        inputs,
+        stored.added_at_us,
+    ];
+    connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
+}
+
+pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
+    let mut cells = Cells { row, at: 0 };
+    let model = Model {
+        name: cells.parse()?,
+        digest: cells.parse()?,
+        bytes: cells.next()?,
+        signature: cells.json()?,
+        tolerance: Tolerance(cells.next()?),
+        source: cells.next()?,
+        licence: cells.next()?,
+        opset: cells.next()?,
+    };
+    Ok(StoredModel { model, added_at_us: cells.next()? })
+}
+
+pub(super) fn put_verdict(connection: &Connection, stored: &StoredVerdict) -> duckdb::Result<()> {
+    let (key, verdict) = (&stored.key, &stored.verdict);
+    let columns = params![
+        key.canonical(),
+        key.model.to_string(),
+        key.browser,
+        key.browser_version,
+        key.backend.to_string(),
+        key.engine,
+        key.adapter,
+        key.webnn_device,
+        key.threads,
+        verdict.status.as_str(),
+        verdict.error,
+        verdict.tolerance.0,
+        verdict.inputs,
+        verdict.detail,
+        stored.proven_at_us,
+    ];
+    connection.execute(include_str!("queries/put_verdict.sql"), columns).map(drop)
+}
+
+pub(super) fn read_verdict(row: &Row<'_>) -> duckdb::Result<StoredVerdict> {
+    let mut cells = Cells { row, at: 0 };
+    let key: VerdictKey = cells.json()?;
+    let verdict = Verdict {
+        status: cells.word()?,
+        error: cells.next()?,
+        tolerance: Tolerance(cells.next()?),
+        inputs: cells.next()?,
+        detail: cells.next()?,
+    };
+    Ok(StoredVerdict { key, verdict, proven_at_us: cells.next()? })
+}
+
+fn timestamp(us: i64) -> Value {
+    Value::Timestamp(TimeUnit::Microsecond, us)
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("domain types hold only strings, numbers and string-keyed maps")
+}
+
+/// Takes a row's columns from left to right.
+struct Cells<'r, 's> {
+    row: &'r Row<'s>,
+    at: usize,
+}
+
+impl Cells<'_, '_> {
+    fn next<T: FromSql>(&mut self) -> duckdb::Result<T> {
+        self.at += 1;
+        self.row.get(self.at - 1)
+    }
+
+    fn parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<T> {
+        let text: String = self.next()?;
+        text.parse().map_err(|error: String| self.unreadable(error.into()))
+    }
+
+    fn json<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {
+        let text: String = self.next()?;
+        serde_json::from_str(&text).map_err(|error| self.unreadable(error.into()))
+    }
+
+    fn optional_json<T: DeserializeOwned>(&mut self) -> duckdb::Result<Option<T>> {
+        let text: Option<String> = self.next()?;
+        text.map(|text| serde_json::from_str(&text).map_err(|error| self.unreadable(error.into())))
+            .transpose()
+    }
+
+    /// An enum's serde spelling.
+    fn word<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {
+        let text: String = self.next()?;
+        T::deserialize(serde_json::Value::String(text)).map_err(|error| self.unreadable(error.into()))
+    }
+
+    fn unreadable(&self, error: Box<dyn Error + Send + Sync>) -> duckdb::Error {
+        duckdb::Error::FromSqlConversionFailure(self.at - 1, Type::Text, error)
+    }
+}

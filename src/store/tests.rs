@@ -1,0 +1,388 @@
+//! The store as its callers see it, on a database in memory or in a temporary folder.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::{collections::BTreeMap, fs, path::Path, sync::mpsc as std_mpsc};
+
+use super::{
+    PAGE_MAX, RunCursor, RunPage, Store, StoreError, StoredModel, StoredVerdict, open,
+    schema::{MIGRATIONS, Migration, migrate},
+    writer,
+};
+use crate::domain::{
+    Adapter, BackendKind, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId, Model, Port,
+    Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict, VerdictKey, VerdictStatus,
+};
+
+fn run(name: &str) -> RunRecord {
+    RunRecord {
+        run: RunId::new(name),
+        accepted_at_us: 1_795_000_000_123_456,
+        model: "silero-vad".parse().unwrap(),
+        provenance: None,
+        timing: Timing { queue: 40, transfer: 190, decode: 5, compute: 410, encode: 4, total: 650 },
+        error: None,
+    }
+}
+
+fn adapter() -> Adapter {
+    Adapter {
+        vendor: "google".into(),
+        description: "SwiftShader".into(),
+        software: true,
+        ..Adapter::default()
+    }
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        instance: InstanceId::new("chromium-1"),
+        lane: LaneId::new("chromium-1/webgpu"),
+        browser: "chromium".into(),
+        browser_version: "156.0".into(),
+        backend: BackendKind::Webgpu,
+        placement: BTreeMap::from([("webgpu".into(), 94), ("cpu".into(), 27)]),
+        adapter: Some(adapter()),
+        software_adapter: true,
+        webnn_device_requested: Some("npu".into()),
+        sandbox: false,
+        engine: "onnxruntime-web@1.30.0/ort.wasm".into(),
+        threads: u32::MAX,
+        model_digest: Digest::new([0xab; 32]),
+        verdict: VerdictStatus::Mismatch,
+        plan: "single".into(),
+        attempt: 3,
+        fallback: Some(Fallback { wanted: "webnn".into(), reason: "no \"lane\"\nlives".into() }),
+    }
+}
+
+fn model(name: &str, digest: u8) -> StoredModel {
+    let port = Port {
+        name: "input".into(),
+        datatype: Datatype::Fp32,
+        shape: vec![Dim::Fixed(1), Dim::Symbol("n".into()), Dim::Free(None)],
+    };
+    let model = Model {
+        name: name.parse().unwrap(),
+        digest: Digest::new([digest; 32]),
+        bytes: u64::MAX,
+        signature: Signature { inputs: vec![port.clone()], outputs: vec![port] },
+        tolerance: Tolerance(1e-3),
+        source: "PyPI silero-vad 6.2.3".into(),
+        licence: digest.is_multiple_of(2).then(|| "MIT".into()),
+        opset: 15,
+    };
+    StoredModel { model, added_at_us: 1_795_000_000_000_001 }
+}
+
+fn verdict(model: u8, backend: BackendKind, status: VerdictStatus) -> StoredVerdict {
+    let key = VerdictKey {
+        model: Digest::new([model; 32]),
+        browser: "chromium".into(),
+        browser_version: "156.0".into(),
+        backend,
+        engine: "ort.wasm".into(),
+        adapter: Some("google swiftshader".into()),
+        webnn_device: None,
+        flags: vec!["--enable-unsafe-webgpu".into()],
+        threads: 2,
+        shapes: BTreeMap::from([("batch".into(), 1)]),
+    };
+    let error = (status != VerdictStatus::Mismatch).then_some(1.25e-6);
+    let verdict =
+        Verdict { status, error, tolerance: Tolerance(1e-3), inputs: 3, detail: "it's fine".into() };
+    StoredVerdict { key, verdict, proven_at_us: 1_795_000_000_000_007 }
+}
+
+async fn names(store: &Store, last: u32, cursor: Option<RunCursor>) -> (Vec<String>, Option<RunCursor>) {
+    let RunPage { runs, next } = store.runs(last, cursor).await.unwrap();
+    (runs.iter().map(|record| record.run.to_string()).collect(), next)
+}
+
+#[tokio::test]
+async fn every_kind_of_run_reads_back_as_it_was_recorded() {
+    let failed = |code, retry| RunRecord {
+        error: Some(Failure::new(code, retry, "it's \"so\" ✗")),
+        ..run("failed")
+    };
+    let native = Provenance {
+        backend: BackendKind::ort_cpu(),
+        adapter: None,
+        webnn_device_requested: None,
+        fallback: None,
+        verdict: VerdictStatus::Reference,
+        ..provenance()
+    };
+    let extreme = Timing { queue: u64::MAX, total: u64::MAX, ..Timing::default() };
+    let cases = [
+        run("without a lane"),
+        RunRecord { provenance: Some(provenance()), ..run("everything") },
+        RunRecord { provenance: Some(native), ..run("native") },
+        RunRecord { accepted_at_us: -1, timing: extreme, ..run("extremes") },
+        RunRecord { run: RunId::new("nul \0 and ✓"), ..run("") },
+        failed(Code::NoBackend, Retry::Never),
+        failed(Code::LaneLost, Retry::Elsewhere),
+        RunRecord { provenance: Some(provenance()), ..failed(Code::OutOfMemory, Retry::Same) },
+    ];
+    let store = Store::open_in_memory().unwrap();
+    for case in cases {
+        store.record_run(case.clone());
+        store.flush().await.unwrap();
+        assert_eq!(store.runs(1, None).await.unwrap().runs, [case]);
+    }
+}
+
+#[tokio::test]
+async fn pages_neither_repeat_nor_skip_while_runs_are_recorded() {
+    let store = Store::open_in_memory().unwrap();
+    (0..5).for_each(|at| store.record_run(run(&at.to_string())));
+    store.flush().await.unwrap();
+    let (first, cursor) = names(&store, 2, None).await;
+    store.record_run(RunRecord { accepted_at_us: 0, ..run("late") });
+    store.flush().await.unwrap();
+    let (second, cursor_two) = names(&store, 2, cursor).await;
+    let (third, end) = names(&store, 2, cursor_two).await;
+    assert_eq!([first, second, third].concat(), ["4", "3", "2", "1", "0"]);
+    assert_eq!(end, None);
+    assert_eq!(names(&store, 9, None).await.0.first().map(String::as_str), Some("late"));
+    assert_eq!(cursor.unwrap().to_string().parse(), Ok(cursor.unwrap()));
+    assert!("x".parse::<RunCursor>().is_err());
+    let long = store.runs(PAGE_MAX + 1, None).await;
+    assert_eq!(long, Err(StoreError::PageTooLong { asked: PAGE_MAX + 1, limit: PAGE_MAX }));
+}
+
+#[tokio::test]
+async fn a_run_is_written_without_being_flushed() {
+    let store = Store::open_in_memory().unwrap();
+    store.record_run(run("alone"));
+    let seen = async { while names(&store, 1, None).await.0.is_empty() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), seen).await.unwrap();
+}
+
+#[tokio::test]
+async fn models_are_replaced_by_name_and_removed() {
+    let store = Store::open_in_memory().unwrap();
+    let inputs = async |name: &str| store.model_inputs(name.parse().unwrap()).await.unwrap();
+    store.put_model(model("b", 1), Some("[1]".into())).await.unwrap();
+    store.put_model(model("a", 2), None).await.unwrap();
+    assert_eq!(store.models().await.unwrap(), [model("a", 2), model("b", 1)]);
+    store.put_model(model("b", 3), Some("[3]".into())).await.unwrap();
+    assert_eq!(store.models().await.unwrap(), [model("a", 2), model("b", 3)]);
+    assert_eq!(
+        [inputs("a").await, inputs("b").await, inputs("c").await],
+        [None, Some("[3]".to_owned()), None]
+    );
+    let remove = async |name: &str| store.remove_model(name.parse().unwrap()).await.unwrap();
+    assert_eq!([remove("a").await, remove("a").await], [true, false]);
+    assert_eq!(store.models().await.unwrap(), [model("b", 3)]);
+}
+
+#[tokio::test]
+async fn verdicts_are_kept_per_key() {
+    let store = Store::open_in_memory().unwrap();
+    let unproven = verdict(1, BackendKind::Wasm, VerdictStatus::Unproven);
+    let wrong = verdict(1, BackendKind::Webgpu, VerdictStatus::Mismatch);
+    let other = verdict(2, BackendKind::ort_cpu(), VerdictStatus::Reference);
+    for stored in [&unproven, &wrong, &other] {
+        store.put_verdict(stored.clone()).await.unwrap();
+        assert_eq!(store.verdict(&stored.key).await.unwrap().as_ref(), Some(stored));
+    }
+    let mut proven = verdict(1, BackendKind::Wasm, VerdictStatus::Verified);
+    proven.proven_at_us += 1;
+    store.put_verdict(proven.clone()).await.unwrap();
+    assert_eq!(store.verdicts(Digest::new([1; 32])).await.unwrap(), [proven, wrong]);
+    assert_eq!(store.verdicts(Digest::new([9; 32])).await.unwrap(), []);
+    let absent = VerdictKey { threads: 9, ..other.key };
+    assert_eq!(store.verdict(&absent).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_full_queue_loses_the_newest_and_counts_them() {
+    let store = Store::open_in_memory().unwrap();
+    let (entered, writer_entered) = std_mpsc::channel();
+    let (release, released) = std_mpsc::channel::<()>();
+    let stall = store.change("stall", move |_| {
+        entered.send(()).unwrap();
+        released.recv().unwrap();
+        Ok(())
+    });
+    let fill = async {
+        writer_entered.recv().unwrap();
+        (0..writer::QUEUE + 7).for_each(|at| store.record_run(run(&at.to_string())));
+        assert_eq!(store.lost_runs(), 7);
+        release.send(()).unwrap();
+    };
+    let (stalled, ()) = tokio::join!(stall, fill);
+    stalled.unwrap();
+    store.flush().await.unwrap();
+    let (newest, _) = names(&store, 1, None).await;
+    assert_eq!(newest, [(writer::QUEUE - 1).to_string()]);
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_written_is_counted_and_reported_once() {
+    let store = Store::open_in_memory().unwrap();
+    let sql =
+        async |sql: &'static str| store.change("table", move |database| database.execute_batch(sql)).await;
+    sql("ALTER TABLE runs RENAME TO hidden").await.unwrap();
+    store.record_run(run("lost"));
+    assert!(matches!(store.flush().await, Err(StoreError::Write { what: "runs", .. })));
+    assert_eq!(store.lost_runs(), 1);
+    sql("ALTER TABLE hidden RENAME TO runs").await.unwrap();
+    store.record_run(run("kept"));
+    store.flush().await.unwrap();
+    assert_eq!(names(&store, 9, None).await.0, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_change_that_fails_leaves_nothing() {
+    let store = Store::open_in_memory().unwrap();
+    let failed: Result<(), _> = store
+        .change("model", |database| {
+            super::rows::put_model(database, &model("half", 1), None)?;
+            database.execute_batch("SELECT * FROM nowhere")
+        })
+        .await;
+    assert!(matches!(failed, Err(StoreError::Write { what: "model", .. })));
+    assert_eq!(store.models().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn old_runs_are_pruned() {
+    let store = Store::open_in_memory().unwrap();
+    (0..5).for_each(|at| store.record_run(run(&at.to_string())));
+    let pruned = store.change("prune", |database| writer::prune(database, 4)).await.unwrap();
+    assert_eq!((pruned, names(&store, 9, None).await.0), (3, vec!["4".to_owned(), "3".to_owned()]));
+}
+
+#[tokio::test]
+async fn closing_and_dropping_write_what_was_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weft.duckdb");
+    let store = Store::open(&path).unwrap();
+    store.record_run(run("before close"));
+    store.close().await.unwrap();
+    store.record_run(run("after close"));
+    assert_eq!(store.lost_runs(), 1);
+    assert_eq!(store.flush().await, Err(StoreError::Closed));
+    assert_eq!(store.models().await, Err(StoreError::Closed));
+    assert_eq!(store.put_model(model("m", 1), None).await, Err(StoreError::Closed));
+
+    let store = Store::open(&path).unwrap();
+    store.record_run(run("before drop"));
+    drop(store);
+
+    let store = Store::open(&path).unwrap();
+    assert_eq!(names(&store, 9, None).await.0, ["before drop", "before close"]);
+}
+
+/// A database file of this weft, closed.
+fn sound(path: &Path) {
+    drop(Store::open(path).unwrap());
+}
+
+fn overwrite(path: &Path, range: std::ops::Range<usize>) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[range].fill(0x5a);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    type Prepare = fn(&Path);
+    let corrupt = "is corrupt or no database of ours";
+    let cases: [(&str, Prepare, &str); 7] = [
+        ("empty", |path| fs::write(path, "").unwrap(), corrupt),
+        ("text", |path| fs::write(path, "hello, this is no database\n").unwrap(), corrupt),
+        (
+            "cut short",
+            |path| {
+                sound(path);
+                fs::OpenOptions::new().write(true).open(path).unwrap().set_len(5000).unwrap();
+            },
+            corrupt,
+        ),
+        (
+            "header overwritten",
+            |path| {
+                sound(path);
+                overwrite(path, 0..64);
+            },
+            corrupt,
+        ),
+        (
+            "blocks overwritten",
+            |path| {
+                sound(path);
+                overwrite(path, 12_288..fs::metadata(path).unwrap().len() as usize);
+            },
+            corrupt,
+        ),
+        ("a folder", |path| fs::create_dir(path).unwrap(), "could not open"),
+        ("no such folder/db", |_| {}, "could not open"),
+    ];
+    for (name, prepare, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        prepare(&path);
+        let message = Store::open(&path).unwrap_err().to_string();
+        assert!(message.contains(expected) && message.contains(name), "{name}: {message}");
+    }
+}
+
+#[test]
+fn a_database_whose_making_was_cut_short_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weft.duckdb");
+    for leftover in ["weft.duckdb.new", "weft.duckdb.new.wal"] {
+        fs::write(folder.path().join(leftover), "half").unwrap();
+    }
+    sound(&path);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["weft.duckdb"]);
+}
+
+#[test]
+fn migrations_are_applied_once_in_order_and_whole() {
+    const FIRST: Migration = Migration { name: "001_a", sql: "CREATE TABLE a (x INTEGER);" };
+    const SECOND: Migration = Migration { name: "002_b", sql: "CREATE TABLE b (y INTEGER);" };
+    const EDITED: Migration = Migration { name: "001_a", sql: "CREATE TABLE a (x BIGINT);" };
+    const BROKEN: Migration =
+        Migration { name: "002_broken", sql: "CREATE TABLE c (z INTEGER); INSERT INTO nowhere VALUES (1);" };
+    let path = Path::new("some.duckdb");
+    let at = || path.to_owned();
+    let database = duckdb::Connection::open_in_memory().unwrap();
+    let has = |table: &str| database.prepare(&format!("SELECT * FROM {table}")).is_ok();
+    migrate(&database, path, &[FIRST]).unwrap();
+    assert!(has("a"));
+    let failed = migrate(&database, path, &[FIRST, BROKEN]);
+    assert!(matches!(failed, Err(StoreError::Migrate { version: 2, .. })), "{failed:?}");
+    assert!(!has("c"));
+    migrate(&database, path, &[FIRST, SECOND]).unwrap();
+    migrate(&database, path, &[FIRST, SECOND]).unwrap();
+    assert!(has("b"));
+    let altered = migrate(&database, path, &[EDITED, SECOND]);
+    assert_eq!(altered, Err(StoreError::Altered { path: at(), version: 1 }));
+    let newer = migrate(&database, path, &[FIRST]);
+    assert_eq!(newer, Err(StoreError::Newer { path: at(), found: 2, known: 1 }));
+}
+
+#[test]
+fn the_files_of_the_schema_are_numbered_like_their_versions() {
+    for (version, migration) in (1..).zip(MIGRATIONS) {
+        assert!(migration.name.starts_with(&format!("{version:03}_")), "{}", migration.name);
+    }
+}
+
+#[test]
+fn duckdb_keeps_to_its_limits() {
+    let database = open::in_memory().unwrap();
+    let setting = |name: &str| -> String {
+        database
+            .query_row(&format!("SELECT current_setting('{name}')::VARCHAR"), [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(setting("threads"), "1");
+    assert_eq!(setting("memory_limit"), "244.1 MiB");
+    assert_eq!(setting("autoinstall_known_extensions"), "false");
+}

@@ -1,0 +1,4 @@
+//! Faults: real processes, really killed.
+
+mod driver;
+mod store;

@@ -1,0 +1,3 @@
+//! Fast tests of the rooms together; no browser is started here.
+
+mod native;

@@ -1,0 +1,74 @@
+/**
+ * Builds `dist/`: the page's template, and the assets under names that hold their content's digest.
+ * Assets are stored compressed alone; the daemon serves them as `Content-Encoding: gzip`.
+ */
+
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+const HERE = import.meta.dirname;
+const DIST = path.join(HERE, 'dist');
+const ENGINE = path.dirname(createRequire(import.meta.url).resolve('onnxruntime-web'));
+
+/** Where the daemon serves the assets; ECMAScript that the supported browsers all run. */
+const PUBLIC_PATH = '/harness/assets/';
+const TARGET = 'es2022';
+
+/** Enough of the digest that two contents never share a name. */
+const DIGEST_LENGTH = 16;
+
+const manifest = {};
+
+/** Stores one asset under its hashed name and answers its address. */
+function store(logicalName, fileName, bytes) {
+  const digest = createHash('sha256').update(bytes).digest('hex').slice(0, DIGEST_LENGTH);
+  const { name, ext } = path.parse(fileName);
+  const hashed = `${name}.${digest}${ext}`;
+  writeFileSync(path.join(DIST, 'assets', `${hashed}.gz`), gzipSync(bytes, { level: 9 }));
+  manifest[logicalName] = hashed;
+  return PUBLIC_PATH + hashed;
+}
+
+function storeEngine(logicalName, moduleName, wasmName) {
+  const read = (name) => readFileSync(path.join(ENGINE, name));
+  return {
+    module: store(`${logicalName}-js`, moduleName, withoutSourceMap(read(moduleName))),
+    wasm: store(logicalName, wasmName, read(wasmName)),
+    wasmName,
+  };
+}
+
+/** The source map is not served, so nothing may ask for it. */
+function withoutSourceMap(module) {
+  return Buffer.from(module.toString('utf8').replace(/\n?\/\/# sourceMappingURL=\S+\s*$/, '\n'));
+}
+
+async function bundle(entry, define) {
+  const { outputFiles } = await build({
+    entryPoints: [path.join(HERE, 'harness', entry)],
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: TARGET,
+    write: false,
+    legalComments: 'none',
+    define: Object.fromEntries(Object.entries(define).map(([name, value]) => [name, JSON.stringify(value)])),
+  });
+  return outputFiles[0].contents;
+}
+
+rmSync(DIST, { recursive: true, force: true });
+mkdirSync(path.join(DIST, 'assets'), { recursive: true });
+const engineAssets = {
+  plain: storeEngine('ort-wasm', 'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'),
+  jspi: storeEngine('ort-jspi', 'ort.jspi.bundle.min.mjs', 'ort-wasm-simd-threaded.jspi.wasm'),
+};
+const lane = store('lane', 'lane.js', await bundle('lane.ts', {}));
+const page = store('page', 'page.js', await bundle('boot.ts', { LANE_URL: lane, ENGINE_ASSETS: engineAssets }));
+const template = readFileSync(path.join(HERE, 'harness', 'index.html'), 'utf8');
+writeFileSync(path.join(DIST, 'index.html'), template.replace('{{PAGE}}', page));
+writeFileSync(path.join(DIST, 'assets', 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);

@@ -1,0 +1,42 @@
+/**
+ * What a lane asks of an inference library.
+ * It owns the words between lane and engine; the engines are beside it.
+ */
+
+import type { Bytes } from '../../protocol/frame.ts';
+import type { Capability, Placement, TensorDescription, TensorHead } from '../../protocol/messages.ts';
+
+export interface LoadedModel {
+  readonly placement: Placement;
+  readonly inputs: readonly TensorDescription[];
+  readonly outputs: readonly TensorDescription[];
+}
+
+export interface OutputTensor {
+  readonly name: string;
+  readonly datatype: string;
+  readonly shape: readonly number[];
+  readonly bytes: Bytes;
+}
+
+/** One step's inputs, bound to a session: running it is what `compute` measures. */
+export interface BoundStep {
+  run(): Promise<Computed>;
+}
+
+/** Results that are in this Worker's memory; reading them belongs to `encode`. */
+export interface Computed {
+  outputs(): OutputTensor[];
+}
+
+/** An engine that has proven its backend, and what it found. */
+export interface StartedEngine {
+  readonly engine: Engine;
+  readonly capability: Capability;
+}
+
+export interface Engine {
+  load(session: string, model: Bytes, freeDimensions: Readonly<Record<string, number>>): Promise<LoadedModel>;
+  unload(session: string): Promise<void>;
+  bind(session: string, heads: readonly TensorHead[], body: Bytes, wanted: readonly string[]): BoundStep;
+}

@@ -1,0 +1,203 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { decodeFrame, encodeFrame, type JsonObject } from '../protocol/frame.ts';
+import type { BoundStep, Engine, StartedEngine } from './engines/engine.ts';
+import { FakeSocket } from './fakesocket.ts';
+
+/** An engine whose runs end when the test says so. */
+class FakeEngine implements Engine {
+  readonly runs: { session: string; end: (error?: Error) => void }[] = [];
+
+  load(): Promise<never> {
+    return Promise.reject(new Error('not asked in these tests'));
+  }
+
+  unload(session: string): Promise<void> {
+    return session === 's' ? Promise.resolve() : Promise.reject(new Error('not loaded'));
+  }
+
+  bind(session: string, _heads: unknown, body: Uint8Array<ArrayBuffer>): BoundStep {
+    const outputs = () => [{ name: 'y', datatype: 'UINT8', shape: [body.length], bytes: body }];
+    return {
+      run: () =>
+        new Promise((resolve, reject) => {
+          const end = (error?: Error): void => {
+            if (error === undefined) resolve({ outputs });
+            else reject(error);
+          };
+          this.runs.push({ session, end });
+        }),
+    };
+  }
+}
+
+const starting = vi.hoisted(() => ({
+  begin: null as (() => Promise<StartedEngine>) | null,
+  died: null as ((reason: string) => void) | null,
+}));
+
+vi.mock('./engines/onnxruntime.ts', () => ({
+  startOnnxRuntime: (_assets: unknown, _wish: unknown, died: (reason: string) => void) => {
+    starting.died = died;
+    return starting.begin?.();
+  },
+}));
+
+const CAPABILITY: StartedEngine['capability'] = {
+  backend: 'wasm',
+  engine: 'fake',
+  threads: 1,
+  adapter: null,
+  features: null,
+  limits: null,
+  webnn: null,
+  webnn_device: null,
+  timing_us: { import: 0, init: 0 },
+};
+
+const posted: unknown[] = [];
+
+async function settle(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Starts a lane as the page does and answers its socket, before any welcome. */
+async function dial(): Promise<FakeSocket> {
+  vi.resetModules();
+  let start: ((event: { data: object }) => void) | undefined;
+  vi.stubGlobal('addEventListener', (_type: string, listener: typeof start) => (start = listener));
+  await import('./lane.ts');
+  start?.({ data: { ticket: 't', epoch: 1, backend: 'wasm', threads: 1, webnnDevice: null, assets: {} } });
+  const socket = FakeSocket.last;
+  if (socket === null) throw new Error('no socket was made');
+  socket.onopen?.();
+  return socket;
+}
+
+async function welcomed(engine: () => Promise<StartedEngine>): Promise<FakeSocket> {
+  starting.begin = engine;
+  const socket = await dial();
+  socket.onmessage?.({ data: '{"type":"welcome"}' });
+  await settle();
+  return socket;
+}
+
+function step(id: number): ArrayBuffer {
+  return encodeFrame({ type: 'step', id, session: 's', inputs: [], outputs: [] }, [Uint8Array.of(id)]);
+}
+
+/** What the lane has sent since the last call. */
+function sent(socket: FakeSocket): JsonObject[] {
+  return socket.sent
+    .splice(0)
+    .map((message) =>
+      typeof message === 'string' ? (JSON.parse(message) as JsonObject) : decodeFrame(message as ArrayBuffer).header,
+    );
+}
+
+beforeEach(() => {
+  posted.length = 0;
+  vi.stubGlobal('WebSocket', FakeSocket);
+  vi.stubGlobal('location', { origin: 'http://127.0.0.1:9' });
+  vi.stubGlobal('postMessage', (message: unknown) => posted.push(message));
+});
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+});
+
+describe('a lane', () => {
+  const engineOf = async (): Promise<{ engine: FakeEngine; socket: FakeSocket }> => {
+    const engine = new FakeEngine();
+    const socket = await welcomed(() => Promise.resolve({ engine, capability: CAPABILITY }));
+    expect(sent(socket).at(-1)).toEqual({ type: 'lane_ready', capability: CAPABILITY });
+    return { engine, socket };
+  };
+
+  it('says why its backend is unavailable, and ends', async () => {
+    const socket = await welcomed(() => Promise.reject(new Error('no adapter')));
+    expect(sent(socket).at(-1)).toEqual({ type: 'lane_unavailable', reason: 'no adapter' });
+    expect(socket.closedWith).toEqual([1000, 'no adapter']);
+    socket.onclose?.({ code: 1000, reason: 'no adapter' });
+    expect(posted).toEqual([{ reason: 'no adapter' }]);
+  });
+
+  it('tells the page when the daemon refuses its link', async () => {
+    const socket = await dial();
+    socket.onclose?.({ code: 4401, reason: 'used ticket' });
+    await settle();
+    expect(posted).toEqual([{ reason: 'the link closed with 4401: used ticket' }]);
+  });
+
+  it('computes one step at a time, in order, and answers each', async () => {
+    const { engine, socket } = await engineOf();
+    for (const id of [1, 2]) socket.onmessage?.({ data: step(id) });
+    await settle();
+    expect(engine.runs.length).toBe(1);
+    engine.runs[0]?.end();
+    await settle();
+    expect(engine.runs.length).toBe(2);
+    const [result] = sent(socket);
+    expect(result).toMatchObject({ type: 'result', id: 1, outputs: [{ parameters: { binary_data_size: 1 } }] });
+    engine.runs[1]?.end(new Error('ERROR_CODE: 2, bad shape'));
+    await settle();
+    expect(sent(socket)).toMatchObject([{ type: 'failed', id: 2, code: 'invalid_request', retry: 'never' }]);
+  });
+
+  it('drops a waiting step, discards a running one, and answers both once', async () => {
+    const { engine, socket } = await engineOf();
+    for (const id of [1, 2, 3]) socket.onmessage?.({ data: step(id) });
+    await settle();
+    socket.onmessage?.({ data: '{"type":"cancel","id":2}' });
+    socket.onmessage?.({ data: '{"type":"cancel","id":1}' });
+    socket.onmessage?.({ data: '{"type":"cancel","id":77}' });
+    expect(sent(socket)).toMatchObject([{ type: 'failed', id: 2, code: 'cancelled' }]);
+    engine.runs[0]?.end();
+    await settle();
+    expect(sent(socket)).toMatchObject([{ type: 'failed', id: 1, code: 'cancelled' }]);
+    engine.runs[1]?.end();
+    await settle();
+    expect(sent(socket)).toMatchObject([{ type: 'result', id: 3 }]);
+    expect(engine.runs.length).toBe(2);
+  });
+
+  it('echoes while a step computes', async () => {
+    const { socket } = await engineOf();
+    socket.onmessage?.({ data: step(1) });
+    socket.onmessage?.({ data: '{"type":"echo","n":1}' });
+    expect(sent(socket)).toEqual([{ type: 'echo', n: 1 }]);
+  });
+
+  it('answers a message that it cannot take when it knows the id, else closes', async () => {
+    const { socket } = await engineOf();
+    socket.onmessage?.({ data: '{"type":"unload","id":4}' });
+    socket.onmessage?.({ data: '{"type":"unload","id":5,"session":"other"}' });
+    socket.onmessage?.({ data: '{"type":"unload","id":6,"session":"s"}' });
+    await settle();
+    expect(sent(socket)).toMatchObject([
+      { type: 'failed', id: 4, code: 'invalid_request', message: 'session is not a string' },
+      { type: 'failed', id: 5, code: 'internal', message: 'not loaded' },
+      { type: 'unloaded', id: 6 },
+    ]);
+    socket.onmessage?.({ data: '{"type":"unload"}' });
+    expect(socket.closedWith?.[0]).toBe(4422);
+  });
+
+  it('ends after its answer when the engine trapped, and starts nothing more', async () => {
+    const { engine, socket } = await engineOf();
+    for (const id of [1, 2]) socket.onmessage?.({ data: step(id) });
+    await settle();
+    engine.runs[0]?.end(new WebAssembly.RuntimeError('unreachable'));
+    await settle();
+    expect(sent(socket)).toMatchObject([{ type: 'failed', id: 1, code: 'internal', retry: 'elsewhere' }]);
+    expect(socket.closedWith).toEqual([1000, 'the engine stopped: unreachable']);
+    expect(engine.runs.length).toBe(1);
+  });
+
+  it('ends when its device is lost', async () => {
+    const { socket } = await engineOf();
+    starting.died?.('the WebGPU device was lost');
+    expect(socket.closedWith).toEqual([1000, 'the WebGPU device was lost']);
+    socket.onclose?.({ code: 1000, reason: '' });
+    expect(posted).toEqual([{ reason: 'the WebGPU device was lost' }]);
+  });
+});

@@ -1,0 +1,179 @@
+/**
+ * A lane: a dedicated Worker with its own link, bound to one backend.
+ * It owns the order of jobs and their answers and leaves computing to its engine.
+ */
+
+import { MessageError } from '../protocol/reader.ts';
+import type { Delivery } from '../protocol/inbox.ts';
+import { type Load, readToLane, type Step, type Unload } from '../protocol/messages.ts';
+import { micros } from './clock.ts';
+import type { Engine } from './engines/engine.ts';
+import { startOnnxRuntime } from './engines/onnxruntime.ts';
+import { classify, Failure } from './failure.ts';
+import { JobQueue, WAITING_JOBS } from './jobs.ts';
+import type { LaneExit, LaneStart } from './laneworker.ts';
+import { Link } from './link.ts';
+import { fetchModel } from './model.ts';
+
+interface Job {
+  readonly message: Load | Unload | Step;
+  readonly body: Delivery['body'];
+  readonly arrival: number;
+  /** When the message had been read. */
+  readonly read: number;
+}
+
+class Lane {
+  readonly #jobs = new JobQueue<Job>();
+  #engine: Engine | null = null;
+  #reason: string | null = null;
+
+  constructor(private readonly link: Link) {}
+
+  async begin(start: LaneStart): Promise<void> {
+    this.link.listen({
+      deliver: (delivery, arrival) => {
+        this.#deliver(delivery, arrival);
+      },
+      closed: (reason) => {
+        exit(this.#reason ?? reason);
+      },
+    });
+    try {
+      const { engine, capability } = await startOnnxRuntime(start.assets, start, (reason) => {
+        this.#end(reason);
+      });
+      this.#engine = engine;
+      this.link.send({ type: 'lane_ready', capability });
+    } catch (error) {
+      const reason = classify(error).message;
+      this.link.send({ type: 'lane_unavailable', reason });
+      this.#end(reason);
+    }
+  }
+
+  /** Ends the lane after what it has sent; the page hears the reason when the link has closed. */
+  #end(reason: string): void {
+    this.#reason ??= reason;
+    this.link.close(reason);
+  }
+
+  #deliver(delivery: Delivery, arrival: number): void {
+    try {
+      const message = readToLane(delivery.header);
+      switch (message.type) {
+        case 'echo':
+          this.link.repeat(delivery);
+          return;
+        case 'cancel':
+          if (this.#jobs.cancel(message.id) === 'dropped') this.#fail(message.id, cancelled());
+          return;
+        case 'load':
+        case 'unload':
+        case 'step':
+          this.#queue({ message, body: delivery.body, arrival, read: performance.now() });
+      }
+    } catch (error) {
+      if (!(error instanceof MessageError) || error.id === null) throw error;
+      this.#fail(error.id, classify(error));
+    }
+  }
+
+  #queue(job: Job): void {
+    if (!this.#jobs.accept(job)) {
+      this.#fail(job.message.id, new Failure('internal', 'same', `${WAITING_JOBS} jobs wait already`));
+    } else if (this.#jobs.idle) {
+      void this.#work();
+    }
+  }
+
+  async #work(): Promise<void> {
+    for (let job = this.#jobs.start(); job !== null && this.#reason === null; job = this.#jobs.start()) {
+      try {
+        await this.#perform(job);
+      } catch (error) {
+        const failure = classify(error);
+        this.#fail(job.message.id, failure);
+        if (failure.fatal) this.#end(`the engine stopped: ${failure.message}`);
+      }
+    }
+  }
+
+  async #perform(job: Job): Promise<void> {
+    const engine = this.#engine;
+    if (engine === null) throw new Failure('model_not_ready', 'same', 'the lane is not ready');
+    const { message } = job;
+    switch (message.type) {
+      case 'step':
+        await this.#step(engine, message, job);
+        return;
+      case 'load':
+        await this.#load(engine, message);
+        return;
+      case 'unload':
+        await engine.unload(message.session);
+        this.link.send({ type: 'unloaded', id: message.id });
+    }
+  }
+
+  async #step(engine: Engine, { id, session, inputs, outputs: wanted }: Step, job: Job): Promise<void> {
+    const started = performance.now();
+    const bound = engine.bind(session, inputs, job.body, wanted);
+    const decoded = performance.now();
+    const computed = await bound.run();
+    const done = performance.now();
+    if (this.#jobs.discarded) throw cancelled();
+    const tensors = computed.outputs();
+    const outputs = tensors.map(({ name, datatype, shape, bytes }) => ({
+      name,
+      datatype,
+      shape,
+      parameters: { binary_data_size: bytes.length },
+    }));
+    const body = tensors.map((tensor) => tensor.bytes);
+    const encoded = performance.now();
+    const timing_us = {
+      decode: micros(job.arrival, job.read) + micros(started, decoded),
+      wait: micros(job.read, started),
+      compute: micros(decoded, done),
+      encode: micros(done, encoded),
+      total: micros(job.arrival, encoded),
+    };
+    this.link.sendWithBody({ type: 'result', id, outputs, timing_us }, body);
+  }
+
+  async #load(engine: Engine, { id, session, model, freeDimensions }: Load): Promise<void> {
+    const started = performance.now();
+    const bytes = await fetchModel(model);
+    const fetched = performance.now();
+    const { placement, inputs, outputs } = await engine.load(session, bytes, freeDimensions);
+    const timing_us = { fetch: micros(started, fetched), create: micros(fetched, performance.now()) };
+    this.link.send({ type: 'loaded', id, placement, inputs, outputs, timing_us });
+  }
+
+  #fail(id: number, { code, retry, message }: Failure): void {
+    this.link.send({ type: 'failed', id, code, message, retry });
+  }
+}
+
+function cancelled(): Failure {
+  return new Failure('cancelled', 'never', 'the step was cancelled');
+}
+
+function exit(reason: string): void {
+  const exited: LaneExit = { reason };
+  postMessage(exited);
+}
+
+addEventListener(
+  'message',
+  (event: MessageEvent<LaneStart>) => {
+    const start = event.data;
+    Link.open(start.ticket, start.epoch, 'lane')
+      .then((link) => new Lane(link).begin(start))
+      .catch((error: unknown) => {
+        exit(classify(error).message);
+      });
+  },
+  { once: true },
+);

@@ -1,0 +1,19 @@
+/**
+ * What the page and a lane's Worker say to each other, which is only how it starts and that it ended.
+ */
+
+import type { Backend, WebnnDevice } from '../protocol/messages.ts';
+import type { EngineAssets } from './engines/onnxruntime.ts';
+
+export interface LaneStart {
+  readonly ticket: string;
+  readonly epoch: number;
+  readonly backend: Backend;
+  readonly threads: number;
+  readonly webnnDevice: WebnnDevice | null;
+  readonly assets: EngineAssets;
+}
+
+export interface LaneExit {
+  readonly reason: string;
+}

@@ -1,0 +1,114 @@
+/**
+ * The binary frame: a header length, a JSON header and raw tensor bytes.
+ * It owns the bytes of one frame and never looks at what a header means.
+ */
+
+/** The version of the harness link that this package speaks. */
+export const PROTOCOL_VERSION = 1;
+
+/** A larger body travels in messages of this size, so that control frames get through between them. */
+export const CHUNK_BYTES = 1 << 20;
+
+/** The width of the length that opens a frame. */
+const LENGTH_BYTES = 4;
+
+/** The widest tensor element, so that every tensor type can be viewed in place. */
+const ALIGNMENT = 8;
+
+const SPACE = 0x20;
+
+export type FrameFault = 'truncated' | 'header_too_long' | 'header_not_utf8' | 'header_not_json';
+
+export class FrameError extends Error {
+  constructor(
+    readonly fault: FrameFault,
+    message: string,
+  ) {
+    super(message);
+    this.name = 'FrameError';
+  }
+}
+
+export type JsonObject = Record<string, unknown>;
+
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+export interface Frame {
+  readonly header: JsonObject;
+  /** A view of the frame, not a copy. */
+  readonly body: Bytes;
+}
+
+// A byte order mark is kept, so that the JSON parser refuses it as every other end does.
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+const encoder = new TextEncoder();
+
+export function decodeFrame(frame: ArrayBuffer): Frame {
+  if (frame.byteLength < LENGTH_BYTES) {
+    throw new FrameError('truncated', `a frame of ${frame.byteLength} bytes has no header length`);
+  }
+  const headerBytes = new DataView(frame).getUint32(0, true);
+  if (headerBytes > frame.byteLength - LENGTH_BYTES) {
+    throw new FrameError(
+      'header_too_long',
+      `a header of ${headerBytes} bytes does not fit a frame of ${frame.byteLength}`,
+    );
+  }
+  const header = parseHeader(decodeUtf8(new Uint8Array(frame, LENGTH_BYTES, headerBytes)));
+  return { header, body: new Uint8Array(frame, LENGTH_BYTES + headerBytes) };
+}
+
+/** Reads the JSON object of a text frame or of a binary frame's header. */
+export function parseHeader(text: string): JsonObject {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw new FrameError('header_not_json', `the header is not JSON: ${String(error)}`);
+  }
+  if (!isJsonObject(parsed)) {
+    throw new FrameError('header_not_json', 'the header is not a JSON object');
+  }
+  return parsed;
+}
+
+export function isJsonObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Writes the header, padded so that the body is aligned, and the parts of the body after it. */
+export function encodeFrame(header: object, body: readonly Bytes[]): ArrayBuffer {
+  const json = encoder.encode(JSON.stringify(header));
+  const bodyStart = Math.ceil((LENGTH_BYTES + json.length) / ALIGNMENT) * ALIGNMENT;
+  let end = bodyStart;
+  for (const part of body) end += part.length;
+  const frame = new Uint8Array(end);
+  new DataView(frame.buffer).setUint32(0, bodyStart - LENGTH_BYTES, true);
+  frame.set(json, LENGTH_BYTES);
+  frame.fill(SPACE, LENGTH_BYTES + json.length, bodyStart);
+  let offset = bodyStart;
+  for (const part of body) {
+    frame.set(part, offset);
+    offset += part.length;
+  }
+  return frame.buffer;
+}
+
+/** Cuts the parts of a body into messages of at most `CHUNK_BYTES`, without copying. */
+export function chunksOf(body: readonly Bytes[]): Bytes[] {
+  const chunks: Bytes[] = [];
+  for (const part of body) {
+    for (let start = 0; start < part.length; start += CHUNK_BYTES) {
+      chunks.push(part.subarray(start, start + CHUNK_BYTES));
+    }
+  }
+  return chunks;
+}
+
+function decodeUtf8(bytes: Bytes): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    throw new FrameError('header_not_utf8', 'the header is not UTF-8');
+  }
+}
