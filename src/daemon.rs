@@ -239,7 +239,9 @@ fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
     let places = Places { cache: config.surroundings.cache.clone(), path: config.surroundings.path.clone() };
     let mut targets = Vec::new();
     for recipe in Recipe::embedded() {
-        let instances = config.browsers.get(&recipe.name).copied().unwrap_or(0);
+        let Some(instances) = config.browsers.get(&recipe.name).copied().filter(|instances| *instances > 0) else {
+            continue;
+        };
         // The configured order decides which lane starts first.
         let backends: Vec<BackendKind> =
             config.backends.iter().filter(|backend| recipe.backends.contains(backend)).cloned().collect();
