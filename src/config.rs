@@ -136,7 +136,8 @@ impl Surroundings {
         } else {
             (folder("XDG_DATA_HOME").or(below(".local/share")), folder("XDG_CACHE_HOME").or(below(".cache")))
         };
-        let unknown = || ConfigError::Invalid("HOME is not set: say --home DIR, and set WEFT_CACHE".to_owned());
+        let unknown =
+            || ConfigError::Invalid("HOME is not set: say --home DIR, and set WEFT_CACHE".to_owned());
         let home = folder("WEFT_HOME").or(data.map(|data| data.join("weft"))).ok_or_else(unknown)?;
         let cache = folder("WEFT_CACHE").or(caches.map(|caches| caches.join("weft"))).ok_or_else(unknown)?;
         Ok(Self { home, cache, path: env::var_os("PATH").unwrap_or_default() })
@@ -156,15 +157,19 @@ impl RawConfig {
         let listen = listen_address(listen)?;
         let browsers = self.browsers.unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), 1)]));
         check_browsers(&browsers)?;
-        let backends =
-            self.lanes.backends.unwrap_or_else(|| vec![BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
+        let backends = self
+            .lanes
+            .backends
+            .unwrap_or_else(|| vec![BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
         if let Some(native) = backends.iter().find(|backend| backend.is_native()) {
             return Err(ConfigError::Invalid(format!("lanes.backends: {native} does not run in a browser")));
         }
         if let Some(device) = &self.lanes.webnn_device
             && !matches!(device.as_str(), "cpu" | "gpu" | "npu")
         {
-            return Err(ConfigError::Invalid(format!("lanes.webnn_device: {device:?} is not cpu, gpu or npu")));
+            return Err(ConfigError::Invalid(format!(
+                "lanes.webnn_device: {device:?} is not cpu, gpu or npu"
+            )));
         }
         let providers = self.native.providers.unwrap_or_else(|| vec!["cpu".to_owned()]);
         let share = thread_share(&browsers, &backends, providers.len());
@@ -195,9 +200,9 @@ impl RawConfig {
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| ConfigError::Invalid(format!("{text:?} is no address to listen on: say IP:PORT, as {LISTEN}")))?;
+    let address: SocketAddr = text.parse().map_err(|_| {
+        ConfigError::Invalid(format!("{text:?} is no address to listen on: say IP:PORT, as {LISTEN}"))
+    })?;
     match address.ip() {
         IpAddr::V4(ip) if ip.is_loopback() => Ok(address),
         IpAddr::V6(ip) if ip.is_loopback() => Ok(address),
@@ -222,9 +227,15 @@ fn check_browsers(browsers: &BTreeMap<String, u32>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn positive<T: Copy + Default + PartialEq>(given: Option<T>, default: T, key: &str) -> Result<T, ConfigError> {
+fn positive<T: Copy + Default + PartialEq>(
+    given: Option<T>,
+    default: T,
+    key: &str,
+) -> Result<T, ConfigError> {
     match given {
-        Some(value) if value == T::default() => Err(ConfigError::Invalid(format!("{key} must be at least 1"))),
+        Some(value) if value == T::default() => {
+            Err(ConfigError::Invalid(format!("{key} must be at least 1")))
+        }
         Some(value) => Ok(value),
         None => Ok(default),
     }
@@ -232,7 +243,8 @@ fn positive<T: Copy + Default + PartialEq>(given: Option<T>, default: T, key: &s
 
 /// An equal share of the cores for every lane that computes on them.
 fn thread_share(browsers: &BTreeMap<String, u32>, backends: &[BackendKind], natives: usize) -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+    let cores = std::thread::available_parallelism()
+        .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
     let on_cpu = backends.iter().filter(|backend| **backend != BackendKind::Webgpu).count();
     let lanes = browsers.values().sum::<u32>().saturating_mul(u32::try_from(on_cpu).unwrap_or(1))
         + u32::try_from(natives).unwrap_or(1);

@@ -138,7 +138,8 @@ impl Daemon {
         };
         let record = Record { pid: std::process::id(), url: format!("http://{address}") };
         let text = serde_json::to_string(&record).expect("a record holds a number and a string");
-        std::fs::write(home.join(RECORD), text).map_err(|source| DaemonError::Home { path: home.clone(), source })?;
+        std::fs::write(home.join(RECORD), text)
+            .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
         Ok(Self { address, home, pool, native, store, tasks, guardian: Some(guardian), _lock: lock })
     }
 
@@ -169,7 +170,7 @@ impl Daemon {
             // The receiver is held above.
             let _ = lane_events.send(PoolEvent::LaneUp(native.clone())).await;
         }
-        let pool = Pool::start(targets, bridge, lane_events, events.clone(), tasks);
+        let pool = Pool::start(targets, bridge, &config.home, lane_events, events.clone(), tasks);
         let gate = Arc::new(Gate::new(reference, store.clone()));
         let scheduler = Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
@@ -239,7 +240,8 @@ fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
     let places = Places { cache: config.surroundings.cache.clone(), path: config.surroundings.path.clone() };
     let mut targets = Vec::new();
     for recipe in Recipe::embedded() {
-        let Some(instances) = config.browsers.get(&recipe.name).copied().filter(|instances| *instances > 0) else {
+        let Some(instances) = config.browsers.get(&recipe.name).copied().filter(|instances| *instances > 0)
+        else {
             continue;
         };
         // The configured order decides which lane starts first.
@@ -253,7 +255,7 @@ fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
                 browser: browser.clone(),
                 driver: driver.clone(),
                 backends: backends.clone(),
-                gpu: gpu_modes(config.gpu, &backends),
+                gpu: gpu_mode(config.gpu),
                 threads: config.threads,
                 webnn_device: config.webnn_device.clone(),
             });
@@ -262,10 +264,10 @@ fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
     targets
 }
 
-fn gpu_modes(gpu: Gpu, backends: &[BackendKind]) -> Vec<GpuMode> {
+fn gpu_mode(gpu: Gpu) -> Option<GpuMode> {
     match gpu {
-        Gpu::Auto if backends.contains(&BackendKind::Webgpu) => vec![GpuMode::Hardware, GpuMode::Software],
-        Gpu::Auto | Gpu::Hardware => vec![GpuMode::Hardware],
-        Gpu::Software => vec![GpuMode::Software],
+        Gpu::Auto => None,
+        Gpu::Hardware => Some(GpuMode::Hardware),
+        Gpu::Software => Some(GpuMode::Software),
     }
 }

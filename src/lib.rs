@@ -2,19 +2,19 @@
 //!
 //! The rooms, in reading order. Imports point upwards only; `tests/it/tidy.rs` checks it.
 
-pub mod domain;
-pub mod protocol;
-pub mod onnx;
-pub mod tasks;
-pub mod events;
-pub mod store;
-pub mod driver;
-pub mod bridge;
 pub mod backend;
-pub mod models;
-pub mod pool;
-pub mod scheduler;
-pub mod http;
+pub mod bridge;
+pub mod cli;
 pub mod config;
 pub mod daemon;
-pub mod cli;
+pub mod domain;
+pub mod driver;
+pub mod events;
+pub mod http;
+pub mod models;
+pub mod onnx;
+pub mod pool;
+pub mod protocol;
+pub mod scheduler;
+pub mod store;
+pub mod tasks;

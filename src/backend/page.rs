@@ -90,7 +90,7 @@ async fn read(link: Arc<Link>, mut receiver: LinkReceiver, stopping: tokio_util:
         };
         link.resolve(id, received);
     };
-    link.lose(reason);
+    link.lose(&reason);
 }
 
 impl Link {
@@ -110,12 +110,12 @@ impl Link {
         let _ = pending.send(Reply { received: Ok(received), at, previous });
     }
 
-    fn lose(&self, reason: String) {
+    fn lose(&self, reason: &str) {
         tracing::debug!(reason, "lane lost");
         self.lost.send_if_modified(|lost| {
             let first = lost.is_none();
             if first {
-                *lost = Some(reason.clone());
+                *lost = Some(reason.to_owned());
             }
             first
         });
@@ -123,7 +123,7 @@ impl Link {
         let pending = std::mem::take(&mut self.state().pending);
         let now = Instant::now();
         for (_, pending) in pending {
-            let received = Err(BackendError::Lost { reason: reason.clone() });
+            let received = Err(BackendError::Lost { reason: reason.to_owned() });
             let _ = pending.send(Reply { received, at: now, previous: now });
         }
     }
@@ -150,14 +150,20 @@ impl Link {
             }
             Err(reason) => {
                 let now = Instant::now();
-                let _ = pending.send(Reply { received: Err(BackendError::Lost { reason }), at: now, previous: now });
+                let _ = pending.send(Reply {
+                    received: Err(BackendError::Lost { reason }),
+                    at: now,
+                    previous: now,
+                });
             }
         }
         (id, reply)
     }
 }
 
-async fn answer(reply: oneshot::Receiver<Reply>) -> Result<(Received<LaneToDaemon>, Instant, Instant), BackendError> {
+async fn answer(
+    reply: oneshot::Receiver<Reply>,
+) -> Result<(Received<LaneToDaemon>, Instant, Instant), BackendError> {
     let gone = BackendError::Lost { reason: "the lane's reader ended".to_owned() };
     let Reply { received, at, previous } = reply.await.map_err(|_| gone)?;
     Ok((received?, at, previous))
@@ -177,15 +183,18 @@ impl Backend for PageLane {
         let digest = order.session.model;
         let model = ModelFetch { url: Bridge::model_url(digest), digest, bytes: order.bytes };
         let (session, free_dimensions) = (order.session.to_string(), order.session.shapes);
-        let (_, reply) =
-            self.link.ask(|id, _| DaemonToLane::Load { id, session, model, free_dimensions }, Body::default());
+        let (_, reply) = self
+            .link
+            .ask(|id, _| DaemonToLane::Load { id, session, model, free_dimensions }, Body::default());
         Box::pin(async move {
             let (received, at, _) = answer(reply).await?;
             match received.message {
                 LaneToDaemon::Loaded { placement, .. } => {
                     Ok(Loaded { placement, load_us: (at - started).as_micros() as u64 })
                 }
-                LaneToDaemon::Failed { code, message, retry, .. } => Err(BackendError::Load { message, code, retry }),
+                LaneToDaemon::Failed { code, message, retry, .. } => {
+                    Err(BackendError::Load { message, code, retry })
+                }
                 other => Err(unexpected(&other)),
             }
         })
@@ -263,7 +272,7 @@ impl Backend for PageLane {
     }
 
     fn abandon(&self, reason: String) {
-        self.link.lose(reason);
+        self.link.lose(&reason);
     }
 }
 
@@ -294,7 +303,9 @@ fn tensors(headers: Vec<TensorHeader>, body: &Body) -> Result<Vec<Tensor>, Backe
             let body = body.slice(from, parameters.binary_data_size);
             from += body.len();
             let tensor = Tensor { name, datatype, shape, body };
-            tensor.check().map_err(|error| BackendError::Lost { reason: format!("a lane's output: {error}") })?;
+            tensor
+                .check()
+                .map_err(|error| BackendError::Lost { reason: format!("a lane's output: {error}") })?;
             Ok(tensor)
         })
         .collect()

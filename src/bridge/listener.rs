@@ -22,8 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    assets,
-    guard,
+    assets, guard,
     handshake::{self, Expected, Tickets},
 };
 use crate::{
@@ -118,7 +117,11 @@ impl Bridge {
             "epoch": epoch,
             "heartbeat_ms": self.shared.heartbeat_ms,
         });
-        self.shared.pages.lock().expect("no holder of the page table panics").insert(name.clone(), boot.to_string());
+        self.shared
+            .pages
+            .lock()
+            .expect("no holder of the page table panics")
+            .insert(name.clone(), boot.to_string());
         let url = format!("http://{}/harness/{name}", self.shared.address);
         Page { url, control, name, shared: self.shared.clone() }
     }
@@ -169,9 +172,12 @@ async fn page(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Re
 async fn model(State(shared): State<Arc<Shared>>, Path(digest): Path<String>) -> Response {
     let missing = || (StatusCode::NOT_FOUND, "no model has this digest").into_response();
     let Ok(digest) = digest.parse::<Digest>() else { return missing() };
-    let Ok(file) = tokio::fs::File::open(shared.models.join(format!("{digest}.onnx"))).await else { return missing() };
+    let Ok(file) = tokio::fs::File::open(shared.models.join(format!("{digest}.onnx"))).await else {
+        return missing();
+    };
     let length = file.metadata().await.map(|metadata| metadata.len());
-    let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(file, PAYLOAD_MESSAGE_MAX)));
+    let mut response =
+        Response::new(Body::from_stream(ReaderStream::with_capacity(file, PAYLOAD_MESSAGE_MAX)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));

@@ -84,7 +84,11 @@ impl LinkSender {
 
     /// Sends a message with its body, behind earlier ones.
     /// `message` gets the payload announcement when the body travels in messages of its own.
-    pub fn frame<M: Serialize>(&self, message: impl FnOnce(Option<Payload>) -> M, body: Body) -> Result<(), LinkClosed> {
+    pub fn frame<M: Serialize>(
+        &self,
+        message: impl FnOnce(Option<Payload>) -> M,
+        body: Body,
+    ) -> Result<(), LinkClosed> {
         let (head, payload) = if body.len() <= PAYLOAD_MESSAGE_MAX {
             (frame::encode(&message(None), &body), Body::default())
         } else {
@@ -141,7 +145,9 @@ impl LinkReceiver {
     pub async fn receive<M: Message>(&mut self) -> Result<Received<M>, LinkClosed> {
         let frame = match self.next().await? {
             Incoming::Text(text) => return Ok(Received { message: parse(&text)?, body: Body::default() }),
-            Incoming::Binary(bytes) => Frame::split(&bytes).map_err(|error| LinkClosed::new(error.to_string()))?,
+            Incoming::Binary(bytes) => {
+                Frame::split(&bytes).map_err(|error| LinkClosed::new(error.to_string()))?
+            }
         };
         let message: M = parse(frame.header())?;
         let Some(payload) = message.payload() else {
@@ -152,14 +158,19 @@ impl LinkReceiver {
 
     async fn payload(&mut self, payload: Payload) -> Result<Body, LinkClosed> {
         if payload.bytes > BODY_MAX || payload.messages > payload.bytes {
-            return Err(LinkClosed::new(format!("a body of {} bytes is announced, over {BODY_MAX}", payload.bytes)));
+            return Err(LinkClosed::new(format!(
+                "a body of {} bytes is announced, over {BODY_MAX}",
+                payload.bytes
+            )));
         }
         let mut body = Body::default();
         for _ in 0..payload.messages {
             match self.next().await? {
                 Incoming::Binary(part) if part.len() <= PAYLOAD_MESSAGE_MAX => body.push(part),
                 Incoming::Binary(_) => return Err(LinkClosed::new("a payload message is over 1 MiB")),
-                Incoming::Text(_) => return Err(LinkClosed::new("a text message came in the middle of a body")),
+                Incoming::Text(_) => {
+                    return Err(LinkClosed::new("a text message came in the middle of a body"));
+                }
             }
         }
         if body.len() == payload.bytes {
@@ -175,7 +186,8 @@ impl LinkReceiver {
                 Some(Ok(ws::Message::Binary(bytes))) => return Ok(Incoming::Binary(bytes)),
                 Some(Ok(ws::Message::Ping(_) | ws::Message::Pong(_))) => {}
                 Some(Ok(ws::Message::Close(frame))) => {
-                    let said = frame.map(|frame| format!("{} {}", frame.code, frame.reason)).unwrap_or_default();
+                    let said =
+                        frame.map(|frame| format!("{} {}", frame.code, frame.reason)).unwrap_or_default();
                     return Err(LinkClosed::new(format!("the browser closed the link {said}").trim_end()));
                 }
                 Some(Err(error)) => return Err(LinkClosed::new(format!("the link broke: {error}"))),

@@ -37,7 +37,9 @@ impl Client {
         {
             return Ok(Self { url: record.url, http, own: None });
         }
-        output::progress("no daemon is running on this home: starting one for this call (`weft serve` keeps one)");
+        output::progress(
+            "no daemon is running on this home: starting one for this call (`weft serve` keeps one)",
+        );
         let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()))?;
         let daemon = Daemon::start(config).await?;
         Ok(Self { url: daemon.url(), http, own: Some(daemon) })
@@ -72,7 +74,8 @@ impl Client {
         let response = request.send().await.context("the daemon does not answer")?;
         let ok = response.status().is_success();
         let text = response.text().await.context("the daemon's answer broke off")?;
-        let value: Value = serde_json::from_str(&text).with_context(|| format!("the daemon answered {text:?}"))?;
+        let value: Value =
+            serde_json::from_str(&text).with_context(|| format!("the daemon answered {text:?}"))?;
         if ok {
             return Ok(value);
         }

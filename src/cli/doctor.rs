@@ -32,7 +32,14 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     for lane in &lanes {
         let detail = format!("{}, {} threads, {}", lane.engine, lane.threads, native.library.display());
         let version = lane.browser_version.clone();
-        rows.push(vec![lane.browser.clone(), version, "-".to_owned(), lane.backend.to_string(), "ok".to_owned(), detail]);
+        rows.push(vec![
+            lane.browser.clone(),
+            version,
+            "-".to_owned(),
+            lane.backend.to_string(),
+            "ok".to_owned(),
+            detail,
+        ]);
     }
     output::table(&["browser", "version", "sandbox", "backend", "state", "what was found"], &rows);
     Ok(())
@@ -68,17 +75,18 @@ fn detail(instance: &InstanceStatus, lane: &LaneStatus) -> String {
         let names = [&adapter.vendor, &adapter.architecture, &adapter.device, &adapter.description];
         let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).map(String::as_str).collect();
         found.push(format!("{kind} adapter {}", names.join(" ")));
-        if !capability.features.is_empty() {
-            found.push(format!("{} features", capability.features.len()));
-        }
     }
     if let Some(devices) = &capability.webnn {
         found.extend(devices.iter().map(|(device, answer)| format!("{device} {answer}")));
     }
     found.push(format!("{} thread{}", capability.threads, if capability.threads == 1 { "" } else { "s" }));
     if let Some(page) = &instance.page {
-        let features =
-            [("SIMD", page.simd), ("relaxed SIMD", page.relaxed_simd), ("shared memory", page.threads), ("JSPI", page.jspi)];
+        let features = [
+            ("SIMD", page.simd),
+            ("relaxed SIMD", page.relaxed_simd),
+            ("shared memory", page.threads),
+            ("JSPI", page.jspi),
+        ];
         found.extend(features.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_owned()));
     }
     let file = capability.engine.rsplit('/').next().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! `weft infer`: one request over the daemon's WebSocket.
 
+use std::path::Path;
+
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
@@ -103,16 +105,20 @@ fn input(text: &str, model: &Value) -> anyhow::Result<Value> {
     })?;
     let datatype: Datatype = serde_json::from_value(port["datatype"].clone())?;
     let (shape, data) = match value.strip_prefix('@') {
-        Some(file) if !file.ends_with(".json") => {
+        Some(file) if Path::new(file).extension().is_none_or(|extension| extension != "json") => {
             let bytes = std::fs::read(file).with_context(|| format!("input {name}: {file}"))?;
-            raw(&bytes, datatype, &port["shape"]).map_err(|problem| misuse(format!("input {name}: {problem}")))?
+            raw(&bytes, datatype, &port["shape"])
+                .map_err(|problem| misuse(format!("input {name}: {problem}")))?
         }
         file => {
             let text = match file {
-                Some(file) => std::fs::read_to_string(file).with_context(|| format!("input {name}: {file}"))?,
+                Some(file) => {
+                    std::fs::read_to_string(file).with_context(|| format!("input {name}: {file}"))?
+                }
                 None => value.to_owned(),
             };
-            let data: Value = serde_json::from_str(&text).map_err(|error| misuse(format!("input {name}: {error}")))?;
+            let data: Value =
+                serde_json::from_str(&text).map_err(|error| misuse(format!("input {name}: {error}")))?;
             (nested_shape(&data), data)
         }
     };
@@ -138,7 +144,7 @@ fn raw(bytes: &[u8], datatype: Datatype, port: &Value) -> Result<(Vec<usize>, Va
     let dims: Vec<_> = port.as_array().into_iter().flatten().map(Value::as_u64).collect();
     let fixed = dims.iter().flatten().product::<u64>().max(1) as usize;
     let open = dims.iter().filter(|dim| dim.is_none()).count();
-    let whole = bytes.len() % size == 0 && elements % fixed == 0;
+    let whole = bytes.len().is_multiple_of(size) && elements.is_multiple_of(fixed);
     if !whole || open > 1 || (open == 0 && elements != fixed) {
         return Err(format!("{} bytes do not fit {datatype} {port}; JSON states its shape", bytes.len()));
     }
@@ -157,12 +163,21 @@ fn print(answer: &Value) {
         let data: Vec<_> = output["data"].as_array().into_iter().flatten().map(ToString::to_string).collect();
         let more = if data.len() > SHOWN { format!(", … ({} in all)", data.len()) } else { String::new() };
         let shown = data[..data.len().min(SHOWN)].join(", ");
-        output::line(&format!("{} {} {}: {shown}{more}", text(&output["name"]), text(&output["datatype"]), output["shape"]));
+        output::line(&format!(
+            "{} {} {}: {shown}{more}",
+            text(&output["name"]),
+            text(&output["datatype"]),
+            output["shape"]
+        ));
     }
     let (provenance, timing) = (&answer["parameters"]["provenance"], &answer["parameters"]["timing_us"]);
     let adapter = match &provenance["adapter"] {
         Value::Null => String::new(),
-        adapter => format!(", {}{}", if adapter["software"] == true { "software adapter " } else { "" }, text(&adapter["description"])),
+        adapter => format!(
+            ", {}{}",
+            if adapter["software"] == true { "software adapter " } else { "" },
+            text(&adapter["description"])
+        ),
     };
     output::line(&format!(
         "computed by {} {} on {}{adapter}, nodes {}, verdict {}",
@@ -175,7 +190,11 @@ fn print(answer: &Value) {
     if let Some(reason) = provenance["fallback"]["reason"].as_str() {
         output::line(&format!("fallback from {}: {reason}", text(&provenance["fallback"]["wanted"])));
     }
-    output::line(&format!("{timing} µs, attempt {}, run {}", provenance["attempt"], text(&answer["parameters"]["run"])));
+    output::line(&format!(
+        "{timing} µs, attempt {}, run {}",
+        provenance["attempt"],
+        text(&answer["parameters"]["run"])
+    ));
 }
 
 fn text(value: &Value) -> String {

@@ -43,7 +43,7 @@ struct Cli {
 
 #[derive(Args, Clone)]
 struct Common {
-    /// Where state lives [default: $WEFT_HOME, else the platform's data folder]
+    /// Where state lives [default: `$WEFT_HOME`, else the platform's data folder]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
     /// The daemon to talk to [default: the one that the home records, else one started for this call]
@@ -112,8 +112,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 fn start_log(cli: &Cli) {
     let serving = matches!(cli.command, Command::Serve(_));
     let filter = match (cli.common.verbose, serving) {
-        (0, true) | (1, false) => "warn,weft=info",
-        (0, false) => "error",
+        (0, true) | (1, false) => "warn,weft=info,chromiumoxide::handler=off",
+        (0, false) => "error,chromiumoxide::handler=off",
         (1, true) | (2, false) => "info,weft=debug",
         _ => "debug,weft=trace",
     };

@@ -142,7 +142,8 @@ fn additions(
     let cache = Surroundings::read()?.cache;
     let text = std::fs::read_to_string(&path).with_context(|| format!("the catalogue {file}"))?;
     let catalogue: Catalogue = toml::from_str(&text).with_context(|| format!("the catalogue {file}"))?;
-    let listed = catalogue.model.into_iter().filter(|listed| wanted.is_none_or(|wanted| listed.name == wanted));
+    let listed =
+        catalogue.model.into_iter().filter(|listed| wanted.is_none_or(|wanted| listed.name == wanted));
     let additions: Vec<_> = listed.map(|listed| listed.addition(&cache, &path)).collect();
     if additions.is_empty() {
         bail!("the catalogue {file} has no model {:?}", wanted.unwrap_or("at all"));
@@ -174,7 +175,8 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
     let file = tokio::fs::File::open(path).await.with_context(described)?;
     let gate = match inputs {
         Some(inputs) => {
-            let text = std::fs::read_to_string(inputs).with_context(|| format!("the inputs {}", inputs.display()))?;
+            let text = std::fs::read_to_string(inputs)
+                .with_context(|| format!("the inputs {}", inputs.display()))?;
             serde_json::from_str(&text).with_context(|| format!("the inputs {}", inputs.display()))?
         }
         None => json!({"inputs": []}),
@@ -191,7 +193,11 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
     });
     let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {name}"))?;
     if !quiet {
-        output::line(&format!("added {name} ({} bytes, {})", model["bytes"], model["digest"].as_str().unwrap_or("?")));
+        output::line(&format!(
+            "added {name} ({} bytes, {})",
+            model["bytes"],
+            model["digest"].as_str().unwrap_or("?")
+        ));
     }
     Ok(model)
 }
@@ -208,7 +214,13 @@ async fn list(common: &Common) -> anyhow::Result<()> {
         .flatten()
         .map(|model| {
             let digest = text(&model["digest"]).chars().take(12).collect();
-            vec![text(&model["name"]), digest, model["bytes"].to_string(), text(&model["licence"]), text(&model["source"])]
+            vec![
+                text(&model["name"]),
+                digest,
+                model["bytes"].to_string(),
+                text(&model["licence"]),
+                text(&model["source"]),
+            ]
         })
         .collect();
     if rows.is_empty() {
@@ -225,18 +237,36 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
     }
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     output::line(&format!("{}  {}", text(&model["name"]), text(&model["digest"])));
-    output::line(&format!("{} bytes, opset {}, from {}", model["bytes"], model["opset"], text(&model["source"])));
-    for (role, ports) in [("input", &model["signature"]["inputs"]), ("output", &model["signature"]["outputs"])] {
+    output::line(&format!(
+        "{} bytes, opset {}, from {}",
+        model["bytes"],
+        model["opset"],
+        text(&model["source"])
+    ));
+    for (role, ports) in
+        [("input", &model["signature"]["inputs"]), ("output", &model["signature"]["outputs"])]
+    {
         for port in ports.as_array().into_iter().flatten() {
-            output::line(&format!("{role} {} {} {}", text(&port["name"]), text(&port["datatype"]), port["shape"]));
+            output::line(&format!(
+                "{role} {} {} {}",
+                text(&port["name"]),
+                text(&port["datatype"]),
+                port["shape"]
+            ));
         }
     }
     let rows: Vec<_> = model["verdicts"].as_array().into_iter().flatten().map(verdict).collect();
     if rows.is_empty() {
         output::line("nothing is proven yet: `weft models verify` proves it in every lane");
     } else {
-        output::line(&format!("tolerance {}, {} gate inputs given", model["tolerance"], model["gate_inputs"]));
-        output::table(&["verdict", "browser", "version", "backend", "adapter", "error", "what was seen"], &rows);
+        output::line(&format!(
+            "tolerance {}, {} gate inputs given",
+            model["tolerance"], model["gate_inputs"]
+        ));
+        output::table(
+            &["verdict", "browser", "version", "backend", "adapter", "error", "what was seen"],
+            &rows,
+        );
     }
     Ok(())
 }

@@ -45,10 +45,14 @@ impl FromStr for BackendKind {
             "webgpu" => Ok(Self::Webgpu),
             "webnn" => Ok(Self::Webnn),
             _ => match text.strip_prefix("ort-") {
-                Some(provider) if provider.bytes().all(|b| b.is_ascii_lowercase()) && !provider.is_empty() => {
+                Some(provider)
+                    if provider.bytes().all(|b| b.is_ascii_lowercase()) && !provider.is_empty() =>
+                {
                     Ok(Self::Ort(provider.to_owned()))
                 }
-                _ => Err(format!("{text:?} is no backend: use wasm, webgpu, webnn or ort-PROVIDER, as ort-cpu")),
+                _ => Err(format!(
+                    "{text:?} is no backend: use wasm, webgpu, webnn or ort-PROVIDER, as ort-cpu"
+                )),
             },
         }
     }

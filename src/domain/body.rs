@@ -62,7 +62,9 @@ impl Body {
             [only] => only.clone(),
             parts => {
                 let mut joined = BytesMut::with_capacity(self.len);
-                for part in parts { joined.extend_from_slice(part); }
+                for part in parts {
+                    joined.extend_from_slice(part);
+                }
                 joined.freeze()
             }
         }

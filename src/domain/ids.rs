@@ -61,7 +61,11 @@ impl FromStr for ModelName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if text.is_empty() || text.len() > MODEL_NAME_MAX || !text.chars().all(allowed) || text.starts_with('.') {
+        if text.is_empty()
+            || text.len() > MODEL_NAME_MAX
+            || !text.chars().all(allowed)
+            || text.starts_with('.')
+        {
             return Err(format!(
                 "{text:?} is no model name: use 1 to {MODEL_NAME_MAX} of A-Z a-z 0-9 - _ . and no leading dot"
             ));

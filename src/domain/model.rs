@@ -66,7 +66,11 @@ impl Signature {
         let mut binding = DimBinding::new();
         for port in &self.inputs {
             let tensor = inputs.iter().find(|tensor| tensor.name == port.name).ok_or_else(|| {
-                Failure::invalid(format!("input {:?} is missing; the model has {}", port.name, names(&self.inputs)))
+                Failure::invalid(format!(
+                    "input {:?} is missing; the model has {}",
+                    port.name,
+                    names(&self.inputs)
+                ))
             })?;
             port.bind(tensor, &mut binding)?;
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RunId, VerdictStatus};
+use super::{
+    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RunId, VerdictStatus,
+};
 
 /// Graph nodes per execution provider, as the engine reported them.
 pub type Placement = BTreeMap<String, u64>;
@@ -55,7 +57,12 @@ pub struct Provenance {
 
 impl Provenance {
     /// What the lane alone decides; attempt and fallback are the request's.
-    pub fn new(lane: &Environment, placement: Placement, model_digest: Digest, verdict: VerdictStatus) -> Self {
+    pub fn new(
+        lane: &Environment,
+        placement: Placement,
+        model_digest: Digest,
+        verdict: VerdictStatus,
+    ) -> Self {
         Self {
             instance: lane.instance.clone(),
             lane: lane.lane.clone(),

@@ -73,11 +73,9 @@ impl FromStr for Datatype {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        NAMES
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(datatype, _)| *datatype)
-            .ok_or_else(|| format!("{text:?} is no datatype; the Open Inference Protocol's are FP32, INT64, BYTES, …"))
+        NAMES.iter().find(|(_, name)| *name == text).map(|(datatype, _)| *datatype).ok_or_else(|| {
+            format!("{text:?} is no datatype; the Open Inference Protocol's are FP32, INT64, BYTES, …")
+        })
     }
 }
 
@@ -134,7 +132,8 @@ impl Tensor {
         let bytes = self.body.contiguous();
         let mut rest: &[u8] = &bytes;
         for _ in 0..expected {
-            let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| wrong("the bytes end early"))?;
+            let (length, after) =
+                rest.split_first_chunk::<4>().ok_or_else(|| wrong("the bytes end early"))?;
             let length = u32::from_le_bytes(*length) as usize;
             rest = after.get(length..).ok_or_else(|| wrong("a length points beyond the bytes"))?;
         }

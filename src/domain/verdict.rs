@@ -69,7 +69,10 @@ impl VerdictKey {
             backend: environment.backend.clone(),
             engine: environment.engine.clone(),
             adapter: environment.adapter.as_ref().map(|adapter| {
-                format!("{} {} {} {}", adapter.vendor, adapter.architecture, adapter.device, adapter.description)
+                format!(
+                    "{} {} {} {}",
+                    adapter.vendor, adapter.architecture, adapter.device, adapter.description
+                )
             }),
             webnn_device: environment.webnn_device.clone(),
             flags: environment.flags.clone(),

@@ -41,6 +41,8 @@ pub(super) struct Order<'a> {
     pub(super) folders: Folders,
     /// How the line on stderr begins that tells the process is ready to be spoken to.
     pub(super) announcement: &'static str,
+    /// Lines with this in them are not worth keeping.
+    pub(super) noise: &'static str,
 }
 
 /// A running process. Clones of its [`Watch`] may outlive it.
@@ -92,7 +94,11 @@ impl Process {
         let stderr = child.stderr.take().expect("stderr was piped above");
         let hear = Arc::clone(&told);
         tasks.spawn("stderr", async move {
-            let keep = |line: String| hear.send_modify(|seen| seen.tail.push(line, order.announcement));
+            let keep = |line: String| {
+                if !line.contains(order.noise) {
+                    hear.send_modify(|seen| seen.tail.push(line, order.announcement));
+                }
+            };
             tail::read_lines(stderr, keep).await;
             drop(drained);
         });

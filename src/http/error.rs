@@ -13,7 +13,9 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::InvalidRequest => StatusCode::UNPROCESSABLE_ENTITY,
         Code::UnknownModel => StatusCode::NOT_FOUND,
         Code::ModelNotReady | Code::Quarantined => StatusCode::CONFLICT,
-        Code::NoBackend | Code::Overloaded | Code::LaneLost | Code::OutOfMemory => StatusCode::SERVICE_UNAVAILABLE,
+        Code::NoBackend | Code::Overloaded | Code::LaneLost | Code::OutOfMemory => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         // What nginx made customary for a client that closed its request.

@@ -23,8 +23,11 @@ pub(super) async fn live() -> Json<Value> {
 /// Ready when every wanted instance serves or has failed with a reason, and some lane can serve.
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
     let status = api.pool.status();
-    let starting: Vec<_> =
-        status.values().filter(|instance| instance.state == InstanceState::Starting).map(|s| &s.instance).collect();
+    let starting: Vec<_> = status
+        .values()
+        .filter(|instance| instance.state == InstanceState::Starting)
+        .map(|s| &s.instance)
+        .collect();
     let lanes = api.scheduler.lanes().await.len();
     let ready = starting.is_empty() && lanes > 0;
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Api, models};
 use crate::{
-    domain::{BackendKind, Code, Digest, Failure, Retry},
+    domain::{Code, Digest, Failure, Retry},
     protocol::client::{FallbackPolicy, ParsedInfer},
     scheduler::{Accepted, Request, Wants},
     tasks,
@@ -40,10 +40,12 @@ pub(super) fn request(parsed: ParsedInfer, api: &Api) -> Result<(Request, Form),
         return Err(Failure::invalid(format!("output {:?} is asked for twice", twice.1)));
     }
     let parameters = &parsed.parameters;
+    let (backends, browsers) = (parameters.backends(), parameters.browsers());
+    let restricted = !backends.is_empty() || !browsers.is_empty();
     let wants = Wants {
-        backends: parameters.backends(),
-        browsers: parameters.browsers(),
-        native_fallback: native_fallback(parsed.parameters.fallback, parameters.backends(), parameters.browsers()),
+        backends,
+        browsers,
+        native_fallback: native_fallback(parameters.fallback, restricted),
         strict: parameters.strict,
     };
     let form = Form {
@@ -64,9 +66,9 @@ pub(super) fn request(parsed: ParsedInfer, api: &Api) -> Result<(Request, Form),
 }
 
 /// By default a caller who names where to run wants nothing else.
-fn native_fallback(asked: Option<FallbackPolicy>, backends: Vec<BackendKind>, browsers: Vec<String>) -> bool {
+fn native_fallback(asked: Option<FallbackPolicy>, restricted: bool) -> bool {
     match asked {
         Some(policy) => policy == FallbackPolicy::Native,
-        None => backends.is_empty() && browsers.is_empty(),
+        None => !restricted,
     }
 }

@@ -26,7 +26,10 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Value> {
     Json(json!({"items": items, "cursor": null}))
 }
 
-pub(super) async fn show(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let entry = find(&api, &name)?;
     let verdicts = api.store.verdicts(entry.model.digest).await?;
     let verdicts: Vec<_> = verdicts
@@ -97,7 +100,10 @@ pub(super) async fn verify(
     show(State(api), Path(name)).await
 }
 
-pub(super) async fn remove(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn remove(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let entry = find(&api, &name)?;
     api.registry.remove(&entry.model.name).await?;
     if !api.registry.list().iter().any(|other| other.model.digest == entry.model.digest) {
@@ -113,6 +119,10 @@ fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {
 
 pub(super) fn unknown(name: &str, api: &Api) -> Failure {
     let known: Vec<_> = api.registry.list().iter().map(|entry| entry.model.name.to_string()).collect();
-    let known = if known.is_empty() { "none has been added".to_owned() } else { format!("there are {}", known.join(", ")) };
+    let known = if known.is_empty() {
+        "none has been added".to_owned()
+    } else {
+        format!("there are {}", known.join(", "))
+    };
     Failure::new(Code::UnknownModel, Retry::Never, format!("no model is called {name:?}; {known}"))
 }

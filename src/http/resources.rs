@@ -53,9 +53,12 @@ pub(super) struct RunsQuery {
     cursor: Option<String>,
 }
 
-pub(super) async fn runs(State(api): State<Arc<Api>>, Query(query): Query<RunsQuery>) -> Result<Json<Value>, Problem> {
+pub(super) async fn runs(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<RunsQuery>,
+) -> Result<Json<Value>, Problem> {
     let cursor = query.cursor.map(|text| text.parse::<RunCursor>()).transpose();
-    let cursor = cursor.map_err(|error| Failure::invalid(error.to_string()))?;
+    let cursor = cursor.map_err(Failure::invalid)?;
     // What has been answered must be there to see.
     api.store.flush().await?;
     let page = api.store.runs(query.last.unwrap_or(RUNS_SHOWN), cursor).await?;

@@ -64,7 +64,8 @@ async fn serve(socket: WebSocket, api: Arc<Api>) {
     let (outbox, outgoing) = mpsc::channel(OUTBOX);
     let stopping = api.tasks.stopping();
     api.tasks.spawn("ws writer", write(sink, outgoing));
-    let connection = Connection { api, outbox, in_flight: InFlight::default(), closed: CancellationToken::new() };
+    let connection =
+        Connection { api, outbox, in_flight: InFlight::default(), closed: CancellationToken::new() };
     tokio::select! {
         () = connection.read(stream) => {}
         () = stopping.cancelled() => {}
@@ -90,9 +91,9 @@ impl Connection {
         while let Some(message) = stream.next().await {
             let parsed = match message {
                 Ok(ws::Message::Text(text)) => parse_message(&text, &bytes::Bytes::new()),
-                Ok(ws::Message::Binary(bytes)) => {
-                    Frame::split(&bytes).map_err(Malformed::from).and_then(|f| parse_message(f.header(), &f.body))
-                }
+                Ok(ws::Message::Binary(bytes)) => Frame::split(&bytes)
+                    .map_err(Malformed::from)
+                    .and_then(|f| parse_message(f.header(), &f.body)),
                 Ok(ws::Message::Ping(_) | ws::Message::Pong(_)) => continue,
                 Ok(ws::Message::Close(_)) => return,
                 Err(error) => return self.framing_lost(error).await,
@@ -139,7 +140,8 @@ impl Connection {
                 return Err(malformed(Failure::invalid(format!("a request with id {id:?} is in flight"))));
             }
             if in_flight.len() == IN_FLIGHT_MAX {
-                let message = format!("{IN_FLIGHT_MAX} requests are in flight on this connection, which is the limit");
+                let message =
+                    format!("{IN_FLIGHT_MAX} requests are in flight on this connection, which is the limit");
                 return Err(malformed(Failure::new(Code::Overloaded, Retry::Same, message)));
             }
             in_flight.insert(id.clone(), None);

@@ -35,7 +35,11 @@ pub struct Registry {
 
 impl Registry {
     /// Reads the names, and drops files that none of them needs.
-    pub async fn open(blobs: Blobs, store: Arc<Store>, reference: Arc<dyn Backend>) -> Result<Self, ModelError> {
+    pub async fn open(
+        blobs: Blobs,
+        store: Arc<Store>,
+        reference: Arc<dyn Backend>,
+    ) -> Result<Self, ModelError> {
         let stored = store.models().await?;
         let mut entries = BTreeMap::new();
         for StoredModel { model, .. } in &stored {
@@ -44,7 +48,9 @@ impl Registry {
                 Ok(entry) => {
                     entries.insert(model.name.clone(), Arc::new(entry));
                 }
-                Err(error) => tracing::error!(model = %model.name, %error, "a model's file is unusable; add it again"),
+                Err(error) => {
+                    tracing::error!(model = %model.name, %error, "a model's file is unusable; add it again");
+                }
             }
         }
         blobs.keep_only(&stored.iter().map(|stored| stored.model.digest).collect::<Vec<_>>())?;
@@ -77,7 +83,9 @@ impl Registry {
         let path = self.blobs.path(new.digest);
         let (bytes, analysis) = {
             let path = path.clone();
-            tokio::task::spawn_blocking(move || onnx::open(&path)).await.expect("reading a file does not panic")?
+            tokio::task::spawn_blocking(move || onnx::open(&path))
+                .await
+                .expect("reading a file does not panic")?
         };
         let given = new.inputs.tensors().map_err(ModelError::Inputs)?;
         for inputs in &given {
@@ -107,7 +115,8 @@ impl Registry {
     /// Finds shapes that the model runs with, and checks that its outputs are the same twice.
     async fn try_run(&self, entry: &mut Entry) -> Result<(), ModelError> {
         let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
-        let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
+        let order =
+            LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
         self.reference.load(order).await.map_err(ModelError::Load)?;
         let repeatable = self.repeatable(entry, &session).await;
         if let Err(error) = self.reference.unload(session).await {
@@ -149,8 +158,12 @@ impl Registry {
     }
 
     async fn run(&self, session: &SessionName, inputs: Vec<Tensor>) -> Result<StepOutput, ModelError> {
-        let step =
-            Step { session: session.clone(), inputs, outputs: Vec::new(), cancelled: CancellationToken::new() };
+        let step = Step {
+            session: session.clone(),
+            inputs,
+            outputs: Vec::new(),
+            cancelled: CancellationToken::new(),
+        };
         self.reference.execute(step).await.map_err(ModelError::Run)
     }
 
@@ -173,7 +186,9 @@ fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry
     let (_, analysis) = onnx::open(&path)?;
     let inputs: GateInputs = match inputs {
         Some(text) => serde_json::from_str(text).map_err(|error| {
-            ModelError::Inputs(crate::domain::Failure::invalid(format!("the stored inputs do not parse: {error}")))
+            ModelError::Inputs(crate::domain::Failure::invalid(format!(
+                "the stored inputs do not parse: {error}"
+            )))
         })?,
         None => GateInputs::default(),
     };

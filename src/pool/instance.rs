@@ -5,11 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::{
-    StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -57,8 +53,13 @@ enum Ended {
     Stopped,
     /// The next GPU mode may give the WebGPU lane that this one refused.
     NoAdapter,
-    Lost { reason: String, served: bool },
-    Never { reason: String },
+    Lost {
+        reason: String,
+        served: bool,
+    },
+    Never {
+        reason: String,
+    },
 }
 
 pub(super) async fn keep(target: Target, shared: Shared) {
@@ -74,7 +75,8 @@ pub(super) async fn keep(target: Target, shared: Shared) {
         };
         shared.tell(starting).await;
         let mode = target.gpu[gpu];
-        let reason = match launch(&target, mode, gpu + 1 < target.gpu.len(), epoch, &shared, &stopping).await {
+        let reason = match launch(&target, mode, gpu + 1 < target.gpu.len(), epoch, &shared, &stopping).await
+        {
             Ended::Stopped => return,
             Ended::NoAdapter => {
                 gpu += 1;
@@ -87,7 +89,9 @@ pub(super) async fn keep(target: Target, shared: Shared) {
             }
         };
         if fruitless >= FRUITLESS_MAX {
-            return shared.fail(&target, format!("{FRUITLESS_MAX} launches in a row came to nothing: {reason}")).await;
+            return shared
+                .fail(&target, format!("{FRUITLESS_MAX} launches in a row came to nothing: {reason}"))
+                .await;
         }
         let pause = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.pow(fruitless));
         tracing::warn!(instance = %target.id, reason, pause_ms = pause.as_millis(), "instance lost, launching again");
@@ -154,7 +158,11 @@ async fn launch(
 
 fn launch_failed(error: &DriverError) -> Ended {
     let reason = error.to_string();
-    if error.retry() == Retry::Never { Ended::Never { reason } } else { Ended::Lost { reason, served: false } }
+    if error.retry() == Retry::Never {
+        Ended::Never { reason }
+    } else {
+        Ended::Lost { reason, served: false }
+    }
 }
 
 /// From the page's link to its end.
@@ -314,7 +322,9 @@ impl Watch<'_> {
                 // Its Worker may still be there, waiting for nothing.
                 let _ = self.session.sender.control(&DaemonToPage::StopLane { lane: lane.clone() });
                 let (instance, browser) = (self.target.id.clone(), self.target.browser.clone());
-                self.shared.tell(PoolEvent::Absent { instance, browser, backend, reason: reason.clone() }).await;
+                self.shared
+                    .tell(PoolEvent::Absent { instance, browser, backend, reason: reason.clone() })
+                    .await;
                 self.shared.status.lane(&self.target.id, &lane, |status| {
                     status.state = LaneState::Absent;
                     status.reason = Some(reason);

@@ -86,11 +86,12 @@ async fn ready(
 ) -> Result<(Arc<dyn Backend>, Capability), String> {
     let mut session = expected.session().await.ok_or("the Worker did not open its link")?;
     session.sender.control(&crate::protocol::link::DaemonToLane::Welcome).map_err(|closed| closed.reason)?;
-    let capability = match session.receiver.receive::<LaneToDaemon>().await.map_err(|closed| closed.reason)?.message {
-        LaneToDaemon::LaneReady { capability } => capability,
-        LaneToDaemon::LaneUnavailable { reason } => return Err(reason),
-        other => return Err(format!("the Worker reported {other:?} before it was ready")),
-    };
+    let capability =
+        match session.receiver.receive::<LaneToDaemon>().await.map_err(|closed| closed.reason)?.message {
+            LaneToDaemon::LaneReady { capability } => capability,
+            LaneToDaemon::LaneUnavailable { reason } => return Err(reason),
+            other => return Err(format!("the Worker reported {other:?} before it was ready")),
+        };
     let environment = Environment {
         instance: target.id.clone(),
         lane: lane.clone(),

@@ -5,11 +5,12 @@
 //!
 //! The pool never sees a request.
 
+mod gpu;
 mod instance;
 mod lanes;
 mod status;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -33,8 +34,8 @@ pub struct Target {
     pub driver: Arc<dyn Driver>,
     /// A lane each, in the order in which they are started.
     pub backends: Vec<BackendKind>,
-    /// GPU modes to try, the first that gives a WebGPU adapter wins.
-    pub gpu: Vec<GpuMode>,
+    /// `None` for hardware flags first, and software ones when those give no adapter.
+    pub gpu: Option<GpuMode>,
     /// Threads of each WASM lane.
     pub threads: u32,
     pub webnn_device: Option<String>,
@@ -43,13 +44,29 @@ pub struct Target {
 /// What the scheduler is told.
 pub enum PoolEvent {
     /// Lanes of these kinds may come.
-    Starting { instance: InstanceId, browser: String, backends: Vec<BackendKind> },
+    Starting {
+        instance: InstanceId,
+        browser: String,
+        backends: Vec<BackendKind>,
+    },
     LaneUp(Arc<dyn Backend>),
-    LaneDown { lane: LaneId, reason: String },
+    LaneDown {
+        lane: LaneId,
+        reason: String,
+    },
     /// A kind that this instance cannot have, and why.
-    Absent { instance: InstanceId, browser: String, backend: BackendKind, reason: String },
+    Absent {
+        instance: InstanceId,
+        browser: String,
+        backend: BackendKind,
+        reason: String,
+    },
     /// The instance is given up.
-    Failed { instance: InstanceId, browser: String, reason: String },
+    Failed {
+        instance: InstanceId,
+        browser: String,
+        reason: String,
+    },
 }
 
 /// The pool's handle.
@@ -63,6 +80,7 @@ pub struct Pool {
 struct Shared {
     bridge: Bridge,
     status: status::StatusBoard,
+    gpu: gpu::Remembered,
     events: mpsc::Sender<PoolEvent>,
     tasks: Tasks,
 }
@@ -72,12 +90,14 @@ impl Pool {
     pub fn start(
         targets: Vec<Target>,
         bridge: Bridge,
+        home: &Path,
         events: mpsc::Sender<PoolEvent>,
         told: Events,
         tasks: &Tasks,
     ) -> Self {
         let status = status::StatusBoard::new(told);
-        let shared = Shared { bridge, status: status.clone(), events, tasks: tasks.clone() };
+        let gpu = gpu::Remembered::read(home);
+        let shared = Shared { bridge, status: status.clone(), gpu, events, tasks: tasks.clone() };
         for target in targets {
             status.starting(&target);
             tasks.spawn("instance", instance::keep(target, shared.clone()));

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Adapter, BackendKind, Code, Datatype, Digest, DimBinding, LaneId, PageEnvironment, Placement, Retry};
+use crate::domain::{
+    Adapter, BackendKind, Code, Datatype, Digest, DimBinding, LaneId, PageEnvironment, Placement, Retry,
+};
 
 /// Raised with every change of the messages; a link with another version is closed.
 pub const VERSION: u32 = 1;
@@ -67,8 +69,16 @@ pub enum PageToDaemon {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum DaemonToPage {
     Welcome,
-    StartLane { lane: LaneId, ticket: String, backend: BackendKind, threads: u32, webnn_device: Option<String> },
-    StopLane { lane: LaneId },
+    StartLane {
+        lane: LaneId,
+        ticket: String,
+        backend: BackendKind,
+        threads: u32,
+        webnn_device: Option<String>,
+    },
+    StopLane {
+        lane: LaneId,
+    },
 }
 
 /// What a lane measured about its backend by trying it.
@@ -78,10 +88,8 @@ pub struct Capability {
     pub engine: String,
     pub threads: u32,
     pub adapter: Option<Adapter>,
-    #[serde(default)]
-    pub features: Vec<String>,
-    #[serde(default)]
-    pub limits: BTreeMap<String, u64>,
+    pub features: Option<Vec<String>>,
+    pub limits: Option<BTreeMap<String, u64>>,
     /// Per device type `ok` or the reason of its refusal.
     pub webnn: Option<BTreeMap<String, String>>,
     pub webnn_device: Option<String>,

@@ -46,9 +46,20 @@ pub(super) enum Message {
     Submit(Box<Pending>),
     /// Something queued was cancelled.
     Sweep,
-    Prepared { lane: LaneId, session: SessionName, result: Result<Prepared, Failure> },
-    Finished { lane: LaneId, finished: Finished },
-    Prove { entry: Arc<Entry>, wants: Wants, done: oneshot::Sender<()> },
+    Prepared {
+        lane: LaneId,
+        session: SessionName,
+        result: Result<Prepared, Failure>,
+    },
+    Finished {
+        lane: LaneId,
+        finished: Finished,
+    },
+    Prove {
+        entry: Arc<Entry>,
+        wants: Wants,
+        done: oneshot::Sender<()>,
+    },
     Lanes(oneshot::Sender<Vec<LaneLoad>>),
     Forget(Digest),
 }
@@ -151,7 +162,11 @@ impl Actor {
         }
     }
 
-    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>, mut pool: mpsc::Receiver<PoolEvent>) {
+    pub(super) async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut pool: mpsc::Receiver<PoolEvent>,
+    ) {
         let stopping = self.tasks.stopping();
         loop {
             let deadline = self.next_deadline();
@@ -202,7 +217,10 @@ impl Actor {
             }
             PoolEvent::LaneDown { lane, reason } => {
                 tracing::debug!(%lane, reason, "lane removed");
-                self.lanes.remove(&lane);
+                if let Some(lane) = self.lanes.remove(&lane) {
+                    // The pool starts it again or says that the instance failed.
+                    self.outlook.awaits(lane.environment());
+                }
             }
             PoolEvent::Absent { instance, browser, backend, reason } => {
                 self.outlook.arrived(&instance, &backend);
@@ -283,7 +301,13 @@ impl Actor {
         }
     }
 
-    fn start(&mut self, mut pending: Box<Pending>, id: &LaneId, session: SessionName, fallback: Option<Fallback>) {
+    fn start(
+        &mut self,
+        mut pending: Box<Pending>,
+        id: &LaneId,
+        session: SessionName,
+        fallback: Option<Fallback>,
+    ) {
         let lane = self.lanes.get_mut(id).expect("choose names a lane that is there");
         let Some(SessionState::Ready { placement, verdict, used }) = lane.sessions.get_mut(&session) else {
             unreachable!("choose runs a request only where its session is ready");
@@ -296,7 +320,8 @@ impl Actor {
         provenance.fallback = fallback;
         lane.running += 1;
         let attempt = Attempt { run: step::run_id(), session, provenance };
-        let (inbox, backend, ledger, id) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone(), id.clone());
+        let (inbox, backend, ledger, id) =
+            (self.inbox.clone(), lane.backend.clone(), self.ledger.clone(), id.clone());
         self.tasks.spawn("step", async move {
             let finished = step::run(pending, attempt, backend, ledger).await;
             // The actor outlives every step but those of a stopping daemon.
@@ -328,7 +353,8 @@ impl Actor {
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         lane.sessions.insert(session.clone(), SessionState::Preparing);
-        let (inbox, backend, gate, id) = (self.inbox.clone(), lane.backend.clone(), self.gate.clone(), id.clone());
+        let (inbox, backend, gate, id) =
+            (self.inbox.clone(), lane.backend.clone(), self.gate.clone(), id.clone());
         self.tasks.spawn("prepare", async move {
             let result = prepare::prepare(backend, entry, session.clone(), gate).await;
             let _ = inbox.send(Message::Prepared { lane: id, session, result }).await;

@@ -56,7 +56,8 @@ impl Admission {
             return Err(Failure::new(Code::Overloaded, Retry::Same, message));
         }
         if held > most_bytes {
-            let message = format!("pending requests hold {} bytes of inputs, the limit is {most_bytes}", held - bytes);
+            let message =
+                format!("pending requests hold {} bytes of inputs, the limit is {most_bytes}", held - bytes);
             return Err(Failure::new(Code::Overloaded, Retry::Same, message));
         }
         Ok(permit)

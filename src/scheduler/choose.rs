@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     backend::SessionName,
-    domain::{BackendKind, Code, Digest, DimBinding, Failure, Fallback, InstanceId, LaneId, Retry},
+    domain::{
+        BackendKind, Code, Digest, DimBinding, Environment, Failure, Fallback, InstanceId, LaneId, Retry,
+    },
 };
 
 /// What of a request decides.
@@ -143,6 +145,12 @@ fn unmet(case: &Case<'_>, wanted: &Survey, outlook: &Outlook) -> Failure {
 }
 
 impl Outlook {
+    /// A lane like this one may come back.
+    pub(super) fn awaits(&mut self, lane: &Environment) {
+        let starting = self.starting.entry(lane.instance.clone());
+        starting.or_insert_with(|| (lane.browser.clone(), Vec::new())).1.push(lane.backend.clone());
+    }
+
     /// This kind of lane has come, or never will.
     pub(super) fn arrived(&mut self, instance: &InstanceId, kind: &BackendKind) {
         if let Some((_, backends)) = self.starting.get_mut(instance) {
@@ -156,7 +164,9 @@ impl Outlook {
     pub(super) fn may_come(&self, wants: &Wants) -> bool {
         self.starting.values().any(|(browser, backends)| {
             (wants.browsers.is_empty() || wants.browsers.contains(browser))
-                && backends.iter().any(|backend| wants.backends.is_empty() || wants.backends.contains(backend))
+                && backends
+                    .iter()
+                    .any(|backend| wants.backends.is_empty() || wants.backends.contains(backend))
         })
     }
 

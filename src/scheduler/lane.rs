@@ -118,7 +118,9 @@ impl Lane {
         let sessions = self.sessions.iter().map(|(name, state)| {
             let (state, placement, reason) = match state {
                 SessionState::Preparing => ("preparing", None, None),
-                SessionState::Ready { placement, verdict, .. } => (verdict.as_str(), Some(placement.clone()), None),
+                SessionState::Ready { placement, verdict, .. } => {
+                    (verdict.as_str(), Some(placement.clone()), None)
+                }
                 SessionState::Refused { failure, .. } => ("refused", None, Some(failure.to_string())),
             };
             SessionLoad { session: name.to_string(), state, placement, reason }

@@ -162,7 +162,9 @@ impl Scheduler {
         self.inbox.send(Message::Prove { entry, wants, done }).await.map_err(|_| stopped())?;
         match tokio::time::timeout(within, proved).await {
             Ok(answer) => answer.map_err(|_| stopped()),
-            Err(_) => Err(Failure::new(Code::DeadlineExceeded, Retry::Same, "the proof takes longer than allowed")),
+            Err(_) => {
+                Err(Failure::new(Code::DeadlineExceeded, Retry::Same, "the proof takes longer than allowed"))
+            }
         }
     }
 

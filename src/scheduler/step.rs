@@ -38,7 +38,12 @@ pub(super) struct Finished {
 }
 
 /// Runs `attempt` to its end on `backend`. The step was sent when `result` was made.
-pub(super) async fn run(mut pending: Box<Pending>, attempt: Attempt, backend: Arc<dyn Backend>, ledger: Ledger) -> Finished {
+pub(super) async fn run(
+    mut pending: Box<Pending>,
+    attempt: Attempt,
+    backend: Arc<dyn Backend>,
+    ledger: Ledger,
+) -> Finished {
     let sent = Instant::now();
     let session = attempt.session.clone();
     let mut result = backend.execute(Step {
@@ -74,7 +79,10 @@ pub(super) async fn run(mut pending: Box<Pending>, attempt: Attempt, backend: Ar
             fail(reply, &pending, Some(&attempt), sent, &failure, &ledger);
             drop(pending);
             if tokio::time::timeout(HANG_GRACE, result).await.is_err() {
-                backend.abandon(format!("a step went on for {} s after its caller had gone", HANG_GRACE.as_secs()));
+                backend.abandon(format!(
+                    "a step went on for {} s after its caller had gone",
+                    HANG_GRACE.as_secs()
+                ));
             }
             Finished { session, took: None, again: None }
         }

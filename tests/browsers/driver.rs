@@ -31,7 +31,7 @@ use weft::{
 };
 
 /// A launch takes half a second here, a loaded machine gets this long.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Says what the browser can compute with, by trying.
 const PROBE: &str = r#"<!doctype html><script type="module">

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
 use weft::{
     backend::{
         Backend, LoadOrder, SessionName, Step,
@@ -52,7 +53,12 @@ async fn load(path: &Path, threads: u32) -> Loaded {
 
 impl Loaded {
     async fn run(&self, inputs: Vec<Tensor>) -> Option<Vec<Tensor>> {
-        let step = Step { session: self.session.clone(), inputs, outputs: Vec::new() };
+        let step = Step {
+            session: self.session.clone(),
+            inputs,
+            outputs: Vec::new(),
+            cancelled: CancellationToken::new(),
+        };
         self.lane.execute(step).await.ok().map(|output| output.outputs)
     }
 

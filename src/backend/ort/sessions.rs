@@ -80,7 +80,10 @@ impl Sessions {
 
         let begun = Instant::now();
         let outputs = answers(wanted, outputs)?;
-        Ok(StepOutput { outputs, timing: StepTiming { decode, compute, encode: micros(begun), ..StepTiming::default() } })
+        Ok(StepOutput {
+            outputs,
+            timing: StepTiming { decode, compute, encode: micros(begun), ..StepTiming::default() },
+        })
     }
 
     /// Fails if the provider cannot be used here, whatever the model.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path, sync::mpsc};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Backend, BackendError, LoadOrder, OrtError, OrtLane, OrtLibrary, SessionName, Step, StepOutput, library,
     worker::{Dropped, QUEUE, Worker},
@@ -36,7 +38,7 @@ async fn load(lane: &OrtLane, session: SessionName, file: &[u8]) -> Result<super
 
 async fn run(lane: &OrtLane, inputs: Vec<Tensor>, outputs: &[&str]) -> Result<StepOutput, BackendError> {
     let outputs = outputs.iter().map(|name| (*name).to_owned()).collect();
-    lane.execute(Step { session: session(&[]), inputs, outputs }).await
+    lane.execute(Step { session: session(&[]), inputs, outputs, cancelled: CancellationToken::new() }).await
 }
 
 fn tensor(name: &str, datatype: Datatype, shape: &[u64], body: impl Into<Body>) -> Tensor {
@@ -237,6 +239,7 @@ async fn fixed_dimensions_bind_a_session() {
         session: fixed.clone(),
         inputs: vec![floats("x", &[batch, 2], &vec![1.0; 2 * batch as usize])],
         outputs: vec![],
+        cancelled: CancellationToken::new(),
     };
     assert_eq!(lane.execute(step(3)).await.expect("the fixed size").outputs[0].shape, [3, 2]);
     let error = lane.execute(step(1)).await.expect_err("another size");

@@ -26,6 +26,9 @@ use crate::tasks::Tasks;
 
 const ANNOUNCEMENT: &str = "DevTools listening on ";
 
+/// Where no message bus runs, Chromium complains about it dozens of times, which would bury its last words.
+const NOISE: &str = "ERROR:dbus/";
+
 /// Pages must keep their pace unseen, and a closed network must not be hammered.
 const BASE_FLAGS: [&str; 17] = [
     "--remote-debugging-port=0",
@@ -130,7 +133,11 @@ impl Launcher {
             source: std::io::Error::other(error),
         })?;
         let args = arguments(&self.recipe, switches, &folders, sandbox);
-        Process::spawn(&self.tasks, &self.run, Order { program, args, folders, announcement: ANNOUNCEMENT })
+        Process::spawn(
+            &self.tasks,
+            &self.run,
+            Order { program, args, folders, announcement: ANNOUNCEMENT, noise: NOISE },
+        )
     }
 }
 
@@ -211,8 +218,8 @@ impl Instance for CdpInstance {
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         let Self { process, control, .. } = *self;
         async move {
-            process.end().await;
             control.closed();
+            process.end().await;
         }
         .boxed()
     }

@@ -11,7 +11,7 @@ use chromiumoxide::{
             inspector, log, network,
             page::{EventFrameNavigated, NavigateParams},
             performance,
-            target::{EventAttachedToTarget, EventTargetCrashed, EventTargetDestroyed, SetAutoAttachParams},
+            target::{EventAttachedToTarget, SetAutoAttachParams},
         },
         js_protocol::runtime,
     },
@@ -58,13 +58,6 @@ impl Control {
     }
 }
 
-/// What the browser says of its pages, from the first message on.
-struct Events {
-    attached: EventStream<EventAttachedToTarget>,
-    crashed: EventStream<EventTargetCrashed>,
-    destroyed: EventStream<EventTargetDestroyed>,
-}
-
 impl Opening<'_> {
     pub(super) async fn open(&self, url: &str) -> Result<Control, DriverError> {
         let address = self.address().await?;
@@ -77,8 +70,10 @@ impl Opening<'_> {
             Err(_) => return Err(self.no_connection("the control socket did not open")),
         };
         let browser = Arc::new(browser);
-        let events =
-            Events::listen(&browser).await.map_err(|error| self.no_connection(&error.to_string()))?;
+        // Asked for before the first message is read, so that no page goes unseen. The library's inbox has room
+        // for this one request only until it is driven.
+        let attached =
+            browser.event_listener().await.map_err(|error| self.no_connection(&error.to_string()))?;
 
         let loss = Loss::new();
         let attending = CancellationToken::new();
@@ -87,11 +82,11 @@ impl Opening<'_> {
 
         let steps = async {
             let version = browser.execute(GetVersionParams::default());
-            let (version, page) = tokio::try_join!(version, first_page(&browser, events.attached))?;
+            let (version, page) = tokio::try_join!(version, first_page(&browser, attached))?;
             let ends = PageEnds {
                 id: page.target_id().clone(),
-                crashed: events.crashed,
-                destroyed: events.destroyed,
+                crashed: browser.event_listener().await?,
+                destroyed: browser.event_listener().await?,
                 inspected: page.event_listener().await?,
             };
             self.tell(&loss, &attending, ends.any());
@@ -161,16 +156,6 @@ impl Opening<'_> {
             waited_ms: self.started.elapsed().as_millis(),
             last_lines: format!("{} ({why})", self.watch.last_lines()),
         }
-    }
-}
-
-impl Events {
-    async fn listen(browser: &Browser) -> Result<Self, CdpError> {
-        Ok(Self {
-            attached: browser.event_listener().await?,
-            crashed: browser.event_listener().await?,
-            destroyed: browser.event_listener().await?,
-        })
     }
 }
 

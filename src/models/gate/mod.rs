@@ -58,13 +58,21 @@ impl Gate {
         let actual = run_all(candidate, session, &inputs).await?;
         let verdict = compare(&expected, &actual, entry.model.tolerance);
         let proven_at_us = crate::tasks::now_us();
-        self.store.put_verdict(StoredVerdict { key, verdict: verdict.clone(), proven_at_us }).await.map_err(stored)?;
+        self.store
+            .put_verdict(StoredVerdict { key, verdict: verdict.clone(), proven_at_us })
+            .await
+            .map_err(stored)?;
         Ok(verdict)
     }
 
-    async fn expected(&self, entry: &Entry, inputs: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, BackendError> {
+    async fn expected(
+        &self,
+        entry: &Entry,
+        inputs: &[Vec<Tensor>],
+    ) -> Result<Vec<Vec<Tensor>>, BackendError> {
         let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
-        let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
+        let order =
+            LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
         self.reference.load(order).await?;
         let outputs = run_all(&*self.reference, &session, inputs).await;
         if let Err(error) = self.reference.unload(session).await {
@@ -88,8 +96,13 @@ async fn run_all(
     Ok(outputs)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]
 fn stored(error: StoreError) -> BackendError {
-    BackendError::Execute { message: format!("the verdict: {error}"), code: Code::Internal, retry: Retry::Same }
+    BackendError::Execute {
+        message: format!("the verdict: {error}"),
+        code: Code::Internal,
+        retry: Retry::Same,
+    }
 }
 
 #[cfg(test)]

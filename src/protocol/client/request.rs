@@ -173,7 +173,8 @@ pub fn parse_message(header: &str, body: &Bytes) -> Result<ClientMessage, Malfor
             None => Err(malformed("cancel needs the id of a request".to_owned())),
         },
         Some("subscribe") => {
-            let subscribe: Subscribe = serde_json::from_str(header).map_err(|error| malformed(describe(&error)))?;
+            let subscribe: Subscribe =
+                serde_json::from_str(header).map_err(|error| malformed(describe(&error)))?;
             Ok(ClientMessage::Subscribe { id: envelope.id, topics: subscribe.topics })
         }
         Some(other) => Err(malformed(format!("unknown type {other:?}: use infer, cancel or subscribe"))),
@@ -197,12 +198,16 @@ impl Infer {
             return Err("the only plan is \"single\"".to_owned());
         }
         let mut from = 0;
-        let inputs =
-            self.inputs.into_iter().map(|input| input.read(body, &mut from)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = self
+            .inputs
+            .into_iter()
+            .map(|input| input.read(body, &mut from))
+            .collect::<Result<Vec<_>, _>>()?;
         if from != body.len() {
             return Err(format!("the inputs take {from} bytes after the header, {} came", body.len()));
         }
-        let outputs = self.outputs.into_iter().map(|output| (output.name, output.parameters.binary_data)).collect();
+        let outputs =
+            self.outputs.into_iter().map(|output| (output.name, output.parameters.binary_data)).collect();
         Ok(ParsedInfer {
             id: self.id,
             model: self.model_name,
