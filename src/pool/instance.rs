@@ -51,7 +51,7 @@ impl Target {
 /// How one launch ended.
 enum Ended {
     Stopped,
-    /// The next GPU mode may give the WebGPU lane that this one refused.
+    /// Hardware flags gave no WebGPU adapter; software ones are tried next.
     NoAdapter,
     Lost {
         reason: String,
@@ -64,7 +64,7 @@ enum Ended {
 
 pub(super) async fn keep(target: Target, shared: Shared) {
     let stopping = shared.tasks.stopping();
-    let (mut epoch, mut gpu, mut fruitless) = (0, 0, 0);
+    let (mut epoch, mut fruitless) = (0, 0);
     loop {
         epoch += 1;
         shared.status.starting(&target);
@@ -74,14 +74,9 @@ pub(super) async fn keep(target: Target, shared: Shared) {
             backends: target.backends.clone(),
         };
         shared.tell(starting).await;
-        let mode = target.gpu[gpu];
-        let reason = match launch(&target, mode, gpu + 1 < target.gpu.len(), epoch, &shared, &stopping).await
-        {
+        let reason = match launch(&target, epoch, &shared, &stopping).await {
             Ended::Stopped => return,
-            Ended::NoAdapter => {
-                gpu += 1;
-                continue;
-            }
+            Ended::NoAdapter => continue,
             Ended::Never { reason } => return shared.fail(&target, reason).await,
             Ended::Lost { reason, served } => {
                 fruitless = if served { 0 } else { fruitless + 1 };
@@ -123,14 +118,10 @@ impl Shared {
     }
 }
 
-async fn launch(
-    target: &Target,
-    gpu: GpuMode,
-    more_modes: bool,
-    epoch: u64,
-    shared: &Shared,
-    stopping: &CancellationToken,
-) -> Ended {
+async fn launch(target: &Target, epoch: u64, shared: &Shared, stopping: &CancellationToken) -> Ended {
+    let software = shared.gpu.needs_software(&target.browser);
+    let gpu = target.gpu.unwrap_or(if software { GpuMode::Software } else { GpuMode::Hardware });
+    let may_switch = target.gpu.is_none() && gpu == GpuMode::Hardware;
     let mut page = shared.bridge.open_page(epoch);
     let order =
         LaunchOrder { name: target.id.to_string(), url: page.url.clone(), gpu, deadline: LAUNCH_WITHIN };
@@ -142,6 +133,7 @@ async fn launch(
         Ok(instance) => instance,
         Err(error) => return launch_failed(&error),
     };
+    shared.gpu.launched(&target.browser, instance.version());
     shared.status.instance(&target.id, |status| {
         status.browser_version = Some(instance.version().to_owned());
         status.sandbox = Some(instance.sandbox());
@@ -149,7 +141,7 @@ async fn launch(
         status.launches += 1;
     });
     let ended = tokio::select! {
-        ended = serve(target, epoch, more_modes, &mut page.control, &*instance, shared) => ended,
+        ended = serve(target, epoch, may_switch, &mut page.control, &*instance, shared) => ended,
         () = stopping.cancelled() => Ended::Stopped,
     };
     instance.close().await;
@@ -169,7 +161,7 @@ fn launch_failed(error: &DriverError) -> Ended {
 async fn serve(
     target: &Target,
     epoch: u64,
-    more_modes: bool,
+    may_switch: bool,
     control: &mut crate::bridge::Expected,
     instance: &dyn Instance,
     shared: &Shared,
@@ -197,7 +189,7 @@ async fn serve(
     let mut watch = Watch {
         target,
         epoch,
-        more_modes,
+        may_switch,
         host: Host::of(instance),
         session,
         shared,
@@ -223,7 +215,7 @@ async fn serve(
 struct Watch<'a> {
     target: &'a Target,
     epoch: u64,
-    more_modes: bool,
+    may_switch: bool,
     host: Host,
     session: Session,
     shared: &'a Shared,
@@ -313,7 +305,8 @@ impl Watch<'_> {
                 });
                 false
             }
-            Err(reason) if backend == BackendKind::Webgpu && self.more_modes => {
+            Err(reason) if backend == BackendKind::Webgpu && self.may_switch => {
+                self.shared.gpu.learn(&self.target.browser, &self.host.version);
                 tracing::info!(instance = %self.target.id, reason, "no WebGPU with hardware flags, trying software");
                 true
             }
