@@ -64,18 +64,17 @@ impl PageLane {
             state: Mutex::new(state),
             lost: watch::Sender::new(None),
         });
-        tasks.spawn("page lane reader", read(link.clone(), session.receiver, tasks.stopping()));
+        tasks.spawn("page lane reader", read(link.clone(), session.receiver));
         Self { environment, link }
     }
 }
 
-async fn read(link: Arc<Link>, mut receiver: LinkReceiver, stopping: tokio_util::sync::CancellationToken) {
+async fn read(link: Arc<Link>, mut receiver: LinkReceiver) {
     let mut lost = link.lost.subscribe();
     let reason = loop {
         let received = tokio::select! {
             received = receiver.receive::<LaneToDaemon>() => received,
             _ = lost.wait_for(Option::is_some) => return,
-            () = stopping.cancelled() => break "the daemon stops".to_owned(),
         };
         let received = match received {
             Ok(received) => received,

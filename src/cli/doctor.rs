@@ -19,7 +19,6 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     })?;
     let names: Vec<_> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
     output::progress(&format!("launching {} and trying every backend …", names.join(", ")));
-    let native = config.native.clone();
     let daemon = Daemon::start(config).await?;
     daemon.settled().await;
     let status = daemon.pool();
@@ -30,7 +29,7 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     }
     let mut rows = rows(&status);
     for lane in &lanes {
-        let detail = format!("{}, {} threads, {}", lane.engine, lane.threads, native.library.display());
+        let detail = format!("{}, {}", threads(lane.threads), lane.engine);
         let version = lane.browser_version.clone();
         rows.push(vec![
             lane.browser.clone(),
@@ -65,6 +64,10 @@ fn rows(status: &PoolStatus) -> Vec<Vec<String>> {
     status.values().flat_map(|instance| instance.lanes.values().map(move |l| lane(instance, l))).collect()
 }
 
+fn threads(count: u32) -> String {
+    if count == 1 { "1 thread".to_owned() } else { format!("{count} threads") }
+}
+
 fn detail(instance: &InstanceStatus, lane: &LaneStatus) -> String {
     let Some(capability) = &lane.capability else {
         return lane.reason.clone().unwrap_or_else(|| "no report".to_owned());
@@ -79,7 +82,7 @@ fn detail(instance: &InstanceStatus, lane: &LaneStatus) -> String {
     if let Some(devices) = &capability.webnn {
         found.extend(devices.iter().map(|(device, answer)| format!("{device} {answer}")));
     }
-    found.push(format!("{} thread{}", capability.threads, if capability.threads == 1 { "" } else { "s" }));
+    found.push(threads(capability.threads));
     if let Some(page) = &instance.page {
         let features = [
             ("SIMD", page.simd),

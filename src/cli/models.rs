@@ -83,6 +83,7 @@ impl Models {
         match self {
             Self::Add { source, name, tolerance, inputs } => {
                 let additions = additions(&source, name, tolerance, inputs)?;
+                additions.iter().try_for_each(Addition::check)?;
                 let added = with_daemon(common, async |client| {
                     let mut added = Vec::new();
                     for addition in &additions {
@@ -151,6 +152,19 @@ fn additions(
     Ok(additions)
 }
 
+impl Addition {
+    /// Finds what is plainly wrong before a daemon is asked.
+    fn check(&self) -> anyhow::Result<()> {
+        let Self { path, .. } = self;
+        if path.is_dir() {
+            bail!("{} is a directory, not an ONNX file", path.display());
+        }
+        let hint = if self.digest.is_some() { "; `make setup` brings it" } else { "" };
+        std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
+        Ok(())
+    }
+}
+
 impl Listed {
     fn addition(self, cache: &Path, catalogue: &Path) -> Addition {
         let beside = catalogue.parent().unwrap_or(Path::new("."));
@@ -169,9 +183,6 @@ impl Listed {
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
     let Addition { name, path, digest, source, licence, tolerance, inputs } = addition;
     let described = || format!("{}", path.display());
-    if path.is_dir() {
-        bail!("{} is a directory, not an ONNX file", path.display());
-    }
     let file = tokio::fs::File::open(path).await.with_context(described)?;
     let gate = match inputs {
         Some(inputs) => {

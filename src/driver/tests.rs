@@ -87,7 +87,7 @@ fn every_recipe_in_the_folder_is_embedded_and_parses() {
     let mut files: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".toml"))
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "toml"))
         .map(|name| format!("browsers/{name}"))
         .collect();
     files.sort();
@@ -106,6 +106,9 @@ fn put(path: &Path, text: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// The name, the folders searched, the cache, and the file found or the words of the refusal.
+type Search<'a> = (&'a str, &'a [&'a str], &'a str, Result<&'a str, &'a [&'a str]>);
+
 #[test]
 fn a_product_is_found_where_it_really_is() {
     let ground = tempfile::tempdir().unwrap();
@@ -120,7 +123,7 @@ fn a_product_is_found_where_it_really_is() {
     put(&place("cache/sample"), "\u{7f}ELF", 0o755);
 
     let recipe = Recipe::parse("browsers/sample.toml", GOOD).unwrap();
-    let cases: [(&str, &[&str], &str, Result<&str, &[&str]>); 7] = [
+    let cases: [Search<'_>; 7] = [
         ("plain", &["plain"], "none", Ok("plain/sample")),
         ("cache", &["none"], "cache", Ok("cache/sample")),
         ("not executable", &["dead"], "none", Err(&["install sample"])),
@@ -245,7 +248,7 @@ fn a_ledger_is_read_past_what_a_crash_cut_short() {
 #[tokio::test]
 async fn last_words_are_bounded() {
     let long = "x".repeat(10_000);
-    let many: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+    let many = (0..1000).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
     let cases = [
         ("plain", "a\nb\r\n\nc".to_owned(), "ready", 3, None, "a | b | c".len()),
         ("announced", "a\nready at 1\nready at 2\n".to_owned(), "ready", 3, Some("ready at 1"), 27),

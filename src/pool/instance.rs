@@ -121,7 +121,8 @@ impl Shared {
 async fn launch(target: &Target, epoch: u64, shared: &Shared, stopping: &CancellationToken) -> Ended {
     let software = shared.gpu.needs_software(&target.browser);
     let gpu = target.gpu.unwrap_or(if software { GpuMode::Software } else { GpuMode::Hardware });
-    let may_switch = target.gpu.is_none() && gpu == GpuMode::Hardware;
+    let wanted = target.backends.contains(&BackendKind::Webgpu);
+    let may_switch = wanted && target.gpu.is_none() && gpu == GpuMode::Hardware;
     let mut page = shared.bridge.open_page(epoch);
     let order =
         LaunchOrder { name: target.id.to_string(), url: page.url.clone(), gpu, deadline: LAUNCH_WITHIN };
@@ -228,8 +229,12 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     async fn run(&mut self, mut lost: BoxFuture<'static, String>) -> Ended {
-        for backend in &self.target.backends {
-            self.start(backend);
+        // Where no adapter may mean another launch, nothing else is begun before that is known.
+        let trial = |backend: &&BackendKind| self.may_switch && **backend == BackendKind::Webgpu;
+        let first = self.target.backends.iter().find(trial).cloned();
+        match first {
+            Some(webgpu) => self.start(&webgpu),
+            None => self.start_others(None),
         }
         let mut served = false;
         let mut heartbeat_due = Instant::now() + HEARTBEAT_WITHIN;
@@ -273,6 +278,12 @@ impl Watch<'_> {
         self.starting.push(Box::pin(started));
     }
 
+    fn start_others(&mut self, started: Option<&BackendKind>) {
+        for backend in self.target.backends.iter().filter(|backend| Some(*backend) != started) {
+            self.start(backend);
+        }
+    }
+
     fn page_said(&mut self, message: PageToDaemon) {
         match message {
             PageToDaemon::Heartbeat { .. } | PageToDaemon::PageReady { .. } => {}
@@ -294,6 +305,9 @@ impl Watch<'_> {
         self.exits.remove(&lane);
         match outcome {
             Ok((up, capability)) => {
+                if std::mem::take(&mut self.may_switch) {
+                    self.start_others(Some(&backend));
+                }
                 let loss = (up.lost(), lane.clone(), backend);
                 self.losses.push(Box::pin(async move { (loss.1, loss.2, loss.0.await) }));
                 self.lanes.insert(lane.clone(), up.clone());

@@ -32,11 +32,13 @@ impl Served {
     /// Starts `program` with these browsers and waits for the line that says where it listens.
     pub(crate) async fn start(program: &Path, browsers: &str) -> anyhow::Result<Self> {
         let home = tempfile::tempdir().context("a throw-away home")?;
+        let log = home.path().join("serve.log");
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--browsers", browsers, "--home"])
             .arg(home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log)?)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;

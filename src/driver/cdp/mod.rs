@@ -26,6 +26,10 @@ use crate::tasks::Tasks;
 
 const ANNOUNCEMENT: &str = "DevTools listening on ";
 
+/// What the first page shows until it is sent elsewhere. The page's own address, with the ticket that may be in it,
+/// stays out of the command line, which every user of the machine can read.
+const BLANK: &str = "about:blank";
+
 /// Where no message bus runs, Chromium complains about it dozens of times, which would bury its last words.
 const NOISE: &str = "ERROR:dbus/";
 
@@ -162,7 +166,7 @@ fn arguments(recipe: &Recipe, switches: &Switches, folders: &Folders, sandbox: b
     if shared_memory_is_scarce() {
         args.push("--disable-dev-shm-usage".into());
     }
-    args.push("about:blank".into());
+    args.push(BLANK.into());
     args
 }
 

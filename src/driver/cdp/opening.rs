@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    ANNOUNCEMENT,
+    ANNOUNCEMENT, BLANK,
     attend::{Loss, PageEnds, attend},
 };
 use crate::{
@@ -206,10 +206,9 @@ async fn navigate(page: &Page, url: &str) -> Result<(), CdpError> {
             },
             Some(event) = committed.next() => {
                 let frame = &event.frame;
-                match &frame.unreachable_url {
-                    Some(unreachable) => return Err(CdpError::msg(format!("{unreachable} is unreachable"))),
-                    None if frame.parent_id.is_none() && frame.url != "about:blank" => return Ok(()),
-                    None => {}
+                // An error's page comes before the answer that tells the error.
+                if frame.parent_id.is_none() && frame.url != BLANK && frame.unreachable_url.is_none() {
+                    return Ok(());
                 }
             }
         }
