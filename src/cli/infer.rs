@@ -20,6 +20,7 @@ const SHOWN: usize = 8;
 
 #[derive(Args)]
 pub(super) struct Infer {
+    /// The name under which the model was added
     model: String,
     /// NAME=JSON with nested lists, NAME=@FILE.json, or NAME=@FILE with raw little-endian bytes; once per input
     #[arg(long, value_name = "NAME=@FILE|JSON")]

@@ -21,7 +21,7 @@ use crate::{
 pub(super) enum Models {
     /// Add an ONNX file, or the models of a catalogue (FILE.toml, or FILE.toml#NAME for one)
     Add {
-        /// What to add
+        /// FILE.onnx, FILE.toml or FILE.toml#NAME
         source: String,
         /// What requests call it [default: the file's name]
         #[arg(long)]

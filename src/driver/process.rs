@@ -38,6 +38,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 pub(super) struct Order<'a> {
     pub(super) program: &'a Path,
     pub(super) args: Vec<OsString>,
+    /// A variable that keeps the product's other files below its own folder too.
+    pub(super) home_variable: &'static str,
     pub(super) folders: Folders,
     /// How the line on stderr begins that tells the process is ready to be spoken to.
     pub(super) announcement: &'static str,
@@ -75,6 +77,7 @@ impl Process {
             .args(&order.args)
             .env(procs::MARKER, &order.folders.own)
             .env("TMPDIR", &order.folders.scratch)
+            .env(order.home_variable, &order.folders.own)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

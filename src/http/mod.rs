@@ -15,6 +15,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
+    http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
@@ -79,7 +80,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/models/{name}", delete(models::remove))
         .route("/api/v1/models/{name}/verify", post(models::verify))
         .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
-        .fallback(|| async { Problem(Failure::new(Code::UnknownModel, Retry::Never, "no such route")) })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "no such route") })
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
         .with_state(api)

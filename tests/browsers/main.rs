@@ -1,1 +1,22 @@
+//! Real browsers, one at a time.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+#![allow(clippy::print_stderr, reason = "a skip is said")]
+
+mod daemon;
 mod driver;
+#[path = "../support/magika.rs"]
+mod magika;
+#[path = "../support/serve.rs"]
+mod serve;
+#[path = "../support/silero.rs"]
+mod silero;
+
+use std::path::Path;
+
+/// A missing browser is a skip by name; in CI, which installs them all, it is a failure.
+fn skip(browser: &str, program: &Path) {
+    let message = format!("skipped: {browser} is not at {}; `make setup` brings it", program.display());
+    assert!(std::env::var_os("CI").is_none(), "{message}");
+    eprintln!("{message}");
+}

@@ -34,6 +34,9 @@ use weft::{
 
 const HOME: &str = "WEFT_TEST_HOME";
 
+/// Set when the daemon is to launch a real browser instead of the script.
+const BROWSER: &str = "WEFT_TEST_BROWSER";
+
 /// Guardian and kernel need milliseconds; a loaded machine gets this long.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -71,6 +74,18 @@ instances = 1
 lanes = 1
 "#;
 
+fn chromium() -> Recipe {
+    Recipe::embedded().into_iter().find(|recipe| recipe.name == "chromium").unwrap()
+}
+
+fn everywhere() -> Places {
+    Places { cache: PathBuf::from("/nowhere"), path: env::var_os("PATH").unwrap() }
+}
+
+fn order(name: &str, deadline: Duration) -> LaunchOrder {
+    LaunchOrder { name: name.to_owned(), url: "about:blank".to_owned(), gpu: GpuMode::Software, deadline }
+}
+
 #[test]
 fn act_as_the_daemon() {
     let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
@@ -81,15 +96,18 @@ fn act_as_the_daemon() {
         let weft = Path::new(env!("CARGO_BIN_EXE_weft"));
         let guardian = Guardian::start(weft, &run).await.unwrap();
         say(&format!("run {}", run.path().display()));
+        if env::var_os(BROWSER).is_some() {
+            let driver = CdpDriver::new(chromium(), everywhere(), Arc::clone(&run), tasks.clone());
+            let order = order("chromium-1", LIMIT);
+            let _instance = driver.launch(order).await.unwrap();
+            say("up");
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+            return;
+        }
         let places = Places { cache: home.clone(), path: "".into() };
         let recipe = Recipe::parse("sleepy.toml", RECIPE).unwrap();
         let driver = CdpDriver::new(recipe, places, Arc::clone(&run), tasks.clone());
-        let launch = driver.launch(LaunchOrder {
-            name: "sleepy-1".to_owned(),
-            url: "about:blank".to_owned(),
-            gpu: GpuMode::Software,
-            deadline: Duration::from_secs(3600),
-        });
+        let launch = driver.launch(order("sleepy-1", Duration::from_hours(1)));
         let up = home.join("up");
         let stop = tokio::task::spawn_blocking(move || {
             // A pipe with a name: opening it waits for the script.
@@ -126,6 +144,10 @@ struct Stage {
 
 impl Stage {
     fn set() -> Self {
+        Self::set_with(&[])
+    }
+
+    fn set_with(env: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         // No other test, process or run sleeps for exactly as long.
         let nap = 1_000_000_000 + u64::from(rand::random::<u32>());
@@ -137,6 +159,7 @@ impl Stage {
         let mut daemon = Command::new(env::current_exe().unwrap())
             .args(["--exact", "driver::act_as_the_daemon", "--nocapture"])
             .env(HOME, home.path())
+            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -196,7 +219,7 @@ fn pids_saying(words: &str) -> Vec<i32> {
         fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.windows(words.len()).any(|window| window == words.as_bytes())
+        words.is_empty() || line.windows(words.len()).any(|window| window == words.as_bytes())
     })
     .collect()
 }
@@ -282,4 +305,32 @@ fn a_daemon_killed_while_it_launches_leaves_nothing() {
         wait_for_end(&stage.guardian);
         stage.assert_clear();
     }
+}
+
+#[test]
+fn a_killed_daemon_takes_its_chromium_along() {
+    if let Err(missing) = chromium().locate(&everywhere()) {
+        assert_ne!(env::var("CI").as_deref(), Ok("true"), "{missing}");
+        std::io::stderr().write_all(format!("skipped: {missing}\n").as_bytes()).unwrap();
+        return;
+    }
+    let mut stage = Stage::set_with(&[(BROWSER, "1")]);
+    hear(&mut stage.told, "up").unwrap();
+    let ledger = fs::read_to_string(stage.run.join("ledger")).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(ledger.lines().nth(1).unwrap()).unwrap();
+    let leader = Pid::from_raw(i32::try_from(entry["pid"].as_i64().unwrap()).unwrap());
+    let in_group = |pid: &i32| nix::unistd::getpgid(Some(Pid::from_raw(*pid))) == Ok(leader);
+    let needle = format!("WEFT_RUN={}/", stage.run.display());
+    let marked = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.windows(needle.len()).any(|window| window == needle.as_bytes())
+    };
+    let family: Vec<i32> = pids_saying("").into_iter().filter(|pid| in_group(pid) || marked(pid)).collect();
+    assert!(family.iter().any(|pid| !in_group(pid)), "the crash handler has left the group: {family:?}");
+    let handles: Vec<OwnedFd> = family.into_iter().map(open).collect();
+    assert!(handles.len() > 4, "browser, zygotes, services and pages");
+    stage.kill(Signal::SIGKILL);
+    wait_for_end(&stage.guardian);
+    handles.iter().for_each(wait_for_end);
+    assert!(!stage.run.exists() && !stage.scratch.exists());
 }

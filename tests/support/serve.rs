@@ -63,14 +63,24 @@ impl Served {
         Ok(())
     }
 
+    pub(crate) fn pid(&self) -> anyhow::Result<Pid> {
+        let pid = self.child.id().context("the daemon has ended already")?;
+        Ok(Pid::from_raw(i32::try_from(pid)?))
+    }
+
+    /// Kills the daemon as the kernel would; what it started is the guardian's now.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<tempfile::TempDir> {
+        self.child.kill().await?;
+        Ok(self.home)
+    }
+
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         Client::connect(&self.url).await
     }
 
     /// Asks the daemon to stop, and checks that it left nothing in its home's run folder.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().context("the daemon has ended already")?;
-        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
+        kill(self.pid()?, Signal::SIGTERM)?;
         let status = self.child.wait().await?;
         ensure!(status.success(), "the daemon ended with {status}");
         let run = self.home.path().join("run");
@@ -122,6 +132,27 @@ impl Client {
             return Ok(answer);
         }
     }
+}
+
+/// Processes that carry this home in their environment or command line, beside ourselves.
+pub(crate) fn processes_of(home: &Path) -> Vec<String> {
+    let mark = home.as_os_str().as_encoded_bytes();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let carries = |path: &PathBuf| {
+        ["environ", "cmdline"].iter().any(|file| {
+            let bytes = std::fs::read(path.join(file)).unwrap_or_default();
+            bytes.windows(mark.len()).any(|window| window == mark)
+        })
+    };
+    let numbered =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+    let ours = PathBuf::from(format!("/proc/{}", std::process::id()));
+    entries
+        .filter(|path| numbered(path) && *path != ours && carries(path))
+        .map(|path| {
+            format!("{} {}", path.display(), std::fs::read_to_string(path.join("comm")).unwrap_or_default())
+        })
+        .collect()
 }
 
 /// The elements of an output as numbers.

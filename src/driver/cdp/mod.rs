@@ -30,6 +30,9 @@ const ANNOUNCEMENT: &str = "DevTools listening on ";
 /// stays out of the command line, which every user of the machine can read.
 const BLANK: &str = "about:blank";
 
+/// Crash reports would go below the user's own configuration, whatever the profile.
+const HOME_VARIABLE: &str = "CHROME_CONFIG_HOME";
+
 /// Where no message bus runs, Chromium complains about it dozens of times, which would bury its last words.
 const NOISE: &str = "ERROR:dbus/";
 
@@ -140,7 +143,14 @@ impl Launcher {
         Process::spawn(
             &self.tasks,
             &self.run,
-            Order { program, args, folders, announcement: ANNOUNCEMENT, noise: NOISE },
+            Order {
+                program,
+                args,
+                folders,
+                home_variable: HOME_VARIABLE,
+                announcement: ANNOUNCEMENT,
+                noise: NOISE,
+            },
         )
     }
 }
