@@ -136,10 +136,6 @@ impl Daemon {
                 return Err(error);
             }
         };
-        let record = Record { pid: std::process::id(), url: format!("http://{address}") };
-        let text = serde_json::to_string(&record).expect("a record holds a number and a string");
-        std::fs::write(home.join(RECORD), text)
-            .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
         Ok(Self { address, home, pool, native, store, tasks, guardian: Some(guardian), _lock: lock })
     }
 
@@ -186,6 +182,11 @@ impl Daemon {
             timeout: config.timeout,
         };
         http::serve(listener, api);
+        let record = Record { pid: std::process::id(), url: format!("http://{address}") };
+        let text = serde_json::to_string(&record).expect("a record holds a number and a string");
+        let home = &config.home;
+        std::fs::write(home.join(RECORD), text)
+            .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
         Ok(Rooms { pool, native, store })
     }
 

@@ -21,7 +21,7 @@ use super::{
     step::{self, Finished, Ledger},
 };
 use crate::{
-    backend::{BackendError, SessionName},
+    backend::{Backend, BackendError, SessionName},
     domain::{Code, Digest, Failure, Fallback, LaneId, Provenance, Retry, RunId},
     events::Events,
     models::{Entry, gate::Gate},
@@ -47,12 +47,12 @@ pub(super) enum Message {
     /// Something queued was cancelled.
     Sweep,
     Prepared {
-        lane: LaneId,
+        backend: Arc<dyn Backend>,
         session: SessionName,
         result: Result<Prepared, Failure>,
     },
     Finished {
-        lane: LaneId,
+        backend: Arc<dyn Backend>,
         finished: Finished,
     },
     Prove {
@@ -189,8 +189,8 @@ impl Actor {
         match message {
             Message::Submit(pending) => self.enqueue(pending),
             Message::Sweep => {}
-            Message::Prepared { lane, session, result } => self.prepared(&lane, &session, result),
-            Message::Finished { lane, finished } => self.finished(&lane, finished),
+            Message::Prepared { backend, session, result } => self.prepared(&backend, &session, result),
+            Message::Finished { backend, finished } => self.finished(&backend, finished),
             Message::Prove { entry, wants, done } => self.proofs.push(Proof { entry, wants, done }),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
@@ -217,10 +217,7 @@ impl Actor {
             }
             PoolEvent::LaneDown { lane, reason } => {
                 tracing::debug!(%lane, reason, "lane removed");
-                if let Some(lane) = self.lanes.remove(&lane) {
-                    // The pool starts it again or says that the instance failed.
-                    self.outlook.awaits(lane.environment());
-                }
+                self.remove_lane(&lane);
             }
             PoolEvent::Absent { instance, browser, backend, reason } => {
                 self.outlook.arrived(&instance, &backend);
@@ -231,6 +228,15 @@ impl Actor {
                 self.outlook.starting.remove(&instance);
                 self.outlook.absent.insert(instance, vec![Absence { browser, backend: None, reason }]);
             }
+        }
+    }
+
+    fn remove_lane(&mut self, id: &LaneId) {
+        if let Some(lane) = self.lanes.remove(id)
+            && !lane.native()
+        {
+            // The pool starts it again or says that the instance failed.
+            self.outlook.awaits(lane.environment());
         }
     }
 
@@ -320,17 +326,29 @@ impl Actor {
         provenance.fallback = fallback;
         lane.running += 1;
         let attempt = Attempt { run: step::run_id(), session, provenance };
-        let (inbox, backend, ledger, id) =
-            (self.inbox.clone(), lane.backend.clone(), self.ledger.clone(), id.clone());
+        let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
         self.tasks.spawn("step", async move {
-            let finished = step::run(pending, attempt, backend, ledger).await;
+            let finished = step::run(pending, attempt, &*backend, ledger).await;
             // The actor outlives every step but those of a stopping daemon.
-            let _ = inbox.send(Message::Finished { lane: id, finished }).await;
+            let _ = inbox.send(Message::Finished { backend, finished }).await;
         });
     }
 
-    fn finished(&mut self, id: &LaneId, finished: Finished) {
-        if let Some(lane) = self.lanes.get_mut(id) {
+    /// The lane of this backend; a lane that came back under the same name is another one.
+    fn lane_of(&mut self, backend: &Arc<dyn Backend>) -> Option<&mut Lane> {
+        let lane = self.lanes.get_mut(&backend.environment().lane)?;
+        Arc::ptr_eq(&lane.backend, backend).then_some(lane)
+    }
+
+    /// What a lane's own answer says may come before what the pool says.
+    fn lost(&mut self, backend: &Arc<dyn Backend>) {
+        if self.lane_of(backend).is_some() {
+            self.remove_lane(&backend.environment().lane);
+        }
+    }
+
+    fn finished(&mut self, backend: &Arc<dyn Backend>, finished: Finished) {
+        if let Some(lane) = self.lane_of(backend) {
             lane.running = lane.running.saturating_sub(1);
             if let Some(took) = finished.took {
                 lane.measured(finished.session.model, took);
@@ -338,12 +356,15 @@ impl Actor {
         }
         let Some((mut pending, error)) = finished.again else { return };
         match error {
+            BackendError::Lost { .. } => self.lost(backend),
             BackendError::NotLoaded { .. } => {
-                if let Some(lane) = self.lanes.get_mut(id) {
+                if let Some(lane) = self.lane_of(backend) {
                     lane.sessions.remove(&finished.session);
                 }
             }
-            _ if error.retry() == Retry::Elsewhere => pending.excluded.push(id.clone()),
+            _ if error.retry() == Retry::Elsewhere => {
+                pending.excluded.push(backend.environment().lane.clone());
+            }
             _ => {}
         }
         pending.failed = Some(error.into());
@@ -353,17 +374,24 @@ impl Actor {
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         lane.sessions.insert(session.clone(), SessionState::Preparing);
-        let (inbox, backend, gate, id) =
-            (self.inbox.clone(), lane.backend.clone(), self.gate.clone(), id.clone());
+        let (inbox, backend, gate) = (self.inbox.clone(), lane.backend.clone(), self.gate.clone());
         self.tasks.spawn("prepare", async move {
-            let result = prepare::prepare(backend, entry, session.clone(), gate).await;
-            let _ = inbox.send(Message::Prepared { lane: id, session, result }).await;
+            let result = prepare::prepare(&*backend, entry, session.clone(), gate).await;
+            let _ = inbox.send(Message::Prepared { backend, session, result }).await;
         });
     }
 
-    fn prepared(&mut self, id: &LaneId, session: &SessionName, result: Result<Prepared, Failure>) {
-        let Some(lane) = self.lanes.get_mut(id) else { return };
-        // Forgotten meanwhile, or a lane that came back under the same name.
+    fn prepared(
+        &mut self,
+        backend: &Arc<dyn Backend>,
+        session: &SessionName,
+        result: Result<Prepared, Failure>,
+    ) {
+        if result.as_ref().is_err_and(|failure| failure.code == Code::LaneLost) {
+            return self.lost(backend);
+        }
+        let Some(lane) = self.lane_of(backend) else { return };
+        // It may have been forgotten meanwhile.
         if !matches!(lane.sessions.get(session), Some(SessionState::Preparing)) {
             return;
         }
@@ -371,7 +399,7 @@ impl Actor {
         let state = match result {
             Ok(Prepared { placement, verdict }) => SessionState::Ready { placement, verdict, used: now },
             Err(failure) => {
-                tracing::warn!(lane = %id, %failure, "session refused");
+                tracing::warn!(lane = %backend.environment().lane, %failure, "session refused");
                 let passing = failure.retry != Retry::Never && failure.code != Code::Quarantined;
                 SessionState::Refused { failure, until: passing.then(|| now + REFUSED_FOR) }
             }

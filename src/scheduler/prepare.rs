@@ -21,15 +21,15 @@ pub(super) struct Prepared {
 
 /// Loads and judges; a failure says whether trying later can help.
 pub(super) async fn prepare(
-    backend: Arc<dyn Backend>,
+    backend: &dyn Backend,
     entry: Arc<Entry>,
     session: SessionName,
     gate: Arc<Gate>,
 ) -> Result<Prepared, Failure> {
     let lane = backend.environment().lane.clone();
     let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
-    let loaded = within(LOAD_WITHIN, &*backend, "loading", backend.load(order)).await?;
-    let verdict = within(PROOF_WITHIN, &*backend, "proving", gate.judge(&entry, &*backend, &session)).await?;
+    let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;
+    let verdict = within(PROOF_WITHIN, backend, "proving", gate.judge(&entry, backend, &session)).await?;
     tracing::info!(
         model = %entry.model.name, %lane, verdict = verdict.status.as_str(), placement = ?loaded.placement,
         load_ms = loaded.load_us / 1000, detail = verdict.detail, "prepared"

@@ -41,7 +41,7 @@ pub(super) struct Finished {
 pub(super) async fn run(
     mut pending: Box<Pending>,
     attempt: Attempt,
-    backend: Arc<dyn Backend>,
+    backend: &dyn Backend,
     ledger: Ledger,
 ) -> Finished {
     let sent = Instant::now();
