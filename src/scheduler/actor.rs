@@ -325,10 +325,11 @@ impl Actor {
         provenance.attempt = pending.attempts;
         provenance.fallback = fallback;
         lane.running += 1;
+        let sent = step::send(&pending, session.clone(), &*lane.backend);
         let attempt = Attempt { run: step::run_id(), session, provenance };
         let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
         self.tasks.spawn("step", async move {
-            let finished = step::run(pending, attempt, &*backend, ledger).await;
+            let finished = step::run(pending, attempt, sent, &*backend, ledger).await;
             // The actor outlives every step but those of a stopping daemon.
             let _ = inbox.send(Message::Finished { backend, finished }).await;
         });

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -37,21 +38,33 @@ pub(super) struct Finished {
     pub(super) again: Option<(Box<Pending>, BackendError)>,
 }
 
-/// Runs `attempt` to its end on `backend`. The step was sent when `result` was made.
-pub(super) async fn run(
-    mut pending: Box<Pending>,
-    attempt: Attempt,
-    backend: &dyn Backend,
-    ledger: Ledger,
-) -> Finished {
-    let sent = Instant::now();
-    let session = attempt.session.clone();
-    let mut result = backend.execute(Step {
-        session: attempt.session.clone(),
+/// A step on its way to its lane.
+pub(super) struct Sent {
+    at: Instant,
+    result: BoxFuture<'static, Result<StepOutput, BackendError>>,
+}
+
+/// Sends a request's step; what sends in order is computed in order.
+pub(super) fn send(pending: &Pending, session: SessionName, backend: &dyn Backend) -> Sent {
+    let step = Step {
+        session,
         inputs: pending.request.inputs.clone(),
         outputs: pending.request.outputs.clone(),
         cancelled: pending.cancelled.clone(),
-    });
+    };
+    Sent { at: Instant::now(), result: backend.execute(step) }
+}
+
+/// Runs a sent attempt to its end.
+pub(super) async fn run(
+    mut pending: Box<Pending>,
+    attempt: Attempt,
+    step: Sent,
+    backend: &dyn Backend,
+    ledger: Ledger,
+) -> Finished {
+    let Sent { at: sent, mut result } = step;
+    let session = attempt.session.clone();
     let early = tokio::select! {
         biased;
         result = &mut result => Ok(result),
