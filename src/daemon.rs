@@ -28,7 +28,7 @@ use crate::{
     },
     events::Events,
     http::{self, Api},
-    models::{Blobs, ModelError, Registry, gate::Gate},
+    models::{Blobs, ModelError, Reference, Registry, gate::Gate},
     pool::{Pool, PoolEvent, PoolStatus, Target},
     scheduler::Scheduler,
     store::{Store, StoreError},
@@ -148,7 +148,8 @@ impl Daemon {
     ) -> Result<Rooms, DaemonError> {
         let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
         let library = OrtLibrary::load(&config.native.library)?;
-        let reference: Arc<dyn Backend> = Arc::new(OrtLane::start(&library, "cpu", config.native.threads)?);
+        let reference = OrtLane::start(&library, "cpu", config.native.threads)?;
+        let reference = Arc::new(Reference::new(Arc::new(reference)));
         let natives = config
             .native
             .providers

@@ -58,10 +58,12 @@ pub struct VerdictKey {
     pub threads: u32,
     /// Dimensions fixed when the session was created.
     pub shapes: DimBinding,
+    /// Of the inputs that were compared.
+    pub inputs: Digest,
 }
 
 impl VerdictKey {
-    pub fn new(model: Digest, environment: &Environment, shapes: DimBinding) -> Self {
+    pub fn new(model: Digest, environment: &Environment, shapes: DimBinding, inputs: Digest) -> Self {
         Self {
             model,
             browser: environment.browser.clone(),
@@ -78,6 +80,7 @@ impl VerdictKey {
             flags: environment.flags.clone(),
             threads: environment.threads,
             shapes,
+            inputs,
         }
     }
 

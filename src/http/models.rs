@@ -72,7 +72,10 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: String) -> Result<Jso
         licence: add.licence,
         inputs: add.gate,
     };
-    let entry = api.registry.add(new, tasks::now_us()).await?;
+    let (entry, unused) = api.registry.add(new, tasks::now_us()).await?;
+    if let Some(unused) = unused {
+        api.scheduler.forget(unused).await;
+    }
     Ok(Json(json!(entry.model)))
 }
 
@@ -105,9 +108,8 @@ pub(super) async fn remove(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let entry = find(&api, &name)?;
-    api.registry.remove(&entry.model.name).await?;
-    if !api.registry.list().iter().any(|other| other.model.digest == entry.model.digest) {
-        api.scheduler.forget(entry.model.digest).await;
+    if let Some(unused) = api.registry.remove(&entry.model.name).await? {
+        api.scheduler.forget(unused).await;
     }
     Ok(Json(json!(entry.model)))
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Seeds the generated inputs; any value does, a fixed one makes every proof repeatable.
-const SEED: u64 = 0x77_65_66_74;
+pub(super) const SEED: u64 = 0x77_65_66_74;
 
 #[derive(Debug)]
 pub struct Entry {

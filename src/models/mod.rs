@@ -6,17 +6,21 @@
 mod blobs;
 mod entry;
 pub mod gate;
+mod reference;
 mod registry;
 
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs};
+pub use reference::Reference;
 pub use registry::{NewModel, Registry};
 
 use std::path::PathBuf;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{
     backend::BackendError,
-    domain::{Code, Digest, Failure, Retry},
+    domain::{Code, Digest, Failure, Retry, Tensor},
     onnx::OnnxError,
     store::StoreError,
 };
@@ -69,4 +73,14 @@ impl From<ModelError> for Failure {
         };
         Failure::new(code, error.retry(), error.to_string())
     }
+}
+
+/// What identifies gate inputs: a verdict on other inputs says nothing about these.
+fn digest_of(inputs: &[Vec<Tensor>]) -> Digest {
+    let mut hash = Sha256::new();
+    for tensor in inputs.iter().flatten() {
+        hash.update(format!("{} {} {:?};", tensor.name, tensor.datatype, tensor.shape));
+        tensor.body.parts().iter().for_each(|part| hash.update(part));
+    }
+    Digest::new(hash.finalize().into())
 }

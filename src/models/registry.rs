@@ -5,12 +5,9 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use tokio_util::sync::CancellationToken;
-
-use super::{Blobs, Entry, GateInputs, ModelError, gate};
+use super::{Blobs, Entry, GateInputs, ModelError, Reference, entry::SEED, gate, reference::Loaded};
 use crate::{
-    backend::{Backend, LoadOrder, SessionName, Step, StepOutput},
-    domain::{BackendKind, Digest, DimBinding, Model, ModelName, Port, Tensor, Tolerance},
+    domain::{Digest, DimBinding, Model, ModelName, Port, Tolerance},
     onnx,
     store::{Store, StoredModel},
 };
@@ -28,8 +25,7 @@ pub struct NewModel {
 pub struct Registry {
     pub blobs: Blobs,
     store: Arc<Store>,
-    /// Native ONNX Runtime on the CPU, not shared with requests.
-    reference: Arc<dyn Backend>,
+    reference: Arc<Reference>,
     entries: RwLock<BTreeMap<ModelName, Arc<Entry>>>,
 }
 
@@ -38,7 +34,7 @@ impl Registry {
     pub async fn open(
         blobs: Blobs,
         store: Arc<Store>,
-        reference: Arc<dyn Backend>,
+        reference: Arc<Reference>,
     ) -> Result<Self, ModelError> {
         let stored = store.models().await?;
         let mut entries = BTreeMap::new();
@@ -65,21 +61,42 @@ impl Registry {
         self.entries.read().expect("no holder of the names panics").get(name).cloned()
     }
 
-    /// Verifies an uploaded file and gives it a name.
-    pub async fn add(&self, new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
+    /// Verifies an uploaded file and gives it a name; says which model that name no longer stands for.
+    pub async fn add(
+        &self,
+        new: NewModel,
+        added_at_us: i64,
+    ) -> Result<(Arc<Entry>, Option<Digest>), ModelError> {
         let digest = new.digest;
-        let path = self.blobs.path(digest);
-        if !path.is_file() {
+        if !self.blobs.path(digest).is_file() {
             return Err(ModelError::NoFile { digest });
         }
-        let entry = self.verify(new, added_at_us).await;
-        if entry.is_err() && !self.list().iter().any(|entry| entry.model.digest == digest) {
-            self.blobs.remove(digest);
+        match self.verify(new, added_at_us).await {
+            Ok((entry, replaced)) => {
+                let unused = replaced.filter(|replaced| self.drop_unused(replaced.model.digest));
+                Ok((entry, unused.map(|replaced| replaced.model.digest)))
+            }
+            Err(error) => {
+                self.drop_unused(digest);
+                Err(error)
+            }
         }
-        entry
     }
 
-    async fn verify(&self, new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
+    /// Removes a file that no name stands for; says whether it did.
+    fn drop_unused(&self, digest: Digest) -> bool {
+        let unused = !self.list().iter().any(|entry| entry.model.digest == digest);
+        if unused {
+            self.blobs.remove(digest);
+        }
+        unused
+    }
+
+    async fn verify(
+        &self,
+        new: NewModel,
+        added_at_us: i64,
+    ) -> Result<(Arc<Entry>, Option<Arc<Entry>>), ModelError> {
         let path = self.blobs.path(new.digest);
         let (bytes, analysis) = {
             let path = path.clone();
@@ -108,77 +125,53 @@ impl Registry {
         self.store.put_model(StoredModel { model: entry.model.clone(), added_at_us }, Some(kept)).await?;
         let entry = Arc::new(entry);
         let mut entries = self.entries.write().expect("no holder of the names panics");
-        entries.insert(entry.model.name.clone(), entry.clone());
-        Ok(entry)
+        let replaced = entries.insert(entry.model.name.clone(), entry.clone());
+        Ok((entry, replaced))
     }
 
     /// Finds shapes that the model runs with, and checks that its outputs are the same twice.
     async fn try_run(&self, entry: &mut Entry) -> Result<(), ModelError> {
-        let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
-        let order =
-            LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
-        self.reference.load(order).await.map_err(ModelError::Load)?;
-        let repeatable = self.repeatable(entry, &session).await;
-        if let Err(error) = self.reference.unload(session).await {
-            tracing::debug!(%error, "the reference kept a session");
-        }
-        if repeatable? {
+        let known = self.reference.with(entry, async |loaded| known_shapes(entry, loaded).await).await;
+        entry.shapes = known.map_err(ModelError::Load)??;
+        let inputs = entry.gate_inputs(&DimBinding::new()).swap_remove(0);
+        let twice = [inputs.clone(), inputs];
+        let outputs = self.reference.with(entry, async |loaded| loaded.run_all(&twice).await).await;
+        let outputs = outputs.map_err(ModelError::Load)?.map_err(ModelError::Run)?;
+        if outputs[0] == outputs[1] {
             return Ok(());
         }
-        let problem = "two runs on the same inputs differ".to_owned();
-        Err(ModelError::Outputs { problem })
+        Err(ModelError::Outputs { problem: "two runs on the same inputs differ".to_owned() })
     }
 
-    async fn repeatable(&self, entry: &mut Entry, session: &SessionName) -> Result<bool, ModelError> {
-        let first = self.first_run(entry, session).await?;
-        let again = self.run(session, entry.gate_inputs(&DimBinding::new()).swap_remove(0)).await?;
-        Ok(first.outputs == again.outputs)
-    }
-
-    /// Runs on the given inputs; without any, on seeded ones of the first shapes that the model accepts.
-    async fn first_run(&self, entry: &mut Entry, session: &SessionName) -> Result<StepOutput, ModelError> {
-        if let Some(inputs) = entry.given.first() {
-            let inputs = inputs.clone();
-            let shape = |port: &Port| {
-                let tensor = inputs.iter().find(|tensor| tensor.name == port.name);
-                tensor.expect("bind found every input").shape.clone()
-            };
-            entry.shapes = entry.model.signature.inputs.iter().map(shape).collect();
-            return self.run(session, inputs).await;
-        }
-        let mut refused = None;
-        for shapes in gate::shape_candidates(&entry.model.signature) {
-            entry.shapes = shapes;
-            match self.run(session, entry.gate_inputs(&DimBinding::new()).swap_remove(0)).await {
-                Ok(output) => return Ok(output),
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        Err(refused.expect("there is always a candidate"))
-    }
-
-    async fn run(&self, session: &SessionName, inputs: Vec<Tensor>) -> Result<StepOutput, ModelError> {
-        let step = Step {
-            session: session.clone(),
-            inputs,
-            outputs: Vec::new(),
-            cancelled: CancellationToken::new(),
-        };
-        self.reference.execute(step).await.map_err(ModelError::Run)
-    }
-
-    /// Forgets a name, and its file when no other name needs it; says what it stood for.
-    pub async fn remove(&self, name: &ModelName) -> Result<Option<Arc<Entry>>, ModelError> {
+    /// Forgets a name; says which model no name stands for any more.
+    pub async fn remove(&self, name: &ModelName) -> Result<Option<Digest>, ModelError> {
         self.store.remove_model(name.clone()).await?;
-        let mut entries = self.entries.write().expect("no holder of the names panics");
-        let removed = entries.remove(name);
-        if let Some(removed) = &removed
-            && !entries.values().any(|entry| entry.model.digest == removed.model.digest)
-        {
-            self.blobs.remove(removed.model.digest);
-        }
-        Ok(removed)
+        let removed = self.entries.write().expect("no holder of the names panics").remove(name);
+        let unused = removed.filter(|removed| self.drop_unused(removed.model.digest));
+        Ok(unused.map(|removed| removed.model.digest))
     }
+}
+
+/// Shapes of the given inputs; without any, the first candidates that the model accepts.
+async fn known_shapes(entry: &Entry, loaded: &Loaded<'_>) -> Result<Vec<Vec<u64>>, ModelError> {
+    let signature = &entry.model.signature;
+    if let Some(inputs) = entry.given.first() {
+        let shape = |port: &Port| {
+            let tensor = inputs.iter().find(|tensor| tensor.name == port.name);
+            tensor.expect("bind found every input").shape.clone()
+        };
+        return Ok(signature.inputs.iter().map(shape).collect());
+    }
+    let mut refused = None;
+    for shapes in gate::shape_candidates(signature) {
+        let inputs = gate::seeded(signature, &entry.ranges, &shapes, SEED, 1).swap_remove(0);
+        match loaded.run(inputs).await {
+            Ok(_) => return Ok(shapes),
+            Err(error) => refused = refused.or(Some(ModelError::Run(error))),
+        }
+    }
+    let problem = "its inputs are too large to make any up; add it with inputs".to_owned();
+    Err(refused.unwrap_or(ModelError::Outputs { problem }))
 }
 
 fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry, ModelError> {
@@ -194,9 +187,4 @@ fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry
     };
     let given = inputs.tensors().map_err(ModelError::Inputs)?;
     Ok(Entry { model, path, given, shapes: inputs.shapes, ranges: analysis.ranges })
-}
-
-/// Whether this kind is the one that the others are compared with.
-pub(super) fn is_reference(backend: &BackendKind) -> bool {
-    *backend == BackendKind::ort_cpu()
 }

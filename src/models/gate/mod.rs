@@ -5,28 +5,26 @@
 mod compare;
 mod seeded;
 
+use std::sync::Arc;
+
 pub use compare::{INPUTS_MIN, compare};
 pub use seeded::{seeded, shape_candidates};
 
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
-
-use super::{Entry, registry::is_reference};
+use super::{Entry, Reference, reference::Loaded};
 use crate::{
-    backend::{Backend, BackendError, LoadOrder, SessionName, Step},
-    domain::{Code, DimBinding, Retry, Tensor, Verdict, VerdictKey, VerdictStatus},
+    backend::{Backend, BackendError, SessionName},
+    domain::{Code, Retry, Verdict, VerdictKey, VerdictStatus},
     store::{Store, StoreError, StoredVerdict},
+    tasks,
 };
 
 pub struct Gate {
-    /// Native ONNX Runtime on the CPU, not shared with requests.
-    reference: Arc<dyn Backend>,
+    reference: Arc<Reference>,
     store: Arc<Store>,
 }
 
 impl Gate {
-    pub fn new(reference: Arc<dyn Backend>, store: Arc<Store>) -> Self {
+    pub fn new(reference: Arc<Reference>, store: Arc<Store>) -> Self {
         Self { reference, store }
     }
 
@@ -38,7 +36,7 @@ impl Gate {
         session: &SessionName,
     ) -> Result<Verdict, BackendError> {
         let environment = candidate.environment();
-        if is_reference(&environment.backend) {
+        if Reference::is(&environment.backend) {
             return Ok(Verdict {
                 status: VerdictStatus::Reference,
                 error: None,
@@ -47,53 +45,25 @@ impl Gate {
                 detail: "this is what the others are compared with".to_owned(),
             });
         }
-        let key = VerdictKey::new(entry.model.digest, environment, session.shapes.clone());
+        let inputs = entry.gate_inputs(&session.shapes);
+        let key = VerdictKey::new(
+            entry.model.digest,
+            environment,
+            session.shapes.clone(),
+            super::digest_of(&inputs),
+        );
         if let Some(kept) = self.store.verdict(&key).await.map_err(stored)?
             && kept.verdict.tolerance == entry.model.tolerance
         {
             return Ok(kept.verdict);
         }
-        let inputs = entry.gate_inputs(&session.shapes);
-        let expected = self.expected(entry, &inputs).await?;
-        let actual = run_all(candidate, session, &inputs).await?;
+        let expected = self.reference.with(entry, async |loaded| loaded.run_all(&inputs).await).await??;
+        let actual = Loaded { backend: candidate, session }.run_all(&inputs).await?;
         let verdict = compare(&expected, &actual, entry.model.tolerance);
-        let proven_at_us = crate::tasks::now_us();
-        self.store
-            .put_verdict(StoredVerdict { key, verdict: verdict.clone(), proven_at_us })
-            .await
-            .map_err(stored)?;
+        let kept = StoredVerdict { key, verdict: verdict.clone(), proven_at_us: tasks::now_us() };
+        self.store.put_verdict(kept).await.map_err(stored)?;
         Ok(verdict)
     }
-
-    async fn expected(
-        &self,
-        entry: &Entry,
-        inputs: &[Vec<Tensor>],
-    ) -> Result<Vec<Vec<Tensor>>, BackendError> {
-        let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
-        let order =
-            LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
-        self.reference.load(order).await?;
-        let outputs = run_all(&*self.reference, &session, inputs).await;
-        if let Err(error) = self.reference.unload(session).await {
-            tracing::debug!(%error, "the reference kept a session");
-        }
-        outputs
-    }
-}
-
-async fn run_all(
-    backend: &dyn Backend,
-    session: &SessionName,
-    inputs: &[Vec<Tensor>],
-) -> Result<Vec<Vec<Tensor>>, BackendError> {
-    let mut outputs = Vec::with_capacity(inputs.len());
-    for inputs in inputs {
-        let (session, inputs) = (session.clone(), inputs.clone());
-        let step = Step { session, inputs, outputs: Vec::new(), cancelled: CancellationToken::new() };
-        outputs.push(backend.execute(step).await?.outputs);
-    }
-    Ok(outputs)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]
