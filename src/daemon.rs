@@ -93,7 +93,9 @@ pub struct Daemon {
     native: Vec<Environment>,
     store: Arc<Store>,
     tasks: Tasks,
-    guardian: Option<Guardian>,
+    program: PathBuf,
+    run: Arc<RunDir>,
+    guardian: Guardian,
     /// Held as long as the daemon runs.
     _lock: Flock<File>,
 }
@@ -136,7 +138,8 @@ impl Daemon {
                 return Err(error);
             }
         };
-        Ok(Self { address, home, pool, native, store, tasks, guardian: Some(guardian), _lock: lock })
+        let program = config.program;
+        Ok(Self { address, home, pool, native, store, tasks, program, run, guardian, _lock: lock })
     }
 
     async fn start_rooms(
@@ -199,6 +202,18 @@ impl Daemon {
         self.pool.status()
     }
 
+    /// Replaces a guardian that ended before its daemon; returns only when that fails.
+    pub async fn attend(&mut self) -> GuardianError {
+        loop {
+            let status = self.guardian.ended().await;
+            tracing::warn!(status, "the guardian ended, starting another");
+            match Guardian::start(&self.program, &self.run).await {
+                Ok(guardian) => self.guardian = guardian,
+                Err(error) => return error,
+            }
+        }
+    }
+
     /// Where native lanes compute.
     pub fn native(&self) -> Vec<Environment> {
         self.native.clone()
@@ -210,16 +225,14 @@ impl Daemon {
     }
 
     /// Ends every task, browser and file of this daemon.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         if tokio::time::timeout(STOP_WITHIN, self.tasks.stop()).await.is_err() {
             tracing::error!("some tasks did not end within {} s; the guardian sweeps", STOP_WITHIN.as_secs());
         }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store did not close");
         }
-        if let Some(guardian) = self.guardian.take()
-            && let Err(error) = guardian.finish().await
-        {
+        if let Err(error) = self.guardian.finish().await {
             tracing::error!(%error, "the guardian did not finish");
         }
         if let Err(error) = std::fs::remove_file(self.home.join(RECORD)) {

@@ -45,13 +45,14 @@ impl Serve {
         // Caught from before the first process is started.
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-        let daemon = Daemon::start(config).await?;
+        let mut daemon = Daemon::start(config).await?;
         output::line(&format!("listening on {}", daemon.url()));
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("SIGINT"),
-        }
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok(tracing::info!("SIGTERM")),
+            _ = interrupt.recv() => Ok(tracing::info!("SIGINT")),
+            error = daemon.attend() => Err(error).context("the daemon does not go on without a guardian"),
+        };
         daemon.stop().await;
-        Ok(())
+        ended
     }
 }

@@ -182,3 +182,17 @@ fn wait_for_end(pid: Pid) {
     let mut fds = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
     rustix::event::poll(&mut fds, None).unwrap();
 }
+
+#[tokio::test]
+async fn a_killed_guardian_is_replaced() {
+    let Some(served) = served("chromium=1").await else { return };
+    let mut client = served.connect().await.unwrap();
+    let first = guardian_of(served.home());
+    kill(first, Signal::SIGKILL).unwrap();
+    listen(&mut client, WASM, 3).await;
+    let second = guardian_of(served.home());
+    assert_ne!(first, second);
+    let home = served.kill().await.unwrap();
+    tokio::task::spawn_blocking(move || wait_for_end(second)).await.unwrap();
+    assert_eq!(processes_of(home.path()), Vec::<String>::new());
+}
