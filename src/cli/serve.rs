@@ -48,11 +48,12 @@ impl Serve {
         let mut daemon = Daemon::start(config).await?;
         output::line(&format!("listening on {}", daemon.url()));
         let ended = tokio::select! {
-            _ = terminate.recv() => Ok(tracing::info!("SIGTERM")),
-            _ = interrupt.recv() => Ok(tracing::info!("SIGINT")),
+            _ = terminate.recv() => Ok("SIGTERM"),
+            _ = interrupt.recv() => Ok("SIGINT"),
             error = daemon.attend() => Err(error).context("the daemon does not go on without a guardian"),
         };
+        tracing::info!(?ended, "stopping");
         daemon.stop().await;
-        ended
+        ended.map(drop)
     }
 }

@@ -73,8 +73,9 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: String) -> Result<Jso
         inputs: add.gate,
     };
     let (entry, unused) = api.registry.add(new, tasks::now_us()).await?;
-    if let Some(unused) = unused {
-        api.scheduler.forget(unused).await;
+    // With other inputs or another tolerance, earlier refusals say nothing.
+    for changed in unused.into_iter().chain([entry.model.digest]) {
+        api.scheduler.forget(changed).await;
     }
     Ok(Json(json!(entry.model)))
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -17,7 +18,7 @@ use super::{
     admission::Permit,
     choose::{self, Absence, Case, Decision, Outlook},
     lane::{Lane, LaneLoad, SessionState},
-    prepare::{self, Prepared},
+    prepare::{self, Prepared, Refusal},
     step::{self, Finished, Ledger},
 };
 use crate::{
@@ -49,7 +50,7 @@ pub(super) enum Message {
     Prepared {
         backend: Arc<dyn Backend>,
         session: SessionName,
-        result: Result<Prepared, Failure>,
+        result: Result<Prepared, Refusal>,
     },
     Finished {
         backend: Arc<dyn Backend>,
@@ -386,22 +387,22 @@ impl Actor {
         &mut self,
         backend: &Arc<dyn Backend>,
         session: &SessionName,
-        result: Result<Prepared, Failure>,
+        result: Result<Prepared, Refusal>,
     ) {
-        if result.as_ref().is_err_and(|failure| failure.code == Code::LaneLost) {
+        if result.as_ref().is_err_and(|refusal| refusal.failure.code == Code::LaneLost) {
             return self.lost(backend);
         }
         let Some(lane) = self.lane_of(backend) else { return };
-        // It may have been forgotten meanwhile.
         if !matches!(lane.sessions.get(session), Some(SessionState::Preparing)) {
-            return;
+            // It was forgotten meanwhile.
+            let unloaded = lane.backend.unload(session.clone());
+            return self.unload(unloaded);
         }
         let now = Instant::now();
         let state = match result {
             Ok(Prepared { placement, verdict }) => SessionState::Ready { placement, verdict, used: now },
-            Err(failure) => {
+            Err(Refusal { failure, passing }) => {
                 tracing::warn!(lane = %backend.environment().lane, %failure, "session refused");
-                let passing = failure.retry != Retry::Never && failure.code != Code::Quarantined;
                 SessionState::Refused { failure, until: passing.then(|| now + REFUSED_FOR) }
             }
         };
@@ -409,25 +410,32 @@ impl Actor {
         if let Some(surplus) = lane.surplus(SESSIONS_MAX) {
             lane.sessions.remove(&surplus);
             let unloaded = lane.backend.unload(surplus);
-            self.tasks.spawn("unload", async move {
-                if let Err(error) = unloaded.await {
-                    tracing::debug!(%error, "a session was not unloaded");
-                }
-            });
+            self.unload(unloaded);
         }
     }
 
-    fn forget(&mut self, model: Digest) {
-        for lane in self.lanes.values_mut() {
-            let sessions: Vec<_> = lane.sessions.keys().filter(|name| name.model == model).cloned().collect();
-            for session in sessions {
-                if let Some(SessionState::Ready { .. }) = lane.sessions.remove(&session) {
-                    let unloaded = lane.backend.unload(session);
-                    self.tasks.spawn("unload", async move {
-                        let _ = unloaded.await;
-                    });
-                }
+    fn unload(&self, unloaded: BoxFuture<'static, Result<(), BackendError>>) {
+        self.tasks.spawn("unload", async move {
+            if let Err(error) = unloaded.await {
+                tracing::debug!(%error, "a session was not unloaded");
             }
+        });
+    }
+
+    /// Drops what is known of a model, refusals included.
+    fn forget(&mut self, model: Digest) {
+        let mut unloaded = Vec::new();
+        for lane in self.lanes.values_mut() {
+            let sessions = std::mem::take(&mut lane.sessions);
+            let (forgotten, kept) = sessions.into_iter().partition(|(name, _)| name.model == model);
+            lane.sessions = kept;
+            let forgotten: BTreeMap<_, _> = forgotten;
+            let ready =
+                forgotten.into_iter().filter(|(_, state)| matches!(state, SessionState::Ready { .. }));
+            unloaded.extend(ready.map(|(name, _)| lane.backend.unload(name)));
+        }
+        for unloaded in unloaded {
+            self.unload(unloaded);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     backend::{Backend, BackendError, LoadOrder, SessionName},
-    domain::{Code, Failure, Placement, Retry, VerdictStatus},
+    domain::{Code, Failure, Placement, Retry, Verdict, VerdictStatus},
     models::{Entry, gate::Gate},
 };
 
@@ -19,36 +19,52 @@ pub(super) struct Prepared {
     pub(super) verdict: VerdictStatus,
 }
 
-/// Loads and judges; a failure says whether trying later can help.
+/// Why a session cannot be used.
+pub(super) struct Refusal {
+    pub(super) failure: Failure,
+    /// Whether trying later can help.
+    pub(super) passing: bool,
+}
+
+impl From<BackendError> for Refusal {
+    fn from(error: BackendError) -> Self {
+        Self { passing: error.retry() != Retry::Never, failure: error.into() }
+    }
+}
+
+/// Loads and judges; a session that may not serve is unloaded again.
 pub(super) async fn prepare(
     backend: &dyn Backend,
     entry: Arc<Entry>,
     session: SessionName,
     gate: Arc<Gate>,
-) -> Result<Prepared, Failure> {
-    let lane = backend.environment().lane.clone();
+) -> Result<Prepared, Refusal> {
     let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;
-    let verdict = within(PROOF_WITHIN, backend, "proving", gate.judge(&entry, backend, &session)).await?;
-    tracing::info!(
-        model = %entry.model.name, %lane, verdict = verdict.status.as_str(), placement = ?loaded.placement,
-        load_ms = loaded.load_us / 1000, detail = verdict.detail, "prepared"
-    );
-    match verdict.status {
-        VerdictStatus::Reference | VerdictStatus::Verified => {
-            Ok(Prepared { placement: loaded.placement, verdict: verdict.status })
-        }
-        VerdictStatus::Mismatch => Err(Failure::new(
-            Code::Quarantined,
-            Retry::Elsewhere,
-            format!("{lane} computes {} wrongly: {}", entry.model.name, verdict.detail),
-        )),
-        VerdictStatus::Unproven => Err(Failure::new(
-            Code::NoBackend,
-            Retry::Elsewhere,
-            format!("{lane} is unproven for {}: {}", entry.model.name, verdict.detail),
-        )),
+    let judged = within(PROOF_WITHIN, backend, "proving", gate.judge(&entry, backend, &session)).await;
+    let verdict = judged.and_then(|verdict| {
+        tracing::info!(
+            model = %entry.model.name, lane = %backend.environment().lane, verdict = verdict.status.as_str(),
+            placement = ?loaded.placement, load_ms = loaded.load_us / 1000, detail = verdict.detail, "prepared"
+        );
+        serving(&entry, backend, verdict)
+    });
+    if verdict.is_err()
+        && let Err(error) = backend.unload(session).await
+    {
+        tracing::debug!(%error, "a refused session was not unloaded");
     }
+    Ok(Prepared { placement: loaded.placement, verdict: verdict? })
+}
+
+fn serving(entry: &Entry, backend: &dyn Backend, verdict: Verdict) -> Result<VerdictStatus, Refusal> {
+    let (lane, model, detail) = (&backend.environment().lane, &entry.model.name, verdict.detail);
+    let (code, message) = match verdict.status {
+        VerdictStatus::Reference | VerdictStatus::Verified => return Ok(verdict.status),
+        VerdictStatus::Mismatch => (Code::Quarantined, format!("{lane} computes {model} wrongly: {detail}")),
+        VerdictStatus::Unproven => (Code::NoBackend, format!("{lane} is unproven for {model}: {detail}")),
+    };
+    Err(Refusal { failure: Failure::new(code, Retry::Elsewhere, message), passing: false })
 }
 
 async fn within<T>(
@@ -56,9 +72,9 @@ async fn within<T>(
     backend: &dyn Backend,
     doing: &str,
     work: impl Future<Output = Result<T, BackendError>>,
-) -> Result<T, Failure> {
+) -> Result<T, Refusal> {
     match tokio::time::timeout(limit, work).await {
-        Ok(result) => result.map_err(Failure::from),
+        Ok(result) => result.map_err(Refusal::from),
         Err(_) => {
             let reason = format!("{doing} a model took over {} s", limit.as_secs());
             backend.abandon(reason.clone());
