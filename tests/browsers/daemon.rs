@@ -11,16 +11,16 @@ use crate::{
     silero,
 };
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+pub(crate) const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 const WASM: Lane = Lane { browser: "chromium", backend: "wasm" };
 const WEBGPU: Lane = Lane { browser: "chromium", backend: "webgpu" };
 const WEBNN: Lane = Lane { browser: "chromium-webnn", backend: "webnn" };
 const NATIVE: Lane = Lane { browser: "native", backend: "ort-cpu" };
 
 /// Probabilities of neighbouring frames, each with the state before it, drift apart by rounding alone.
-const PROBABILITY_TOLERANCE: f32 = 1e-3;
+pub(crate) const PROBABILITY_TOLERANCE: f32 = 1e-3;
 
-async fn served(browsers: &str) -> Option<Served> {
+pub(crate) async fn served(browsers: &str) -> Option<Served> {
     for (name, program) in [("chromium", "/usr/bin/chromium".into()), ("chromium-webnn", webnn_program())] {
         if browsers.contains(&format!("{name}=")) && !program.exists() {
             crate::skip(name, &program);
@@ -43,12 +43,7 @@ async fn listen(client: &mut Client, lane: Lane, frames: usize) -> Vec<Value> {
     let mut state = json!(vec![0.0f32; elements]);
     let mut answers = Vec::new();
     for frame in silero::frames(&samples).into_iter().take(frames) {
-        let inputs = json!([
-            {"name": "input", "datatype": "FP32", "shape": [1, silero::FRAME], "data": frame},
-            {"name": "state", "datatype": "FP32", "shape": silero::STATE_SHAPE, "data": state},
-            {"name": "sr", "datatype": "INT64", "shape": [], "data": [silero::SAMPLE_RATE]},
-        ]);
-        let answer = client.ask("silero-vad", inputs, lane).await.unwrap();
+        let answer = client.ask("silero-vad", self::frame(&frame, &state), lane).await.unwrap();
         assert_eq!(answer["type"], "result", "{answer}");
         state = answer["outputs"][1]["data"].clone();
         answers.push(answer);
@@ -56,7 +51,16 @@ async fn listen(client: &mut Client, lane: Lane, frames: usize) -> Vec<Value> {
     answers
 }
 
-fn expected_probabilities() -> Vec<f64> {
+/// One frame and the state before it as silero-VAD's inputs.
+pub(crate) fn frame(samples: &[f32], state: &Value) -> Value {
+    json!([
+        {"name": "input", "datatype": "FP32", "shape": [1, silero::FRAME], "data": samples},
+        {"name": "state", "datatype": "FP32", "shape": silero::STATE_SHAPE, "data": state},
+        {"name": "sr", "datatype": "INT64", "shape": [], "data": [silero::SAMPLE_RATE]},
+    ])
+}
+
+pub(crate) fn expected_probabilities() -> Vec<f64> {
     let text = std::fs::read_to_string(format!("{FIXTURES}/inputs/expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     serde_json::from_value(expected["silero-vad"]["probabilities"].clone()).unwrap()
@@ -93,13 +97,8 @@ async fn every_lane_answers_what_the_package_answers_and_says_where() {
 async fn the_gate_catches_the_wrong_convolution_by_itself() {
     let Some(served) = served("chromium=1").await else { return };
     let mut client = served.connect().await.unwrap();
-    let frame = vec![0.01f32; silero::FRAME];
-    let state = vec![0.0f32; silero::STATE_SHAPE.iter().product()];
-    let inputs = json!([
-        {"name": "input", "datatype": "FP32", "shape": [1, silero::FRAME], "data": frame},
-        {"name": "state", "datatype": "FP32", "shape": silero::STATE_SHAPE, "data": state},
-        {"name": "sr", "datatype": "INT64", "shape": [], "data": [silero::SAMPLE_RATE]},
-    ]);
+    let state = json!(vec![0.0f32; silero::STATE_SHAPE.iter().product()]);
+    let inputs = frame(&vec![0.01; silero::FRAME], &state);
     let refused = client.ask("silero-vad", inputs.clone(), WEBGPU).await.unwrap();
     assert_eq!(refused["error"]["code"], "quarantined", "{refused}");
     // The same browser's other lane is not affected.

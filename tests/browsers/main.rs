@@ -7,6 +7,7 @@ mod daemon;
 mod driver;
 #[path = "../support/magika.rs"]
 mod magika;
+mod matrix;
 #[path = "../support/serve.rs"]
 mod serve;
 #[path = "../support/silero.rs"]
