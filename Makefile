@@ -39,7 +39,7 @@ bench: setup ## measure against the echo and Playwright, raw samples kept
 	cargo run --locked --release --example bench
 
 prove: test-setup ## a step's full matrix, in resumable slices
-	cargo nextest run --locked --profile prove --run-ignored only
+	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/)'
 
 $(HARNESS_INSTALLED): $(HARNESS)/package.json $(HARNESS)/package-lock.json
 	cd $(HARNESS) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
