@@ -1,1 +1,155 @@
+//! What a file and a command line may say, and what it becomes.
+//! What a file and a command line may say, and what it becomes.
 
+use std::{path::PathBuf, time::Duration};
+
+use super::{Config, ConfigError, RawConfig, Surroundings};
+use crate::domain::BackendKind;
+
+fn resolve(text: &str) -> Result<Config, String> {
+    let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+    let place = PathBuf::from("/nowhere");
+    let surroundings = Surroundings { home: place.clone(), cache: place.clone(), path: "/bin".into() };
+    raw.resolve(place, surroundings).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_gives_a_complete_configuration() {
+    let config = resolve("").expect("defaults");
+    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("127.0.0.1:9338", 1));
+    assert_eq!(config.backends, [BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
+    assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
+    assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
+    assert!(config.threads >= 1 && config.native.threads >= 1);
+}
+
+#[test]
+fn what_is_said_is_what_holds() {
+    let text = r#"
+        listen = "[::1]:0"
+        browsers = { chromium = 2, chromium-webnn = 0 }
+        lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
+        native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
+        limits = { pending_requests = 7, pending_bytes = 8, timeout = "90s" }
+    "#;
+    let config = resolve(text).expect("a good file");
+    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("[::1]:0", 2));
+    assert_eq!((config.threads, config.native.threads, config.backends), (3, 5, vec![BackendKind::Wasm]));
+    assert_eq!(
+        (config.webnn_device.as_deref(), config.native.library),
+        (Some("npu"), PathBuf::from("/opt/ort.so"))
+    );
+    assert_eq!((config.limits.requests, config.limits.bytes, config.timeout.as_secs()), (7, 8, 90));
+}
+
+#[test]
+fn what_cannot_hold_is_refused_by_name() {
+    let cases = [
+        ("speed = 9", "unknown field `speed`"),
+        ("[limits]\npending = 1", "unknown field `pending`"),
+        ("listen = \"0.0.0.0:1\"", "0.0.0.0 is not a loopback address"),
+        ("listen = \"[::]:1\"", ":: is not a loopback address"),
+        ("listen = \"localhost:1\"", "is no address to listen on"),
+        ("browsers = { netscape = 1 }", "no recipe is called \"netscape\""),
+        ("browsers = { chromium = 65 }", "the limit is 64"),
+        ("browsers = { chromium = -1 }", "invalid value"),
+        ("lanes = { backends = [\"ort-cpu\"] }", "does not run in a browser"),
+        ("lanes = { backends = [\"cuda\"] }", "is no backend"),
+        ("lanes = { webnn_device = \"tpu\" }", "is not cpu, gpu or npu"),
+        ("lanes = { threads = 0 }", "lanes.threads must be at least 1"),
+        ("lanes = { gpu = \"maybe\" }", "unknown variant"),
+        ("native = { threads = 0 }", "native.threads must be at least 1"),
+        ("limits = { pending_requests = 0 }", "limits.pending_requests must be at least 1"),
+        ("limits = { timeout = \"soon\" }", "timeout"),
+    ];
+    for (text, says) in cases {
+        let refused = resolve(text).expect_err(text);
+        assert!(refused.contains(says), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("weft.toml");
+    assert!(matches!(RawConfig::read(&path), Err(ConfigError::Read { path: named, .. }) if named == path));
+    std::fs::write(&path, "listen = ").expect("room for a file");
+    let error = RawConfig::read(&path).expect_err("no value").to_string();
+    assert!(error.starts_with(&path.display().to_string()), "{error}");
+}
+use std::{path::PathBuf, time::Duration};
+
+use super::{Config, ConfigError, RawConfig, Surroundings};
+use crate::domain::BackendKind;
+
+fn resolve(text: &str) -> Result<Config, String> {
+    let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+    let place = PathBuf::from("/nowhere");
+    let surroundings = Surroundings { home: place.clone(), cache: place.clone(), path: "/bin".into() };
+    raw.resolve(place, surroundings).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_gives_a_complete_configuration() {
+    let config = resolve("").expect("defaults");
+    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("127.0.0.1:9338", 1));
+    assert_eq!(config.backends, [BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
+    assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
+    assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
+    assert!(config.threads >= 1 && config.native.threads >= 1);
+}
+
+#[test]
+fn what_is_said_is_what_holds() {
+    let text = r#"
+        listen = "[::1]:0"
+        browsers = { chromium = 2, chromium-webnn = 0 }
+        lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
+        native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
+        limits = { pending_requests = 7, pending_bytes = 8, timeout = "90s" }
+    "#;
+    let config = resolve(text).expect("a good file");
+    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("[::1]:0", 2));
+    assert_eq!((config.threads, config.native.threads, config.backends), (3, 5, vec![BackendKind::Wasm]));
+    assert_eq!(
+        (config.webnn_device.as_deref(), config.native.library),
+        (Some("npu"), PathBuf::from("/opt/ort.so"))
+    );
+    assert_eq!((config.limits.requests, config.limits.bytes, config.timeout.as_secs()), (7, 8, 90));
+}
+
+#[test]
+fn what_cannot_hold_is_refused_by_name() {
+    let cases = [
+        ("speed = 9", "unknown field `speed`"),
+        ("[limits]\npending = 1", "unknown field `pending`"),
+        ("listen = \"0.0.0.0:1\"", "0.0.0.0 is not a loopback address"),
+        ("listen = \"[::]:1\"", ":: is not a loopback address"),
+        ("listen = \"localhost:1\"", "is no address to listen on"),
+        ("browsers = { netscape = 1 }", "no recipe is called \"netscape\""),
+        ("browsers = { chromium = 65 }", "the limit is 64"),
+        ("browsers = { chromium = -1 }", "invalid value"),
+        ("lanes = { backends = [\"ort-cpu\"] }", "does not run in a browser"),
+        ("lanes = { backends = [\"cuda\"] }", "is no backend"),
+        ("lanes = { webnn_device = \"tpu\" }", "is not cpu, gpu or npu"),
+        ("lanes = { threads = 0 }", "lanes.threads must be at least 1"),
+        ("lanes = { gpu = \"maybe\" }", "unknown variant"),
+        ("native = { threads = 0 }", "native.threads must be at least 1"),
+        ("limits = { pending_requests = 0 }", "limits.pending_requests must be at least 1"),
+        ("limits = { timeout = \"soon\" }", "timeout"),
+    ];
+    for (text, says) in cases {
+        let refused = resolve(text).expect_err(text);
+        assert!(refused.contains(says), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("weft.toml");
+    assert!(matches!(RawConfig::read(&path), Err(ConfigError::Read { path: named, .. }) if named == path));
+    std::fs::write(&path, "listen = ").expect("room for a file");
+    let error = RawConfig::read(&path).expect_err("no value").to_string();
+    assert!(error.starts_with(&path.display().to_string()), "{error}");
+}

@@ -1,1 +1,305 @@
+//! The shared frame vectors, and tensor elements as JSON.
+//! The shared frame vectors, and tensor elements as JSON.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    client::{ClientMessage, TensorJson, elements, parse_message},
+    frame::{self, Frame, FrameError, PAYLOAD_MESSAGE_MAX},
+};
+use crate::domain::{Body, Datatype};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vector {
+    name: String,
+    frame_hex: String,
+    header: Option<Value>,
+    body_hex: Option<String>,
+    #[serde(default)]
+    canonical: bool,
+    error: Option<String>,
+}
+
+fn bytes(hex: &str) -> Bytes {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn every_shared_vector_passes() {
+    let text = include_str!("../../fixtures/protocol/frames.json");
+    let vectors: Vec<Vector> = serde_json::from_str(text).unwrap();
+    assert!(vectors.len() >= 40, "{} vectors", vectors.len());
+    for Vector { name, frame_hex, header, body_hex, canonical, error } in vectors {
+        let whole = bytes(&frame_hex);
+        let decoded = Frame::split(&whole).and_then(|frame| {
+            let header = frame.parse::<Map<String, Value>>()?;
+            Ok((Value::Object(header), frame.body))
+        });
+        match decoded {
+            Ok((found, body)) => {
+                assert_eq!(Some(&found), header.as_ref(), "{name}");
+                assert_eq!(body, bytes(&body_hex.unwrap()), "{name}");
+                let again = frame::encode(&found, &Body::from(body));
+                assert_eq!(canonical.then_some(again), canonical.then_some(whole), "{name}");
+            }
+            Err(found) => {
+                let found = match found {
+                    FrameError::Truncated { .. } => "truncated",
+                    FrameError::HeaderTooLong { .. } => "header_too_long",
+                    FrameError::HeaderNotUtf8 { .. } => "header_not_utf8",
+                    FrameError::HeaderNotJson { .. } => "header_not_json",
+                };
+                assert_eq!(Some(found), error.as_deref(), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn large_bodies_are_cut_into_messages() {
+    let cases = [
+        (vec![], vec![]),
+        (vec![1], vec![1]),
+        (vec![PAYLOAD_MESSAGE_MAX], vec![PAYLOAD_MESSAGE_MAX]),
+        (vec![PAYLOAD_MESSAGE_MAX + 1], vec![PAYLOAD_MESSAGE_MAX, 1]),
+        (vec![3, 2 * PAYLOAD_MESSAGE_MAX, 4], vec![3, PAYLOAD_MESSAGE_MAX, PAYLOAD_MESSAGE_MAX, 4]),
+    ];
+    for (parts, wanted) in cases {
+        let mut body = Body::default();
+        for len in &parts {
+            body.push(vec![7; *len].into());
+        }
+        let cut: Vec<_> = frame::payload_messages(&body).map(|part| part.len()).collect();
+        assert_eq!(cut, wanted, "{parts:?}");
+    }
+}
+
+fn read(datatype: &str, shape: &[u64], data: &Value) -> Result<Value, String> {
+    let json: TensorJson =
+        serde_json::from_value(json!({"datatype": datatype, "shape": shape, "data": data})).unwrap();
+    json.tensor("x").map(|tensor| elements(&tensor))
+}
+
+#[test]
+fn elements_come_back_as_they_went() {
+    let flat = [
+        ("BOOL", json!([true, false])),
+        ("UINT8", json!([0, 255])),
+        ("INT8", json!([-128, 127])),
+        ("UINT16", json!([65535])),
+        ("INT16", json!([-32768])),
+        ("UINT32", json!([u32::MAX])),
+        ("INT32", json!([i32::MIN])),
+        ("UINT64", json!([u64::MAX])),
+        ("INT64", json!([i64::MIN, i64::MAX])),
+        ("FP16", json!([0.5, 65504.0, "NaN", "Infinity", "-Infinity"])),
+        ("BF16", json!([1.0, "NaN"])),
+        ("FP32", json!([-0.0, "NaN", "Infinity", "-Infinity"])),
+        // The nearest doubles, which a parser that is one digit off would miss.
+        ("FP64", json!([0.1, 8.5e-93, 5e-324, 1.797_693_134_862_315_7e308, "NaN"])),
+        ("BYTES", json!(["", "ü", "a\u{0}b"])),
+        ("FP32", json!([])),
+    ];
+    for (datatype, data) in flat {
+        let shape = [data.as_array().unwrap().len() as u64];
+        assert_eq!(read(datatype, &shape, &data), Ok(data.clone()), "{datatype}");
+    }
+    assert_eq!(read("INT8", &[2, 2], &json!([[1, 2], [3, 4]])), Ok(json!([1, 2, 3, 4])));
+    assert_eq!(read("FP32", &[2], &json!([1, -2])), Ok(json!([1.0, -2.0])));
+}
+
+#[test]
+fn elements_that_do_not_fit_are_refused() {
+    let mut deep = json!([1]);
+    for _ in 0..16 {
+        deep = json!([deep]);
+    }
+    let cases = [
+        ("UINT8", json!([256]), "256 does not fit UINT8"),
+        ("UINT8", json!([-1]), "-1 does not fit UINT8"),
+        ("INT64", json!([9_223_372_036_854_775_808_u64]), "does not fit INT64"),
+        ("INT32", json!([1.5]), "1.5 is no INT32"),
+        ("INT32", json!([true]), "true is no INT32"),
+        ("BOOL", json!([1]), "1 is no BOOL"),
+        ("FP32", json!(["nan"]), "\"nan\" is no FP32"),
+        ("INT32", json!(["NaN"]), "NaN is no INT32"),
+        ("BYTES", json!([1]), "1 is no BYTES"),
+        ("FP32", json!([null]), "invalid type: null"),
+        ("FP32", json!([{}]), "invalid type: map"),
+        ("FP32", json!([1, 2]), "takes 4 bytes, 8 came"),
+        ("FP32", deep, "nested more than 16 deep"),
+    ];
+    for (datatype, data, says) in cases {
+        let refused = read(datatype, &[1], &data).unwrap_err();
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_as_well_as_can_be() {
+    let header = json!({"type": "infer", "id": "r", "model_name": "m", "inputs": [
+        {"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}},
+        {"name": "b", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}]});
+    let body = Bytes::from_static(b"\x01\0\0\0\xff\x02\0");
+    let Ok(ClientMessage::Infer(infer)) = parse_message(&header.to_string(), &body) else {
+        panic!("a good request")
+    };
+    assert_eq!(infer.inputs[1].datatype, Datatype::Bool);
+    let told: Vec<_> = infer.inputs.iter().map(elements).collect();
+    assert_eq!(told, [json!(["\u{fffd}"]), json!([true, false])]);
+}
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    client::{ClientMessage, TensorJson, elements, parse_message},
+    frame::{self, Frame, FrameError, PAYLOAD_MESSAGE_MAX},
+};
+use crate::domain::{Body, Datatype};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vector {
+    name: String,
+    frame_hex: String,
+    header: Option<Value>,
+    body_hex: Option<String>,
+    #[serde(default)]
+    canonical: bool,
+    error: Option<String>,
+}
+
+fn bytes(hex: &str) -> Bytes {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn every_shared_vector_passes() {
+    let text = include_str!("../../fixtures/protocol/frames.json");
+    let vectors: Vec<Vector> = serde_json::from_str(text).unwrap();
+    assert!(vectors.len() >= 40, "{} vectors", vectors.len());
+    for Vector { name, frame_hex, header, body_hex, canonical, error } in vectors {
+        let whole = bytes(&frame_hex);
+        let decoded = Frame::split(&whole).and_then(|frame| {
+            let header = frame.parse::<Map<String, Value>>()?;
+            Ok((Value::Object(header), frame.body))
+        });
+        match decoded {
+            Ok((found, body)) => {
+                assert_eq!(Some(&found), header.as_ref(), "{name}");
+                assert_eq!(body, bytes(&body_hex.unwrap()), "{name}");
+                let again = frame::encode(&found, &Body::from(body));
+                assert_eq!(canonical.then_some(again), canonical.then_some(whole), "{name}");
+            }
+            Err(found) => {
+                let found = match found {
+                    FrameError::Truncated { .. } => "truncated",
+                    FrameError::HeaderTooLong { .. } => "header_too_long",
+                    FrameError::HeaderNotUtf8 { .. } => "header_not_utf8",
+                    FrameError::HeaderNotJson { .. } => "header_not_json",
+                };
+                assert_eq!(Some(found), error.as_deref(), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn large_bodies_are_cut_into_messages() {
+    let cases = [
+        (vec![], vec![]),
+        (vec![1], vec![1]),
+        (vec![PAYLOAD_MESSAGE_MAX], vec![PAYLOAD_MESSAGE_MAX]),
+        (vec![PAYLOAD_MESSAGE_MAX + 1], vec![PAYLOAD_MESSAGE_MAX, 1]),
+        (vec![3, 2 * PAYLOAD_MESSAGE_MAX, 4], vec![3, PAYLOAD_MESSAGE_MAX, PAYLOAD_MESSAGE_MAX, 4]),
+    ];
+    for (parts, wanted) in cases {
+        let mut body = Body::default();
+        parts.iter().for_each(|len| body.push(vec![7; *len].into()));
+        let cut: Vec<_> = frame::payload_messages(&body).map(|part| part.len()).collect();
+        assert_eq!(cut, wanted, "{parts:?}");
+    }
+}
+
+fn read(datatype: &str, shape: &[u64], data: &Value) -> Result<Value, String> {
+    let json: TensorJson =
+        serde_json::from_value(json!({"datatype": datatype, "shape": shape, "data": data})).unwrap();
+    json.tensor("x").map(|tensor| elements(&tensor))
+}
+
+#[test]
+fn elements_come_back_as_they_went() {
+    let flat = [
+        ("BOOL", json!([true, false])),
+        ("UINT8", json!([0, 255])),
+        ("INT8", json!([-128, 127])),
+        ("UINT16", json!([65535])),
+        ("INT16", json!([-32768])),
+        ("UINT32", json!([u32::MAX])),
+        ("INT32", json!([i32::MIN])),
+        ("UINT64", json!([u64::MAX])),
+        ("INT64", json!([i64::MIN, i64::MAX])),
+        ("FP16", json!([0.5, 65504.0, "NaN", "Infinity", "-Infinity"])),
+        ("BF16", json!([1.0, "NaN"])),
+        ("FP32", json!([-0.0, "NaN", "Infinity", "-Infinity"])),
+        // The nearest doubles, which a parser that is one digit off would miss.
+        ("FP64", json!([0.1, 8.5e-93, 5e-324, 1.797_693_134_862_315_7e308, "NaN"])),
+        ("BYTES", json!(["", "ü", "a\u{0}b"])),
+        ("FP32", json!([])),
+    ];
+    for (datatype, data) in flat {
+        let shape = [data.as_array().unwrap().len() as u64];
+        assert_eq!(read(datatype, &shape, &data), Ok(data.clone()), "{datatype}");
+    }
+    assert_eq!(read("INT8", &[2, 2], &json!([[1, 2], [3, 4]])), Ok(json!([1, 2, 3, 4])));
+    assert_eq!(read("FP32", &[2], &json!([1, -2])), Ok(json!([1.0, -2.0])));
+}
+
+#[test]
+fn elements_that_do_not_fit_are_refused() {
+    let mut deep = json!([1]);
+    for _ in 0..16 {
+        deep = json!([deep]);
+    }
+    let cases = [
+        ("UINT8", json!([256]), "256 does not fit UINT8"),
+        ("UINT8", json!([-1]), "-1 does not fit UINT8"),
+        ("INT64", json!([9_223_372_036_854_775_808_u64]), "does not fit INT64"),
+        ("INT32", json!([1.5]), "1.5 is no INT32"),
+        ("INT32", json!([true]), "true is no INT32"),
+        ("BOOL", json!([1]), "1 is no BOOL"),
+        ("FP32", json!(["nan"]), "\"nan\" is no FP32"),
+        ("INT32", json!(["NaN"]), "NaN is no INT32"),
+        ("BYTES", json!([1]), "1 is no BYTES"),
+        ("FP32", json!([null]), "invalid type: null"),
+        ("FP32", json!([{}]), "invalid type: map"),
+        ("FP32", json!([1, 2]), "takes 4 bytes, 8 came"),
+        ("FP32", deep, "nested more than 16 deep"),
+    ];
+    for (datatype, data, says) in cases {
+        let refused = read(datatype, &[1], &data).unwrap_err();
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_as_well_as_can_be() {
+    let header = json!({"type": "infer", "id": "r", "model_name": "m", "inputs": [
+        {"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}},
+        {"name": "b", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}]});
+    let body = Bytes::from_static(b"\x01\0\0\0\xff\x02\0");
+    let Ok(ClientMessage::Infer(infer)) = parse_message(&header.to_string(), &body) else {
+        panic!("a good request")
+    };
+    assert_eq!(infer.inputs[1].datatype, Datatype::Bool);
+    let told: Vec<_> = infer.inputs.iter().map(elements).collect();
+    assert_eq!(told, [json!(["\u{fffd}"]), json!([true, false])]);
+}

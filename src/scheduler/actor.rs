@@ -279,6 +279,10 @@ impl Actor {
 
     fn refuse(&self, mut pending: Box<Pending>, failure: &Failure) {
         let reply = pending.reply.take();
+        if pending.failed.as_ref() == Some(failure) {
+            // The row of its last attempt says the same.
+            return reply.into_iter().for_each(|reply| reply(Err(failure.clone())));
+        }
         step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
     }
 

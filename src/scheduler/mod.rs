@@ -148,10 +148,17 @@ impl Scheduler {
         let permit = self.admission.admit(&request)?;
         let cancelled = CancellationToken::new();
         let pending = actor::Pending::new(request, reply, cancelled.clone(), permit);
-        self.inbox.try_send(Message::Submit(Box::new(pending))).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => overloaded("the scheduler's inbox is full"),
-            mpsc::error::TrySendError::Closed(_) => overloaded("the daemon is stopping"),
-        })?;
+        if let Err(error) = self.inbox.try_send(Message::Submit(Box::new(pending))) {
+            let refused = overloaded(match &error {
+                mpsc::error::TrySendError::Full(_) => "the scheduler's inbox is full",
+                mpsc::error::TrySendError::Closed(_) => "the daemon is stopping",
+            });
+            if let Message::Submit(mut pending) = error.into_inner() {
+                // Its caller is told by what this returns, and so not when it is dropped.
+                pending.reply = None;
+            }
+            return Err(refused);
+        }
         Ok(Submitted { cancelled, inbox: self.inbox.clone() })
     }
 

@@ -1,3 +1,19 @@
 //! Fast tests of the rooms together; no browser is started here.
 
+mod absent;
+mod bad_input;
+mod cli;
+mod gate;
+mod links;
 mod native;
+#[path = "../fuzz/src/properties.rs"]
+mod properties;
+mod records;
+mod replay;
+mod scheduling;
+mod storm;
+mod support;
+mod tidy;
+
+// Where `properties` looks for the rooms, here and in the fuzzer's crate.
+use weft::{domain, onnx, protocol};

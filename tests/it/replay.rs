@@ -1,0 +1,18 @@
+//! The fuzzer's corpus, replayed: what it once found stays found.
+
+use std::path::Path;
+
+use crate::properties;
+
+#[test]
+fn the_corpus_holds_no_surprise() {
+    for (target, property) in [("frame", properties::frame as fn(&[u8])), ("onnx", properties::onnx)] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+        let files: Vec<_> =
+            std::fs::read_dir(&folder).expect("a corpus").map(|file| file.expect("a file").path()).collect();
+        assert!(files.len() >= 5, "{} files in {}", files.len(), folder.display());
+        for file in files {
+            property(&std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())));
+        }
+    }
+}

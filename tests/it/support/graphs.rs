@@ -1,0 +1,87 @@
+//! Tiny ONNX files, encoded by hand: a field is its number and wire type, then its value.
+
+/// Element types as ONNX numbers them.
+pub(crate) const FLOAT: u64 = 1;
+pub(crate) const STRING: u64 = 8;
+
+/// `y = -x`, both `f32[n, 4]`: what most tests run.
+pub(crate) fn neg() -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);
+    model(&[node("Neg", &["x"], &["y"])], &[port("x")], &[port("y")], &[])
+}
+
+/// `y = x`, both of any length.
+pub(crate) fn identity(element: u64) -> Vec<u8> {
+    let port = |name| port(name, element, &[Dim::Symbol("n")]);
+    model(&[node("Identity", &["x"], &["y"])], &[port("x")], &[port("y")], &[])
+}
+
+/// `y = x - x`: right wherever it runs, so that it proves nothing.
+pub(crate) fn constant() -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);
+    model(&[node("Sub", &["x", "x"], &["y"])], &[port("x")], &[port("y")], &[])
+}
+
+/// `y = x + w` with `w` in the file `weights.bin`.
+pub(crate) fn external() -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Size(4)]);
+    let location = [text(1, "location"), text(2, "weights.bin")].concat();
+    let weight = [number(1, 4), number(2, FLOAT), text(8, "w"), field(13, &location), number(14, 1)].concat();
+    model(&[node("Add", &["x", "w"], &["y"])], &[port("x")], &[port("y")], &[weight])
+}
+
+enum Dim {
+    Size(u64),
+    Symbol(&'static str),
+}
+
+fn model(nodes: &[Vec<u8>], inputs: &[Vec<u8>], outputs: &[Vec<u8>], weights: &[Vec<u8>]) -> Vec<u8> {
+    let mut graph = repeated(1, nodes);
+    graph.extend(text(2, "graph"));
+    graph.extend(repeated(5, weights));
+    graph.extend(repeated(11, inputs));
+    graph.extend(repeated(12, outputs));
+    let opset = [text(1, ""), number(2, 17)].concat();
+    [number(1, 8), field(7, &graph), field(8, &opset)].concat()
+}
+
+fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Vec<u8> {
+    let names = |tag, names: &[&str]| names.iter().flat_map(|name| text(tag, name)).collect::<Vec<_>>();
+    [names(1, inputs), names(2, outputs), text(4, operator)].concat()
+}
+
+fn port(name: &str, element: u64, dims: &[Dim]) -> Vec<u8> {
+    let dim = |dim: &Dim| match dim {
+        Dim::Size(size) => field(1, &number(1, *size)),
+        Dim::Symbol(symbol) => field(1, &text(2, symbol)),
+    };
+    let shape: Vec<u8> = dims.iter().flat_map(dim).collect();
+    let tensor = [number(1, element), field(2, &shape)].concat();
+    [text(1, name), field(2, &field(1, &tensor))].concat()
+}
+
+fn repeated(tag: u64, parts: &[Vec<u8>]) -> Vec<u8> {
+    parts.iter().flat_map(|part| field(tag, part)).collect()
+}
+
+fn text(tag: u64, text: &str) -> Vec<u8> {
+    field(tag, text.as_bytes())
+}
+
+fn field(tag: u64, bytes: &[u8]) -> Vec<u8> {
+    [varint(tag << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat()
+}
+
+fn number(tag: u64, value: u64) -> Vec<u8> {
+    [varint(tag << 3), varint(value)].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value > 0x7f {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
