@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde_json::{Value, json};
 
-use crate::support::{FakeBrowser, Reply, TestDaemon, infer};
+use crate::support::{Conduct, Deed, FakeBrowser, Reply, TestDaemon, infer};
 
 const REQUESTS: usize = 400;
 
@@ -35,13 +35,21 @@ async fn storm(seed: u64) {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let browsers = ["alpha", "beta", "gamma"].map(|name| FakeBrowser::new(name, &["wasm"]));
     let daemon = TestDaemon::start(&browsers.each_ref()).await;
+    daemon.verify("neg", &json!({"backend": ["wasm"]})).await;
+    // Hangs until it first dies, so that something is always lost in the middle of a step.
+    browsers[0].behaves(Conduct::Always(Deed::Never));
     let mut client = daemon.client().await;
     let mut fates = HashMap::new();
     let mut replies = Vec::new();
     for number in 0..REQUESTS {
         let id = number.to_string();
-        let mut fate =
-            Fate { hurried: random.random_bool(0.1), pinned: random.random_bool(0.3), ..Fate::default() };
+        // The first ones are put through nothing but alpha.
+        let rough = number >= 10;
+        let mut fate = Fate {
+            hurried: rough && random.random_bool(0.1),
+            pinned: random.random_bool(0.3),
+            ..Fate::default()
+        };
         let mut parameters = json!({"priority": random.random_range(0..10)});
         if fate.hurried {
             parameters["timeout"] = json!(random.random_range(1..3000));
@@ -50,16 +58,21 @@ async fn storm(seed: u64) {
             parameters["backend"] = json!("wasm");
         }
         client.send(&request(&id, number, &parameters)).await;
-        if random.random_bool(0.1) {
+        if rough && random.random_bool(0.1) {
             fate.cancelled = true;
             client.send(&json!({"type": "cancel", "id": id})).await;
         }
         fates.insert(id, fate);
         // Alpha loses lanes, beta whole browsers; gamma lives.
         match random.random_range(0..100) {
-            0..3 => browsers[0].kill_lane("wasm"),
-            3 => browsers[1].crash(),
+            _ if !rough => {}
+            0..5 => browsers[0].kill_lane("wasm"),
+            5 => browsers[1].crash(),
             _ => {}
+        }
+        if number == 50 {
+            browsers[0].behaves(Conduct::Compute);
+            browsers[0].kill_lane("wasm");
         }
         // No more than a connection may have in flight.
         while fates.len() - replies.len() > 100 {
@@ -76,6 +89,10 @@ async fn storm(seed: u64) {
         judge(seed, &id, fate, &reply);
     }
     assert!(fates.is_empty(), "seed {seed}");
+    let runs = daemon.runs().await;
+    let lost = runs.iter().filter(|run| run["error"]["code"] == "lane_lost").count();
+    let in_browsers = runs.iter().filter(|run| run["provenance"]["backend"] == "wasm").count();
+    assert!(lost >= 1 && in_browsers > REQUESTS / 10, "seed {seed}: {lost} lost, {in_browsers} in browsers");
     client.ask(&request("after", 0, &json!({"backend": "wasm", "browser": "gamma"}))).await;
     assert_eq!(
         daemon.lane("gamma-1/wasm").await["load"]["running"].as_u64().map(|running| running <= 1),
