@@ -6,6 +6,8 @@ HARNESS := web-harness
 # Outside dist, because all of dist is embedded in the binary.
 HARNESS_BUILT := $(HARNESS)/node_modules/.weft-built
 HARNESS_INSTALLED := $(HARNESS)/node_modules/.package-lock.json
+PLAYWRIGHT := tests/bench/playwright
+PLAYWRIGHT_INSTALLED := $(PLAYWRIGHT)/node_modules/.package-lock.json
 HARNESS_SOURCES := $(shell find $(HARNESS) \( -name node_modules -o -name dist \) -prune -o -type f -print)
 
 help: ## list the targets
@@ -35,11 +37,16 @@ check: test-setup ## formatting, lints and types, without running tests
 	cargo clippy --locked --all-targets -- -D warnings
 	cd $(HARNESS) && npm run check
 
-bench: setup ## measure against the echo and Playwright, raw samples kept
-	cargo run --locked --release --example bench
+bench: setup $(PLAYWRIGHT_INSTALLED) ## measure against the echo and Playwright, raw samples kept
+	cargo build --locked --release
+	cargo run --locked --quiet --release --example bench
 
 prove: test-setup ## a step's full matrix, in resumable slices
 	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/)'
+
+$(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json
+	cd $(PLAYWRIGHT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
 
 $(HARNESS_INSTALLED): $(HARNESS)/package.json $(HARNESS)/package-lock.json
 	cd $(HARNESS) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error

@@ -165,12 +165,12 @@ impl Daemon {
         let any_port = SocketAddr::new(config.listen.ip(), 0);
         let bridge = Bridge::bind(any_port, HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
-        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS);
+        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + targets.len());
         for native in &natives {
             // The receiver is held above.
             let _ = lane_events.send(PoolEvent::LaneUp(native.clone())).await;
         }
-        let pool = Pool::start(targets, bridge, &config.home, lane_events, events.clone(), tasks);
+        let pool = Pool::start(targets, bridge, &config.home, lane_events, events.clone(), tasks).await;
         let gate = Arc::new(Gate::new(reference, store.clone()));
         let scheduler = Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();

@@ -67,16 +67,12 @@ pub(super) async fn keep(target: Target, shared: Shared) {
     let (mut epoch, mut fruitless) = (0, 0);
     loop {
         epoch += 1;
-        shared.status.starting(&target);
-        let starting = PoolEvent::Starting {
-            instance: target.id.clone(),
-            browser: target.browser.clone(),
-            backends: target.backends.clone(),
-        };
-        shared.tell(starting).await;
         let reason = match launch(&target, epoch, &shared, &stopping).await {
             Ended::Stopped => return,
-            Ended::NoAdapter => continue,
+            Ended::NoAdapter => {
+                shared.starting(&target).await;
+                continue;
+            }
             Ended::Never { reason } => return shared.fail(&target, reason).await,
             Ended::Lost { reason, served } => {
                 fruitless = if served { 0 } else { fruitless + 1 };
@@ -89,6 +85,7 @@ pub(super) async fn keep(target: Target, shared: Shared) {
                 .await;
         }
         let pause = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.pow(fruitless));
+        shared.starting(&target).await;
         tracing::warn!(instance = %target.id, reason, pause_ms = pause.as_millis(), "instance lost, launching again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -98,6 +95,14 @@ pub(super) async fn keep(target: Target, shared: Shared) {
 }
 
 impl Shared {
+    /// Says that the target's lanes may come; whoever asks for one waits from now on.
+    pub(super) async fn starting(&self, target: &Target) {
+        self.status.starting(target);
+        let instance = target.id.clone();
+        let (browser, backends) = (target.browser.clone(), target.backends.clone());
+        self.tell(PoolEvent::Starting { instance, browser, backends }).await;
+    }
+
     async fn tell(&self, event: PoolEvent) {
         // The scheduler outlives the pool but for the daemon's last moments.
         let _ = self.events.send(event).await;

@@ -86,8 +86,8 @@ struct Shared {
 }
 
 impl Pool {
-    /// Starts a task for each target.
-    pub fn start(
+    /// Starts a task for each target; when this answers, `events` holds what is to come.
+    pub async fn start(
         targets: Vec<Target>,
         bridge: Bridge,
         home: &Path,
@@ -99,7 +99,7 @@ impl Pool {
         let gpu = gpu::Remembered::read(home);
         let shared = Shared { bridge, status: status.clone(), gpu, events, tasks: tasks.clone() };
         for target in targets {
-            status.starting(&target);
+            shared.starting(&target).await;
             tasks.spawn("instance", instance::keep(target, shared.clone()));
         }
         Self { status }

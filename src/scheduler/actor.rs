@@ -172,10 +172,12 @@ impl Actor {
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
-                Some(message) = messages.recv() => self.message(message),
-                Some(event) = pool.recv() => self.pool_event(event),
-                () = tokio::time::sleep_until(deadline) => {}
+                biased;
                 () = stopping.cancelled() => break,
+                // What the pool says decides what becomes of the messages; it says little.
+                Some(event) = pool.recv() => self.pool_event(event),
+                Some(message) = messages.recv() => self.message(message),
+                () = tokio::time::sleep_until(deadline) => {}
             }
             self.expire();
             self.dispatch();

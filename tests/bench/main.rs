@@ -1,0 +1,161 @@
+//! `make bench`: what the daemon costs beside the least that could be done instead, measured in one run.
+//!
+//! `docs/methodology.md` says what is compared with what, and why. A missed target is a finding, not a failure.
+
+mod cold;
+mod daemon;
+mod latency;
+mod origin;
+mod playwright;
+mod report;
+mod requests;
+mod site;
+mod statistics;
+mod throughput;
+mod transfer;
+mod wire;
+
+use std::{io::Write, path::Path};
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::{
+    daemon::{Daemon, Launched},
+    origin::Origin,
+    report::{Report, Samples},
+    requests::Model,
+    site::{LoopWorker, Site},
+    wire::{Answer, Wire},
+};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+
+/// Written by every run.
+const RESULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/measurements/bench.json");
+
+/// One lane: another in the same browser would take its cores.
+const CONFIG: &str = "[lanes]\nbackends = [\"wasm\"]\n";
+
+#[derive(Parser)]
+struct Options {
+    /// Print the summary as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+struct Models {
+    silero: Model,
+    magika: Model,
+    identity: Model,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let program = std::env::current_exe()?;
+    let program = program.ancestors().nth(2).context("examples lie below the profile's folder")?.join("weft");
+    let home = tempfile::tempdir().context("a throw-away home")?;
+    std::fs::write(home.path().join("weft.toml"), CONFIG)?;
+    let (origin, samples) = run(&program, home.path()).await?;
+    let report = Report { origin, summary: samples.summary(), samples };
+    std::fs::create_dir_all(Path::new(RESULT).parent().context("the result's folder")?)?;
+    std::fs::write(RESULT, serde_json::to_vec(&report)?)?;
+    if options.json {
+        say(&serde_json::to_string_pretty(&report.summary)?);
+    } else {
+        say(&format!("\n{}\n", report.origin.line()));
+        report.summary.lines().iter().for_each(|line| say(line));
+        say("\nraw samples: fixtures/measurements/bench.json");
+    }
+    Ok(())
+}
+
+async fn run(program: &Path, home: &Path) -> anyhow::Result<(Origin, Samples)> {
+    let (fixtures, cache) = (Path::new(FIXTURES), weft::config::Surroundings::read()?.cache);
+    let models = Models {
+        silero: Model::listed("silero-vad", fixtures, &cache)?,
+        magika: Model::listed("magika", fixtures, &cache)?,
+        identity: transfer::identity(home)?,
+    };
+    let served: Vec<(String, &Path)> =
+        [&models.silero, &models.magika].map(|model| (model.name.clone(), model.file.as_path())).to_vec();
+    let mut site = Site::start(&served).await?;
+
+    progress("starting weft; the models are proven in its browser first");
+    let daemon = Daemon::start(program, home).await?;
+    daemon.add(&format!("{FIXTURES}/models.toml")).await?;
+    let mut wire = Wire::connect(&daemon.socket()).await?;
+    let mut first = None;
+    for model in [&models.magika, &models.silero] {
+        let (_, answer) = wire.exchange(model.frame(0)).await?;
+        first = Some(Answer::read(&answer)?);
+    }
+    let first = first.context("two models were asked")?;
+    let (origin, threads) = (Origin::of(&first), first.threads());
+    let launched = daemon.browser()?;
+
+    let mut bench = Running { daemon: &daemon, site: &mut site, launched: &launched, threads, wire };
+    let latency = bench.latency(&models.silero).await?;
+    let throughput = bench.throughput(&[&models.silero, &models.magika]).await?;
+    let transfer = bench.transfer(&models.identity).await?;
+    drop(bench);
+    daemon.stop().await?;
+
+    progress("silero-vad through Playwright");
+    let playwright = playwright::measure(&launched, &site, &models.silero, threads).await?;
+    progress("cold starts");
+    let cold = cold::measure(program, home, &launched, &mut site, &models.silero, threads).await?;
+    Ok((origin, Samples { latency, playwright, throughput, transfer, cold }))
+}
+
+/// What is measured while one daemon runs.
+struct Running<'a> {
+    daemon: &'a Daemon,
+    site: &'a mut Site,
+    launched: &'a Launched,
+    threads: u64,
+    wire: Wire,
+}
+
+impl Running<'_> {
+    async fn relay(&mut self) -> anyhow::Result<Wire> {
+        self.launched.open(&self.site.url("/page/echo")).await?;
+        let worker = self.site.linked("echo").await?;
+        Wire::connect(&self.site.relay(worker)).await
+    }
+
+    async fn latency(&mut self, model: &Model) -> anyhow::Result<latency::Samples> {
+        progress("small requests against the relay");
+        let mut relay = self.relay().await?;
+        latency::measure(&mut self.wire, &mut relay, model).await
+    }
+
+    async fn throughput(&mut self, models: &[&Model]) -> anyhow::Result<Vec<throughput::Samples>> {
+        let mut measured = Vec::new();
+        for model in models {
+            progress(&format!("{} against the loop in the page", model.name));
+            self.launched.open(&self.site.loop_page(&model.name, self.threads)).await?;
+            let mut page = LoopWorker::start(self.site.linked("loop").await?, &model.frames()).await?;
+            measured.push(throughput::measure(&mut self.wire, &mut page, model).await?);
+        }
+        Ok(measured)
+    }
+
+    async fn transfer(&mut self, model: &Model) -> anyhow::Result<transfer::Samples> {
+        progress("16 MiB tensors against the relay");
+        // Only now: what is left of its proof would be collected while small requests are timed.
+        self.daemon.add(&model.file.display().to_string()).await?;
+        let mut relay = self.relay().await?;
+        transfer::measure(&mut self.wire, &mut relay, model).await
+    }
+}
+
+fn progress(text: &str) {
+    // Whoever closed our output has seen enough; so below.
+    let _ = writeln!(std::io::stderr().lock(), "bench: {text} …");
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}

@@ -1,0 +1,66 @@
+/**
+ * The bound of the throughput and cold-start measurements: the engine alone, in a Worker, told only when to run.
+ * A binary message holds one set of inputs in the frame layout of `docs/protocol.md`.
+ * A text message is a number of runs, answered with the microseconds that they took and the last run's first output.
+ */
+
+const VIEWS = { FP32: ['float32', Float32Array], INT64: ['int64', BigInt64Array], INT32: ['int32', Int32Array] };
+
+const options = new URLSearchParams(location.search);
+const sets = [];
+
+const socket = new WebSocket(`ws://${location.host}/link/loop`);
+socket.binaryType = 'arraybuffer';
+socket.onmessage = async ({ data }) => {
+  if (typeof data !== 'string') {
+    sets.push(readInputs(data));
+    return;
+  }
+  try {
+    const { ort, session } = await engine;
+    socket.send(JSON.stringify(await repeat(ort, session, Number(data))));
+  } catch (error) {
+    socket.send(JSON.stringify({ error: String(error) }));
+  }
+};
+const engine = start();
+
+async function start() {
+  const ort = await import(options.get('module'));
+  ort.env.wasm.numThreads = Number(options.get('threads'));
+  ort.env.wasm.wasmPaths = { wasm: options.get('wasm') };
+  const model = await (await fetch(options.get('model'))).arrayBuffer();
+  const session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ['wasm'] });
+  return { ort, session };
+}
+
+function readInputs(frame) {
+  const headerBytes = new DataView(frame).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(frame, 4, headerBytes)));
+  let at = 4 + headerBytes;
+  return header.inputs.map(({ name, datatype, shape, parameters }) => {
+    const [type, View] = VIEWS[datatype];
+    const bytes = parameters.binary_data_size;
+    const values = new View(frame.slice(at, at + bytes));
+    at += bytes;
+    return { name, type, shape, values };
+  });
+}
+
+async function repeat(ort, session, runs) {
+  let first = null;
+  const started = performance.now();
+  for (let run = 0; run < runs; run += 1) {
+    const feeds = {};
+    for (const { name, type, shape, values } of sets[run % sets.length]) {
+      feeds[name] = new ort.Tensor(type, values, shape);
+    }
+    const results = await session.run(feeds);
+    for (const name of session.outputNames) {
+      const { data } = results[name];
+      if (name === session.outputNames[0]) first = data;
+    }
+  }
+  const took_us = Math.round((performance.now() - started) * 1000);
+  return { took_us, output: Array.from(first) };
+}

@@ -1,0 +1,269 @@
+//! What the bench serves to browsers: its own pages and Workers, the engine's built files, models, and the relay.
+//!
+//! The relay is the least that lies between a client and a Worker: messages are forwarded as they come,
+//! uncompressed and unread.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use axum::{
+    Router,
+    extract::{
+        Path as Segment, State, WebSocketUpgrade,
+        ws::{Message, WebSocket},
+    },
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+    serve::ListenerExt,
+};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use serde::Deserialize;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+
+use crate::wire::MESSAGE_MAX;
+
+const PAGE: &str = include_str!("relay/page.html");
+const ECHO: &str = include_str!("relay/echo.js");
+const LOOP: &str = include_str!("relay/loop.js");
+
+/// The harness's build, whose engine files all sides load.
+const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web-harness/dist/assets");
+
+/// Workers that have linked and wait to be used; there are never more than a few.
+const LINKS: usize = 8;
+
+/// From the order to open a page until its Worker links itself; a cold browser takes a second.
+const LINKED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running site; it ends when dropped.
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) engine: EngineFiles,
+    shared: Arc<Shared>,
+    links: HashMap<&'static str, mpsc::Receiver<WebSocket>>,
+    serving: JoinHandle<()>,
+}
+
+/// Where the engine's files are served.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct EngineFiles {
+    pub(crate) module: String,
+    pub(crate) wasm: String,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(rename = "ort-wasm-js")]
+    module: String,
+    #[serde(rename = "ort-wasm")]
+    wasm: String,
+}
+
+struct Shared {
+    /// By path: the type, the bytes, and whether they are compressed.
+    files: HashMap<String, File>,
+    linked: HashMap<&'static str, mpsc::Sender<WebSocket>>,
+    /// The Worker that the next client of the relay is connected to.
+    relayed: Mutex<Option<WebSocket>>,
+}
+
+struct File {
+    content_type: &'static str,
+    gzip: bool,
+    bytes: bytes::Bytes,
+}
+
+impl Site {
+    /// Serves the engine's files, and each `(name, file)` of `models` as `/models/{name}`.
+    pub(crate) async fn start(models: &[(String, &Path)]) -> anyhow::Result<Self> {
+        let manifest = std::fs::read(format!("{DIST}/manifest.json")).context("the harness's build")?;
+        let manifest: Manifest = serde_json::from_slice(&manifest).context("the harness's manifest")?;
+        let mut files = HashMap::new();
+        let mut serve = |path: String, content_type, gzip, bytes: Vec<u8>| {
+            files.insert(path, File { content_type, gzip, bytes: bytes.into() });
+        };
+        serve(
+            "/blank".to_owned(),
+            "text/html; charset=utf-8",
+            false,
+            b"<!doctype html><title>blank</title>".to_vec(),
+        );
+        serve("/worker/echo.js".to_owned(), "text/javascript", false, ECHO.into());
+        serve("/worker/loop.js".to_owned(), "text/javascript", false, LOOP.into());
+        for (name, content_type) in
+            [(&manifest.module, "text/javascript"), (&manifest.wasm, "application/wasm")]
+        {
+            serve(format!("/engine/{name}"), content_type, true, std::fs::read(format!("{DIST}/{name}.gz"))?);
+        }
+        for (name, file) in models {
+            let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+            serve(format!("/models/{name}"), "application/octet-stream", false, bytes);
+        }
+        let (mut linked, mut links) = (HashMap::new(), HashMap::new());
+        for role in ["echo", "loop"] {
+            let (sender, receiver) = mpsc::channel(LINKS);
+            linked.insert(role, sender);
+            links.insert(role, receiver);
+        }
+        let shared = Arc::new(Shared { files, linked, relayed: Mutex::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let serve = axum::serve(listener.tap_io(without_delay), router(shared.clone()));
+        let serving = tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "the bench's site ended");
+            }
+        });
+        let (module, wasm) = (format!("/engine/{}", manifest.module), format!("/engine/{}", manifest.wasm));
+        Ok(Self { address, engine: EngineFiles { module, wasm }, shared, links, serving })
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The page whose Worker runs `model` in a loop.
+    pub(crate) fn loop_page(&self, model: &str, threads: u64) -> String {
+        let EngineFiles { module, wasm } = &self.engine;
+        self.url(&format!("/page/loop?module={module}&wasm={wasm}&model=/models/{model}&threads={threads}"))
+    }
+
+    /// Waits for the next Worker of this kind to link itself.
+    pub(crate) async fn linked(&mut self, role: &'static str) -> anyhow::Result<WebSocket> {
+        let links = self.links.get_mut(role).context("no such Worker")?;
+        let linked = tokio::time::timeout(LINKED_WITHIN, links.recv()).await;
+        linked.context("no Worker linked itself")?.context("the site has ended")
+    }
+
+    /// Connects the relay's next client with this Worker.
+    pub(crate) fn relay(&self, worker: WebSocket) -> String {
+        *self.shared.relayed.lock().expect("no holder of the relayed Worker panics") = Some(worker);
+        format!("ws://{}/relay", self.address)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn without_delay(socket: &mut tokio::net::TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::warn!(%error, "TCP_NODELAY was refused");
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/page/{role}", get(|| async { isolated("text/html; charset=utf-8", PAGE) }))
+        .route("/link/{role}", get(link))
+        .route("/relay", get(relay))
+        .fallback(file)
+        .with_state(shared)
+}
+
+/// The headers of the daemon's own pages, so that browsers treat both alike.
+fn isolated(content_type: &'static str, body: impl IntoResponse) -> Response {
+    let headers = [
+        ("content-type", content_type),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-embedder-policy", "require-corp"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ];
+    (headers, body).into_response()
+}
+
+async fn file(State(shared): State<Arc<Shared>>, uri: axum::http::Uri) -> Response {
+    let Some(file) = shared.files.get(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
+    let mut response = isolated(file.content_type, file.bytes.clone());
+    if file.gzip {
+        let gzip = header::HeaderValue::from_static("gzip");
+        response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+    }
+    response
+}
+
+async fn link(
+    State(shared): State<Arc<Shared>>,
+    Segment(role): Segment<String>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let Some(linked) = shared.linked.get(role.as_str()).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX).on_upgrade(async move |socket| {
+        // A site that is being dropped takes no more links.
+        let _ = linked.send(socket).await;
+    })
+}
+
+async fn relay(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+    let worker = shared.relayed.lock().expect("no holder of the relayed Worker panics").take();
+    let Some(worker) = worker else { return StatusCode::CONFLICT.into_response() };
+    upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX).on_upgrade(async move |client| {
+        let (to_client, from_client) = client.split();
+        let (to_worker, from_worker) = worker.split();
+        tokio::select! {
+            () = forward(from_client, to_worker) => {}
+            () = forward(from_worker, to_client) => {}
+        }
+    })
+}
+
+async fn forward(
+    mut from: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
+    mut to: impl Sink<Message, Error = axum::Error> + Unpin,
+) {
+    while let Some(Ok(message)) = from.next().await {
+        if to.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A Worker with the engine in it.
+pub(crate) struct LoopWorker {
+    socket: WebSocket,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LoopAnswer {
+    Runs(Runs),
+    Failed { error: String },
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Runs {
+    pub(crate) took_us: u64,
+    /// The last run's first output.
+    pub(crate) output: Vec<f64>,
+}
+
+impl LoopWorker {
+    /// Gives a linked Worker the inputs that it goes round.
+    pub(crate) async fn start(mut socket: WebSocket, frames: &[bytes::Bytes]) -> anyhow::Result<Self> {
+        for frame in frames {
+            socket.send(Message::Binary(frame.clone())).await?;
+        }
+        Ok(Self { socket })
+    }
+
+    pub(crate) async fn run(&mut self, runs: usize) -> anyhow::Result<Runs> {
+        ensure!(runs > 0, "a loop runs at least once");
+        self.socket.send(Message::text(runs.to_string())).await?;
+        let answer = self.socket.recv().await.context("the loop's Worker is gone")??;
+        match serde_json::from_str(answer.to_text()?)? {
+            LoopAnswer::Runs(runs) => Ok(runs),
+            LoopAnswer::Failed { error } => Err(anyhow::anyhow!("the loop's Worker failed: {error}")),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Medians, quantiles, and the ratio of two interleaved series with its bootstrap interval. Pure.
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// Resamples per interval: enough that its bounds move by less than the digits that are printed.
+const RESAMPLES: usize = 2000;
+
+/// The share of resamples beyond each bound of a 95 % interval.
+const TAIL: f64 = 0.025;
+
+/// The smallest sample that at least the share `q` of all samples does not exceed.
+pub(crate) fn quantile(samples: &[f64], q: f64) -> f64 {
+    let mut samples = samples.to_vec();
+    let rank = (q * samples.len() as f64).ceil() as usize;
+    let at = rank.clamp(1, samples.len()) - 1;
+    *samples.select_nth_unstable_by(at, f64::total_cmp).1
+}
+
+pub(crate) fn median(samples: &[f64]) -> f64 {
+    quantile(samples, 0.5)
+}
+
+/// How one series compares with the other.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub(crate) struct Ratio {
+    pub(crate) value: f64,
+    /// The 95 % interval.
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+/// The ratio of `statistic` over the first members of `pairs` to that over the second.
+///
+/// Neighbouring pairs share a machine's moods, so runs of `block` pairs are drawn rather than single ones.
+pub(crate) fn ratio(
+    pairs: &[(f64, f64)],
+    statistic: impl Fn(&[f64]) -> f64,
+    block: usize,
+    seed: u64,
+) -> Ratio {
+    let of = |pairs: &[(f64, f64)]| {
+        let (first, second): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+        statistic(&first) / statistic(&second)
+    };
+    let block = block.clamp(1, pairs.len());
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut resample = Vec::with_capacity(pairs.len() + block);
+    let ratios: Vec<_> = (0..RESAMPLES)
+        .map(|_| {
+            resample.clear();
+            while resample.len() < pairs.len() {
+                let from = random.random_range(0..=pairs.len() - block);
+                resample.extend_from_slice(&pairs[from..from + block]);
+            }
+            resample.truncate(pairs.len());
+            of(&resample)
+        })
+        .collect();
+    Ratio { value: of(pairs), low: quantile(&ratios, TAIL), high: quantile(&ratios, 1.0 - TAIL) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_sample_at_its_rank() {
+        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let cases: [(&[f64], f64, f64); 8] = [
+            (&[7.0], 0.5, 7.0),
+            (&[3.0, 1.0, 2.0], 0.5, 2.0),
+            (&[4.0, 1.0, 3.0, 2.0], 0.5, 2.0),
+            (&[2.0, 1.0], 0.0, 1.0),
+            (&[2.0, 1.0], 1.0, 2.0),
+            (&hundred, 0.99, 99.0),
+            (&hundred, 0.991, 100.0),
+            (&hundred, 0.025, 3.0),
+        ];
+        for (samples, q, wanted) in cases {
+            let found = quantile(samples, q);
+            assert!((found - wanted).abs() < f64::EPSILON, "{q} of {} samples is {found}", samples.len());
+        }
+    }
+
+    #[test]
+    fn series_in_a_fixed_proportion_have_no_spread() {
+        let pairs: Vec<_> = (1..=200).map(|at| (f64::from(at) * 1.5, f64::from(at))).collect();
+        for block in [1, 10, 1000] {
+            let found = ratio(&pairs, median, block, 1);
+            assert_eq!(found, Ratio { value: 1.5, low: 1.5, high: 1.5 }, "blocks of {block}");
+        }
+    }
+
+    #[test]
+    fn the_interval_holds_the_truth_and_narrows_with_samples() {
+        let width = |samples: usize| {
+            let mut random = StdRng::seed_from_u64(2);
+            let pairs: Vec<_> = (0..samples)
+                .map(|_| (random.random_range(100.0..140.0), random.random_range(80.0..120.0)))
+                .collect();
+            let found = ratio(&pairs, median, 5, 3);
+            assert!(found.low <= found.value && found.value <= found.high, "{found:?}");
+            assert!(found.low < 1.2 && 1.2 < found.high, "{found:?}");
+            found.high - found.low
+        };
+        let (few, many) = (width(100), width(2_500));
+        assert!(many < few / 3.0, "{few} with few samples, {many} with many");
+    }
+
+    #[test]
+    fn blocks_widen_the_interval_of_a_drifting_series() {
+        let pairs: Vec<_> =
+            (0..1000).map(|at| (if at < 500 { 1.0 } else { 2.0 } + f64::from(at % 7), 1.0)).collect();
+        let mean = |samples: &[f64]| samples.iter().sum::<f64>() / samples.len() as f64;
+        let width = |block| {
+            let found = ratio(&pairs, mean, block, 4);
+            found.high - found.low
+        };
+        assert!(width(100) > 2.0 * width(1));
+    }
+
+    #[test]
+    fn one_seed_gives_one_interval() {
+        let pairs: Vec<_> = (0..50).map(|at| (f64::from(at * 7 % 13), 1.0 + f64::from(at % 5))).collect();
+        assert_eq!(ratio(&pairs, median, 2, 9), ratio(&pairs, median, 2, 9));
+        assert_ne!(ratio(&pairs, |s| s.iter().sum(), 2, 9), ratio(&pairs, |s| s.iter().sum(), 2, 10));
+    }
+}
