@@ -26,9 +26,6 @@ const PENDING_BYTES: usize = 1 << 30;
 /// A request's time when it names none. A cold start of a browser and a proof fit in it.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// More instances of one browser than any machine holds.
-const INSTANCES_MAX: u32 = 64;
-
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("could not read {}: {source}", path.display())]
@@ -156,7 +153,6 @@ impl RawConfig {
         let listen = self.listen.as_deref().unwrap_or(LISTEN);
         let listen = listen_address(listen)?;
         let browsers = self.browsers.unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), 1)]));
-        check_browsers(&browsers)?;
         let backends = self
             .lanes
             .backends
@@ -164,6 +160,7 @@ impl RawConfig {
         if let Some(native) = backends.iter().find(|backend| backend.is_native()) {
             return Err(ConfigError::Invalid(format!("lanes.backends: {native} does not run in a browser")));
         }
+        check_browsers(&browsers, &backends)?;
         if let Some(device) = &self.lanes.webnn_device
             && !matches!(device.as_str(), "cpu" | "gpu" | "npu")
         {
@@ -212,16 +209,23 @@ fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
     }
 }
 
-fn check_browsers(browsers: &BTreeMap<String, u32>) -> Result<(), ConfigError> {
-    let known = Recipe::names();
-    for (name, instances) in browsers {
-        if !known.contains(name) {
-            let message = format!("no recipe is called {name:?}; there are {}", known.join(", "));
-            return Err(ConfigError::Invalid(message));
+fn check_browsers(browsers: &BTreeMap<String, u32>, backends: &[BackendKind]) -> Result<(), ConfigError> {
+    let recipes = Recipe::embedded();
+    for (name, instances) in browsers.iter().filter(|(_, instances)| **instances > 0) {
+        let invalid = |message| Err(ConfigError::Invalid(message));
+        let Some(recipe) = recipes.iter().find(|recipe| recipe.name == *name) else {
+            return invalid(format!(
+                "no recipe is called {name:?}; there are {}",
+                Recipe::names().join(", ")
+            ));
+        };
+        let most = recipe.limits.instances;
+        if *instances > most {
+            return invalid(format!("{instances} instances of {name}: the limit is {most}"));
         }
-        if *instances > INSTANCES_MAX {
-            let message = format!("{instances} instances of {name}: the limit is {INSTANCES_MAX}");
-            return Err(ConfigError::Invalid(message));
+        if !recipe.backends.iter().any(|backend| backends.contains(backend)) {
+            let held: Vec<_> = recipe.backends.iter().map(ToString::to_string).collect();
+            return invalid(format!("lanes.backends has none of what {name} can hold: {}", held.join(", ")));
         }
     }
     Ok(())

@@ -151,8 +151,7 @@ impl Daemon {
     ) -> Result<Rooms, DaemonError> {
         let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
         let library = OrtLibrary::load(&config.native.library)?;
-        let reference = OrtLane::start(&library, "cpu", config.native.threads)?;
-        let reference = Arc::new(Reference::new(Arc::new(reference)));
+        let reference = Arc::new(reference(library.clone(), config.native.threads)?);
         let natives = config
             .native
             .providers
@@ -161,7 +160,8 @@ impl Daemon {
             .collect::<Result<Vec<Arc<dyn Backend>>, OrtError>>()?;
         let blobs = Blobs::open(config.home.join("models"))?;
         let folder = blobs.folder().to_owned();
-        let registry = Arc::new(Registry::open(blobs, store.clone(), reference.clone()).await?);
+        let registry =
+            Arc::new(Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?);
         let any_port = SocketAddr::new(config.listen.ip(), 0);
         let bridge = Bridge::bind(any_port, HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
@@ -239,6 +239,13 @@ impl Daemon {
             tracing::warn!(%error, "the daemon's record was not removed");
         }
     }
+}
+
+/// A reference that can start its lane anew.
+fn reference(library: OrtLibrary, threads: u32) -> Result<Reference, OrtError> {
+    let start = move || Ok(Arc::new(OrtLane::start(&library, "cpu", threads)?) as Arc<dyn Backend>);
+    let first = start()?;
+    Ok(Reference::new(first, move || start().map_err(|error: OrtError| error.to_string())))
 }
 
 fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {

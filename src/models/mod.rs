@@ -14,12 +14,12 @@ pub use entry::{Entry, GateInputs};
 pub use reference::Reference;
 pub use registry::{NewModel, Registry};
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    backend::BackendError,
+    backend::{Backend, BackendError},
     domain::{Code, Digest, Failure, Retry, Tensor},
     onnx::OnnxError,
     store::StoreError,
@@ -47,12 +47,14 @@ pub enum ModelError {
     Inputs(#[source] Failure),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the daemon is stopping")]
+    Stopping,
 }
 
 impl ModelError {
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Keep { .. } | Self::Upload { .. } => Retry::Same,
+            Self::Keep { .. } | Self::Upload { .. } | Self::Stopping => Retry::Same,
             Self::Store(error) => error.retry(),
             Self::Load(error) | Self::Run(error) => error.retry(),
             Self::TooLarge { .. }
@@ -68,7 +70,8 @@ impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         let code = match &error {
             ModelError::Keep { .. } | ModelError::Store(_) => Code::Internal,
-            ModelError::TooLarge { .. } => Code::TooLarge,
+            ModelError::TooLarge { .. } | ModelError::Read(OnnxError::TooLarge { .. }) => Code::TooLarge,
+            ModelError::Stopping => Code::Overloaded,
             _ => Code::InvalidRequest,
         };
         Failure::new(code, error.retry(), error.to_string())
@@ -83,4 +86,21 @@ fn digest_of(inputs: &[Vec<Tensor>]) -> Digest {
         tensor.body.parts().iter().for_each(|part| hash.update(part));
     }
     Digest::new(hash.finalize().into())
+}
+
+/// Waits for a lane's work; one that takes longer is given up.
+pub async fn within<T>(
+    limit: Duration,
+    backend: &dyn Backend,
+    doing: &str,
+    work: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let reason = format!("{doing} a model took over {} s", limit.as_secs());
+            backend.abandon(reason.clone());
+            Err(BackendError::Lost { reason })
+        }
+    }
 }

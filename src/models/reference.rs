@@ -2,7 +2,7 @@
 //!
 //! It has a lane of its own, so that no request waits behind a proof.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -10,18 +10,28 @@ use tokio_util::sync::CancellationToken;
 use super::Entry;
 use crate::{
     backend::{Backend, BackendError, LoadOrder, SessionName, Step},
-    domain::{BackendKind, DimBinding, Tensor},
+    domain::{BackendKind, Code, DimBinding, Retry, Tensor},
 };
 
+/// A model that takes longer for a few runs natively is of no use in a browser.
+const WITHIN: Duration = Duration::from_secs(300);
+
+/// Starts a lane.
+type Start = Box<dyn Fn() -> Result<Arc<dyn Backend>, String> + Send + Sync>;
+
 pub struct Reference {
-    lane: Arc<dyn Backend>,
+    start: Start,
     /// Held while a model is loaded: two users of one session would unload it under each other.
-    exclusive: Mutex<()>,
+    lane: Mutex<Arc<dyn Backend>>,
 }
 
 impl Reference {
-    pub fn new(lane: Arc<dyn Backend>) -> Self {
-        Self { lane, exclusive: Mutex::default() }
+    /// `start` brings another lane when a model has hung this one.
+    pub fn new(
+        lane: Arc<dyn Backend>,
+        start: impl Fn() -> Result<Arc<dyn Backend>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { start: Box::new(start), lane: Mutex::new(lane) }
     }
 
     /// Whether lanes of this kind are compared with anything.
@@ -35,17 +45,41 @@ impl Reference {
         entry: &Entry,
         work: impl AsyncFnOnce(&Loaded<'_>) -> T,
     ) -> Result<T, BackendError> {
-        let _exclusive = self.exclusive.lock().await;
+        let mut lane = self.lane.lock().await;
         let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
         let order =
             LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
-        self.lane.load(order).await?;
-        let result = work(&Loaded { backend: &*self.lane, session: &session }).await;
-        if let Err(error) = self.lane.unload(session).await {
-            tracing::debug!(%error, "the reference kept a session");
+        let done = tokio::time::timeout(WITHIN, async {
+            lane.load(order).await?;
+            let result = work(&Loaded { backend: &**lane, session: &session }).await;
+            if let Err(error) = lane.unload(session.clone()).await {
+                tracing::debug!(%error, "the reference kept a session");
+            }
+            Ok(result)
+        })
+        .await;
+        match done {
+            Ok(done) => done.map_err(failed),
+            Err(_) => {
+                // The old thread ends by itself, whenever the model lets it.
+                *lane = (self.start)().map_err(|message| internal(&message, Retry::Same))?;
+                Err(internal(&format!("it took over {} s", WITHIN.as_secs()), Retry::Never))
+            }
         }
-        Ok(result)
     }
+}
+
+/// A failure of the reference is nobody else's loss.
+pub(super) fn failed(error: BackendError) -> BackendError {
+    match error {
+        BackendError::Lost { reason } => internal(&reason, Retry::Same),
+        other => other,
+    }
+}
+
+fn internal(message: &str, retry: Retry) -> BackendError {
+    let message = format!("native ONNX Runtime: {message}");
+    BackendError::Execute { message, code: Code::Internal, retry }
 }
 
 /// A session that stays loaded as long as this lives.

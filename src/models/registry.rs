@@ -5,11 +5,14 @@ use std::{
     sync::{Arc, RwLock},
 };
 
+use tokio::sync::{Mutex, oneshot};
+
 use super::{Blobs, Entry, GateInputs, ModelError, Reference, entry::SEED, gate, reference::Loaded};
 use crate::{
     domain::{Digest, DimBinding, Model, ModelName, Port, Tolerance},
     onnx,
     store::{Store, StoredModel},
+    tasks::Tasks,
 };
 
 /// What somebody adds, beside the file.
@@ -26,6 +29,9 @@ pub struct Registry {
     pub blobs: Blobs,
     store: Arc<Store>,
     reference: Arc<Reference>,
+    tasks: Tasks,
+    /// Held while names change: two changes of one file would undo each other.
+    changing: Mutex<()>,
     entries: RwLock<BTreeMap<ModelName, Arc<Entry>>>,
 }
 
@@ -35,6 +41,7 @@ impl Registry {
         blobs: Blobs,
         store: Arc<Store>,
         reference: Arc<Reference>,
+        tasks: Tasks,
     ) -> Result<Self, ModelError> {
         let stored = store.models().await?;
         let mut entries = BTreeMap::new();
@@ -50,7 +57,8 @@ impl Registry {
             }
         }
         blobs.keep_only(&stored.iter().map(|stored| stored.model.digest).collect::<Vec<_>>())?;
-        Ok(Self { blobs, store, reference, entries: RwLock::new(entries) })
+        let (changing, entries) = (Mutex::default(), RwLock::new(entries));
+        Ok(Self { blobs, store, reference, tasks, changing, entries })
     }
 
     pub fn list(&self) -> Vec<Arc<Entry>> {
@@ -63,6 +71,42 @@ impl Registry {
 
     /// Verifies an uploaded file and gives it a name; says which model that name no longer stands for.
     pub async fn add(
+        self: &Arc<Self>,
+        new: NewModel,
+        added_at_us: i64,
+    ) -> Result<(Arc<Entry>, Option<Digest>), ModelError> {
+        self.whole(|registry| async move { registry.add_alone(new, added_at_us).await }).await
+    }
+
+    /// Forgets a name; says which model no name stands for any more.
+    pub async fn remove(self: &Arc<Self>, name: &ModelName) -> Result<Option<Digest>, ModelError> {
+        let name = name.clone();
+        self.whole(|registry| async move { registry.remove_alone(&name).await }).await
+    }
+
+    /// Makes a change to its end, one at a time, also when whoever asked for it has left.
+    async fn whole<T, F>(self: &Arc<Self>, change: impl FnOnce(Arc<Self>) -> F) -> Result<T, ModelError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ModelError>> + Send + 'static,
+    {
+        let (done, changed) = oneshot::channel();
+        let (registry, stopping, change) = (self.clone(), self.tasks.stopping(), change(self.clone()));
+        self.tasks.spawn("registry change", async move {
+            let change = async {
+                let _turn = registry.changing.lock().await;
+                change.await
+            };
+            tokio::select! {
+                // Whoever asked may have left.
+                result = change => drop(done.send(result)),
+                () = stopping.cancelled() => {}
+            }
+        });
+        changed.await.unwrap_or(Err(ModelError::Stopping))
+    }
+
+    async fn add_alone(
         &self,
         new: NewModel,
         added_at_us: i64,
@@ -143,8 +187,7 @@ impl Registry {
         Err(ModelError::Outputs { problem: "two runs on the same inputs differ".to_owned() })
     }
 
-    /// Forgets a name; says which model no name stands for any more.
-    pub async fn remove(&self, name: &ModelName) -> Result<Option<Digest>, ModelError> {
+    async fn remove_alone(&self, name: &ModelName) -> Result<Option<Digest>, ModelError> {
         self.store.remove_model(name.clone()).await?;
         let removed = self.entries.write().expect("no holder of the names panics").remove(name);
         let unused = removed.filter(|removed| self.drop_unused(removed.model.digest));

@@ -3,9 +3,9 @@
 //! What is known holds as long as the machine has the same GPU devices and the browser its version.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ struct Known {
     devices: Vec<String>,
     /// Versions by browser.
     software: BTreeMap<String, String>,
+    /// Browsers that got no WebGPU from hardware flags since this daemon started.
+    #[serde(skip)]
+    failed: BTreeSet<String>,
 }
 
 impl Remembered {
@@ -40,27 +43,36 @@ impl Remembered {
     }
 
     pub(super) fn needs_software(&self, browser: &str) -> bool {
-        self.known.lock().expect("no holder of what is known panics").software.contains_key(browser)
+        let known = self.known();
+        known.failed.contains(browser) || known.software.contains_key(browser)
     }
 
-    /// Notes that hardware flags gave this version no adapter.
-    pub(super) fn learn(&self, browser: &str, version: &str) {
-        self.change(|software| software.insert(browser.to_owned(), version.to_owned()));
+    /// Notes that hardware flags gave this version no WebGPU.
+    /// Only for want of an adapter is that true of the next start as well; other failures may pass.
+    pub(super) fn learn(&self, browser: &str, version: &str, no_adapter: bool) {
+        let mut known = self.known();
+        known.failed.insert(browser.to_owned());
+        if no_adapter {
+            known.software.insert(browser.to_owned(), version.to_owned());
+            self.write(&known);
+        }
     }
 
     /// Forgets what was known of another version; its next start tries hardware flags again.
     pub(super) fn launched(&self, browser: &str, version: &str) {
-        let known =
-            self.known.lock().expect("no holder of what is known panics").software.get(browser).cloned();
-        if known.is_some_and(|known| known != version) {
-            self.change(|software| software.remove(browser));
+        let mut known = self.known();
+        if known.software.get(browser).is_some_and(|known| known != version) {
+            known.software.remove(browser);
+            self.write(&known);
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, String>) -> T) {
-        let mut known = self.known.lock().expect("no holder of what is known panics");
-        change(&mut known.software);
-        let text = serde_json::to_string(&*known).expect("what is known is strings");
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("no holder of what is known panics")
+    }
+
+    fn write(&self, known: &Known) {
+        let text = serde_json::to_string(known).expect("what is known is strings");
         if let Err(error) = std::fs::write(&self.path, text) {
             tracing::warn!(%error, "could not note which browsers need software adapters");
         }

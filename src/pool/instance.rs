@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     InstanceState, LaneState, PoolEvent, Shared, Target,
-    lanes::{self, Host, Started},
+    lanes::{self, Host, Started, Unavailable},
 };
 use crate::{
     backend::Backend,
@@ -33,6 +33,9 @@ const HEARTBEAT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Launches in a row that never served before the instance is given up.
 const FRUITLESS_MAX: u32 = 4;
+
+/// A browser that lived as long was a good one; one that did not is launched again ever more slowly.
+const LIVED_FOR: Duration = Duration::from_secs(30);
 
 /// Worker restarts in one page before the whole browser is launched anew.
 const LANE_RESTARTS_MAX: u32 = 3;
@@ -64,9 +67,10 @@ enum Ended {
 
 pub(super) async fn keep(target: Target, shared: Shared) {
     let stopping = shared.tasks.stopping();
-    let (mut epoch, mut fruitless) = (0, 0);
+    let (mut epoch, mut fruitless, mut short) = (0, 0, 0);
     loop {
         epoch += 1;
+        let launched = Instant::now();
         let reason = match launch(&target, epoch, &shared, &stopping).await {
             Ended::Stopped => return,
             Ended::NoAdapter => {
@@ -84,7 +88,8 @@ pub(super) async fn keep(target: Target, shared: Shared) {
                 .fail(&target, format!("{FRUITLESS_MAX} launches in a row came to nothing: {reason}"))
                 .await;
         }
-        let pause = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.pow(fruitless));
+        short = if launched.elapsed() < LIVED_FOR { short + 1 } else { 0 };
+        let pause = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.saturating_pow(short));
         shared.starting(&target).await;
         tracing::warn!(instance = %target.id, reason, pause_ms = pause.as_millis(), "instance lost, launching again");
         tokio::select! {
@@ -201,9 +206,11 @@ async fn serve(
         shared,
         starting: FuturesUnordered::new(),
         exits: HashMap::new(),
+        workers: HashMap::new(),
         lanes: HashMap::new(),
         losses: FuturesUnordered::new(),
         restarts: 0,
+        worker_starts: 0,
     };
     let ended = watch.run(lost).await;
     let reason = match &ended {
@@ -226,10 +233,15 @@ struct Watch<'a> {
     session: Session,
     shared: &'a Shared,
     starting: FuturesUnordered<BoxFuture<'static, Started>>,
-    exits: HashMap<LaneId, oneshot::Sender<String>>,
+    /// Who waits for the start of a Worker, by the Worker's name.
+    exits: HashMap<String, oneshot::Sender<String>>,
+    /// The latest Worker of each lane; every start has a name of its own, so that a late word of an earlier Worker is
+    /// not taken for the present one's.
+    workers: HashMap<LaneId, String>,
     lanes: HashMap<LaneId, Arc<dyn Backend>>,
     losses: FuturesUnordered<BoxFuture<'static, (LaneId, BackendKind, String)>>,
     restarts: u32,
+    worker_starts: u64,
 }
 
 impl Watch<'_> {
@@ -277,10 +289,19 @@ impl Watch<'_> {
 
     fn start(&mut self, backend: &BackendKind) {
         let (exit, exited) = oneshot::channel();
-        self.exits.insert(self.target.lane(backend), exit);
-        let (host, control) = (self.host.clone(), &self.session.sender);
-        let started = lanes::start(self.target, backend, self.epoch, host, control, exited, self.shared);
-        self.starting.push(Box::pin(started));
+        let lane = self.target.lane(backend);
+        self.worker_starts += 1;
+        let worker = format!("{lane}#{}", self.worker_starts);
+        self.exits.insert(worker.clone(), exit);
+        self.workers.insert(lane, worker.clone());
+        let start = lanes::Start { worker, epoch: self.epoch, host: self.host.clone(), exited };
+        self.starting.push(Box::pin(lanes::start(
+            self.target,
+            backend,
+            start,
+            &self.session.sender,
+            self.shared,
+        )));
     }
 
     fn start_others(&mut self, started: Option<&BackendKind>) {
@@ -289,15 +310,23 @@ impl Watch<'_> {
         }
     }
 
+    /// Ends a lane's Worker; a page that is gone needs no telling.
+    fn stop_worker(&self, lane: &LaneId) {
+        if let Some(worker) = self.workers.get(lane) {
+            let _ = self.session.sender.control(&DaemonToPage::StopLane { lane: worker.clone() });
+        }
+    }
+
     fn page_said(&mut self, message: PageToDaemon) {
         match message {
             PageToDaemon::Heartbeat { .. } | PageToDaemon::PageReady { .. } => {}
-            PageToDaemon::LaneExited { lane, message } => {
-                if let Some(exit) = self.exits.remove(&lane) {
+            PageToDaemon::LaneExited { lane: worker, message } => {
+                if let Some(exit) = self.exits.remove(&worker) {
                     // It may just have become ready; then its link tells the same.
                     let _ = exit.send(message.clone());
                 }
-                if let Some(backend) = self.lanes.get(&lane) {
+                let lane = self.workers.iter().find(|(_, latest)| **latest == worker).map(|(lane, _)| lane);
+                if let Some(backend) = lane.and_then(|lane| self.lanes.get(lane)) {
                     backend.abandon(message);
                 }
             }
@@ -307,7 +336,9 @@ impl Watch<'_> {
     /// Takes a lane up, or notes why there is none; says whether the browser should try its next GPU mode.
     async fn started(&mut self, started: Started) -> bool {
         let Started { lane, backend, outcome } = started;
-        self.exits.remove(&lane);
+        if let Some(worker) = self.workers.get(&lane) {
+            self.exits.remove(worker);
+        }
         match outcome {
             Ok((up, capability)) => {
                 if std::mem::take(&mut self.may_switch) {
@@ -324,15 +355,15 @@ impl Watch<'_> {
                 });
                 false
             }
-            Err(reason) if backend == BackendKind::Webgpu && self.may_switch => {
-                self.shared.gpu.learn(&self.target.browser, &self.host.version);
+            Err(Unavailable { reason, no_adapter }) if backend == BackendKind::Webgpu && self.may_switch => {
+                self.shared.gpu.learn(&self.target.browser, &self.host.version, no_adapter);
                 tracing::info!(instance = %self.target.id, reason, "no WebGPU with hardware flags, trying software");
                 true
             }
-            Err(reason) => {
+            Err(Unavailable { reason, .. }) => {
                 tracing::warn!(%lane, reason, "lane unavailable");
                 // Its Worker may still be there, waiting for nothing.
-                let _ = self.session.sender.control(&DaemonToPage::StopLane { lane: lane.clone() });
+                self.stop_worker(&lane);
                 let (instance, browser) = (self.target.id.clone(), self.target.browser.clone());
                 self.shared
                     .tell(PoolEvent::Absent { instance, browser, backend, reason: reason.clone() })
@@ -359,7 +390,7 @@ impl Watch<'_> {
             status.state = LaneState::Starting;
             status.reason = Some(reason.to_owned());
         });
-        let _ = self.session.sender.control(&DaemonToPage::StopLane { lane: lane.clone() });
+        self.stop_worker(lane);
         self.start(backend);
         true
     }

@@ -19,7 +19,30 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 pub(super) struct Started {
     pub(super) lane: LaneId,
     pub(super) backend: BackendKind,
-    pub(super) outcome: Result<(Arc<dyn Backend>, Capability), String>,
+    pub(super) outcome: Result<(Arc<dyn Backend>, Capability), Unavailable>,
+}
+
+/// Why there is no lane.
+pub(super) struct Unavailable {
+    pub(super) reason: String,
+    /// The browser offers no GPU adapter; other flags may.
+    pub(super) no_adapter: bool,
+}
+
+impl From<String> for Unavailable {
+    fn from(reason: String) -> Self {
+        Self { reason, no_adapter: false }
+    }
+}
+
+/// One start of a lane's Worker.
+pub(super) struct Start {
+    /// The Worker's name, new at every start.
+    pub(super) worker: String,
+    pub(super) epoch: u64,
+    pub(super) host: Host,
+    /// Tells that the page reported the Worker's end.
+    pub(super) exited: oneshot::Receiver<String>,
 }
 
 /// What a lane inherits from its instance.
@@ -41,20 +64,18 @@ impl Host {
 }
 
 /// Asks the page for a lane; the future resolves with the lane or why there is none.
-/// `exited` tells that the page reported the Worker's end.
 pub(super) fn start(
     target: &Target,
     backend: &BackendKind,
-    epoch: u64,
-    host: Host,
+    start: Start,
     control: &LinkSender,
-    exited: oneshot::Receiver<String>,
     shared: &Shared,
 ) -> impl Future<Output = Started> + Send + use<> {
+    let Start { worker, epoch, host, exited } = start;
     let expected = shared.bridge.expect_lane(epoch);
     let lane = target.lane(backend);
     let order = DaemonToPage::StartLane {
-        lane: lane.clone(),
+        lane: worker,
         ticket: expected.ticket.clone(),
         backend: backend.clone(),
         threads: target.threads,
@@ -66,9 +87,9 @@ pub(super) fn start(
         let work = async {
             sent.map_err(|closed| closed.reason)?;
             tokio::select! {
-                reason = exited => Err(reason.unwrap_or_else(|_| "the page is gone".to_owned())),
+                reason = exited => Err(reason.unwrap_or_else(|_| "the page is gone".to_owned()).into()),
                 ready = tokio::time::timeout(READY_WITHIN, ready(expected, &target, &lane, host, &shared)) => {
-                    ready.unwrap_or_else(|_| Err(format!("no report within {} s", READY_WITHIN.as_secs())))
+                    ready.unwrap_or_else(|_| Err(format!("no report within {} s", READY_WITHIN.as_secs()).into()))
                 }
             }
         };
@@ -83,14 +104,17 @@ async fn ready(
     lane: &LaneId,
     host: Host,
     shared: &Shared,
-) -> Result<(Arc<dyn Backend>, Capability), String> {
-    let mut session = expected.session().await.ok_or("the Worker did not open its link")?;
+) -> Result<(Arc<dyn Backend>, Capability), Unavailable> {
+    let opened = expected.session().await;
+    let mut session = opened.ok_or_else(|| "the Worker did not open its link".to_owned())?;
     session.sender.control(&crate::protocol::link::DaemonToLane::Welcome).map_err(|closed| closed.reason)?;
     let capability =
         match session.receiver.receive::<LaneToDaemon>().await.map_err(|closed| closed.reason)?.message {
             LaneToDaemon::LaneReady { capability } => capability,
-            LaneToDaemon::LaneUnavailable { reason } => return Err(reason),
-            other => return Err(format!("the Worker reported {other:?} before it was ready")),
+            LaneToDaemon::LaneUnavailable { reason, no_adapter } => {
+                return Err(Unavailable { reason, no_adapter });
+            }
+            other => return Err(format!("the Worker reported {other:?} before it was ready").into()),
         };
     let environment = Environment {
         instance: target.id.clone(),

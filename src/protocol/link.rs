@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Adapter, BackendKind, Code, Datatype, Digest, DimBinding, LaneId, PageEnvironment, Placement, Retry,
+    Adapter, BackendKind, Code, Datatype, Digest, DimBinding, PageEnvironment, Placement, Retry,
 };
 
 /// Raised with every change of the messages; a link with another version is closed.
@@ -62,7 +62,7 @@ pub struct Hello {
 pub enum PageToDaemon {
     PageReady { environment: PageEnvironment },
     Heartbeat { seq: u64, visibility: String, js_heap_bytes: Option<u64> },
-    LaneExited { lane: LaneId, message: String },
+    LaneExited { lane: String, message: String },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,14 +70,15 @@ pub enum PageToDaemon {
 pub enum DaemonToPage {
     Welcome,
     StartLane {
-        lane: LaneId,
+        /// A name for the Worker, new at every start.
+        lane: String,
         ticket: String,
         backend: BackendKind,
         threads: u32,
         webnn_device: Option<String>,
     },
     StopLane {
-        lane: LaneId,
+        lane: String,
     },
 }
 
@@ -151,10 +152,6 @@ pub enum DaemonToLane {
     Cancel {
         id: u64,
     },
-    Echo {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        payload: Option<Payload>,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,6 +169,9 @@ pub enum LaneToDaemon {
     },
     LaneUnavailable {
         reason: String,
+        /// The browser offers no GPU adapter; other flags may.
+        #[serde(default)]
+        no_adapter: bool,
     },
     Loaded {
         id: u64,

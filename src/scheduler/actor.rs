@@ -19,6 +19,7 @@ use super::{
     choose::{self, Absence, Case, Decision, Outlook},
     lane::{Lane, LaneLoad, SessionState},
     prepare::{self, Prepared, Refusal},
+    proofs::{Judged, Proof},
     step::{self, Finished, Ledger},
 };
 use crate::{
@@ -36,6 +37,9 @@ const ATTEMPTS_MAX: u32 = 3;
 
 /// Ready sessions kept per lane; a browser's WASM memory grows and never shrinks.
 const SESSIONS_MAX: usize = 16;
+
+/// Loads under way per lane. They take turns in it, and each holds memory.
+const PREPARING_MAX: usize = 2;
 
 /// A load that failed for a passing reason is not tried again before this.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -59,7 +63,7 @@ pub(super) enum Message {
     Prove {
         entry: Arc<Entry>,
         wants: Wants,
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<Vec<Judged>>,
     },
     Lanes(oneshot::Sender<Vec<LaneLoad>>),
     Forget(Digest),
@@ -122,13 +126,6 @@ impl Pending {
             now,
         }
     }
-}
-
-/// Somebody waits until every admitted lane has judged a model.
-struct Proof {
-    entry: Arc<Entry>,
-    wants: Wants,
-    done: oneshot::Sender<()>,
 }
 
 pub(super) struct Actor {
@@ -194,7 +191,7 @@ impl Actor {
             Message::Sweep => {}
             Message::Prepared { backend, session, result } => self.prepared(&backend, &session, result),
             Message::Finished { backend, finished } => self.finished(&backend, finished),
-            Message::Prove { entry, wants, done } => self.proofs.push(Proof { entry, wants, done }),
+            Message::Prove { entry, wants, done } => self.proofs.push(Proof::new(entry, wants, done)),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
                 let _ = reply.send(self.lanes.values().map(Lane::load).collect());
@@ -349,8 +346,10 @@ impl Actor {
     }
 
     /// What a lane's own answer says may come before what the pool says.
-    fn lost(&mut self, backend: &Arc<dyn Backend>) {
-        if self.lane_of(backend).is_some() {
+    /// A lane that is lost for us must be lost for the pool as well, or it would never bring another.
+    fn lost(&mut self, backend: &Arc<dyn Backend>, reason: &str) {
+        backend.abandon(reason.to_owned());
+        if self.lane_of(backend).is_some_and(|lane| !lane.native()) {
             self.remove_lane(&backend.environment().lane);
         }
     }
@@ -364,7 +363,7 @@ impl Actor {
         }
         let Some((mut pending, error)) = finished.again else { return };
         match error {
-            BackendError::Lost { .. } => self.lost(backend),
+            BackendError::Lost { ref reason } => self.lost(backend, reason),
             BackendError::NotLoaded { .. } => {
                 if let Some(lane) = self.lane_of(backend) {
                     lane.sessions.remove(&finished.session);
@@ -381,6 +380,10 @@ impl Actor {
 
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
+        if lane.preparing() >= PREPARING_MAX {
+            // What wants it waits, and asks again when one of those is done.
+            return;
+        }
         lane.sessions.insert(session.clone(), SessionState::Preparing);
         let (inbox, backend, gate) = (self.inbox.clone(), lane.backend.clone(), self.gate.clone());
         self.tasks.spawn("prepare", async move {
@@ -395,14 +398,22 @@ impl Actor {
         session: &SessionName,
         result: Result<Prepared, Refusal>,
     ) {
-        if result.as_ref().is_err_and(|refusal| refusal.failure.code == Code::LaneLost) {
-            return self.lost(backend);
+        if let Err(refusal) = &result
+            && refusal.failure.code == Code::LaneLost
+        {
+            if let Some(lane) = self.lane_of(backend) {
+                lane.sessions.remove(session);
+            }
+            return self.lost(backend, &refusal.failure.message);
         }
         let Some(lane) = self.lane_of(backend) else { return };
-        if !matches!(lane.sessions.get(session), Some(SessionState::Preparing)) {
-            // It was forgotten meanwhile.
-            let unloaded = lane.backend.unload(session.clone());
-            return self.unload(unloaded);
+        if matches!(lane.sessions.get(session), Some(SessionState::Stale)) {
+            lane.sessions.remove(session);
+            if result.is_ok() {
+                let unloaded = lane.backend.unload(session.clone());
+                self.unload(unloaded);
+            }
+            return;
         }
         let now = Instant::now();
         let state = match result {
@@ -414,9 +425,11 @@ impl Actor {
         };
         lane.sessions.insert(session.clone(), state);
         if let Some(surplus) = lane.surplus(SESSIONS_MAX) {
-            lane.sessions.remove(&surplus);
-            let unloaded = lane.backend.unload(surplus);
-            self.unload(unloaded);
+            let dropped = lane.sessions.remove(&surplus);
+            if matches!(dropped, Some(SessionState::Ready { .. })) {
+                let unloaded = lane.backend.unload(surplus);
+                self.unload(unloaded);
+            }
         }
     }
 
@@ -432,48 +445,40 @@ impl Actor {
     fn forget(&mut self, model: Digest) {
         let mut unloaded = Vec::new();
         for lane in self.lanes.values_mut() {
-            let sessions = std::mem::take(&mut lane.sessions);
-            let (forgotten, kept) = sessions.into_iter().partition(|(name, _)| name.model == model);
-            lane.sessions = kept;
-            let forgotten: BTreeMap<_, _> = forgotten;
-            let ready =
-                forgotten.into_iter().filter(|(_, state)| matches!(state, SessionState::Ready { .. }));
-            unloaded.extend(ready.map(|(name, _)| lane.backend.unload(name)));
+            let backend = &lane.backend;
+            lane.sessions.retain(|name, state| {
+                match state {
+                    _ if name.model != model => return true,
+                    SessionState::Preparing | SessionState::Stale => {
+                        *state = SessionState::Stale;
+                        return true;
+                    }
+                    SessionState::Ready { .. } => unloaded.push(backend.unload(name.clone())),
+                    SessionState::Refused { .. } => {}
+                }
+                false
+            });
         }
         for unloaded in unloaded {
             self.unload(unloaded);
         }
     }
 
-    /// Starts what a proof still lacks and answers those that lack nothing.
+    /// Starts what proofs still lack, answers those that lack nothing, and drops those that nobody waits for.
     fn settle_proofs(&mut self) {
-        for proof in std::mem::take(&mut self.proofs) {
-            let mut open = self.outlook.may_come(&proof.wants);
-            for (id, session) in self.to_prove(&proof) {
-                let lane = self.lanes.get(&id).expect("to_prove names lanes that are there");
-                match lane.sessions.get(&session) {
-                    None => {
-                        self.prepare(&id, session, proof.entry.clone());
-                        open = true;
-                    }
-                    Some(SessionState::Preparing) => open = true,
-                    Some(_) => {}
-                }
+        for mut proof in std::mem::take(&mut self.proofs) {
+            if proof.done.is_closed() {
+                continue;
             }
-            if open {
-                self.proofs.push(proof);
+            let (absent, done) = proof.advance(&self.lanes, &self.outlook, Instant::now());
+            for (lane, session) in absent {
+                self.prepare(&lane, session, proof.entry.clone());
+            }
+            if done {
+                proof.finish();
             } else {
-                let _ = proof.done.send(());
+                self.proofs.push(proof);
             }
         }
-    }
-
-    fn to_prove(&self, proof: &Proof) -> Vec<(LaneId, SessionName)> {
-        let binding = proof.entry.proof_binding();
-        let any = proof.wants.any();
-        let admitted = self.lanes.iter().filter(|(_, lane)| any || lane.admitted(&proof.wants));
-        admitted
-            .map(|(id, lane)| (id.clone(), lane.session_name(proof.entry.model.digest, &binding)))
-            .collect()
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Lane {
 pub(super) enum SessionState {
     /// Being loaded and, if need be, proven.
     Preparing,
+    /// Being prepared, but for a model that has been forgotten or changed since.
+    Stale,
     Ready {
         placement: Placement,
         verdict: VerdictStatus,
@@ -83,7 +85,7 @@ impl Lane {
     pub(super) fn standing(&self, session: &SessionName, strict: bool, now: Instant) -> Standing<'_> {
         match self.sessions.get(session) {
             None => Standing::Absent,
-            Some(SessionState::Preparing) => Standing::Preparing,
+            Some(SessionState::Preparing | SessionState::Stale) => Standing::Preparing,
             Some(SessionState::Ready { placement, .. }) if strict && placement.len() > 1 => Standing::Mixed,
             Some(SessionState::Ready { .. }) => Standing::Ready,
             Some(SessionState::Refused { until: Some(until), .. }) if *until <= now => Standing::Absent,
@@ -102,22 +104,30 @@ impl Lane {
         self.latency.get(&model).copied().unwrap_or(0.0) * (self.running + 1) as f64
     }
 
-    /// The least recently used ready session, when there are more than `most`.
+    pub(super) fn preparing(&self) -> usize {
+        let under_way =
+            |state: &&SessionState| matches!(state, SessionState::Preparing | SessionState::Stale);
+        self.sessions.values().filter(under_way).count()
+    }
+
+    /// What to drop when more than `most` are kept: a refusal, else the least recently used session.
     pub(super) fn surplus(&self, most: usize) -> Option<SessionName> {
-        let ready = self.sessions.iter().filter_map(|(name, state)| match state {
-            SessionState::Ready { used, .. } => Some((used, name)),
-            _ => None,
-        });
-        if ready.clone().count() <= most {
+        if self.sessions.len() - self.preparing() <= most {
             return None;
         }
-        ready.min_by_key(|(used, _)| **used).map(|(_, name)| name.clone())
+        let used = |(name, state): (_, &SessionState)| match state {
+            SessionState::Refused { .. } => Some((None, name)),
+            SessionState::Ready { used, .. } => Some((Some(*used), name)),
+            SessionState::Preparing | SessionState::Stale => None,
+        };
+        let oldest: Option<(Option<Instant>, &SessionName)> = self.sessions.iter().filter_map(used).min();
+        oldest.map(|(_, name)| name.clone())
     }
 
     pub(super) fn load(&self) -> LaneLoad {
         let sessions = self.sessions.iter().map(|(name, state)| {
             let (state, placement, reason) = match state {
-                SessionState::Preparing => ("preparing", None, None),
+                SessionState::Preparing | SessionState::Stale => ("preparing", None, None),
                 SessionState::Ready { placement, verdict, .. } => {
                     (verdict.as_str(), Some(placement.clone()), None)
                 }

@@ -13,6 +13,7 @@ mod admission;
 mod choose;
 mod lane;
 mod prepare;
+mod proofs;
 mod step;
 
 use std::{sync::Arc, time::Duration};
@@ -36,6 +37,7 @@ use admission::Admission;
 
 pub use admission::Limits;
 pub use lane::LaneLoad;
+pub use proofs::Judged;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
@@ -163,7 +165,12 @@ impl Scheduler {
     }
 
     /// Loads and proves `entry` in every lane that `wants` admits; answers when each has a verdict or a reason.
-    pub async fn prove(&self, entry: Arc<Entry>, wants: Wants, within: Duration) -> Result<(), Failure> {
+    pub async fn prove(
+        &self,
+        entry: Arc<Entry>,
+        wants: Wants,
+        within: Duration,
+    ) -> Result<Vec<Judged>, Failure> {
         let (done, proved) = oneshot::channel();
         let stopped = || overloaded("the daemon is stopping");
         self.inbox.send(Message::Prove { entry, wants, done }).await.map_err(|_| stopped())?;

@@ -5,14 +5,11 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     backend::{Backend, BackendError, LoadOrder, SessionName},
     domain::{Code, Failure, Placement, Retry, Verdict, VerdictStatus},
-    models::{Entry, gate::Gate},
+    models::{Entry, gate::Gate, within},
 };
 
 /// A large model over a slow disk still loads in this; a lane that takes longer is taken for hung.
 const LOAD_WITHIN: Duration = Duration::from_secs(300);
-
-/// Three runs on a software adapter, where one of a small convolutional model takes seven seconds.
-const PROOF_WITHIN: Duration = Duration::from_secs(600);
 
 pub(super) struct Prepared {
     pub(super) placement: Placement,
@@ -41,7 +38,7 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, Refusal> {
     let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;
-    let judged = within(PROOF_WITHIN, backend, "proving", gate.judge(&entry, backend, &session)).await;
+    let judged = gate.judge(&entry, backend, &session).await.map_err(Refusal::from);
     let verdict = judged.and_then(|verdict| {
         tracing::info!(
             model = %entry.model.name, lane = %backend.environment().lane, verdict = verdict.status.as_str(),
@@ -65,20 +62,4 @@ fn serving(entry: &Entry, backend: &dyn Backend, verdict: Verdict) -> Result<Ver
         VerdictStatus::Unproven => (Code::NoBackend, format!("{lane} is unproven for {model}: {detail}")),
     };
     Err(Refusal { failure: Failure::new(code, Retry::Elsewhere, message), passing: false })
-}
-
-async fn within<T>(
-    limit: Duration,
-    backend: &dyn Backend,
-    doing: &str,
-    work: impl Future<Output = Result<T, BackendError>>,
-) -> Result<T, Refusal> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(result) => result.map_err(Refusal::from),
-        Err(_) => {
-            let reason = format!("{doing} a model took over {} s", limit.as_secs());
-            backend.abandon(reason.clone());
-            Err(BackendError::Lost { reason }.into())
-        }
-    }
 }

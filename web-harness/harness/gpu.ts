@@ -39,6 +39,11 @@ export interface Gpu {
   readonly limits: Readonly<Record<string, number>>;
 }
 
+/** The browser offers no adapter; launched with other flags, it may. */
+export class NoAdapter extends Error {
+  override readonly name = 'NoAdapter';
+}
+
 export async function openGpu(): Promise<Gpu> {
   const adapter = await requestAdapter();
   const features = FEATURES.filter((feature) => adapter.features.has(feature));
@@ -61,12 +66,12 @@ export function describeAdapter(
 async function requestAdapter(): Promise<GPUAdapter> {
   // Absent in browsers without WebGPU, whatever the type says.
   const gpu = navigator.gpu as GPU | undefined;
-  if (gpu === undefined) throw new Error('navigator.gpu is undefined');
+  if (gpu === undefined) throw new NoAdapter('navigator.gpu is undefined');
   for (let attempt = 1; ; attempt += 1) {
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
     if (adapter !== null) return adapter;
     if (attempt === ADAPTER_ATTEMPTS) {
-      throw new Error(`navigator.gpu.requestAdapter() returned null ${ADAPTER_ATTEMPTS} times`);
+      throw new NoAdapter(`navigator.gpu.requestAdapter() returned null ${ADAPTER_ATTEMPTS} times`);
     }
     await new Promise((resolve) => setTimeout(resolve, ADAPTER_PAUSE_MS));
   }

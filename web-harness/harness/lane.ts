@@ -13,6 +13,7 @@ import { classify, Failure } from './failure.ts';
 import { JobQueue, WAITING_JOBS } from './jobs.ts';
 import type { LaneExit, LaneStart } from './laneworker.ts';
 import { Link } from './link.ts';
+import { NoAdapter } from './gpu.ts';
 import { fetchModel } from './model.ts';
 
 interface Job {
@@ -47,7 +48,7 @@ class Lane {
       this.link.send({ type: 'lane_ready', capability });
     } catch (error) {
       const reason = classify(error).message;
-      this.link.send({ type: 'lane_unavailable', reason });
+      this.link.send({ type: 'lane_unavailable', reason, no_adapter: error instanceof NoAdapter });
       this.#end(reason);
     }
   }
@@ -62,9 +63,6 @@ class Lane {
     try {
       const message = readToLane(delivery.header);
       switch (message.type) {
-        case 'echo':
-          this.link.repeat(delivery);
-          return;
         case 'cancel':
           if (this.#jobs.cancel(message.id) === 'dropped') this.#fail(message.id, cancelled());
           return;

@@ -104,15 +104,6 @@ describe('Link', () => {
     expect(decodeFrame(frame).header).toEqual({ ...RESULT, payload: { messages: 2, bytes: CHUNK_BYTES + 1 } });
     expect(chunks.map((chunk) => chunk.length)).toEqual([CHUNK_BYTES, 1]);
   });
-
-  it('repeats a delivery as it came, small and large', async () => {
-    const { link, socket, deliveries } = await welcomed();
-    const small = encodeFrame({ type: 'echo', x: [1] }, [Uint8Array.of(3)]);
-    const header = encodeFrame({ type: 'echo', payload: { messages: 1, bytes: 2 } }, []);
-    for (const data of ['{"type":"echo"}', small, header, Uint8Array.of(6, 7).buffer]) socket.onmessage?.({ data });
-    for (const delivery of deliveries) link.repeat(delivery);
-    expect(socket.sent).toEqual(['{"type":"echo"}', small, header, Uint8Array.of(6, 7)]);
-  });
 });
 
 describe('fitCloseReason', () => {

@@ -90,13 +90,6 @@ export class Link {
     for (const chunk of chunks) this.socket.send(chunk);
   }
 
-  /** Sends a delivery back as it came. */
-  repeat(delivery: Delivery): void {
-    this.socket.send(delivery.frame);
-    if (delivery.header['payload'] === undefined) return;
-    for (const chunk of chunksOf([delivery.body])) this.socket.send(chunk);
-  }
-
   /** Ends the link after what was sent; the handler's `closed` follows. */
   close(reason: string): void {
     this.#close(CLOSE_NORMAL, reason);

@@ -8,8 +8,6 @@ import { type Bytes, CHUNK_BYTES, decodeFrame, FrameError, isJsonObject, type Js
 export interface Delivery {
   readonly header: JsonObject;
   readonly body: Bytes;
-  /** The frame that held the header as it came, for an answer that repeats it. */
-  readonly frame: ArrayBuffer | string;
 }
 
 interface Pending {
@@ -26,12 +24,12 @@ export class Inbox {
   /** Takes one WebSocket message; answers the delivery that it completes, else null. */
   accept(message: ArrayBuffer | string): Delivery | null {
     if (typeof message === 'string') {
-      return { header: parseHeader(message), body: NOTHING, frame: message };
+      return { header: parseHeader(message), body: NOTHING };
     }
     if (this.#pending !== null) return this.#fill(this.#pending, message);
     const { header, body } = decodeFrame(message);
-    if (header['payload'] === undefined) return { header, body, frame: message };
-    this.#pending = openPayload(header, body, message);
+    if (header['payload'] === undefined) return { header, body };
+    this.#pending = openPayload(header, body);
     return null;
   }
 
@@ -52,7 +50,7 @@ export class Inbox {
   }
 }
 
-function openPayload(header: JsonObject, body: Bytes, frame: ArrayBuffer): Pending {
+function openPayload(header: JsonObject, body: Bytes): Pending {
   const payload = header['payload'];
   const messages = isJsonObject(payload) ? payload['messages'] : undefined;
   const bytes = isJsonObject(payload) ? payload['bytes'] : undefined;
@@ -62,7 +60,7 @@ function openPayload(header: JsonObject, body: Bytes, frame: ArrayBuffer): Pendi
   if (body.length > 0) {
     throw new FrameError('header_too_long', 'a frame that announces payload messages holds a body too');
   }
-  const delivery = { header, body: new Uint8Array(bytes), frame };
+  const delivery = { header, body: new Uint8Array(bytes) };
   return { delivery, messagesLeft: messages, filled: 0 };
 }
 

@@ -111,11 +111,7 @@ export interface Cancel {
   readonly id: number;
 }
 
-export interface Echo {
-  readonly type: 'echo';
-}
-
-export type ToLane = Load | Unload | Step | Cancel | Echo;
+export type ToLane = Load | Unload | Step | Cancel;
 
 export interface Adapter {
   readonly vendor: string;
@@ -168,7 +164,7 @@ export interface Failed {
 
 export type FromLane =
   | { readonly type: 'lane_ready'; readonly capability: Capability }
-  | { readonly type: 'lane_unavailable'; readonly reason: string }
+  | { readonly type: 'lane_unavailable'; readonly reason: string; readonly no_adapter: boolean }
   | {
       readonly type: 'loaded';
       readonly id: number;
@@ -214,11 +210,10 @@ export function readToPage(fields: JsonObject): ToPage {
   }
 }
 
-const TO_LANE = ['load', 'unload', 'step', 'cancel', 'echo'] as const;
+const TO_LANE = ['load', 'unload', 'step', 'cancel'] as const;
 
 export function readToLane(fields: JsonObject): ToLane {
   const type = new Reader(fields, null).choice('type', TO_LANE);
-  if (type === 'echo') return { type };
   const id = new Reader(fields, null).count('id');
   const reader = new Reader(fields, id);
   switch (type) {

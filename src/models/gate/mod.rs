@@ -5,18 +5,25 @@
 mod compare;
 mod seeded;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use compare::{INPUTS_MIN, compare};
 pub use seeded::{seeded, shape_candidates};
 
-use super::{Entry, Reference, reference::Loaded};
+use super::{
+    Entry, Reference,
+    reference::{self, Loaded},
+    within,
+};
 use crate::{
     backend::{Backend, BackendError, SessionName},
     domain::{Code, Retry, Verdict, VerdictKey, VerdictStatus},
     store::{Store, StoreError, StoredVerdict},
     tasks,
 };
+
+/// Three runs on a software adapter, where one of a small convolutional model takes seven seconds.
+const PROOF_WITHIN: Duration = Duration::from_secs(600);
 
 pub struct Gate {
     reference: Arc<Reference>,
@@ -57,8 +64,10 @@ impl Gate {
         {
             return Ok(kept.verdict);
         }
-        let expected = self.reference.with(entry, async |loaded| loaded.run_all(&inputs).await).await??;
-        let actual = Loaded { backend: candidate, session }.run_all(&inputs).await?;
+        let expected = self.reference.with(entry, async |loaded| loaded.run_all(&inputs).await).await?;
+        let expected = expected.map_err(reference::failed)?;
+        let running = Loaded { backend: candidate, session };
+        let actual = within(PROOF_WITHIN, candidate, "proving", running.run_all(&inputs)).await?;
         let verdict = compare(&expected, &actual, entry.model.tolerance);
         let kept = StoredVerdict { key, verdict: verdict.clone(), proven_at_us: tasks::now_us() };
         self.store.put_verdict(kept).await.map_err(stored)?;

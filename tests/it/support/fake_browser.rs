@@ -107,8 +107,10 @@ impl FakeBrowser {
 
     /// Drops a lane's link without a word.
     pub(crate) fn kill_lane(&self, backend: &str) {
-        let lane = format!("{}-1/{backend}", self.name);
-        if let Some(lane) = self.state.lanes.lock().expect("no panic here").get(&lane) {
+        // The daemon names every start anew, as alpha-1/wasm#2.
+        let starts = format!("{}-1/{backend}#", self.name);
+        let lanes = self.state.lanes.lock().expect("no panic here");
+        for (_, lane) in lanes.iter().filter(|(name, _)| name.starts_with(&starts)) {
             lane.cancel();
         }
     }
@@ -206,6 +208,10 @@ async fn page(state: Arc<State>, url: String, crashed: CancellationToken) {
             message = receive(&mut socket) => {
                 let Some(message) = message else { return };
                 obey(&state, &message, &origin, &boot, &crashed);
+                if message["type"] == "stop_lane" {
+                    let exited = json!({"type": "lane_exited", "lane": message["lane"], "message": "stopped"});
+                    send(&mut socket, &exited).await;
+                }
             }
         }
     }
