@@ -97,11 +97,6 @@ impl LinkSender {
         };
         self.frames.try_send((ws::Message::Binary(head), payload)).map_err(|error| closed(&error))
     }
-
-    /// Whether the socket is gone.
-    pub async fn closed(&self) {
-        self.frames.closed().await;
-    }
 }
 
 fn closed<T>(error: &mpsc::error::TrySendError<T>) -> LinkClosed {

@@ -37,11 +37,6 @@ impl VerdictStatus {
             Self::Unproven => "unproven",
         }
     }
-
-    /// Whether requests may be answered from here.
-    pub fn serves(self) -> bool {
-        matches!(self, Self::Reference | Self::Verified)
-    }
 }
 
 /// Everything that can change what a model computes. Two equal keys share a verdict.

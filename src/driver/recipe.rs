@@ -75,8 +75,6 @@ pub struct Recipe {
 pub struct Limits {
     /// Most browsers of this product at once.
     pub instances: u32,
-    /// Most lanes in one browser.
-    pub lanes: u32,
 }
 
 /// Command-line switches; features apart, because Chromium obeys only the last list of them.

@@ -34,7 +34,6 @@ flags = ["--soft"]
 
 [limits]
 instances = 1
-lanes = 2
 "#;
 
 #[test]
@@ -53,7 +52,7 @@ fn a_recipe_merges_its_switches_by_mode() {
 #[test]
 fn a_wrong_recipe_names_its_line() {
     let cases = [
-        ("unknown key", "lanes = 2", "lanes = 2\nlannes = 3", 20, "unknown field `lannes`"),
+        ("unknown key", "instances = 1", "instances = 1\nlanes = 3", 19, "unknown field `lanes`"),
         ("unknown key at the top", "driver =", "colour = 1\ndriver =", 3, "unknown field `colour`"),
         ("unknown table", "[limits]", "[prefs]\na = 1\n[limits]", 17, "unknown field `prefs`"),
         ("unknown driver", "\"cdp\"", "\"cpd\"", 3, "unknown variant `cpd`"),
@@ -61,7 +60,7 @@ fn a_wrong_recipe_names_its_line() {
         ("negative limit", "instances = 1", "instances = -1", 18, "invalid value: integer `-1`"),
         ("missing key", "product = \"Sample\"\n", "", 1, "missing field `product`"),
         ("missing mode", "[gpu.software]\nflags = [\"--soft\"]\n", "", 10, "missing field `software`"),
-        ("missing limit", "lanes = 2\n", "", 17, "missing field `lanes`"),
+        ("missing limit", "instances = 1\n", "", 17, "missing field `instances`"),
         ("not TOML", "driver = \"cdp\"", "driver = cdp", 3, "string values must be quoted"),
         ("other name", "\"sample\"\np", "\"simple\"\np", 1, "the file's name asks for name = \"sample\""),
         ("unknown backend", "\"webgpu\"", "\"webgl\"", 6, "\"webgl\" is no backend"),

@@ -143,6 +143,9 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
     Ok(StoredModel { model, added_at_us: cells.next()? })
 }
 
+/// Per model. On WebNN every set of dimensions has a verdict of its own, and callers choose the dimensions.
+const VERDICTS_KEPT: u32 = 1000;
+
 pub(super) fn put_verdict(connection: &Connection, stored: &StoredVerdict) -> duckdb::Result<()> {
     let (key, verdict) = (&stored.key, &stored.verdict);
     let columns = params![
@@ -162,7 +165,11 @@ pub(super) fn put_verdict(connection: &Connection, stored: &StoredVerdict) -> du
         verdict.detail,
         stored.proven_at_us,
     ];
-    connection.execute(include_str!("queries/put_verdict.sql"), columns).map(drop)
+    connection.execute(include_str!("queries/put_verdict.sql"), columns)?;
+    let digest = key.model.to_string();
+    connection
+        .execute(include_str!("queries/prune_verdicts.sql"), params![digest, digest, VERDICTS_KEPT])
+        .map(drop)
 }
 
 pub(super) fn read_verdict(row: &Row<'_>) -> duckdb::Result<StoredVerdict> {
