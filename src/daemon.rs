@@ -78,6 +78,8 @@ fn at(url: Option<&str>) -> String {
 pub struct Record {
     pub pid: u32,
     pub url: String,
+    /// Random: an address alone may be another daemon's by now.
+    pub id: String,
 }
 
 impl Record {
@@ -124,7 +126,13 @@ impl Daemon {
         let address = listener.local_addr().map_err(listening)?;
         guardian::sweep_stale(&home)?;
         let run = RunDir::create(&home)?;
-        let guardian = Guardian::start(&config.program, &run).await?;
+        let guardian = match Guardian::start(&config.program, &run).await {
+            Ok(guardian) => guardian,
+            Err(error) => {
+                clear(&run);
+                return Err(error.into());
+            }
+        };
         let tasks = Tasks::new();
         let targets = targets(&config, &run, &tasks);
         let started = Self::start_rooms(&config, listener, address, targets, &tasks).await;
@@ -132,9 +140,7 @@ impl Daemon {
             Ok(started) => started,
             Err(error) => {
                 tasks.stop().await;
-                if let Err(error) = guardian.finish().await {
-                    tracing::error!(%error, "the guardian did not finish");
-                }
+                finish(guardian, &run).await;
                 return Err(error);
             }
         };
@@ -174,7 +180,9 @@ impl Daemon {
         let gate = Arc::new(Gate::new(reference, store.clone()));
         let scheduler = Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
+        let id = format!("{:032x}", rand::random::<u128>());
         let api = Api {
+            id: id.clone(),
             address,
             scheduler,
             registry,
@@ -186,8 +194,8 @@ impl Daemon {
             timeout: config.timeout,
         };
         http::serve(listener, api);
-        let record = Record { pid: std::process::id(), url: format!("http://{address}") };
-        let text = serde_json::to_string(&record).expect("a record holds a number and a string");
+        let record = Record { pid: std::process::id(), url: format!("http://{address}"), id };
+        let text = serde_json::to_string(&record).expect("a record holds a number and strings");
         let home = &config.home;
         std::fs::write(home.join(RECORD), text)
             .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
@@ -232,12 +240,24 @@ impl Daemon {
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store did not close");
         }
-        if let Err(error) = self.guardian.finish().await {
-            tracing::error!(%error, "the guardian did not finish");
-        }
+        finish(self.guardian, &self.run).await;
         if let Err(error) = std::fs::remove_file(self.home.join(RECORD)) {
             tracing::warn!(%error, "the daemon's record was not removed");
         }
+    }
+}
+
+/// Has the guardian clear the run, or does it when the guardian does not.
+async fn finish(guardian: Guardian, run: &RunDir) {
+    if let Err(error) = guardian.finish().await {
+        tracing::error!(%error, "the guardian did not finish");
+        clear(run);
+    }
+}
+
+fn clear(run: &RunDir) {
+    if let Err(error) = run.clear() {
+        tracing::error!(%error, "the run was not cleared; the next start on this home tries again");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
-use super::{Common, output};
+use super::{Common, Interrupts, output};
 use crate::{
     config::Surroundings,
     daemon::{Daemon, Record},
@@ -26,14 +26,14 @@ impl Client {
         let http = reqwest::Client::builder().no_proxy().build().context("the HTTP client")?;
         if let Some(url) = &common.url {
             let url = url.trim_end_matches('/').to_owned();
-            if !alive(&http, &url).await {
+            if !alive(&http, &url, None).await {
                 bail!("no daemon answers at {url}");
             }
             return Ok(Self { url, http, own: None });
         }
         let home = common.home(&Surroundings::read()?);
         if let Some(record) = Record::read(&home)
-            && alive(&http, &record.url).await
+            && alive(&http, &record.url, Some(&record.id)).await
         {
             return Ok(Self { url: record.url, http, own: None });
         }
@@ -84,18 +84,29 @@ impl Client {
     }
 }
 
-async fn alive(http: &reqwest::Client, url: &str) -> bool {
+/// Whether a daemon answers at `url`, and is the one called `id` where that matters:
+/// after a crash, another home's daemon may have got the port.
+async fn alive(http: &reqwest::Client, url: &str, id: Option<&str>) -> bool {
     let answer = http.get(format!("{url}/v2/health/live")).timeout(ANSWERS_WITHIN).send().await;
-    answer.is_ok_and(|answer| answer.status().is_success())
+    let Ok(answer) = answer.and_then(reqwest::Response::error_for_status) else { return false };
+    match id {
+        Some(id) => answer.json::<Value>().await.is_ok_and(|live| live["id"] == id),
+        None => true,
+    }
 }
 
-/// Runs `ask` against a daemon and stops it afterwards if it was started for this.
+/// Runs `ask` against a daemon and stops it afterwards if it was started for this, interrupted or not.
 pub(super) async fn with_daemon<T>(
     common: &Common,
     ask: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    let mut interrupts = Interrupts::catch()?;
     let client = Client::connect(common).await?;
-    let result = ask(&client).await;
+    let result = tokio::select! {
+        biased;
+        interrupted = interrupts.next() => Err(interrupted.into()),
+        result = ask(&client) => result,
+    };
     client.finish().await;
     result
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::{Common, output};
+use super::{Common, Interrupts, output};
 use crate::{
     daemon::Daemon,
     driver::recipe::Recipe,
@@ -10,6 +10,8 @@ use crate::{
 };
 
 pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
+    // Caught from before there is anything to leave behind.
+    let mut interrupts = Interrupts::catch()?;
     let home = tempfile::tempdir().context("a throw-away home")?;
     let throw_away = Common { home: Some(home.path().to_owned()), ..common.clone() };
     let recipes = Recipe::embedded();
@@ -20,7 +22,14 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     let names: Vec<_> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
     output::progress(&format!("launching {} and trying every backend …", names.join(", ")));
     let daemon = Daemon::start(config).await?;
-    daemon.settled().await;
+    tokio::select! {
+        biased;
+        interrupted = interrupts.next() => {
+            daemon.stop().await;
+            return Err(interrupted.into());
+        }
+        () = daemon.settled() => {}
+    }
     let status = daemon.pool();
     let lanes = daemon.native();
     daemon.stop().await;

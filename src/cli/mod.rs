@@ -1,7 +1,7 @@
 //! The command line: parses, finds or starts a daemon, asks it, prints.
 //!
 //! With `--json` standard output holds JSON and nothing else; errors go to standard error.
-//! Exit codes: 1 for a failure, 2 for misuse.
+//! Exit codes: 1 for a failure, 2 for misuse, 128 and the signal's number for a call that was interrupted.
 
 mod client;
 mod doctor;
@@ -19,7 +19,10 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use tokio::runtime::Builder;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -29,6 +32,13 @@ use crate::{
 
 /// What misuse exits with; clap uses the same.
 const MISUSE: u8 = 2;
+
+/// What a shell adds to a signal's number.
+const SIGNALLED: u8 = 128;
+
+/// ONNX Runtime's telemetry opens files in the temporary directory before a program can disable it;
+/// only this variable keeps it from starting.
+const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 
 /// With one worker instead of two on two cores, what the daemon adds to a small request fell by 8 %.
 const CORES_PER_WORKER: usize = 4;
@@ -78,6 +88,8 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    // SAFETY: the program has one thread yet, so nobody reads the environment meanwhile.
+    unsafe { std::env::set_var(NO_TELEMETRY, "1") };
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == guardian::ARGUMENT) {
         return guard(arguments.next().map(PathBuf::from));
@@ -140,13 +152,47 @@ fn start_log(cli: &Cli) {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     output::error(&format!("error: {error:#}"));
-    if error.is::<Misuse>() { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
+    match error.downcast_ref::<Interrupted>() {
+        Some(Interrupted { number, .. }) => ExitCode::from(SIGNALLED + number),
+        None if error.is::<Misuse>() => ExitCode::from(MISUSE),
+        None => ExitCode::FAILURE,
+    }
 }
 
 /// An argument that clap accepts and we do not.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Misuse(String);
+
+/// A call that was told to end before it was done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted by {name}")]
+struct Interrupted {
+    name: &'static str,
+    number: u8,
+}
+
+/// Catches what asks the program to end, from its creation on.
+struct Interrupts {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Interrupts {
+    fn catch() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) -> Interrupted {
+        let (name, kind) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", SignalKind::terminate()),
+            _ = self.interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
+        };
+        Interrupted { name, number: kind.as_raw_value() as u8 }
+    }
+}
 
 impl Common {
     fn home(&self, surroundings: &Surroundings) -> PathBuf {

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, Misuse, output};
+use super::{Common, Interrupts, Misuse, output};
 use crate::daemon::Daemon;
 
 #[derive(Args)]
@@ -43,13 +42,11 @@ impl Serve {
             raw.browsers = self.browsers.or(raw.browsers.take());
         })?;
         // Caught from before the first process is started.
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let mut interrupts = Interrupts::catch()?;
         let mut daemon = Daemon::start(config).await?;
         output::line(&format!("listening on {}", daemon.url()));
         let ended = tokio::select! {
-            _ = terminate.recv() => Ok("SIGTERM"),
-            _ = interrupt.recv() => Ok("SIGINT"),
+            interrupted = interrupts.next() => Ok(interrupted.name),
             error = daemon.attend() => Err(error).context("the daemon does not go on without a guardian"),
         };
         tracing::info!(?ended, "stopping");

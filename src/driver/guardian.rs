@@ -9,6 +9,7 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     process::Stdio,
+    thread,
     time::Duration,
 };
 
@@ -41,14 +42,19 @@ const FINISH_LIMIT: Duration = Duration::from_secs(30);
 const DEAF_TO: [Signal; 5] =
     [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGPIPE];
 
+/// A process that the daemon had just forked carries no mark before its exec, and nothing tells when that comes.
+const BIRTH: Duration = Duration::from_millis(100);
+
 #[derive(Debug, thiserror::Error)]
 pub enum GuardianError {
     #[error("could not start the guardian: {source}")]
     Start { source: io::Error },
-    #[error("the guardian ended at once ({status}); {log} may say why")]
-    Lost { status: String, log: PathBuf },
-    #[error("the guardian could not clean up ({status}); {log} says why")]
-    Finish { status: String, log: PathBuf },
+    #[error("{} is not the directory of a run", path.display())]
+    NoRun { path: PathBuf },
+    #[error("the guardian ended at once ({status}); its last words: {last_words}")]
+    Lost { status: String, last_words: String },
+    #[error("the guardian could not clean up ({status}); its last words: {last_words}")]
+    Finish { status: String, last_words: String },
     #[error(transparent)]
     Sweep(#[from] LedgerError),
 }
@@ -84,7 +90,7 @@ impl Guardian {
         // Its pipe is closed, so a guardian ends; a program that is none need not.
         let status = timeout(READY_LIMIT, child.wait()).await;
         let status = status.map_or_else(|_| "still running".to_owned(), |status| describe(&status));
-        Err(GuardianError::Lost { status, log })
+        Err(GuardianError::Lost { status, last_words: last_words(&log) })
     }
 
     /// Resolves when the guardian has ended although the daemon lives: another is wanted then.
@@ -100,7 +106,7 @@ impl Guardian {
             Ok(status) => describe(&status),
             Err(_) => "still running".to_owned(),
         };
-        Err(GuardianError::Finish { status, log: self.log })
+        Err(GuardianError::Finish { status, last_words: last_words(&self.log) })
     }
 }
 
@@ -108,9 +114,22 @@ fn describe(status: &io::Result<std::process::ExitStatus>) -> String {
     status.as_ref().map_or_else(ToString::to_string, ToString::to_string)
 }
 
+/// Whoever reports them removes the log's directory next.
+fn last_words(log: &Path) -> String {
+    let words = fs::read_to_string(log).unwrap_or_default();
+    if words.trim().is_empty() { "none".to_owned() } else { words.trim().to_owned() }
+}
+
 /// Is the guardian: waits for the daemon's end and clears the run directory; answers how many were killed.
 pub fn run(run_dir: &Path) -> Result<usize, GuardianError> {
     let failed = |source| GuardianError::Start { source };
+    // What is read now counts should somebody remove the ledger meanwhile.
+    let begun = Account::read(run_dir);
+    // We remove what we are given with all in it, so it must be a run beyond doubt.
+    let named = run_dir.file_name().and_then(|name| parse_run_name(name.to_str()?));
+    if named.is_none() || named != begun.daemon {
+        return Err(GuardianError::NoRun { path: run_dir.to_owned() });
+    }
     // Blocked for good, they reach nobody: there is one thread, and it never asks for them.
     let deaf: SigSet = DEAF_TO.into_iter().collect();
     deaf.thread_block().map_err(|error| failed(error.into()))?;
@@ -120,7 +139,9 @@ pub fn run(run_dir: &Path) -> Result<usize, GuardianError> {
     io::Write::flush(&mut io::stdout()).map_err(failed)?;
     // The daemon writes nothing; an error would mean the same as the end.
     let _ = io::stdin().read_to_end(&mut Vec::new());
-    Ok(ledger::clear(run_dir)?)
+    thread::sleep(BIRTH);
+    let ended = Account::read(run_dir);
+    Ok(ledger::clear(run_dir, if ended.daemon.is_some() { ended } else { begun })?)
 }
 
 /// Lets go of what the daemon's own parent left open in it, so that nobody waits for us in vain.
@@ -152,7 +173,7 @@ pub fn sweep_stale(home: &Path) -> Result<usize, GuardianError> {
             None => procs::read(daemon.pid).is_some_and(|now| now.start == daemon.start),
         };
         if !lives {
-            killed += ledger::clear(&path)?;
+            killed += ledger::clear(&path, account)?;
             tracing::info!(path = %path.display(), killed, "cleared a run that had not ended well");
         }
     }

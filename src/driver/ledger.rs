@@ -87,6 +87,13 @@ impl RunDir {
         &self.path
     }
 
+    /// Ends and removes what the run still has, in the place of a guardian that cannot. It blocks.
+    pub fn clear(&self) -> Result<usize, LedgerError> {
+        let mut account = Account::read(&self.path);
+        account.scratch.get_or_insert_with(|| self.scratch.clone());
+        clear(&self.path, account)
+    }
+
     /// Makes the folders of a process about to start.
     pub(super) fn folders(&self, name: &str) -> Result<Folders, LedgerError> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -164,8 +171,7 @@ impl Account {
 }
 
 /// Ends every process of a run and removes all that it wrote; answers how many were killed.
-pub(super) fn clear(run_dir: &Path) -> Result<usize, LedgerError> {
-    let account = Account::read(run_dir);
+pub(super) fn clear(run_dir: &Path, account: Account) -> Result<usize, LedgerError> {
     let same_boot = account.boot == procs::boot();
     let leaders = if same_boot { account.leaders.as_slice() } else { &[] };
     let killed = sweep::sweep(Claim { folder: run_dir, leaders })

@@ -16,8 +16,8 @@ pub(super) async fn server() -> Json<Value> {
     }))
 }
 
-pub(super) async fn live() -> Json<Value> {
-    Json(json!({"live": true}))
+pub(super) async fn live(State(api): State<Arc<Api>>) -> Json<Value> {
+    Json(json!({"live": true, "id": api.id}))
 }
 
 /// Ready when every wanted instance serves or has failed with a reason, and some lane can serve.

@@ -40,6 +40,8 @@ pub const FRAME_MAX: usize = 64 << 20;
 
 /// What the routes need.
 pub struct Api {
+    /// Tells this daemon from any other, as its record does.
+    pub id: String,
     pub address: SocketAddr,
     pub scheduler: Scheduler,
     pub registry: Arc<Registry>,

@@ -76,7 +76,7 @@ impl Stage {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let recipe = "name = 'script'\nproduct = 'Script'\ndriver = 'cdp'\nfind = ['{cache}/script']\n\
             install = 'none'\nbackends = ['wasm']\ngpu.hardware = {}\ngpu.software = {}\n\
-            limits = { instances = 1, lanes = 1 }";
+            limits = { instances = 1 }";
         let recipe = Recipe::parse("script.toml", recipe).unwrap();
         self.driver(recipe, Places { cache: self.home.path().to_owned(), path: "".into() })
     }

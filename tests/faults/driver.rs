@@ -71,7 +71,6 @@ backends = ["wasm"]
 [gpu.software]
 [limits]
 instances = 1
-lanes = 1
 "#;
 
 fn chromium() -> Recipe {
@@ -245,6 +244,15 @@ fn a_killed_daemon_leaves_nothing_and_takes_no_stranger_along() {
     assert_eq!(stranger.try_wait().unwrap(), None, "a process that only reads our files was killed");
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing_even_when_its_home_went_first() {
+    let mut stage = Stage::set().up();
+    fs::remove_dir_all(stage.home.path()).unwrap();
+    stage.kill(Signal::SIGKILL);
+    wait_for_end(&stage.guardian);
+    stage.assert_clear();
 }
 
 #[test]

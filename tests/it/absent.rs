@@ -22,7 +22,6 @@ backends = ["wasm"]
 [gpu.software]
 [limits]
 instances = 1
-lanes = 1
 "#;
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::graphs;
+use crate::support::{self, TestDaemon, graphs};
 
 /// A home whose daemons start no browser.
 fn home() -> TempDir {
@@ -45,11 +45,11 @@ struct Served {
 }
 
 fn serve(home: &Path) -> Served {
-    let mut child = weft(home, &["serve", "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    start(weft(home, &["serve", "--listen", "127.0.0.1:0"]))
+}
+
+fn start(mut serve: Command) -> Served {
+    let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("a line");
@@ -96,6 +96,127 @@ fn serve_prints_one_line_and_leaves_nothing_when_told_to_end() {
         assert_eq!(served.end(signal), (Some(0), String::new()), "{signal}");
         nothing_left(home.path());
     }
+}
+
+/// What a call leaves in the temporary directory, ONNX Runtime's telemetry included.
+fn entries(folder: &Path) -> Vec<std::ffi::OsString> {
+    std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.file_name()).collect()
+}
+
+#[test]
+fn an_interrupted_call_says_so_and_leaves_nothing() {
+    let cases: [(&[&str], Signal, i32); 4] = [
+        (&["models", "list"], Signal::SIGINT, 130),
+        (&["runs"], Signal::SIGTERM, 143),
+        (&["doctor"], Signal::SIGINT, 130),
+        (&["doctor"], Signal::SIGTERM, 143),
+    ];
+    for (arguments, signal, code) in cases {
+        let (home, temporary) = (home(), tempfile::tempdir().expect("a temporary folder"));
+        let mut child = weft(home.path(), arguments)
+            .env("TMPDIR", temporary.path())
+            .env("WEFT_CACHE", "/nowhere")
+            .env("PATH", "/nowhere")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        // It catches signals from before it says that it begins.
+        stderr.read_line(&mut String::new()).expect("a line");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).expect("it runs");
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).expect("UTF-8");
+        let done = child.wait_with_output().expect("it ends");
+        assert_eq!((done.status.code(), text(&done.stdout)), (Some(code), ""), "{arguments:?}: {said}");
+        assert!(said.contains(&format!("interrupted by {signal}")), "{arguments:?}: {said}");
+        nothing_left(home.path());
+        assert_eq!(entries(temporary.path()), [""; 0], "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_guardian_takes_nothing_but_a_run() {
+    let ground = tempfile::tempdir().expect("a temporary folder");
+    let daemon =
+        |pid: i32| format!(r#"{{"line":"daemon","pid":{pid},"start":2,"boot":"","scratch":"/nowhere"}}"#);
+    let cases = [
+        ("letters", "letter", String::new()),
+        ("letters", "ledger", daemon(1)),
+        ("1-2", "letter", String::new()),
+        ("1-2", "ledger", "{}".to_owned()),
+        ("1-2", "ledger", daemon(3)),
+    ];
+    for (case, (folder, file, written)) in cases.into_iter().enumerate() {
+        let folder = ground.path().join(case.to_string()).join(folder);
+        let file = folder.join(file);
+        std::fs::create_dir_all(&folder).expect("room for a folder");
+        std::fs::write(&file, written).expect("room for a file");
+        let refused = Command::new(env!("CARGO_BIN_EXE_weft"))
+            .arg("guard")
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program starts");
+        let said = text(&refused.stderr);
+        assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), ""), "case {case}: {said}");
+        assert!(said.contains("is not the directory of a run"), "case {case}: {said}");
+        assert!(file.exists(), "case {case}");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_gets_no_guardian_leaves_nothing() {
+    let home = support::home();
+    let refused =
+        TestDaemon::start_in(home.clone(), &[], |config| config.program = "/bin/false".into()).await.err();
+    let said = refused.expect("no guardian").to_string();
+    assert!(said.contains("the guardian ended at once (exit status: 1)"), "{said}");
+    assert_eq!(entries(&home.path().join("run")), [""; 0]);
+}
+
+#[test]
+fn a_daemon_that_gets_no_other_guardian_ends_and_leaves_nothing() {
+    let (home, temporary) = (home(), tempfile::tempdir().expect("a temporary folder"));
+    let mut serve = weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    serve.env("TMPDIR", temporary.path());
+    let served = start(serve);
+    let run = home.path().join("run").join(&entries(&home.path().join("run"))[0]);
+    let log = run.join("guardian.log");
+    std::fs::remove_file(&log).expect("the guardian has a log");
+    std::fs::create_dir(&log).expect("a folder where the next guardian's log belongs");
+    let guard = format!("guard\0{}\0", run.display());
+    let guardian = std::fs::read_dir("/proc").expect("processes").flatten().find_map(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        line.ends_with(guard.as_bytes()).then_some(pid)
+    });
+    kill(Pid::from_raw(guardian.expect("a guardian runs")), Signal::SIGKILL).expect("it runs");
+    let done = served.child.wait_with_output().expect("it ends");
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("the daemon does not go on without a guardian"), "{said}");
+    nothing_left(home.path());
+    assert_eq!(entries(temporary.path()), [""; 0]);
+}
+
+#[test]
+fn a_record_leads_to_its_own_daemon_only() {
+    let (first, second) = (home(), home());
+    let served = serve(first.path());
+    let record = std::fs::read(first.path().join("daemon.json")).expect("a record");
+    let mut record: Value = serde_json::from_slice(&record).expect("JSON");
+    // A crash left it, and the port went to the first home's daemon.
+    record["id"] = "0".into();
+    std::fs::write(second.path().join("daemon.json"), record.to_string()).expect("room for a file");
+    for (home, starts) in [(&first, false), (&second, true)] {
+        let listed = run(home.path(), &["models", "list", "--json"]);
+        let said = text(&listed.stderr);
+        assert_eq!(listed.status.code(), Some(0), "{said}");
+        assert_eq!(said.contains("no daemon is running on this home"), starts, "{said}");
+    }
+    nothing_left(second.path());
+    assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
 }
 
 #[test]
