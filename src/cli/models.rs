@@ -266,6 +266,10 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
             ));
         }
     }
+    for lane in model["lanes"].as_array().into_iter().flatten() {
+        let outcome = lane["refused"]["message"].as_str().or(lane["verdict"].as_str());
+        output::line(&format!("{}: {}", text(&lane["lane"]), outcome.unwrap_or("-")));
+    }
     let rows: Vec<_> = model["verdicts"].as_array().into_iter().flatten().map(verdict).collect();
     if rows.is_empty() {
         output::line("nothing is proven yet: `weft models verify` proves it in every lane");

@@ -105,26 +105,33 @@ pub enum TensorError {
     Shape { shape: Vec<u64> },
     #[error("{datatype} of shape {shape:?} takes {expected} bytes, {actual} came")]
     ByteCount { datatype: Datatype, shape: Vec<u64>, expected: usize, actual: usize },
+    #[error("a BOOL is 0 or 1, {byte} came")]
+    Boolean { byte: u8 },
     #[error("BYTES of shape {shape:?} must hold {expected} length-prefixed elements: {problem}")]
     Elements { shape: Vec<u64>, expected: usize, problem: &'static str },
 }
 
 impl Tensor {
-    /// Checks that the bytes are as many as datatype and shape say.
+    /// Checks that the bytes are as many as datatype and shape say, and that booleans are booleans.
     pub fn check(&self) -> Result<(), TensorError> {
         let elements = element_count(&self.shape)?;
         let Some(size) = self.datatype.size() else { return self.check_strings(elements) };
         let expected =
             elements.checked_mul(size).ok_or_else(|| TensorError::Shape { shape: self.shape.clone() })?;
-        if expected == self.body.len() {
-            return Ok(());
+        if expected != self.body.len() {
+            return Err(TensorError::ByteCount {
+                datatype: self.datatype,
+                shape: self.shape.clone(),
+                expected,
+                actual: self.body.len(),
+            });
         }
-        Err(TensorError::ByteCount {
-            datatype: self.datatype,
-            shape: self.shape.clone(),
-            expected,
-            actual: self.body.len(),
-        })
+        if self.datatype == Datatype::Bool { self.check_booleans() } else { Ok(()) }
+    }
+
+    fn check_booleans(&self) -> Result<(), TensorError> {
+        let wrong = self.body.parts().iter().flatten().find(|byte| **byte > 1);
+        wrong.map_or(Ok(()), |byte| Err(TensorError::Boolean { byte: *byte }))
     }
 
     fn check_strings(&self, expected: usize) -> Result<(), TensorError> {

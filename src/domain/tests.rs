@@ -88,13 +88,15 @@ type Given<'a> = (Datatype, &'a [u64], &'a [u8]);
 #[test]
 fn a_tensor_has_the_bytes_that_its_shape_says() {
     let (fp32, bytes) = (Datatype::Fp32, Datatype::Bytes);
-    let cases: [(Given<'_>, Option<&str>); 12] = [
+    let cases: [(Given<'_>, Option<&str>); 14] = [
         ((fp32, &[2], &[0; 8]), None),
         ((fp32, &[], &[0; 4]), None),
         ((fp32, &[0, 7], &[]), None),
         ((fp32, &[2], &[0; 7]), Some("takes 8 bytes, 7 came")),
         ((fp32, &[u64::MAX, 2], &[]), Some("more elements")),
         ((fp32, &[1 << 62], &[]), Some("more elements")),
+        ((Datatype::Bool, &[2], &[0, 1]), None),
+        ((Datatype::Bool, &[2], &[1, 2]), Some("a BOOL is 0 or 1, 2 came")),
         ((bytes, &[2], b"\x01\0\0\0a\0\0\0\0"), None),
         ((bytes, &[0], b""), None),
         ((bytes, &[1], b"\x02\0\0\0a"), Some("points beyond")),

@@ -1,12 +1,14 @@
-//! Failures as HTTP answers: `application/problem+json` on the daemon's own routes.
+//! Failures as HTTP answers: `application/problem+json` wherever the daemon refuses.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    extract::rejection::{PathRejection, QueryRejection, StringRejection},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
-use crate::domain::{Code, Failure};
+use super::FRAME_MAX;
+use crate::domain::{Code, Failure, Retry};
 
 pub(super) fn status(code: Code) -> StatusCode {
     match code {
@@ -26,20 +28,55 @@ pub(super) fn status(code: Code) -> StatusCode {
     }
 }
 
-/// A failure on a route of `/api`.
+/// A failure and the status that tells it.
 #[derive(Debug)]
-pub struct Problem(pub Failure);
+pub struct Problem {
+    failure: Failure,
+    status: StatusCode,
+}
 
 impl<E: Into<Failure>> From<E> for Problem {
     fn from(error: E) -> Self {
-        Self(error.into())
+        let failure = error.into();
+        Self { status: status(failure.code), failure }
+    }
+}
+
+pub(super) async fn no_route(uri: Uri) -> Problem {
+    let failure = Failure::invalid(format!("there is no route {}", uri.path()));
+    Problem { failure, status: StatusCode::NOT_FOUND }
+}
+
+pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
+    let failure = Failure::invalid(format!("{} does not take {method}", uri.path()));
+    Problem { failure, status: StatusCode::METHOD_NOT_ALLOWED }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+impl From<StringRejection> for Failure {
+    fn from(rejection: StringRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let message = format!("the body is over the limit of {FRAME_MAX} bytes");
+            return Self::new(Code::TooLarge, Retry::Never, message);
+        }
+        Self::invalid(rejection.body_text())
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self(failure) = self;
-        let status = status(failure.code);
+        let Self { failure, status } = self;
         let body = json!({
             "type": "about:blank",
             "title": failure.code,

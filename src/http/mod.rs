@@ -15,7 +15,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
@@ -82,7 +81,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/models/{name}", delete(models::remove))
         .route("/api/v1/models/{name}/verify", post(models::verify))
         .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "no such route") })
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
         .with_state(api)
@@ -92,7 +92,7 @@ async fn guarded(State(api): State<Arc<Api>>, request: Request, next: Next) -> R
     match guard::check(request.headers(), api.address) {
         Ok(()) => next.run(request).await,
         Err(refused) => {
-            Problem(Failure::new(Code::Unauthorized, Retry::Never, refused.message())).into_response()
+            Problem::from(Failure::new(Code::Unauthorized, Retry::Never, refused.message())).into_response()
         }
     }
 }

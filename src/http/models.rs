@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::{
+        Path, State,
+        rejection::{PathRejection, StringRejection},
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,15 +24,16 @@ use crate::{
 /// All lanes' proofs together; one on a software adapter takes the better part of a minute.
 const VERIFY_WITHIN: Duration = Duration::from_secs(900);
 
+type Named = Result<Path<String>, PathRejection>;
+type Text = Result<String, StringRejection>;
+
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Value> {
     let items: Vec<_> = api.registry.list().iter().map(|entry| json!(entry.model)).collect();
     Json(json!({"items": items, "cursor": null}))
 }
 
-pub(super) async fn show(
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Value>, Problem> {
+    let Path(name) = name?;
     let entry = find(&api, &name)?;
     let verdicts = api.store.verdicts(entry.model.digest).await?;
     let verdicts: Vec<_> = verdicts
@@ -59,8 +63,8 @@ pub(super) struct Add {
     gate: GateInputs,
 }
 
-pub(super) async fn add(State(api): State<Arc<Api>>, body: String) -> Result<Json<Value>, Problem> {
-    let add: Add = serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?;
+pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Value>, Problem> {
+    let add: Add = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
     }
@@ -87,27 +91,34 @@ pub(super) struct Verify {
     browser: Vec<String>,
 }
 
-/// Proves a model in every lane, or in those that the body names; answers with what `show` does.
+/// Proves a model in every lane, or in those that the body names; answers with what `show` does, and with what
+/// became of it in each lane.
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-    body: String,
+    name: Named,
+    body: Text,
 ) -> Result<Json<Value>, Problem> {
+    let Path(name) = name?;
     let entry = find(&api, &name)?;
+    let body = body?;
     let verify: Verify = if body.is_empty() {
         Verify::default()
     } else {
         serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?
     };
     let wants = Wants { backends: verify.backend, browsers: verify.browser, ..Wants::default() };
-    api.scheduler.prove(entry, wants, VERIFY_WITHIN).await?;
-    show(State(api), Path(name)).await
+    let judged = api.scheduler.prove(entry, wants, VERIFY_WITHIN).await?;
+    if judged.is_empty() {
+        let message = "no lane is of the backends and browsers named";
+        return Err(Failure::new(Code::NoBackend, Retry::Never, message).into());
+    }
+    let Json(mut shown) = show(State(api), Ok(Path(name))).await?;
+    shown["lanes"] = json!(judged);
+    Ok(Json(shown))
 }
 
-pub(super) async fn remove(
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Value>, Problem> {
+    let Path(name) = name?;
     let entry = find(&api, &name)?;
     if let Some(unused) = api.registry.remove(&entry.model.name).await? {
         api.scheduler.forget(unused).await;

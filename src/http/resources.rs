@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,8 +55,9 @@ pub(super) struct RunsQuery {
 
 pub(super) async fn runs(
     State(api): State<Arc<Api>>,
-    Query(query): Query<RunsQuery>,
+    query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
+    let Query(query) = query?;
     let cursor = query.cursor.map(|text| text.parse::<RunCursor>()).transpose();
     let cursor = cursor.map_err(Failure::invalid)?;
     // What has been answered must be there to see.

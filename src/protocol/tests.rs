@@ -128,6 +128,10 @@ fn elements_that_do_not_fit_are_refused() {
         ("FP32", json!(["nan"]), "\"nan\" is no FP32"),
         ("INT32", json!(["NaN"]), "NaN is no INT32"),
         ("BYTES", json!([1]), "1 is no BYTES"),
+        ("FP32", json!([1e300]), "1e300 does not fit FP32"),
+        ("FP32", json!([-3.5e38]), "-3.5e38 does not fit FP32"),
+        ("FP16", json!([70_000]), "7e4 does not fit FP16"),
+        ("BF16", json!([3.4e38]), "does not fit BF16"),
         ("FP32", json!([null]), "invalid type: null"),
         ("FP32", json!([{}]), "invalid type: map"),
         ("FP32", json!([1, 2]), "takes 4 bytes, 8 came"),
@@ -144,7 +148,7 @@ fn bytes_that_are_no_text_are_told_as_well_as_can_be() {
     let header = json!({"type": "infer", "id": "r", "model_name": "m", "inputs": [
         {"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}},
         {"name": "b", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}]});
-    let body = Bytes::from_static(b"\x01\0\0\0\xff\x02\0");
+    let body = Bytes::from_static(b"\x01\0\0\0\xff\x01\0");
     let Ok(ClientMessage::Infer(infer)) = parse_message(&header.to_string(), &body) else {
         panic!("a good request")
     };

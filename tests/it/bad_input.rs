@@ -72,6 +72,17 @@ fn requests() -> Vec<(Value, &'static str, &'static str)> {
             "invalid_request",
             "neither data nor",
         ),
+        (inputs(x(|x| x["data"] = json!([1e300, 2, 3, 4]))), "invalid_request", "1e300 does not fit FP32"),
+        (
+            inputs(x(|x| x["parameters"] = json!({"binary": true}))),
+            "invalid_request",
+            "unknown field `binary`",
+        ),
+        (
+            wanting(json!([{"name": "y", "parameters": {"binary": true}}])),
+            "invalid_request",
+            "unknown field `binary`",
+        ),
         (with("bakend", json!("wasm")), "invalid_request", "bakend"),
         (with("backend", json!("cuda")), "invalid_request", "did not match"),
         (with("plan", json!("sharded")), "invalid_request", "the only plan"),
@@ -155,6 +166,45 @@ async fn a_frame_over_the_limit_is_told_and_closes_its_connection() {
         }
     };
     soon("the end of the connection", futures_util::future::join(send, read)).await;
+    daemon.client().await.serves(&json!({})).await;
+    daemon.stop().await;
+}
+
+/// What the routes refuse before they look at it, told in the form of every other failure.
+#[tokio::test]
+async fn what_no_route_takes_is_a_problem_too() {
+    let daemon = TestDaemon::start(&[]).await;
+    let not_utf8 = || b"{\"name\": \"\xff\"}".to_vec();
+    let too_large = || vec![b' '; (64 << 20) + 1];
+    let cases = [
+        ("GET", "/no/such/route", vec![], 404, "invalid_request", "no route /no/such/route"),
+        ("GET", "/api/v1/nothing", vec![], 404, "invalid_request", "no route /api/v1/nothing"),
+        ("PUT", "/api/v1/models", vec![], 405, "invalid_request", "/api/v1/models does not take PUT"),
+        ("POST", "/api/v1/runs", vec![], 405, "invalid_request", "/api/v1/runs does not take POST"),
+        ("GET", "/api/v1/runs?last=many", vec![], 422, "invalid_request", "last: invalid digit"),
+        ("GET", "/api/v1/runs?first=1", vec![], 422, "invalid_request", "unknown field `first`"),
+        ("GET", "/api/v1/models/%ff", vec![], 422, "invalid_request", "UTF-8"),
+        ("POST", "/api/v1/models", not_utf8(), 422, "invalid_request", "UTF-8"),
+        ("POST", "/api/v1/models", too_large(), 413, "too_large", "over the limit of 67108864 bytes"),
+        ("POST", "/api/v1/models/neg/verify", not_utf8(), 422, "invalid_request", "UTF-8"),
+        ("POST", "/api/v1/models/neg/verify", too_large(), 413, "too_large", "over the limit"),
+    ];
+    for (method, path, body, status, code, says) in cases {
+        let request = daemon.http.request(method.parse().expect("a method"), format!("{}{path}", daemon.url));
+        let answer = soon("an answer", request.body(body).send()).await.expect("the daemon answers");
+        assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{method} {path}");
+        assert_eq!(answer.headers().contains_key("allow"), status == 405, "{method} {path}");
+        let said: Value = serde_json::from_str(&answer.text().await.expect("a text")).expect("JSON");
+        assert_eq!(
+            (&said["status"], &said["code"]),
+            (&json!(status), &json!(code)),
+            "{method} {path}: {said}"
+        );
+        assert_eq!(said["retry"], "never", "{method} {path}: {said}");
+        let detail = said["detail"].as_str().expect("a detail");
+        assert!(detail.contains(says), "{method} {path}: {detail}");
+    }
     daemon.client().await.serves(&json!({})).await;
     daemon.stop().await;
 }

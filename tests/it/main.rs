@@ -14,6 +14,7 @@ mod scheduling;
 mod storm;
 mod support;
 mod tidy;
+mod unread;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
 use weft::{domain, onnx, protocol};

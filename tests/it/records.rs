@@ -141,3 +141,31 @@ async fn next_event(client: &mut crate::support::Client, topic: &str) -> Value {
         }
     }
 }
+
+/// A connection has one subscription: the latest.
+#[tokio::test]
+async fn a_subscription_replaces_the_one_before() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let daemon = start(&[&browser]).await;
+    daemon.verify("neg", &json!({"backend": ["wasm"]})).await;
+    let (mut client, mut watcher) = (daemon.client().await, daemon.client().await);
+    let topics = |topics: Value| json!({"type": "subscribe", "topics": topics});
+    client.send(&topics(json!(["runs"]))).await;
+    client.send(&topics(json!(["runs"]))).await;
+    watcher.send(&topics(json!(["runs"]))).await;
+    watcher.caught_up().await;
+    for _ in 0..3 {
+        let reply = client.ask(&infer_x("r", &wasm())).await;
+        let run = &reply.header["parameters"]["run"];
+        assert_eq!(&client.event().await.header["event"]["run"], run, "an event comes once");
+        assert_eq!(&watcher.event().await.header["event"]["run"], run);
+    }
+    for others in [json!([]), json!(["pool"])] {
+        client.send(&topics(others)).await;
+        client.ask(&infer_x("r", &wasm())).await.negated();
+        watcher.event().await;
+    }
+    browser.kill_lane("wasm");
+    assert_eq!(client.event().await.header["topic"], "pool", "runs were no longer wanted");
+    daemon.stop().await;
+}

@@ -42,9 +42,6 @@ pub(super) fn input(tensor: &Tensor) -> Result<Input, Failure> {
         let value = strings(&shape, &bytes).map_err(wrong)?;
         return Ok(Input { value, _memory: Memory::Engine });
     };
-    if tensor.datatype == Datatype::Bool && bytes.iter().any(|byte| *byte > 1) {
-        return Err(wrong("a BOOL is 0 or 1".to_owned()));
-    }
     let memory = if bytes.as_ptr().addr().is_multiple_of(size) {
         Memory::Shared(bytes)
     } else {

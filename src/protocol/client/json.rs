@@ -76,12 +76,30 @@ impl Elements<'_> {
     }
 
     fn float<E: Error>(self, value: f64) -> Result<(), E> {
-        match self.datatype {
-            Datatype::Fp16 => self.bytes.extend_from_slice(&f16::from_f64(value).to_le_bytes()),
-            Datatype::Bf16 => self.bytes.extend_from_slice(&bf16::from_f64(value).to_le_bytes()),
-            Datatype::Fp32 => self.bytes.extend_from_slice(&(value as f32).to_le_bytes()),
-            Datatype::Fp64 => self.bytes.extend_from_slice(&value.to_le_bytes()),
+        let infinite = match self.datatype {
+            Datatype::Fp16 => {
+                let float = f16::from_f64(value);
+                self.bytes.extend_from_slice(&float.to_le_bytes());
+                float.is_infinite()
+            }
+            Datatype::Bf16 => {
+                let float = bf16::from_f64(value);
+                self.bytes.extend_from_slice(&float.to_le_bytes());
+                float.is_infinite()
+            }
+            Datatype::Fp32 => {
+                let float = value as f32;
+                self.bytes.extend_from_slice(&float.to_le_bytes());
+                float.is_infinite()
+            }
+            Datatype::Fp64 => {
+                self.bytes.extend_from_slice(&value.to_le_bytes());
+                value.is_infinite()
+            }
             other => return Err(E::custom(format!("{value} is no {other}"))),
+        };
+        if infinite && value.is_finite() {
+            return Err(E::custom(format!("{value:e} does not fit {}", self.datatype)));
         }
         Ok(())
     }

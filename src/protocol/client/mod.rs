@@ -6,4 +6,4 @@ mod response;
 
 pub use json::{TensorJson, elements};
 pub use request::{ClientMessage, FallbackPolicy, Malformed, Parameters, ParsedInfer, Topic, parse_message};
-pub use response::{Reply, encode_error, encode_event, encode_result};
+pub use response::{Reply, encode_error, encode_event, encode_result, least_size};

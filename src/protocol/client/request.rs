@@ -132,6 +132,7 @@ struct Input {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct InputParameters {
     binary_data_size: Option<usize>,
 }
@@ -144,6 +145,7 @@ struct Output {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct OutputParameters {
     binary_data: Option<bool>,
 }

@@ -14,6 +14,16 @@ pub enum Reply {
     Binary(Bytes),
 }
 
+impl Reply {
+    /// Bytes in its frame.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "result")]
 struct ResultMessage<'a> {
@@ -45,6 +55,15 @@ struct ResultParameters<'a> {
     run: &'a RunId,
     provenance: &'a Provenance,
     timing_us: Timing,
+}
+
+/// What `outputs` take in a frame at the least, told without encoding them.
+pub fn least_size(outputs: &[Tensor], binary: impl Fn(&str) -> bool) -> usize {
+    // In JSON an element takes a character and its comma at the least.
+    let as_json =
+        |tensor: &Tensor| tensor.element_count().map_or(usize::MAX, |count| count.saturating_mul(2));
+    let size = |tensor: &Tensor| if binary(&tensor.name) { tensor.body.len() } else { as_json(tensor) };
+    outputs.iter().map(size).fold(0, usize::saturating_add)
 }
 
 /// The answer to an `infer`; `binary` says per output how its elements travel.
