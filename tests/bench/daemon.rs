@@ -41,6 +41,7 @@ impl Daemon {
             .arg(home)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(home.join("serve.log"))?)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;

@@ -273,7 +273,9 @@ fn quoted_results_exist() {
     for document in documents {
         let text = std::fs::read_to_string(&document).expect("a document");
         let part = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-        for word in text.split(|c| !part(c)).filter(|word| word.contains("results/")) {
+        for word in
+            text.split(|c| !part(c)).filter(|word| word.contains("measurements/") && !word.ends_with('/'))
+        {
             let path = word.trim_end_matches('.').trim_start_matches("../");
             if !root().join(path).exists() && !document.with_file_name(path).exists() {
                 missing.push(format!("{}: {word}", document.display()));
