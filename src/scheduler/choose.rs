@@ -77,7 +77,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
     if wanted.busy {
         return Choice { decision: Decision::Wait, prepare };
     }
-    let reason = unmet(case, &wanted, outlook);
+    let reason = unmet(case, &wanted, lanes, outlook);
     if case.wants.native_fallback {
         let native = survey(case, lanes, Lane::native);
         prepare.extend(native.absent.iter().cloned());
@@ -129,7 +129,7 @@ fn pending_reason(wanted: &Survey) -> String {
 }
 
 /// Why no wanted lane can run the request.
-fn unmet(case: &Case<'_>, wanted: &Survey, outlook: &Outlook) -> Failure {
+fn unmet(case: &Case<'_>, wanted: &Survey, lanes: &BTreeMap<LaneId, Lane>, outlook: &Outlook) -> Failure {
     if let Some(failed) = case.failed {
         return failed.clone();
     }
@@ -139,7 +139,12 @@ fn unmet(case: &Case<'_>, wanted: &Survey, outlook: &Outlook) -> Failure {
     if let Some(first) = wanted.refused.first() {
         return first.clone();
     }
-    let absences = outlook.absences(case.wants);
+    let mut absences = outlook.absences(case.wants);
+    let software = |lane: &&Lane| lane.environment().software_adapter() && lane.named(case.wants);
+    absences.extend(lanes.values().find(software).map(|lane| {
+        let lane = lane.environment();
+        format!("{} has a software adapter, which serves only when {} is asked for", lane.lane, lane.backend)
+    }));
     let why = if absences.is_empty() { "none is configured".to_owned() } else { absences.join("; ") };
     Failure::new(Code::NoBackend, Retry::Never, format!("no lane offers {}: {why}", case.wants.describe()))
 }

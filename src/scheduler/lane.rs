@@ -65,15 +65,19 @@ impl Lane {
         self.environment().backend.is_native()
     }
 
-    /// Whether the request's restrictions admit this lane.
-    /// Left to us, native lanes are the fallback, and software adapters prove correctness rather than serve.
-    pub(super) fn admitted(&self, wants: &Wants) -> bool {
+    /// Whether a caller's restrictions leave this lane in.
+    pub(super) fn named(&self, wants: &Wants) -> bool {
         let environment = self.environment();
-        if wants.any() {
-            return !self.native() && !environment.software_adapter();
-        }
         (wants.backends.is_empty() || wants.backends.contains(&environment.backend))
             && (wants.browsers.is_empty() || wants.browsers.contains(&environment.browser))
+    }
+
+    /// Whether it serves a request with these restrictions.
+    /// Left to us, native lanes are the fallback; and software adapters prove correctness rather than serve, unless
+    /// their backend is asked for.
+    pub(super) fn admitted(&self, wants: &Wants) -> bool {
+        let software = self.environment().software_adapter() && wants.backends.is_empty();
+        self.named(wants) && !software && !(wants.any() && self.native())
     }
 
     /// The session that a request needs here: WebNN compiles its graph for fixed dimensions.

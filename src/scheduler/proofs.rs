@@ -47,8 +47,7 @@ impl Proof {
     ) -> (Vec<(LaneId, SessionName)>, bool) {
         let binding = self.entry.proof_binding();
         let (mut absent, mut open) = (Vec::new(), outlook.may_come(&self.wants));
-        let any = self.wants.any();
-        for (id, lane) in lanes.iter().filter(|(_, lane)| any || lane.admitted(&self.wants)) {
+        for (id, lane) in lanes.iter().filter(|(_, lane)| lane.named(&self.wants)) {
             if self.judged.contains_key(id) {
                 continue;
             }

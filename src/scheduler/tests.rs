@@ -194,7 +194,8 @@ fn a_request_goes_to_the_lane_that_answers_first() {
             "",
             &[("a/webgpu-software", ready(0))],
             &[],
-            "fail no_backend: no lane offers a browser: none is configured",
+            "fail no_backend: no lane offers a browser: a/webgpu-software has a software adapter, which serves only when \
+             webgpu is asked for",
         ),
         ("webgpu", &[("a/webgpu-software", ready(0))], &[], "a/webgpu-software"),
         (
