@@ -68,7 +68,7 @@ function nativeLibraries() {
 
 /** Cargo reads its `[env]` from here, so builds and `cargo run` find the libraries without variables set by hand. */
 function cargoConfig(native) {
-  const env = native ? `[env]\nDUCKDB_LIB_DIR = ${JSON.stringify(native)}\nWEFT_NATIVE_DIR = ${JSON.stringify(native)}\nORT_DISABLE_TELEMETRY = "1"\n\n` : "";
+  const env = native ? `[env]\nDUCKDB_LIB_DIR = ${JSON.stringify(native)}\nWEFT_NATIVE_DIR = ${JSON.stringify(native)}\nORT_DISABLE_TELEMETRY = "1"\nWEFT_ROOT = ${JSON.stringify(root)}\n\n` : "";
   const wanted = `# Written by \`make setup\`; edits are lost.\n${env}[build]\ntarget-dir = ${JSON.stringify(join(cache, "target"))}\n`;
   const file = join(root, ".cargo", "config.toml");
   if (existsSync(file) && readFileSync(file, "utf8") === wanted) {

@@ -7,6 +7,8 @@ const LIBRARY: &str = if cfg!(target_os = "macos") { "libduckdb.dylib" } else { 
 
 fn main() {
     println!("cargo:rerun-if-env-changed=WEFT_NATIVE_DIR");
+    // Clones share a target folder, and Cargo tells their files apart by age alone: another clone is another build.
+    println!("cargo:rerun-if-env-changed=WEFT_ROOT");
     println!("cargo:rerun-if-changed=web-harness/dist/index.html");
     if !Path::new("web-harness/dist/index.html").exists() {
         fail("web-harness/dist/index.html is missing");
