@@ -24,7 +24,7 @@ use crate::{
         cdp::CdpDriver,
         guardian::{self, Guardian, GuardianError},
         ledger::{LedgerError, RunDir},
-        recipe::{GpuMode, Places, Recipe},
+        recipe::{DriverKind, GpuMode, Places, Recipe},
     },
     events::Events,
     http::{self, Api},
@@ -290,7 +290,9 @@ fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
         let backends: Vec<BackendKind> =
             config.backends.iter().filter(|backend| recipe.backends.contains(backend)).cloned().collect();
         let browser = recipe.name.clone();
-        let driver = Arc::new(CdpDriver::new(recipe, places.clone(), run.clone(), tasks.clone()));
+        let driver = match recipe.driver {
+            DriverKind::Cdp => Arc::new(CdpDriver::new(recipe, places.clone(), run.clone(), tasks.clone())),
+        };
         for number in 1..=instances {
             targets.push(Target {
                 id: InstanceId::new(format!("{browser}-{number}")),

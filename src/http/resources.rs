@@ -63,5 +63,9 @@ pub(super) async fn runs(
     // What has been answered must be there to see.
     api.store.flush().await?;
     let page = api.store.runs(query.last.unwrap_or(RUNS_SHOWN), cursor).await?;
-    Ok(Json(json!({"items": page.runs, "cursor": page.next.map(|next| next.to_string())})))
+    Ok(Json(json!({
+        "items": page.runs,
+        "cursor": page.next.map(|next| next.to_string()),
+        "lost": api.store.lost_runs(),
+    })))
 }
