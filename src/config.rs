@@ -13,9 +13,16 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{domain::BackendKind, driver::recipe::Recipe, scheduler::Limits};
+use crate::{
+    domain::BackendKind,
+    driver::recipe::{Recipe, RecipeError},
+    scheduler::Limits,
+};
 
 const LISTEN: &str = "127.0.0.1:9338";
+
+/// The folder of the home that holds recipes of one's own.
+pub const RECIPES: &str = "browsers";
 
 /// Requests pending in the whole daemon, before more are refused as overloaded.
 const PENDING_REQUESTS: usize = 1024;
@@ -32,6 +39,8 @@ pub enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}", path.display())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
     #[error("{0}")]
     Invalid(String),
 }
@@ -89,6 +98,8 @@ pub enum Gpu {
 pub struct Config {
     pub home: PathBuf,
     pub listen: SocketAddr,
+    /// Those of the program and of the home.
+    pub recipes: Vec<Recipe>,
     pub browsers: BTreeMap<String, u32>,
     /// Which kinds of lanes browsers hold, of those that their recipes can.
     pub backends: Vec<BackendKind>,
@@ -160,7 +171,8 @@ impl RawConfig {
         if let Some(native) = backends.iter().find(|backend| backend.is_native()) {
             return Err(ConfigError::Invalid(format!("lanes.backends: {native} does not run in a browser")));
         }
-        check_browsers(&browsers, &backends)?;
+        let recipes = Recipe::all(&home.join(RECIPES))?;
+        check_browsers(&recipes, &browsers, &backends)?;
         if let Some(device) = &self.lanes.webnn_device
             && !matches!(device.as_str(), "cpu" | "gpu" | "npu")
         {
@@ -177,6 +189,7 @@ impl RawConfig {
         Ok(Config {
             home,
             listen,
+            recipes,
             browsers,
             backends,
             gpu: self.lanes.gpu.unwrap_or_default(),
@@ -209,15 +222,16 @@ fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
     }
 }
 
-fn check_browsers(browsers: &BTreeMap<String, u32>, backends: &[BackendKind]) -> Result<(), ConfigError> {
-    let recipes = Recipe::embedded();
+fn check_browsers(
+    recipes: &[Recipe],
+    browsers: &BTreeMap<String, u32>,
+    backends: &[BackendKind],
+) -> Result<(), ConfigError> {
     for (name, instances) in browsers.iter().filter(|(_, instances)| **instances > 0) {
         let invalid = |message| Err(ConfigError::Invalid(message));
         let Some(recipe) = recipes.iter().find(|recipe| recipe.name == *name) else {
-            return invalid(format!(
-                "no recipe is called {name:?}; there are {}",
-                Recipe::names().join(", ")
-            ));
+            let names: Vec<_> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
+            return invalid(format!("no recipe is called {name:?}; there are {}", names.join(", ")));
         };
         let most = recipe.limits.instances;
         if *instances > most {

@@ -21,10 +21,10 @@ use crate::{
     config::{Config, Gpu},
     domain::{BackendKind, Environment, InstanceId},
     driver::{
-        cdp::CdpDriver,
+        Drivers,
         guardian::{self, Guardian, GuardianError},
         ledger::{LedgerError, RunDir},
-        recipe::{DriverKind, GpuMode, Places, Recipe},
+        recipe::{GpuMode, Places},
     },
     events::Events,
     http::{self, Api},
@@ -280,8 +280,9 @@ fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
 
 fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
     let places = Places { cache: config.surroundings.cache.clone(), path: config.surroundings.path.clone() };
+    let drivers = Drivers { places, run: run.clone(), tasks: tasks.clone() };
     let mut targets = Vec::new();
-    for recipe in Recipe::embedded() {
+    for recipe in &config.recipes {
         let Some(instances) = config.browsers.get(&recipe.name).copied().filter(|instances| *instances > 0)
         else {
             continue;
@@ -289,14 +290,11 @@ fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
         // The configured order decides which lane starts first.
         let backends: Vec<BackendKind> =
             config.backends.iter().filter(|backend| recipe.backends.contains(backend)).cloned().collect();
-        let browser = recipe.name.clone();
-        let driver = match recipe.driver {
-            DriverKind::Cdp => Arc::new(CdpDriver::new(recipe, places.clone(), run.clone(), tasks.clone())),
-        };
+        let driver = drivers.of(recipe.clone());
         for number in 1..=instances {
             targets.push(Target {
-                id: InstanceId::new(format!("{browser}-{number}")),
-                browser: browser.clone(),
+                id: InstanceId::new(format!("{}-{number}", recipe.name)),
+                browser: recipe.name.clone(),
                 driver: driver.clone(),
                 backends: backends.clone(),
                 gpu: gpu_mode(config.gpu),

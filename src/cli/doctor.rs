@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 
-use super::{Common, Interrupts, output};
+use super::{Common, Interrupts, Misuse, output};
 use crate::{
+    config::{RECIPES, Surroundings},
     daemon::Daemon,
     driver::recipe::Recipe,
     pool::{InstanceStatus, LaneState, LaneStatus, PoolStatus},
@@ -14,11 +15,13 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     let mut interrupts = Interrupts::catch()?;
     let home = tempfile::tempdir().context("a throw-away home")?;
     let throw_away = Common { home: Some(home.path().to_owned()), ..common.clone() };
-    let recipes = Recipe::embedded();
-    let config = throw_away.config(None, |raw| {
+    let own = common.home(&Surroundings::read()?).join(RECIPES);
+    let recipes = Recipe::all(&own).map_err(|error| Misuse(error.to_string()))?;
+    let mut config = throw_away.config(None, |raw| {
         raw.listen = Some("127.0.0.1:0".to_owned());
         raw.browsers = Some(recipes.iter().map(|recipe| (recipe.name.clone(), 1)).collect());
     })?;
+    config.recipes.clone_from(&recipes);
     let names: Vec<_> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
     output::progress(&format!("launching {} and trying every backend …", names.join(", ")));
     let daemon = Daemon::start(config).await?;

@@ -16,12 +16,36 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use self::recipe::GpuMode;
-use crate::domain::Retry;
+use self::{
+    cdp::CdpDriver,
+    ledger::RunDir,
+    recipe::{DriverKind, GpuMode, Places, Recipe},
+};
+use crate::{domain::Retry, tasks::Tasks};
+
+/// What every driver of a daemon shares.
+#[derive(Clone)]
+pub struct Drivers {
+    pub places: Places,
+    pub run: Arc<RunDir>,
+    pub tasks: Tasks,
+}
+
+impl Drivers {
+    /// The driver that launches this recipe's product.
+    pub fn of(&self, recipe: Recipe) -> Arc<dyn Driver> {
+        let Self { places, run, tasks } = self.clone();
+        match recipe.driver {
+            DriverKind::Cdp => Arc::new(CdpDriver::new(recipe, places, run, tasks)),
+            DriverKind::Bidi => unreachable!("no recipe names it yet"),
+            DriverKind::Webdriver => unreachable!("no recipe names it yet"),
+        }
+    }
+}
 
 /// Launches one product.
 pub trait Driver: Send + Sync + 'static {
@@ -48,6 +72,12 @@ pub trait Instance: Send + Sync + 'static {
 
     /// The flags that can change what it computes.
     fn flags(&self) -> &[String];
+
+    /// The browser's first process, when it is ours.
+    fn process(&self) -> Option<i32>;
+
+    /// Sends the page to another address; answers as [`Driver::launch`] does.
+    fn navigate(&self, url: String, within: Duration) -> BoxFuture<'static, Result<(), DriverError>>;
 
     /// Resolves with the reason when the process ended, its control socket closed, or its page crashed.
     fn lost(&self) -> BoxFuture<'static, String>;

@@ -49,6 +49,7 @@ pub(super) struct Order<'a> {
 
 /// A running process. Clones of its [`Watch`] may outlive it.
 pub(super) struct Process {
+    pid: i32,
     watch: Watch,
     end: DropGuard,
 }
@@ -117,7 +118,7 @@ impl Process {
             tasks: tasks.clone(),
         };
         tasks.spawn("process", keeper.keep());
-        let process = Self { watch: Watch { program: program.clone(), seen }, end: end.drop_guard() };
+        let process = Self { pid, watch: Watch { program: program.clone(), seen }, end: end.drop_guard() };
         // Without its entry it must not run: dropping the handle ends it.
         let ledger = entered.map_err(|error| refused(std::io::Error::other(error)))?;
         tasks.spawn("ledger", async move {
@@ -128,13 +129,17 @@ impl Process {
         Ok(process)
     }
 
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     pub(super) fn watch(&self) -> &Watch {
         &self.watch
     }
 
     /// Ends the process, its group and whatever left the group; returns when all is gone.
     pub(super) async fn end(self) {
-        let Self { watch: Watch { mut seen, .. }, end } = self;
+        let Self { watch: Watch { mut seen, .. }, end, .. } = self;
         drop(end);
         // An error means that its task is over, as does `gone`.
         let _ = seen.wait_for(|seen| seen.gone).await;

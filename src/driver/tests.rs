@@ -54,7 +54,30 @@ fn a_wrong_recipe_names_its_line() {
     let cases = [
         ("unknown key", "instances = 1", "instances = 1\nlanes = 3", 19, "unknown field `lanes`"),
         ("unknown key at the top", "driver =", "colour = 1\ndriver =", 3, "unknown field `colour`"),
-        ("unknown table", "[limits]", "[prefs]\na = 1\n[limits]", 17, "unknown field `prefs`"),
+        ("unknown table", "[limits]", "[preferences]\na = 1\n[limits]", 17, "unknown field `preferences`"),
+        ("no pref of Chromium's", "[limits]", "[prefs]\na = 1\n[limits]", 18, "only Firefox has preferences"),
+        (
+            "no capability of Chromium's",
+            "[limits]",
+            "[capabilities]\na = 1\n[limits]",
+            17,
+            "asks for capabilities",
+        ),
+        (
+            "neither place nor address",
+            "find = [\"sample\", \"{cache}/sample\"]\n",
+            "",
+            1,
+            "find or endpoint is wanted",
+        ),
+        ("place and address", "install =", "endpoint = \"http://127.0.0.1:1\"\ninstall =", 5, "not both"),
+        (
+            "an address of another kind",
+            "find = [\"sample\", \"{cache}/sample\"]",
+            "endpoint = \"ftp://a\"",
+            4,
+            "starts with http://",
+        ),
         ("unknown driver", "\"cdp\"", "\"cpd\"", 3, "unknown variant `cpd`"),
         ("wrong type", "instances = 1", "instances = \"1\"", 18, "invalid type: string"),
         ("negative limit", "instances = 1", "instances = -1", 18, "invalid value: integer `-1`"),
@@ -96,7 +119,8 @@ fn every_recipe_in_the_folder_is_embedded_and_parses() {
     for (file, text) in EMBEDDED {
         Recipe::parse(file, text).unwrap_or_else(|error| panic!("{error}"));
     }
-    assert_eq!(Recipe::names(), ["chromium", "chromium-webnn"]);
+    let names: Vec<_> = Recipe::embedded().into_iter().map(|recipe| recipe.name).collect();
+    assert_eq!(names, ["chromium", "chromium-webnn"]);
 }
 
 fn put(path: &Path, text: &str, mode: u32) {

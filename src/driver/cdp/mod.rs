@@ -9,7 +9,7 @@ mod opening;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, path::Path, sync::Arc};
+use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
@@ -223,6 +223,14 @@ impl Instance for CdpInstance {
 
     fn flags(&self) -> &[String] {
         &self.flags
+    }
+
+    fn process(&self) -> Option<i32> {
+        Some(self.process.pid())
+    }
+
+    fn navigate(&self, url: String, within: Duration) -> BoxFuture<'static, Result<(), DriverError>> {
+        self.control.navigate(url, within).boxed()
     }
 
     fn lost(&self) -> BoxFuture<'static, String> {

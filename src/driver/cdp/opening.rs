@@ -1,6 +1,6 @@
 //! One launch, from the started process to the opened page.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chromiumoxide::{
     Browser, Page,
@@ -20,7 +20,7 @@ use chromiumoxide::{
     listeners::EventStream,
 };
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -42,12 +42,32 @@ pub(super) struct Opening<'a> {
 /// What is held of a browser that has opened its page.
 pub(super) struct Control {
     pub(super) version: String,
+    page: Page,
     loss: Loss,
     /// Lets go of the socket.
     _attending: DropGuard,
 }
 
 impl Control {
+    pub(super) fn navigate(
+        &self,
+        url: String,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send + use<> {
+        let (page, loss) = (self.page.clone(), self.loss.clone());
+        async move {
+            let message = tokio::select! {
+                done = timeout(within, navigate(&page, &url)) => match done {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => format!("the page's server did not answer within {} ms", within.as_millis()),
+                },
+                reason = loss.told() => reason,
+            };
+            Err(DriverError::Navigate { message })
+        }
+    }
+
     pub(super) fn lost(&self) -> impl Future<Output = String> + Send + use<> {
         self.loss.told()
     }
@@ -97,7 +117,7 @@ impl Opening<'_> {
         self.within(&loss, "the page's server did not answer", navigate(&page, url)).await?;
         // As `Chrome/156.0.1.2`; the recipe already tells the product.
         let version = product.split_once('/').map_or(product.as_str(), |(_, version)| version).to_owned();
-        Ok(Control { version, loss, _attending: guard })
+        Ok(Control { version, page, loss, _attending: guard })
     }
 
     async fn address(&self) -> Result<String, DriverError> {

@@ -61,6 +61,8 @@ pub(crate) struct Settings {
 
 struct FakeInstance {
     version: String,
+    /// Where its page was sent after the launch.
+    reloads: watch::Sender<Option<String>>,
     crashed: CancellationToken,
 }
 
@@ -127,11 +129,21 @@ impl Driver for FakeBrowser {
         let version = self.settings().version.clone();
         *state.crashed.lock().expect("no panic here") = crashed.clone();
         Box::pin(async move {
-            let instance = FakeInstance { version, crashed: crashed.clone() };
+            let reloads = watch::Sender::new(None);
+            let mut reloaded = reloads.subscribe();
+            let instance = FakeInstance { version, reloads, crashed: crashed.clone() };
             tokio::spawn(async move {
-                tokio::select! {
-                    () = page(state, order.url, crashed.clone()) => {}
-                    () = crashed.cancelled() => {}
+                let mut url = order.url;
+                loop {
+                    let elsewhere = tokio::select! {
+                        () = page(state.clone(), url, crashed.clone()) => reloaded.changed().await,
+                        elsewhere = reloaded.changed() => elsewhere,
+                        () = crashed.cancelled() => return,
+                    };
+                    if elsewhere.is_err() {
+                        return;
+                    }
+                    url = reloaded.borrow_and_update().clone().expect("it is only ever set");
                 }
             });
             Ok(Box::new(instance) as Box<dyn Instance>)
@@ -150,6 +162,15 @@ impl Instance for FakeInstance {
 
     fn flags(&self) -> &[String] {
         &[]
+    }
+
+    fn process(&self) -> Option<i32> {
+        None
+    }
+
+    fn navigate(&self, url: String, _within: Duration) -> BoxFuture<'static, Result<(), DriverError>> {
+        self.reloads.send_replace(Some(url));
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn lost(&self) -> BoxFuture<'static, String> {
