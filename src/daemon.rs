@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use crate::{
     },
     bridge::{Bridge, BridgeError},
     config::{Config, Gpu},
-    domain::{BackendKind, Environment, InstanceId},
+    domain::{BackendKind, Environment},
     driver::{
         Drivers,
         guardian::{self, Guardian, GuardianError},
@@ -29,7 +29,7 @@ use crate::{
     events::Events,
     http::{self, Api},
     models::{Blobs, ModelError, Reference, Registry, gate::Gate},
-    pool::{Pool, PoolEvent, PoolStatus, Target},
+    pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
     scheduler::Scheduler,
     store::{Store, StoreError},
     tasks::Tasks,
@@ -111,13 +111,13 @@ struct Rooms {
 
 impl Daemon {
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
-        Self::start_with(config, targets).await
+        Self::start_with(config, fleets).await
     }
 
     /// Starts with instances of the caller's choice.
     pub async fn start_with(
         config: Config,
-        targets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Target>,
+        fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
     ) -> Result<Self, DaemonError> {
         let home = config.home.clone();
         let lock = lock_home(&home)?;
@@ -134,8 +134,8 @@ impl Daemon {
             }
         };
         let tasks = Tasks::new();
-        let targets = targets(&config, &run, &tasks);
-        let started = Self::start_rooms(&config, listener, address, targets, &tasks).await;
+        let fleets = fleets(&config, &run, &tasks);
+        let started = Self::start_rooms(&config, listener, address, fleets, &tasks).await;
         let Rooms { pool, native, store } = match started {
             Ok(started) => started,
             Err(error) => {
@@ -152,7 +152,7 @@ impl Daemon {
         config: &Config,
         listener: TcpListener,
         address: SocketAddr,
-        targets: Vec<Target>,
+        fleets: Vec<Fleet>,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
         let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
@@ -171,14 +171,24 @@ impl Daemon {
         let any_port = SocketAddr::new(config.listen.ip(), 0);
         let bridge = Bridge::bind(any_port, HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
-        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + targets.len());
+        let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
+        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
         for native in &natives {
             // The receiver is held above.
             let _ = lane_events.send(PoolEvent::LaneUp(native.clone())).await;
         }
-        let pool = Pool::start(targets, bridge, &config.home, lane_events, events.clone(), tasks).await;
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let surroundings = pool::Surroundings {
+            bridge,
+            home: &config.home,
+            events: lane_events,
+            backlog: backlog.clone(),
+            told: events.clone(),
+        };
+        let pool = Pool::start(fleets, surroundings, tasks).await;
         let gate = Arc::new(Gate::new(reference, store.clone()));
-        let scheduler = Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, tasks);
+        let scheduler =
+            Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
         let api = Api {
@@ -278,32 +288,32 @@ fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
     })
 }
 
-fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
+fn fleets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Fleet> {
     let places = Places { cache: config.surroundings.cache.clone(), path: config.surroundings.path.clone() };
     let drivers = Drivers { places, run: run.clone(), tasks: tasks.clone() };
-    let mut targets = Vec::new();
-    for recipe in &config.recipes {
-        let Some(instances) = config.browsers.get(&recipe.name).copied().filter(|instances| *instances > 0)
-        else {
-            continue;
-        };
+    let wanted = config.recipes.iter().filter_map(|recipe| {
+        let instances = config.browsers.get(&recipe.name).copied().filter(|bounds| bounds.most > 0)?;
         // The configured order decides which lane starts first.
         let backends: Vec<BackendKind> =
             config.backends.iter().filter(|backend| recipe.backends.contains(backend)).cloned().collect();
-        let driver = drivers.of(recipe.clone());
-        for number in 1..=instances {
-            targets.push(Target {
-                id: InstanceId::new(format!("{}-{number}", recipe.name)),
-                browser: recipe.name.clone(),
-                driver: driver.clone(),
-                backends: backends.clone(),
-                gpu: gpu_mode(config.gpu),
-                threads: config.threads,
-                webnn_device: config.webnn_device.clone(),
-            });
-        }
-    }
-    targets
+        Some(Fleet {
+            browser: recipe.name.clone(),
+            version: recipe.version.clone(),
+            driver: drivers.of(recipe.clone()),
+            instances,
+            backends,
+            gpu: gpu_mode(config.gpu),
+            threads: config.threads,
+            webnn_device: config.webnn_device.clone(),
+            limits: InstanceLimits {
+                memory: recipe.limits.memory_mb.map(|mb| mb << 20),
+                runs: recipe.limits.runs,
+                idle: config.idle,
+                restarts: config.restarts,
+            },
+        })
+    });
+    wanted.collect()
 }
 
 fn gpu_mode(gpu: Gpu) -> Option<GpuMode> {

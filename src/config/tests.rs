@@ -15,7 +15,10 @@ fn resolve(text: &str) -> Result<Config, String> {
 #[test]
 fn an_empty_file_gives_a_complete_configuration() {
     let config = resolve("").expect("defaults");
-    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("127.0.0.1:9338", 1));
+    assert_eq!(
+        (config.listen.to_string().as_str(), config.browsers["chromium"].least),
+        ("127.0.0.1:9338", 1)
+    );
     assert_eq!(config.backends, [BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
     assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
     assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
@@ -32,7 +35,7 @@ fn what_is_said_is_what_holds() {
         limits = { pending_requests = 7, pending_bytes = 8, timeout = "90s" }
     "#;
     let config = resolve(text).expect("a good file");
-    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("[::1]:0", 2));
+    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"].most), ("[::1]:0", 2));
     assert_eq!((config.threads, config.native.threads, config.backends), (3, 5, vec![BackendKind::Wasm]));
     assert_eq!(
         (config.webnn_device.as_deref(), config.native.library),
@@ -52,7 +55,9 @@ fn what_cannot_hold_is_refused_by_name() {
         ("browsers = { netscape = 1 }", "no recipe is called \"netscape\""),
         ("browsers = { chromium = 9 }", "the limit is 8"),
         ("lanes = { backends = [\"webnn\"] }", "none of what chromium can hold"),
-        ("browsers = { chromium = -1 }", "invalid value"),
+        ("browsers = { chromium = -1 }", "a number of at least 0, or { min = N, max = N }"),
+        ("browsers = { chromium = { min = 2, max = 1 } }", "min 2 is more than max 1"),
+        ("limits = { restarts = 0 }", "limits.restarts must be at least 1"),
         ("lanes = { backends = [\"ort-cpu\"] }", "does not run in a browser"),
         ("lanes = { backends = [\"cuda\"] }", "is no backend"),
         ("lanes = { webnn_device = \"tpu\" }", "is not cpu, gpu or npu"),
