@@ -14,6 +14,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    bridge::{Door, guard::Origin},
     domain::BackendKind,
     driver::recipe::{Recipe, RecipeError},
     scheduler::Limits,
@@ -52,9 +53,17 @@ pub struct RawConfig {
     pub listen: Option<String>,
     /// Instances per recipe.
     pub browsers: Option<BTreeMap<String, u32>>,
+    pub bridge: RawBridge,
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBridge {
+    pub listen: Option<String>,
+    pub public: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -98,6 +107,8 @@ pub enum Gpu {
 pub struct Config {
     pub home: PathBuf,
     pub listen: SocketAddr,
+    /// Where browsers find the harness.
+    pub bridge: Door,
     /// Those of the program and of the home.
     pub recipes: Vec<Recipe>,
     pub browsers: BTreeMap<String, u32>,
@@ -163,6 +174,7 @@ impl RawConfig {
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
         let listen = self.listen.as_deref().unwrap_or(LISTEN);
         let listen = listen_address(listen)?;
+        let bridge = self.bridge.resolve(listen)?;
         let browsers = self.browsers.unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), 1)]));
         let backends = self
             .lanes
@@ -189,6 +201,7 @@ impl RawConfig {
         Ok(Config {
             home,
             listen,
+            bridge,
             recipes,
             browsers,
             backends,
@@ -206,6 +219,19 @@ impl RawConfig {
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,
         })
+    }
+}
+
+impl RawBridge {
+    /// By default any port beside the daemon's own.
+    fn resolve(self, beside: SocketAddr) -> Result<Door, ConfigError> {
+        let local = match &self.listen {
+            Some(listen) => listen_address(listen)?,
+            None => SocketAddr::new(beside.ip(), 0),
+        };
+        let public = self.public.as_deref().map(Origin::parse).transpose();
+        let public = public.map_err(|wrong| ConfigError::Invalid(format!("bridge.public is {wrong}")))?;
+        Ok(Door { local, public })
     }
 }
 
