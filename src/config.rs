@@ -14,6 +14,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    bridge::{Door, guard::Origin},
     domain::BackendKind,
     driver::recipe::{Recipe, RecipeError},
     pool::Bounds,
@@ -59,6 +60,7 @@ pub struct RawConfig {
     pub listen: Option<String>,
     /// Instances per recipe.
     pub browsers: Option<BTreeMap<String, RawInstances>>,
+    pub bridge: RawBridge,
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
@@ -86,6 +88,13 @@ impl From<RawInstances> for Bounds {
             RawInstances::Between(Between { min, max }) => Self { least: min, most: max },
         }
     }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBridge {
+    pub listen: Option<String>,
+    pub public: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -132,6 +141,8 @@ pub enum Gpu {
 pub struct Config {
     pub home: PathBuf,
     pub listen: SocketAddr,
+    /// Where browsers find the harness.
+    pub bridge: Door,
     /// Those of the program and of the home.
     pub recipes: Vec<Recipe>,
     pub browsers: BTreeMap<String, Bounds>,
@@ -230,6 +241,7 @@ impl RawConfig {
         Ok(Config {
             home,
             listen,
+            bridge,
             recipes,
             browsers,
             backends,
@@ -249,6 +261,19 @@ impl RawConfig {
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,
         })
+    }
+}
+
+impl RawBridge {
+    /// By default any port beside the daemon's own.
+    fn resolve(self, beside: SocketAddr) -> Result<Door, ConfigError> {
+        let local = match &self.listen {
+            Some(listen) => listen_address(listen)?,
+            None => SocketAddr::new(beside.ip(), 0),
+        };
+        let public = self.public.as_deref().map(Origin::parse).transpose();
+        let public = public.map_err(|wrong| ConfigError::Invalid(format!("bridge.public is {wrong}")))?;
+        Ok(Door { local, public })
     }
 }
 

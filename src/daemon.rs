@@ -168,8 +168,7 @@ impl Daemon {
         let folder = blobs.folder().to_owned();
         let registry =
             Arc::new(Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?);
-        let any_port = SocketAddr::new(config.listen.ip(), 0);
-        let bridge = Bridge::bind(any_port, HEARTBEAT_MS, folder, tasks).await?;
+        let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
         let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
         let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);

@@ -19,6 +19,7 @@ fn an_empty_file_gives_a_complete_configuration() {
         (config.listen.to_string().as_str(), config.browsers["chromium"].least),
         ("127.0.0.1:9338", 1)
     );
+    assert_eq!((config.bridge.local.to_string().as_str(), config.bridge.public), ("127.0.0.1:0", None));
     assert_eq!(config.backends, [BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
     assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
     assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
@@ -29,6 +30,7 @@ fn an_empty_file_gives_a_complete_configuration() {
 fn what_is_said_is_what_holds() {
     let text = r#"
         listen = "[::1]:0"
+        bridge = { listen = "127.0.0.1:7", public = "http://127.0.0.1:8" }
         browsers = { chromium = 2, chromium-webnn = 0 }
         lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
         native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
@@ -36,6 +38,8 @@ fn what_is_said_is_what_holds() {
     "#;
     let config = resolve(text).expect("a good file");
     assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"].most), ("[::1]:0", 2));
+    assert_eq!(config.bridge.local.to_string(), "127.0.0.1:7");
+    assert_eq!(config.bridge.public.map(|public| public.to_string()).as_deref(), Some("http://127.0.0.1:8"));
     assert_eq!((config.threads, config.native.threads, config.backends), (3, 5, vec![BackendKind::Wasm]));
     assert_eq!(
         (config.webnn_device.as_deref(), config.native.library),
@@ -51,6 +55,10 @@ fn what_cannot_hold_is_refused_by_name() {
         ("[limits]\npending = 1", "unknown field `pending`"),
         ("listen = \"0.0.0.0:1\"", "0.0.0.0 is not a loopback address"),
         ("listen = \"[::]:1\"", ":: is not a loopback address"),
+        ("bridge = { listen = \"10.0.0.1:1\" }", "10.0.0.1 is not a loopback address"),
+        ("bridge = { public = \"http://10.0.0.1:1\" }", "bridge.public is plain HTTP beyond loopback"),
+        ("bridge = { public = \"127.0.0.1:1\" }", "bridge.public is no address of a server"),
+        ("bridge = { port = 1 }", "unknown field `port`"),
         ("listen = \"localhost:1\"", "is no address to listen on"),
         ("browsers = { netscape = 1 }", "no recipe is called \"netscape\""),
         ("browsers = { chromium = 9 }", "the limit is 8"),
