@@ -212,6 +212,7 @@ impl RawConfig {
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
         let listen = self.listen.as_deref().unwrap_or(LISTEN);
         let listen = listen_address(listen)?;
+        let bridge = self.bridge.resolve(listen)?;
         let browsers = self
             .browsers
             .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
