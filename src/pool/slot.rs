@@ -32,8 +32,8 @@ pub(super) struct Slot {
     /// deadpool has a token for it.
     pub(super) offered: bool,
     pub(super) memory: Option<u64>,
-    /// Time that its lanes had spent on steps at the last look.
-    busy_us: u64,
+    /// What its lanes had done at the last look.
+    seen: Activity,
 }
 
 pub(super) enum Phase {
@@ -62,7 +62,7 @@ impl Slot {
             lease: None,
             offered: false,
             memory: None,
-            busy_us: 0,
+            seen: Activity::default(),
         }
     }
 
@@ -98,9 +98,14 @@ impl Slot {
 
     /// Share of its lanes' time that went into steps since the last look, `elapsed` ago.
     pub(super) fn utilisation(&mut self, elapsed: Duration) -> f64 {
-        let busy = self.activity().busy_us;
+        let now = self.activity();
+        let before = std::mem::replace(&mut self.seen, now);
+        if now.in_flight > 0 && now.executed == before.executed {
+            // A step that takes longer than a look is not counted before its end.
+            return 1.0;
+        }
         // A lane that was started anew counts from zero.
-        let spent = busy.checked_sub(std::mem::replace(&mut self.busy_us, busy)).unwrap_or(busy);
+        let spent = now.busy_us.checked_sub(before.busy_us).unwrap_or(now.busy_us);
         let lanes = self.lanes.len().max(1) as f64;
         (spent as f64 / elapsed.as_micros().max(1) as f64 / lanes).min(1.0)
     }

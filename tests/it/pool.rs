@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use weft::pool::Bounds;
 
 use crate::support::{
     Asked, Client, Conduct, Deed, FakeBrowser, TestDaemon, fleet, graphs, home, infer_x, soon,
@@ -243,5 +244,44 @@ async fn an_instance_is_launched_anew_after_its_runs() {
         .await
         .expect("it comes back");
     assert_eq!(browser.state.launches.load(Ordering::SeqCst), 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_recipe_grows_when_its_lanes_are_busy_and_requests_wait() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let driver = browser.clone();
+    let daemon = TestDaemon::start_with(
+        home(),
+        |_, _, _| {
+            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver));
+            fleet.instances = Bounds { least: 1, most: 2 };
+            vec![fleet]
+        },
+        |_| {},
+    )
+    .await
+    .expect("a good start");
+    daemon.settled().await;
+    daemon.add("neg", graphs::neg()).await;
+    daemon.verify("neg", &here()).await;
+    let (mut client, mut watcher) = (daemon.client().await, watch(&daemon).await);
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    browser.behaves(Conduct::Ask(ask));
+    for id in ["one", "two", "three"] {
+        client.send(&infer_x(id, &here())).await;
+    }
+    let first: Asked = soon("a step", asked.recv()).await.expect("the browser lives");
+    assert_eq!(first.lane, "fake-1/wasm");
+    soon("growth", until(&mut watcher, |event| event["instance"] == "fake-2" && event["state"] == "ready"))
+        .await;
+    browser.behaves(Conduct::Compute);
+    first.answer(Deed::Compute);
+    while let Ok(step) = asked.try_recv() {
+        step.answer(Deed::Compute);
+    }
+    for id in ["one", "two", "three"] {
+        client.reply(id).await.negated();
+    }
     daemon.stop().await;
 }
