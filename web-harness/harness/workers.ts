@@ -8,8 +8,8 @@ import { lifelineCut } from './lifeline.ts';
 
 export type LaneName = number | string;
 
-/** From a Worker's start to its first word, before which nothing tells that it ended: its script is one small file. */
-const BEGIN_WITHIN_MS = 30_000;
+/** From a Worker's start to its first word, before which nothing tells that it ended; a loaded machine takes seconds. */
+const BEGIN_WITHIN_MS = 60_000;
 
 interface Running {
   readonly worker: Worker;
