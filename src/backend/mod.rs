@@ -9,9 +9,10 @@ pub mod page;
 use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Digest, DimBinding, Environment, Failure, Placement, Retry, Tensor};
+use crate::domain::{Code, Digest, DimBinding, Environment, Failure, LaneMemory, Placement, Retry, Tensor};
 
 /// One lane's executor.
 ///
@@ -32,6 +33,21 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Gives the lane up: everything pending fails with this reason, and so does everything later.
     fn abandon(&self, reason: String);
+
+    /// What the lane says it holds, always the latest; `None` where nothing tells.
+    fn memory(&self) -> Option<watch::Receiver<LaneMemory>> {
+        None
+    }
+
+    /// Gives an idle lane up so that a fresh one takes its place, which is no fault of it.
+    fn recycle(&self, reason: String) {
+        self.abandon(reason);
+    }
+
+    /// Whether it ended by [`Backend::recycle`].
+    fn recycled(&self) -> bool {
+        false
+    }
 }
 
 /// A session's name on its lane: the model's digest and the dimensions that were fixed.
@@ -60,6 +76,8 @@ pub struct LoadOrder {
 pub struct Loaded {
     pub placement: Placement,
     pub load_us: u64,
+    /// By how much the lane's memory grew meanwhile; zeros where nothing tells.
+    pub grown: LaneMemory,
 }
 
 #[derive(Clone, Debug)]

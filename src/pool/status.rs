@@ -11,9 +11,11 @@ use tokio::sync::watch;
 
 use super::Target;
 use crate::{
-    domain::{BackendKind, InstanceId, LaneId, PageEnvironment},
+    backend::Backend,
+    domain::{BackendKind, InstanceId, LaneId, LaneMemory, PageEnvironment},
     events::Events,
     protocol::{client::Topic, link::Capability},
+    tasks::Tasks,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +61,9 @@ pub struct LaneStatus {
     pub state: LaneState,
     pub reason: Option<String>,
     pub capability: Option<Capability>,
+    /// What it last said it holds; absent while it is not ready.
+    #[serde(default)]
+    pub memory: Option<LaneMemory>,
 }
 
 pub type PoolStatus = BTreeMap<InstanceId, InstanceStatus>;
@@ -95,6 +100,7 @@ impl StatusBoard {
                 state: LaneState::Starting,
                 reason: None,
                 capability: None,
+                memory: None,
             };
             (lane, status)
         });
@@ -127,6 +133,9 @@ impl StatusBoard {
         if let Some(status) = self.board().get_mut(id) {
             if let Some(lane) = status.lanes.get_mut(lane) {
                 change(lane);
+                if lane.state != LaneState::Ready {
+                    lane.memory = None;
+                }
             }
             let open = status.lanes.values().any(|lane| lane.state == LaneState::Starting);
             if !open && status.state == InstanceState::Starting {
@@ -134,6 +143,28 @@ impl StatusBoard {
             }
         }
         self.changed(id);
+    }
+
+    /// Shows what a lane that is ready says it holds, until the lane is gone.
+    pub(super) fn follow(&self, id: &InstanceId, lane: &Arc<dyn Backend>, tasks: &Tasks) {
+        let Some(mut told) = lane.memory() else { return };
+        let (board, id, name) = (self.clone(), id.clone(), lane.environment().lane.clone());
+        let lost = lane.lost();
+        tasks.spawn("lane memory", async move {
+            let show = async {
+                loop {
+                    let memory = *told.borrow_and_update();
+                    board.lane(&id, &name, |status| status.memory = Some(memory));
+                    if told.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = lost => {}
+                () = show => {}
+            }
+        });
     }
 
     fn changed(&self, id: &InstanceId) {
