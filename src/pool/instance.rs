@@ -347,12 +347,13 @@ impl Watch<'_> {
                 let loss = (up.lost(), lane.clone(), backend);
                 self.losses.push(Box::pin(async move { (loss.1, loss.2, loss.0.await) }));
                 self.lanes.insert(lane.clone(), up.clone());
-                self.shared.tell(PoolEvent::LaneUp(up)).await;
+                self.shared.tell(PoolEvent::LaneUp(up.clone())).await;
                 self.shared.status.lane(&self.target.id, &lane, |status| {
                     status.state = LaneState::Ready;
                     status.reason = None;
                     status.capability = Some(capability);
                 });
+                self.shared.status.follow(&self.target.id, &up, &self.shared.tasks);
                 false
             }
             Err(Unavailable { reason, no_adapter }) if backend == BackendKind::Webgpu && self.may_switch => {
@@ -380,9 +381,10 @@ impl Watch<'_> {
     /// Restarts a lost lane's Worker; says whether the page may go on.
     async fn lane_lost(&mut self, lane: &LaneId, backend: &BackendKind, reason: &str) -> bool {
         tracing::warn!(%lane, reason, "lane lost");
-        self.lanes.remove(lane);
+        let recycled = self.lanes.remove(lane).is_some_and(|lane| lane.recycled());
         self.shared.tell(PoolEvent::LaneDown { lane: lane.clone(), reason: reason.to_owned() }).await;
-        self.restarts += 1;
+        // A lane that gave its memory back has not failed.
+        self.restarts += u32::from(!recycled);
         if self.restarts > LANE_RESTARTS_MAX {
             return false;
         }
