@@ -1,5 +1,7 @@
 //! The scheduler's loop: one inbox, the pool's events, and the next deadline.
 
+mod memory;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -14,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PRIORITY_DEFAULT, Reply, Request, Wants,
+    Limits, PRIORITY_DEFAULT, Reply, Request, Wants,
     admission::Permit,
     choose::{self, Absence, Case, Decision, Outlook},
     lane::{Lane, LaneLoad, SessionState},
@@ -54,6 +56,9 @@ pub(super) enum Message {
     Prepared {
         backend: Arc<dyn Backend>,
         session: SessionName,
+        entry: Arc<Entry>,
+        /// Whether room was made for it before.
+        again: bool,
         result: Result<Prepared, Refusal>,
     },
     Finished {
@@ -130,6 +135,7 @@ impl Pending {
 
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
+    limits: Limits,
     gate: Arc<Gate>,
     ledger: Ledger,
     tasks: Tasks,
@@ -138,11 +144,14 @@ pub(super) struct Actor {
     /// In order of [`Pending::rank`].
     queue: VecDeque<Box<Pending>>,
     proofs: Vec<Proof>,
+    /// Loads that lanes which are gone had no room for; their like has none either.
+    outgrown: BTreeMap<LaneId, Vec<(SessionName, SessionState)>>,
 }
 
 impl Actor {
     pub(super) fn new(
         inbox: mpsc::Sender<Message>,
+        limits: Limits,
         gate: Arc<Gate>,
         store: Arc<Store>,
         events: Events,
@@ -150,6 +159,7 @@ impl Actor {
     ) -> Self {
         Self {
             inbox,
+            limits,
             gate,
             ledger: Ledger { store, events },
             tasks,
@@ -157,6 +167,7 @@ impl Actor {
             outlook: Outlook::default(),
             queue: VecDeque::new(),
             proofs: Vec::new(),
+            outgrown: BTreeMap::new(),
         }
     }
 
@@ -189,8 +200,18 @@ impl Actor {
         match message {
             Message::Submit(pending) => self.enqueue(pending),
             Message::Sweep => {}
-            Message::Prepared { backend, session, result } => self.prepared(&backend, &session, result),
-            Message::Finished { backend, finished } => self.finished(&backend, finished),
+            Message::Prepared { backend, session, entry, again, result } => {
+                if self.no_room(&backend, &session, &result, again, &entry) {
+                    self.load(&backend, session, entry, true);
+                } else {
+                    self.prepared(&backend, &session, &entry, result);
+                }
+                self.relieve(&backend);
+            }
+            Message::Finished { backend, finished } => {
+                self.finished(&backend, finished);
+                self.relieve(&backend);
+            }
             Message::Prove { entry, wants, done } => self.proofs.push(Proof::new(entry, wants, done)),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
@@ -210,10 +231,16 @@ impl Actor {
                 let environment = backend.environment();
                 let (id, kind) = (environment.lane.clone(), environment.backend.clone());
                 self.outlook.arrived(&environment.instance, &kind);
-                for pending in &mut self.queue {
+                // What ran out of memory here would do so again.
+                let curable = |pending: &&mut Box<Pending>| {
+                    pending.failed.as_ref().is_none_or(|it| it.code != Code::OutOfMemory)
+                };
+                for pending in self.queue.iter_mut().filter(curable) {
                     pending.excluded.retain(|excluded| *excluded != id);
                 }
-                self.lanes.insert(id, Lane::new(backend));
+                let mut lane = Lane::new(backend);
+                lane.sessions.extend(self.outgrown.remove(&id).into_iter().flatten());
+                self.lanes.insert(id, lane);
             }
             PoolEvent::LaneDown { lane, reason } => {
                 tracing::debug!(%lane, reason, "lane removed");
@@ -237,6 +264,7 @@ impl Actor {
         {
             // The pool starts it again or says that the instance failed.
             self.outlook.awaits(lane.environment());
+            self.outgrown.insert(id.clone(), lane.outgrown());
         }
     }
 
@@ -319,7 +347,8 @@ impl Actor {
         fallback: Option<Fallback>,
     ) {
         let lane = self.lanes.get_mut(id).expect("choose names a lane that is there");
-        let Some(SessionState::Ready { placement, verdict, used }) = lane.sessions.get_mut(&session) else {
+        let Some(SessionState::Ready { placement, verdict, used, .. }) = lane.sessions.get_mut(&session)
+        else {
             unreachable!("choose runs a request only where its session is ready");
         };
         *used = Instant::now();
@@ -357,6 +386,7 @@ impl Actor {
     fn finished(&mut self, backend: &Arc<dyn Backend>, finished: Finished) {
         if let Some(lane) = self.lane_of(backend) {
             lane.running = lane.running.saturating_sub(1);
+            lane.ran(&finished.session);
             if let Some(took) = finished.took {
                 lane.measured(finished.session.model, took);
             }
@@ -380,15 +410,20 @@ impl Actor {
 
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        if lane.preparing() >= PREPARING_MAX {
-            // What wants it waits, and asks again when one of those is done.
+        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX {
+            // What wants it waits, and asks again when one of those is done, or the lane is back.
             return;
         }
         lane.sessions.insert(session.clone(), SessionState::Preparing);
-        let (inbox, backend, gate) = (self.inbox.clone(), lane.backend.clone(), self.gate.clone());
+        let backend = lane.backend.clone();
+        self.load(&backend, session, entry, false);
+    }
+
+    fn load(&self, backend: &Arc<dyn Backend>, session: SessionName, entry: Arc<Entry>, again: bool) {
+        let (inbox, backend, gate) = (self.inbox.clone(), backend.clone(), self.gate.clone());
         self.tasks.spawn("prepare", async move {
-            let result = prepare::prepare(&*backend, entry, session.clone(), gate).await;
-            let _ = inbox.send(Message::Prepared { backend, session, result }).await;
+            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate).await;
+            let _ = inbox.send(Message::Prepared { backend, session, entry, again, result }).await;
         });
     }
 
@@ -396,6 +431,7 @@ impl Actor {
         &mut self,
         backend: &Arc<dyn Backend>,
         session: &SessionName,
+        entry: &Entry,
         result: Result<Prepared, Refusal>,
     ) {
         if let Err(refusal) = &result
@@ -417,7 +453,11 @@ impl Actor {
         }
         let now = Instant::now();
         let state = match result {
-            Ok(Prepared { placement, verdict }) => SessionState::Ready { placement, verdict, used: now },
+            Ok(Prepared { placement, verdict, grown }) => {
+                lane.look();
+                let memory = lane.footprint(grown, entry.model.bytes);
+                SessionState::Ready { placement, verdict, used: now, memory }
+            }
             Err(Refusal { failure, passing }) => {
                 tracing::warn!(lane = %backend.environment().lane, %failure, "session refused");
                 SessionState::Refused { failure, until: passing.then(|| now + REFUSED_FOR) }

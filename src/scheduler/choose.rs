@@ -62,6 +62,8 @@ struct Survey {
     free: Vec<(f64, LaneId, SessionName)>,
     busy: bool,
     preparing: bool,
+    /// A lane is about to be recycled.
+    draining: bool,
     absent: Vec<(LaneId, SessionName)>,
     refused: Vec<Failure>,
 }
@@ -73,7 +75,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         return Choice { decision: Decision::Run { lane, session, fallback: None }, prepare };
     }
     let starting = outlook.may_come(case.wants);
-    let hopeful = wanted.preparing || !wanted.absent.is_empty() || starting;
+    let hopeful = wanted.preparing || wanted.draining || !wanted.absent.is_empty() || starting;
     if wanted.busy {
         return Choice { decision: Decision::Wait, prepare };
     }
@@ -86,7 +88,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
             let fallback = Some(Fallback { wanted: case.wants.describe(), reason });
             return Choice { decision: Decision::Run { lane, session, fallback }, prepare };
         }
-        if native.busy || native.preparing || !native.absent.is_empty() {
+        if native.busy || native.preparing || native.draining || !native.absent.is_empty() {
             return Choice { decision: Decision::Wait, prepare };
         }
     }
@@ -97,6 +99,10 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
 fn survey(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, counts: impl Fn(&Lane) -> bool) -> Survey {
     let mut survey = Survey::default();
     for (id, lane) in lanes.iter().filter(|(id, lane)| !case.excluded.contains(id) && counts(lane)) {
+        if lane.draining.is_some() {
+            survey.draining = true;
+            continue;
+        }
         let session = lane.session_name(case.model, case.binding);
         match lane.standing(&session, case.wants.strict, case.now) {
             Standing::Ready if lane.running < DEPTH => {
@@ -123,6 +129,8 @@ fn fastest(survey: &Survey) -> Option<(f64, LaneId, SessionName)> {
 fn pending_reason(wanted: &Survey) -> String {
     if wanted.preparing || !wanted.absent.is_empty() {
         "the model is being loaded and proven there".to_owned()
+    } else if wanted.draining {
+        "its lane is being recycled".to_owned()
     } else {
         "browsers are still starting".to_owned()
     }

@@ -14,6 +14,7 @@ mod choose;
 mod lane;
 mod prepare;
 mod proofs;
+mod relief;
 mod step;
 
 use std::{sync::Arc, time::Duration};
@@ -140,7 +141,7 @@ impl Scheduler {
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let actor = Actor::new(inbox.clone(), gate, store, events, tasks.clone());
+        let actor = Actor::new(inbox.clone(), limits, gate, store, events, tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, admission: Admission::new(limits) }
     }
