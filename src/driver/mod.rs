@@ -7,8 +7,9 @@
 pub mod cdp;
 pub mod guardian;
 pub mod ledger;
+pub mod machine;
 mod process;
-mod procs;
+pub mod procs;
 pub mod recipe;
 mod sandbox;
 mod sweep;
