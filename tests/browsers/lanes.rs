@@ -225,9 +225,8 @@ async fn ask(
 
 /// Has the only Worker of the only page close itself, as a script can, over a CDP connection of the test's own.
 async fn close_worker(run: &Path) {
-    let profile = fs::read_dir(run).unwrap().flatten().map(|entry| entry.path());
-    let address = profile.flat_map(|folder| find_file(&folder, "DevToolsActivePort")).next();
-    let address = fs::read_to_string(address.expect("the browser says where it listens")).unwrap();
+    let address = find_file(run, "DevToolsActivePort").expect("the browser says where it listens");
+    let address = fs::read_to_string(address).unwrap();
     let (port, path) = address.split_once('\n').unwrap();
     let url = format!("ws://127.0.0.1:{port}{}", path.trim());
     let (mut cdp, _) = tokio_tungstenite::connect_async(url).await.unwrap();
