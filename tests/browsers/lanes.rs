@@ -109,7 +109,8 @@ async fn a_lane_without_room_for_an_answer_says_so_and_serves_on() {
         assert_eq!(numbers(&answered, "y").unwrap(), [9.0], "{side}");
     }
     let after = shown(&served, "chromium-1/wasm").await;
-    assert!(after["reason"].is_null() || heap(&after) < 2 << 30, "{after}");
+    // A fresh Worker's heap would be small again.
+    assert!((1 << 30..4 << 30).contains(&heap(&after)), "the lane has lived on: {after}");
     let browser = leader_of(served.home());
     let held = tokio::task::spawn_blocking(move || procs::memory(browser.as_raw())).await.unwrap().unwrap();
     assert!(held > heap(&after), "{held} bytes in all, of which the heap is {}", heap(&after));
