@@ -37,6 +37,15 @@ const IDLE: Duration = Duration::from_secs(600);
 
 /// One a minute is no accident any more.
 const RESTARTS: usize = 60;
+/// What a lane's WASM heap, and its GPU objects, may come to. A 32-bit heap ends at 4 GiB, and a load needs a model's
+/// bytes twice, so that half of it is what sessions can hold while one more is loaded.
+const LANE_MEMORY: u64 = 2 << 30;
+
+/// The least that can be asked for: the engine alone takes a few tens of MiB.
+const LANE_MEMORY_MIN: u64 = 256 << 20;
+
+/// A Worker costs seconds to start and its sessions their loads, so memory alone ends one at most once a minute.
+const RECYCLE_AFTER: Duration = Duration::from_secs(60);
 
 /// A request's time when it names none. A cold start of a browser and a proof fit in it.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -119,6 +128,7 @@ pub struct RawNative {
 pub struct RawLimits {
     pub pending_requests: Option<usize>,
     pub pending_bytes: Option<usize>,
+    pub lane_memory: Option<u64>,
     #[serde(with = "humantime_serde")]
     pub timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
@@ -234,10 +244,12 @@ impl RawConfig {
             )));
         }
         let providers = self.native.providers.unwrap_or_else(|| vec!["cpu".to_owned()]);
-        let share = thread_share(&browsers, &backends, providers.len());
+        let share = thread_share(cores(), &recipes, &browsers, &backends, providers.len());
         let limits = Limits {
             requests: positive(self.limits.pending_requests, PENDING_REQUESTS, "limits.pending_requests")?,
             bytes: positive(self.limits.pending_bytes, PENDING_BYTES, "limits.pending_bytes")?,
+            lane_memory: lane_memory(self.limits.lane_memory)?,
+            recycle_after: RECYCLE_AFTER,
         };
         Ok(Config {
             home,
@@ -331,17 +343,36 @@ fn positive<T: Copy + Default + PartialEq>(
     }
 }
 
-/// An equal share of the cores for every lane that computes on them.
-fn thread_share(browsers: &BTreeMap<String, Bounds>, backends: &[BackendKind], natives: usize) -> u32 {
-    let cores = std::thread::available_parallelism()
-        .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-    let on_cpu = backends.iter().filter(|backend| **backend != BackendKind::Webgpu).count();
-    let lanes = browsers
-        .values()
-        .map(|bounds| bounds.most)
-        .sum::<u32>()
-        .saturating_mul(u32::try_from(on_cpu).unwrap_or(1))
-        + u32::try_from(natives).unwrap_or(1);
+fn lane_memory(given: Option<u64>) -> Result<u64, ConfigError> {
+    match given.unwrap_or(LANE_MEMORY) {
+        bytes if bytes < LANE_MEMORY_MIN => Err(ConfigError::Invalid(format!(
+            "limits.lane_memory: {bytes} bytes are too few, an engine needs {LANE_MEMORY_MIN}"
+        ))),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The cores that this process may use: affinity and the quotas of control groups count, a fraction does not.
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+}
+
+/// An equal share of the cores for every lane that computes on them, so that all of them at once take no more than
+/// there are; where there are more lanes than cores, one each. A GPU's lanes are no part of it.
+fn thread_share(
+    cores: u32,
+    recipes: &[Recipe],
+    browsers: &BTreeMap<String, Bounds>,
+    backends: &[BackendKind],
+    natives: usize,
+) -> u32 {
+    let mut lanes = u32::try_from(natives).unwrap_or(u32::MAX);
+    for recipe in recipes {
+        let on_cpu = |backend: &&BackendKind| **backend != BackendKind::Webgpu && backends.contains(backend);
+        let held = u32::try_from(recipe.backends.iter().filter(on_cpu).count()).unwrap_or(u32::MAX);
+        let instances = browsers.get(&recipe.name).map_or(0, |bounds| bounds.most);
+        lanes = lanes.saturating_add(instances.saturating_mul(held));
+    }
     (cores / lanes.max(1)).max(1)
 }
 

@@ -12,9 +12,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Digest, DimBinding, Environment, Failure, Placement, Retry, Tensor};
+use crate::domain::{Code, Digest, DimBinding, Environment, Failure, LaneMemory, Placement, Retry, Tensor};
 
 /// One lane's executor.
 ///
@@ -38,6 +39,21 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Gives the lane up: everything pending fails with this reason, and so does everything later.
     fn abandon(&self, reason: String);
+
+    /// What the lane says it holds, always the latest; `None` where nothing tells.
+    fn memory(&self) -> Option<watch::Receiver<LaneMemory>> {
+        None
+    }
+
+    /// Gives an idle lane up so that a fresh one takes its place, which is no fault of it.
+    fn recycle(&self, reason: String) {
+        self.abandon(reason);
+    }
+
+    /// Whether it ended by [`Backend::recycle`].
+    fn recycled(&self) -> bool {
+        false
+    }
 }
 
 /// What a lane, or several together, have done.
@@ -95,6 +111,8 @@ pub struct LoadOrder {
 pub struct Loaded {
     pub placement: Placement,
     pub load_us: u64,
+    /// By how much the lane's memory grew meanwhile; zeros where nothing tells.
+    pub grown: LaneMemory,
 }
 
 #[derive(Clone, Debug)]

@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use super::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming};
 use crate::{
     bridge::{Bridge, LinkReceiver, LinkSender, Message, Received, Session},
-    domain::{Body, Code, Environment, Tensor},
+    domain::{Body, Code, Environment, LaneMemory, Tensor},
     protocol::link::{BinarySize, DaemonToLane, LaneTiming, LaneToDaemon, ModelFetch, Payload, TensorHeader},
     tasks::Tasks,
 };
@@ -39,6 +42,8 @@ struct Link {
     state: Mutex<LinkState>,
     /// The reason once the lane is gone.
     lost: watch::Sender<Option<String>>,
+    memory: watch::Sender<LaneMemory>,
+    recycled: AtomicBool,
 }
 
 struct LinkState {
@@ -65,6 +70,8 @@ impl PageLane {
             sender: session.sender,
             state: Mutex::new(state),
             lost: watch::Sender::new(None),
+            memory: watch::Sender::default(),
+            recycled: AtomicBool::new(false),
         });
         tasks.spawn("page lane reader", read(link.clone(), session.receiver));
         Self { environment, link }
@@ -82,6 +89,10 @@ async fn read(link: Arc<Link>, mut receiver: LinkReceiver) {
             Ok(received) => received,
             Err(closed) => break closed.reason,
         };
+        if let LaneToDaemon::Memory(memory) = received.message {
+            link.memory.send_replace(memory);
+            continue;
+        }
         let (LaneToDaemon::Result { id, .. }
         | LaneToDaemon::Loaded { id, .. }
         | LaneToDaemon::Unloaded { id }
@@ -207,8 +218,8 @@ impl Backend for PageLane {
         Box::pin(async move {
             let (received, at, _) = answer(reply).await?;
             match received.message {
-                LaneToDaemon::Loaded { placement, .. } => {
-                    Ok(Loaded { placement, load_us: (at - started).as_micros() as u64 })
+                LaneToDaemon::Loaded { placement, grown, .. } => {
+                    Ok(Loaded { placement, load_us: (at - started).as_micros() as u64, grown })
                 }
                 LaneToDaemon::Failed { code, message, retry, .. } => {
                     Err(BackendError::Load { message, code, retry })
@@ -297,6 +308,20 @@ impl Backend for PageLane {
 
     fn abandon(&self, reason: String) {
         self.link.lose(&reason);
+    }
+
+    fn memory(&self) -> Option<watch::Receiver<LaneMemory>> {
+        Some(self.link.memory.subscribe())
+    }
+
+    fn recycle(&self, reason: String) {
+        // Ahead of the loss, which whoever hears of it may ask about at once.
+        self.link.recycled.store(true, Ordering::Release);
+        self.link.lose(&reason);
+    }
+
+    fn recycled(&self) -> bool {
+        self.link.recycled.load(Ordering::Acquire)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Config, ConfigError, RawConfig, Surroundings};
-use crate::domain::BackendKind;
+use super::{Config, ConfigError, RawConfig, Surroundings, thread_share};
+use crate::{domain::BackendKind, driver::recipe::Recipe, pool::Bounds};
 
 fn resolve(text: &str) -> Result<Config, String> {
     let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
@@ -22,6 +22,7 @@ fn an_empty_file_gives_a_complete_configuration() {
     assert_eq!((config.bridge.local.to_string().as_str(), config.bridge.public), ("127.0.0.1:0", None));
     assert_eq!(config.backends, [BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
     assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
+    assert_eq!((config.limits.lane_memory, config.limits.recycle_after.as_secs()), (2 << 30, 60));
     assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
     assert!(config.threads >= 1 && config.native.threads >= 1);
 }
@@ -34,7 +35,7 @@ fn what_is_said_is_what_holds() {
         browsers = { chromium = 2, chromium-webnn = 0 }
         lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
         native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
-        limits = { pending_requests = 7, pending_bytes = 8, timeout = "90s" }
+        limits = { pending_requests = 7, pending_bytes = 8, lane_memory = 1073741824, timeout = "90s" }
     "#;
     let config = resolve(text).expect("a good file");
     assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"].most), ("[::1]:0", 2));
@@ -46,6 +47,7 @@ fn what_is_said_is_what_holds() {
         (Some("npu"), PathBuf::from("/opt/ort.so"))
     );
     assert_eq!((config.limits.requests, config.limits.bytes, config.timeout.as_secs()), (7, 8, 90));
+    assert_eq!(config.limits.lane_memory, 1 << 30);
 }
 
 #[test]
@@ -73,6 +75,7 @@ fn what_cannot_hold_is_refused_by_name() {
         ("lanes = { gpu = \"maybe\" }", "unknown variant"),
         ("native = { threads = 0 }", "native.threads must be at least 1"),
         ("limits = { pending_requests = 0 }", "limits.pending_requests must be at least 1"),
+        ("limits = { lane_memory = 1 }", "limits.lane_memory: 1 bytes are too few"),
         ("limits = { timeout = \"soon\" }", "timeout"),
     ];
     for (text, says) in cases {
@@ -89,4 +92,31 @@ fn a_file_that_cannot_be_read_is_named() {
     std::fs::write(&path, "listen = ").expect("room for a file");
     let error = RawConfig::read(&path).expect_err("no value").to_string();
     assert!(error.starts_with(&path.display().to_string()), "{error}");
+}
+
+#[test]
+fn lanes_that_compute_at_once_take_no_more_threads_than_cores() {
+    use BackendKind::{Wasm, Webgpu, Webnn};
+    let recipes = Recipe::all(std::path::Path::new("/nowhere")).expect("the program's own");
+    // Cores, instances by recipe, kinds, native lanes, and each lane's share.
+    let cases: [(u32, &[(&str, u32)], &[BackendKind], usize, u32); 9] = [
+        (8, &[("chromium", 1)], &[Wasm, Webgpu], 1, 4),
+        // What a recipe cannot hold takes no share.
+        (8, &[("chromium", 1)], &[Wasm, Webnn, Webgpu], 1, 4),
+        (8, &[("chromium-webnn", 1)], &[Wasm, Webnn, Webgpu], 1, 2),
+        (8, &[("chromium", 2), ("chromium-webnn", 1)], &[Wasm, Webnn, Webgpu], 0, 2),
+        (8, &[("chromium", 1)], &[Webgpu], 1, 8),
+        (8, &[], &[Wasm], 1, 8),
+        (8, &[], &[Wasm], 0, 8),
+        (2, &[("chromium", 4)], &[Wasm], 1, 1),
+        (1, &[("chromium", 1)], &[Wasm], 1, 1),
+    ];
+    for (cores, browsers, backends, natives, share) in cases {
+        let browsers = browsers
+            .iter()
+            .map(|(name, instances)| ((*name).to_owned(), Bounds { least: 0, most: *instances }))
+            .collect();
+        let found = thread_share(cores, &recipes, &browsers, backends, natives);
+        assert_eq!(found, share, "{cores} cores, {browsers:?}, {backends:?}, {natives} native");
+    }
 }

@@ -7,8 +7,9 @@
 pub mod cdp;
 pub mod guardian;
 pub mod ledger;
+pub mod machine;
 mod process;
-mod procs;
+pub mod procs;
 pub mod recipe;
 mod sandbox;
 mod sweep;
@@ -109,8 +110,4 @@ impl DriverError {
             }
         }
     }
-}
-
-pub fn memory(_leader: i32) -> Option<u64> {
-    None
 }

@@ -291,3 +291,48 @@ async fn last_words_are_bounded() {
         assert_eq!(tail.quote().len(), quoted, "{case}");
     }
 }
+
+#[test]
+fn a_family_is_descendants_and_group() {
+    let proc = |(pid, parent, group)| Proc { pid, parent, group, start: 0, zombie: false, words: Vec::new() };
+    let procs =
+        [(9, 1, 9), (10, 1, 10), (11, 10, 10), (12, 11, 12), (13, 1, 10), (14, 13, 14), (8, 12, 8)].map(proc);
+    let cases: [(i32, &[i32]); 4] = [(10, &[8, 10, 11, 12, 13, 14]), (12, &[8, 12]), (9, &[9]), (77, &[77])];
+    for (leader, wanted) in cases {
+        let family: Vec<_> = procs::family(leader, &procs).into_iter().collect();
+        assert_eq!(family, wanted, "of {leader}");
+    }
+}
+
+/// A shell holds a text of known length; it is a grandchild that has left its group, as helpers of browsers do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_family_holds_what_its_members_do() {
+    use std::{
+        io::{BufRead as _, BufReader},
+        os::unix::process::CommandExt as _,
+        process::{Command, Stdio},
+    };
+
+    const HELD: u64 = 48 << 20;
+    let script = format!(
+        "setsid sh -c 'x=$(head -c {HELD} /dev/zero | tr \"\\0\" a); echo ready; read end; echo \"${{#x}}\"'; true"
+    );
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let leader = child.id().cast_signed();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "ready");
+    let held = procs::memory(leader).unwrap();
+    // Shells keep a text up to a few times while they read it.
+    assert!((HELD..8 * HELD).contains(&held), "{held} bytes");
+    drop(child.stdin.take());
+    assert_eq!(said.next().unwrap().unwrap(), HELD.to_string());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(procs::memory(leader), None);
+}

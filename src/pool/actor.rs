@@ -30,6 +30,7 @@ use super::{
 use crate::{
     backend::Backend,
     domain::{InstanceId, LaneId, LeaseId},
+    driver::{machine::Machine, procs},
 };
 
 /// Memory, age and utilisation change slowly, and looking costs a walk through the process table.
@@ -37,6 +38,12 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// A step that goes on longer is given up; requests of the lane were waiting meanwhile.
 const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a browser with one engine in it holds, until one has been weighed.
+const BROWSER_MEMORY: u64 = 512 << 20;
+
+/// Left to the system and to what the lanes there are may yet load.
+const MEMORY_KEPT: u64 = 512 << 20;
 
 /// What the timer is set to when nothing is due.
 const FAR: Duration = Duration::from_secs(3600);
@@ -82,6 +89,22 @@ pub(super) enum Message {
         id: InstanceId,
         known: oneshot::Sender<bool>,
     },
+}
+
+/// What the machine has left.
+struct Room {
+    machine: Machine,
+    /// Taken by lanes that compute.
+    busy_cores: f64,
+}
+
+impl Room {
+    /// Whether the machine bears one more browser like the largest, which holds `most` bytes.
+    fn bears(&self, most: Option<u64>) -> bool {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+        let memory = most.unwrap_or(BROWSER_MEMORY) + MEMORY_KEPT;
+        self.busy_cores < cores && self.machine.memory_left().is_none_or(|left| left >= memory)
+    }
 }
 
 /// One recipe's instances.
@@ -323,6 +346,10 @@ impl Actor {
         let now = Instant::now();
         let elapsed = now - std::mem::replace(&mut self.looked, now);
         let (mut drains, mut expired) = (Vec::new(), Vec::new());
+        let room = Room {
+            machine: Machine::read(),
+            busy_cores: self.groups.iter_mut().map(|group| group.measure(elapsed)).sum(),
+        };
         for group in &mut self.groups {
             for (id, slot) in &group.slots {
                 if let Some((lease, expires)) = &slot.lease
@@ -337,7 +364,7 @@ impl Actor {
                 }
             }
             let waiting = self.backlog.load(Ordering::Relaxed);
-            if let Some((id, reason)) = group.rescale(now, elapsed, waiting) {
+            if let Some((id, reason)) = group.rescale(now, waiting, &room) {
                 drains.push((id, reason, true));
             }
         }
@@ -374,7 +401,7 @@ impl Actor {
             let Some(process) = self.shared.status.process(id) else { continue };
             let (id, inbox) = (id.clone(), self.inbox.clone());
             self.shared.tasks.spawn("memory", async move {
-                let bytes = tokio::task::spawn_blocking(move || crate::driver::memory(process)).await;
+                let bytes = tokio::task::spawn_blocking(move || procs::memory(process)).await;
                 let bytes = bytes.expect("reading the process table does not panic");
                 let _ = inbox.send(Message::Memory { id, bytes }).await;
             });
@@ -473,19 +500,27 @@ impl Actor {
 }
 
 impl Group {
+    /// Takes note of how busy the lanes were; answers how many cores that took.
+    fn measure(&mut self, elapsed: Duration) -> f64 {
+        let threads = f64::from(self.fleet.threads);
+        let spent =
+            self.slots.values_mut().map(|slot| slot.measure(elapsed) * slot.cpu_lanes() as f64 * threads);
+        spent.sum()
+    }
+
     /// Adds an instance, or answers which one is to go and why.
-    fn rescale(&mut self, now: Instant, elapsed: Duration, waiting: usize) -> Option<(InstanceId, String)> {
-        let shares: Vec<f64> = self.slots.values_mut().map(|slot| slot.utilisation(elapsed)).collect();
+    fn rescale(&mut self, now: Instant, waiting: usize, room: &Room) -> Option<(InstanceId, String)> {
         let instances = self.slots.values().filter(|slot| !slot.leaving).count() as u32;
         let last = self.slots.iter().rev().find(|(_, slot)| slot.steady());
         let idle = last.map_or(Duration::ZERO, |(_, slot)| slot.idle(now));
+        let shares = self.slots.values().map(|slot| slot.utilisation);
         let seen = Seen {
             now,
             instances,
-            utilisation: shares.iter().sum::<f64>() / shares.len().max(1) as f64,
+            utilisation: shares.sum::<f64>() / self.slots.len().max(1) as f64,
             waiting,
             idle,
-            room: super::room(self.slots.values().filter_map(|slot| slot.memory).max()),
+            room: room.bears(self.slots.values().filter_map(|slot| slot.memory).max()),
         };
         match self.scale.decide(seen) {
             Decision::Grow => {

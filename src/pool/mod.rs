@@ -244,8 +244,3 @@ impl Shared {
         let _ = self.events.send(event).await;
     }
 }
-
-/// Whether the machine bears one more browser like those that hold `most` bytes each.
-fn room(_most: Option<u64>) -> bool {
-    true
-}

@@ -239,12 +239,13 @@ impl Watch<'_> {
                 self.lanes.insert(lane.clone(), up.clone());
                 // The actor and the scheduler outlive every instance but those of a stopping daemon.
                 let _ = inbox.send(Message::Served { id: (*id).clone(), lane: up.clone() }).await;
-                shared.tell(PoolEvent::LaneUp(up)).await;
+                shared.tell(PoolEvent::LaneUp(up.clone())).await;
                 shared.status.lane(id, &lane, |status| {
                     status.state = LaneState::Ready;
                     status.reason = None;
                     status.capability = Some(capability);
                 });
+                shared.status.follow(id, &up, &shared.tasks);
             }
             Err(Unavailable { reason, no_adapter }) if backend == BackendKind::Webgpu && self.may_switch => {
                 shared.gpu.learn(&fleet.browser, &self.host.version, no_adapter);
@@ -273,10 +274,11 @@ impl Watch<'_> {
     async fn lane_lost(&mut self, lane: &LaneId, backend: &BackendKind, reason: &str) -> bool {
         let Life { shared, id, inbox, .. } = self.life;
         tracing::warn!(%lane, reason, "lane lost");
-        self.lanes.remove(lane);
+        let recycled = self.lanes.remove(lane).is_some_and(|lane| lane.recycled());
         let _ = inbox.send(Message::LaneGone { id: (*id).clone(), lane: lane.clone() }).await;
         shared.tell(PoolEvent::LaneDown { lane: lane.clone(), reason: reason.to_owned() }).await;
-        self.restarts += 1;
+        // A lane that gave its memory back has not failed.
+        self.restarts += u32::from(!recycled);
         if self.restarts > LANE_RESTARTS_MAX {
             return false;
         }

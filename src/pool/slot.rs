@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::{Activity, Backend},
-    domain::{LaneId, LeaseId},
+    domain::{BackendKind, LaneId, LeaseId},
 };
 
 /// Launches in a row that never served before the instance is given up.
@@ -32,6 +32,8 @@ pub(super) struct Slot {
     /// deadpool has a token for it.
     pub(super) offered: bool,
     pub(super) memory: Option<u64>,
+    /// Share of its lanes' time that went into steps before the last look.
+    pub(super) utilisation: f64,
     /// What its lanes had done at the last look.
     seen: Activity,
 }
@@ -62,6 +64,7 @@ impl Slot {
             lease: None,
             offered: false,
             memory: None,
+            utilisation: 0.0,
             seen: Activity::default(),
         }
     }
@@ -96,17 +99,24 @@ impl Slot {
         self.activity().idle(now.into_std(), since.into_std())
     }
 
-    /// Share of its lanes' time that went into steps since the last look, `elapsed` ago.
-    pub(super) fn utilisation(&mut self, elapsed: Duration) -> f64 {
+    /// Lanes that compute on the processor.
+    pub(super) fn cpu_lanes(&self) -> usize {
+        let on_cpu = |lane: &&Arc<dyn Backend>| lane.environment().backend != BackendKind::Webgpu;
+        self.lanes.values().filter(on_cpu).count()
+    }
+
+    /// Takes note of the share of its lanes' time that went into steps since the last look, `elapsed` ago.
+    pub(super) fn measure(&mut self, elapsed: Duration) -> f64 {
         let now = self.activity();
         let before = std::mem::replace(&mut self.seen, now);
-        if now.in_flight > 0 && now.executed == before.executed {
-            // A step that takes longer than a look is not counted before its end.
-            return 1.0;
-        }
         // A lane that was started anew counts from zero.
         let spent = now.busy_us.checked_sub(before.busy_us).unwrap_or(now.busy_us);
         let lanes = self.lanes.len().max(1) as f64;
-        (spent as f64 / elapsed.as_micros().max(1) as f64 / lanes).min(1.0)
+        self.utilisation = (spent as f64 / elapsed.as_micros().max(1) as f64 / lanes).min(1.0);
+        if now.in_flight > 0 && now.executed == before.executed {
+            // A step that takes longer than a look is not counted before its end.
+            self.utilisation = 1.0;
+        }
+        self.utilisation
     }
 }

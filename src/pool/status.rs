@@ -11,10 +11,12 @@ use tokio::sync::watch;
 
 use super::{Fleet, lanes};
 use crate::{
-    domain::{BackendKind, InstanceId, LaneId, LeaseId, PageEnvironment},
+    backend::Backend,
+    domain::{BackendKind, InstanceId, LaneId, LaneMemory, LeaseId, PageEnvironment},
     driver::{Instance, recipe::GpuMode},
     events::Events,
     protocol::{client::Topic, link::Capability},
+    tasks::Tasks,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,9 @@ pub struct LaneStatus {
     pub state: LaneState,
     pub reason: Option<String>,
     pub capability: Option<Capability>,
+    /// What it last said it holds; absent while it is not ready.
+    #[serde(default)]
+    pub memory: Option<LaneMemory>,
 }
 
 impl InstanceStatus {
@@ -138,6 +143,7 @@ impl StatusBoard {
                 state: LaneState::Starting,
                 reason: None,
                 capability: None,
+                memory: None,
             };
             (lane, status)
         });
@@ -240,10 +246,35 @@ impl StatusBoard {
         if let Some(status) = self.board().get_mut(id) {
             if let Some(lane) = status.lanes.get_mut(lane) {
                 change(lane);
+                if lane.state != LaneState::Ready {
+                    lane.memory = None;
+                }
             }
             status.settle();
         }
         self.changed(id);
+    }
+
+    /// Shows what a lane that is ready says it holds, until the lane is gone.
+    pub(super) fn follow(&self, id: &InstanceId, lane: &Arc<dyn Backend>, tasks: &Tasks) {
+        let Some(mut told) = lane.memory() else { return };
+        let (board, id, name) = (self.clone(), id.clone(), lane.environment().lane.clone());
+        let lost = lane.lost();
+        tasks.spawn("lane memory", async move {
+            let show = async {
+                loop {
+                    let memory = *told.borrow_and_update();
+                    board.lane(&id, &name, |status| status.memory = Some(memory));
+                    if told.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = lost => {}
+                () = show => {}
+            }
+        });
     }
 
     fn changed(&self, id: &InstanceId) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Adapter, BackendKind, Code, Datatype, Digest, DimBinding, PageEnvironment, Placement, Retry,
+    Adapter, BackendKind, Code, Datatype, Digest, DimBinding, LaneMemory, PageEnvironment, Placement, Retry,
 };
 
 /// Raised with every change of the messages; a link with another version is closed.
@@ -173,10 +173,14 @@ pub enum LaneToDaemon {
         #[serde(default)]
         no_adapter: bool,
     },
+    /// What the lane holds, ahead of the answer that it goes with.
+    Memory(LaneMemory),
     Loaded {
         id: u64,
         placement: Placement,
         timing_us: BTreeMap<String, u64>,
+        /// By how much the lane's memory grew meanwhile.
+        grown: LaneMemory,
     },
     Unloaded {
         id: u64,

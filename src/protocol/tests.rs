@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use super::{
     client::{ClientMessage, TensorJson, elements, parse_message},
     frame::{self, Frame, FrameError, PAYLOAD_MESSAGE_MAX},
+    link::LaneToDaemon,
 };
-use crate::domain::{Body, Datatype};
+use crate::domain::{Body, Datatype, LaneMemory};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -155,4 +156,33 @@ fn bytes_that_are_no_text_are_told_as_well_as_can_be() {
     assert_eq!(infer.inputs[1].datatype, Datatype::Bool);
     let told: Vec<_> = infer.inputs.iter().map(elements).collect();
     assert_eq!(told, [json!(["\u{fffd}"]), json!([true, false])]);
+}
+
+#[test]
+fn a_lane_says_what_it_holds_in_bytes() {
+    let memory = |message: &str| match serde_json::from_str(message) {
+        Ok(LaneToDaemon::Memory(memory) | LaneToDaemon::Loaded { grown: memory, .. }) => Ok(memory),
+        Ok(other) => Err(format!("{other:?}")),
+        Err(error) => Err(error.to_string()),
+    };
+    let told = LaneMemory { wasm_bytes: 1 << 32, gpu_bytes: 5 };
+    let cases = [
+        (r#"{"type":"memory","wasm_bytes":4294967296,"gpu_bytes":5}"#, Ok(told)),
+        (
+            r#"{"type":"loaded","id":1,"placement":{"wasm":1},"inputs":[],"outputs":[],"timing_us":{"fetch":1},
+                "grown":{"wasm_bytes":4294967296,"gpu_bytes":5}}"#,
+            Ok(told),
+        ),
+        (r#"{"type":"memory","wasm_bytes":-1,"gpu_bytes":5}"#, Err("invalid value: integer `-1`")),
+        (r#"{"type":"memory","wasm_bytes":1.5,"gpu_bytes":5}"#, Err("invalid type: floating point")),
+        (r#"{"type":"memory","wasm_bytes":1}"#, Err("missing field `gpu_bytes`")),
+        (r#"{"type":"loaded","id":1,"placement":{},"timing_us":{}}"#, Err("missing field `grown`")),
+    ];
+    for (message, wanted) in cases {
+        match (memory(message), wanted) {
+            (Ok(found), Ok(wanted)) => assert_eq!(found, wanted, "{message}"),
+            (Err(found), Err(wanted)) => assert!(found.contains(wanted), "{message}: {found}"),
+            (found, wanted) => panic!("{message}: {found:?} instead of {wanted:?}"),
+        }
+    }
 }

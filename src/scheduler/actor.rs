@@ -1,5 +1,7 @@
 //! The scheduler's loop: one inbox, the pool's events, and the next deadline.
 
+mod memory;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -17,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PRIORITY_DEFAULT, Reply, Request, Wants,
+    Limits, PRIORITY_DEFAULT, Reply, Request, Wants,
     admission::Permit,
     choose::{self, Absence, Case, Decision, Outlook},
     lane::{Lane, LaneLoad, SessionState},
@@ -57,6 +59,9 @@ pub(super) enum Message {
     Prepared {
         backend: Arc<dyn Backend>,
         session: SessionName,
+        entry: Arc<Entry>,
+        /// Whether room was made for it before.
+        again: bool,
         result: Result<Prepared, Refusal>,
     },
     Finished {
@@ -133,6 +138,7 @@ impl Pending {
 
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
+    limits: Limits,
     gate: Arc<Gate>,
     ledger: Ledger,
     tasks: Tasks,
@@ -145,11 +151,14 @@ pub(super) struct Actor {
     proofs: Vec<Proof>,
     /// Who waits until an instance's lanes do nothing.
     frees: Vec<(InstanceId, oneshot::Sender<()>)>,
+    /// Loads that lanes which are gone had no room for; their like has none either.
+    outgrown: BTreeMap<LaneId, Vec<(SessionName, SessionState)>>,
 }
 
 impl Actor {
     pub(super) fn new(
         inbox: mpsc::Sender<Message>,
+        limits: Limits,
         gate: Arc<Gate>,
         store: Arc<Store>,
         events: Events,
@@ -160,6 +169,7 @@ impl Actor {
             inbox,
             backlog,
             frees: Vec::new(),
+            limits,
             gate,
             ledger: Ledger { store, events },
             tasks,
@@ -167,6 +177,7 @@ impl Actor {
             outlook: Outlook::default(),
             queue: VecDeque::new(),
             proofs: Vec::new(),
+            outgrown: BTreeMap::new(),
         }
     }
 
@@ -201,8 +212,18 @@ impl Actor {
         match message {
             Message::Submit(pending) => self.enqueue(pending),
             Message::Sweep => {}
-            Message::Prepared { backend, session, result } => self.prepared(&backend, &session, result),
-            Message::Finished { backend, finished } => self.finished(&backend, finished),
+            Message::Prepared { backend, session, entry, again, result } => {
+                if self.no_room(&backend, &session, &result, again, &entry) {
+                    self.load(&backend, session, entry, true);
+                } else {
+                    self.prepared(&backend, &session, &entry, result);
+                }
+                self.relieve(&backend);
+            }
+            Message::Finished { backend, finished } => {
+                self.finished(&backend, finished);
+                self.relieve(&backend);
+            }
             Message::Prove { entry, wants, done } => self.proofs.push(Proof::new(entry, wants, done)),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
@@ -222,10 +243,16 @@ impl Actor {
                 let environment = backend.environment();
                 let (id, kind) = (environment.lane.clone(), environment.backend.clone());
                 self.outlook.arrived(&environment.instance, &kind);
-                for pending in &mut self.queue {
+                // What ran out of memory here would do so again.
+                let curable = |pending: &&mut Box<Pending>| {
+                    pending.failed.as_ref().is_none_or(|it| it.code != Code::OutOfMemory)
+                };
+                for pending in self.queue.iter_mut().filter(curable) {
                     pending.excluded.retain(|excluded| *excluded != id);
                 }
-                self.lanes.insert(id, Lane::new(backend));
+                let mut lane = Lane::new(backend);
+                lane.sessions.extend(self.outgrown.remove(&id).into_iter().flatten());
+                self.lanes.insert(id, lane);
             }
             PoolEvent::LaneDown { lane, reason } => {
                 tracing::debug!(%lane, reason, "lane removed");
@@ -268,6 +295,7 @@ impl Actor {
         {
             // The pool starts it again or says that the instance failed.
             self.outlook.awaits(lane.environment());
+            self.outgrown.insert(id.clone(), lane.outgrown());
         }
     }
 
@@ -350,7 +378,8 @@ impl Actor {
         fallback: Option<Fallback>,
     ) {
         let lane = self.lanes.get_mut(id).expect("choose names a lane that is there");
-        let Some(SessionState::Ready { placement, verdict, used }) = lane.sessions.get_mut(&session) else {
+        let Some(SessionState::Ready { placement, verdict, used, .. }) = lane.sessions.get_mut(&session)
+        else {
             unreachable!("choose runs a request only where its session is ready");
         };
         *used = Instant::now();
@@ -388,6 +417,7 @@ impl Actor {
     fn finished(&mut self, backend: &Arc<dyn Backend>, finished: Finished) {
         if let Some(lane) = self.lane_of(backend) {
             lane.running = lane.running.saturating_sub(1);
+            lane.ran(&finished.session);
             if let Some(took) = finished.took {
                 lane.measured(finished.session.model, took);
             }
@@ -411,15 +441,20 @@ impl Actor {
 
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        if lane.preparing() >= PREPARING_MAX {
-            // What wants it waits, and asks again when one of those is done.
+        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX {
+            // What wants it waits, and asks again when one of those is done, or the lane is back.
             return;
         }
         lane.sessions.insert(session.clone(), SessionState::Preparing);
-        let (inbox, backend, gate) = (self.inbox.clone(), lane.backend.clone(), self.gate.clone());
+        let backend = lane.backend.clone();
+        self.load(&backend, session, entry, false);
+    }
+
+    fn load(&self, backend: &Arc<dyn Backend>, session: SessionName, entry: Arc<Entry>, again: bool) {
+        let (inbox, backend, gate) = (self.inbox.clone(), backend.clone(), self.gate.clone());
         self.tasks.spawn("prepare", async move {
-            let result = prepare::prepare(&*backend, entry, session.clone(), gate).await;
-            let _ = inbox.send(Message::Prepared { backend, session, result }).await;
+            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate).await;
+            let _ = inbox.send(Message::Prepared { backend, session, entry, again, result }).await;
         });
     }
 
@@ -427,6 +462,7 @@ impl Actor {
         &mut self,
         backend: &Arc<dyn Backend>,
         session: &SessionName,
+        entry: &Entry,
         result: Result<Prepared, Refusal>,
     ) {
         if let Err(refusal) = &result
@@ -448,7 +484,11 @@ impl Actor {
         }
         let now = Instant::now();
         let state = match result {
-            Ok(Prepared { placement, verdict }) => SessionState::Ready { placement, verdict, used: now },
+            Ok(Prepared { placement, verdict, grown }) => {
+                lane.look();
+                let memory = lane.footprint(grown, entry.model.bytes);
+                SessionState::Ready { placement, verdict, used: now, memory }
+            }
             Err(Refusal { failure, passing }) => {
                 tracing::warn!(lane = %backend.environment().lane, %failure, "session refused");
                 SessionState::Refused { failure, until: passing.then(|| now + REFUSED_FOR) }

@@ -1,8 +1,11 @@
 //! How much may be pending at once: requests and their bytes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use super::Request;
@@ -12,6 +15,10 @@ use crate::domain::{Code, Failure, Retry};
 pub struct Limits {
     pub requests: usize,
     pub bytes: usize,
+    /// What a lane's WASM heap, and what its GPU objects, may come to before its sessions make room.
+    pub lane_memory: u64,
+    /// A lane's Worker is recycled for its memory no sooner than this after it came up.
+    pub recycle_after: Duration,
 }
 
 #[derive(Clone)]
@@ -50,7 +57,7 @@ impl Admission {
         let held = self.pending.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // From here on a refusal gives the share back.
         let permit = Permit { pending: self.pending.clone(), bytes };
-        let Limits { requests: most, bytes: most_bytes } = self.limits;
+        let Limits { requests: most, bytes: most_bytes, .. } = self.limits;
         if requests > most {
             let message = format!("{most} requests are pending, which is the limit");
             return Err(Failure::new(Code::Overloaded, Retry::Same, message));

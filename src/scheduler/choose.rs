@@ -70,6 +70,8 @@ struct Survey {
     /// Not to be used at the moment: drained, leased to somebody else, or silent.
     held: bool,
     preparing: bool,
+    /// A lane is about to be recycled.
+    draining: bool,
     absent: Vec<(LaneId, SessionName)>,
     refused: Vec<Failure>,
 }
@@ -86,7 +88,8 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         return Choice { decision: Decision::Run { lane, session, fallback: None }, prepare };
     }
     let starting = outlook.may_come(case.wants);
-    let hopeful = wanted.preparing || wanted.held || !wanted.absent.is_empty() || starting;
+    let returning = wanted.held || wanted.draining || starting;
+    let hopeful = wanted.preparing || returning || !wanted.absent.is_empty();
     if wanted.busy {
         return Choice { decision: Decision::Wait, prepare };
     }
@@ -99,7 +102,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
             let fallback = Some(Fallback { wanted: case.wants.describe(), reason });
             return Choice { decision: Decision::Run { lane, session, fallback }, prepare };
         }
-        if native.busy || native.preparing || !native.absent.is_empty() {
+        if native.busy || native.preparing || native.draining || !native.absent.is_empty() {
             return Choice { decision: Decision::Wait, prepare };
         }
     }
@@ -122,6 +125,10 @@ fn survey(
                 continue;
             }
             Access::Never => continue,
+        }
+        if lane.draining.is_some() {
+            survey.draining = true;
+            continue;
         }
         let session = lane.session_name(case.model, case.binding);
         match lane.standing(&session, case.wants.strict, case.now) {
@@ -151,6 +158,8 @@ fn pending_reason(wanted: &Survey) -> String {
         "its browser is being drained, is leased, or gives no signs of life".to_owned()
     } else if wanted.preparing || !wanted.absent.is_empty() {
         "the model is being loaded and proven there".to_owned()
+    } else if wanted.draining {
+        "its lane is being recycled".to_owned()
     } else {
         "browsers are still starting".to_owned()
     }

@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::Wants;
 use crate::{
     backend::{Backend, SessionName},
-    domain::{BackendKind, Digest, DimBinding, Environment, Failure, LaneId, Placement, VerdictStatus},
+    domain::{
+        BackendKind, Code, Digest, DimBinding, Environment, Failure, LaneId, LaneMemory, Placement,
+        VerdictStatus,
+    },
 };
 
 /// One step computes while the next one's tensors travel.
@@ -23,6 +26,12 @@ pub(super) struct Lane {
     pub(super) sessions: BTreeMap<SessionName, SessionState>,
     /// Mean microseconds from send to reply, per model.
     latency: BTreeMap<Digest, f64>,
+    pub(super) since: Instant,
+    /// Why it takes nothing more: it is to be recycled once it is empty.
+    pub(super) draining: Option<String>,
+    told: Option<watch::Receiver<LaneMemory>>,
+    /// What it held when we last looked.
+    seen: LaneMemory,
 }
 
 pub(super) enum SessionState {
@@ -34,12 +43,11 @@ pub(super) enum SessionState {
         placement: Placement,
         verdict: VerdictStatus,
         used: Instant,
+        /// What it is thought to hold.
+        memory: LaneMemory,
     },
     /// Not to be used, until then or ever.
-    Refused {
-        failure: Failure,
-        until: Option<Instant>,
-    },
+    Refused { failure: Failure, until: Option<Instant> },
 }
 
 /// Where a session stands for one request.
@@ -54,7 +62,16 @@ pub(super) enum Standing<'a> {
 
 impl Lane {
     pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, running: 0, sessions: BTreeMap::new(), latency: BTreeMap::new() }
+        Self {
+            told: backend.memory(),
+            backend,
+            running: 0,
+            sessions: BTreeMap::new(),
+            latency: BTreeMap::new(),
+            since: Instant::now(),
+            draining: None,
+            seen: LaneMemory::default(),
+        }
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -108,6 +125,42 @@ impl Lane {
         self.latency.get(&model).copied().unwrap_or(0.0) * (self.running + 1) as f64
     }
 
+    /// What it holds, where that is known.
+    pub(super) fn memory(&self) -> Option<LaneMemory> {
+        self.told.as_ref().map(|told| *told.borrow())
+    }
+
+    /// What a session is thought to hold after its load: at least its file, which a heap with room in it hides.
+    pub(super) fn footprint(&self, grown: LaneMemory, file: u64) -> LaneMemory {
+        match self.environment().backend {
+            BackendKind::Webgpu => grown,
+            _ => LaneMemory { wasm_bytes: grown.wasm_bytes.max(file), ..grown },
+        }
+    }
+
+    /// Puts what the lane has grown by since the last look down to the session that ran.
+    pub(super) fn ran(&mut self, session: &SessionName) {
+        let grown = self.look();
+        if let Some(SessionState::Ready { memory, .. }) = self.sessions.get_mut(session) {
+            *memory = memory.plus(grown);
+        }
+    }
+
+    /// What it has grown by since the last look.
+    pub(super) fn look(&mut self) -> LaneMemory {
+        let now = self.memory().unwrap_or_default();
+        now.less(std::mem::replace(&mut self.seen, now))
+    }
+
+    /// The loads that it had no room for, though nothing else was left to go.
+    pub(super) fn outgrown(self) -> Vec<(SessionName, SessionState)> {
+        let no_room = |(_, state): &(_, SessionState)| match state {
+            SessionState::Refused { failure, .. } => failure.code == Code::OutOfMemory,
+            SessionState::Preparing | SessionState::Stale | SessionState::Ready { .. } => false,
+        };
+        self.sessions.into_iter().filter(no_room).collect()
+    }
+
     pub(super) fn preparing(&self) -> usize {
         let under_way =
             |state: &&SessionState| matches!(state, SessionState::Preparing | SessionState::Stale);
@@ -130,17 +183,28 @@ impl Lane {
 
     pub(super) fn load(&self) -> LaneLoad {
         let sessions = self.sessions.iter().map(|(name, state)| {
-            let (state, placement, reason) = match state {
-                SessionState::Preparing | SessionState::Stale => ("preparing", None, None),
-                SessionState::Ready { placement, verdict, .. } => {
-                    (verdict.as_str(), Some(placement.clone()), None)
+            let session = name.to_string();
+            let nothing =
+                SessionLoad { session, state: "preparing", placement: None, memory: None, reason: None };
+            match state {
+                SessionState::Preparing | SessionState::Stale => nothing,
+                SessionState::Ready { placement, verdict, memory, .. } => SessionLoad {
+                    state: verdict.as_str(),
+                    placement: Some(placement.clone()),
+                    memory: self.told.is_some().then_some(*memory),
+                    ..nothing
+                },
+                SessionState::Refused { failure, .. } => {
+                    SessionLoad { state: "refused", reason: Some(failure.to_string()), ..nothing }
                 }
-                SessionState::Refused { failure, .. } => ("refused", None, Some(failure.to_string())),
-            };
-            SessionLoad { session: name.to_string(), state, placement, reason }
+            }
         });
-        let lane = self.environment().lane.clone();
-        LaneLoad { lane, running: self.running, sessions: sessions.collect() }
+        LaneLoad {
+            lane: self.environment().lane.clone(),
+            running: self.running,
+            draining: self.draining.clone(),
+            sessions: sessions.collect(),
+        }
     }
 }
 
@@ -149,6 +213,8 @@ impl Lane {
 pub struct LaneLoad {
     pub lane: LaneId,
     pub running: usize,
+    /// Why it takes nothing more, when it is about to be recycled.
+    pub draining: Option<String>,
     pub sessions: Vec<SessionLoad>,
 }
 
@@ -170,5 +236,7 @@ pub struct SessionLoad {
     pub session: String,
     pub state: &'static str,
     pub placement: Option<Placement>,
+    /// What it is thought to hold: what its load and its steps made the lane grow by.
+    pub memory: Option<LaneMemory>,
     pub reason: Option<String>,
 }

@@ -14,6 +14,7 @@ mod choose;
 mod lane;
 mod prepare;
 mod proofs;
+mod relief;
 mod step;
 
 use std::{
@@ -146,7 +147,7 @@ impl Scheduler {
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let actor = Actor::new(inbox.clone(), gate, store, events, backlog, tasks.clone());
+        let actor = Actor::new(inbox.clone(), limits, gate, store, events, backlog, tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, admission: Admission::new(limits) }
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     backend::{Backend, BackendError, LoadOrder, SessionName},
-    domain::{Code, Failure, Placement, Retry, Verdict, VerdictStatus},
+    domain::{Code, Failure, LaneMemory, Placement, Retry, Verdict, VerdictStatus},
     models::{Entry, gate::Gate, within},
 };
 
@@ -14,6 +14,8 @@ const LOAD_WITHIN: Duration = Duration::from_secs(300);
 pub(super) struct Prepared {
     pub(super) placement: Placement,
     pub(super) verdict: VerdictStatus,
+    /// By how much the load made the lane grow.
+    pub(super) grown: LaneMemory,
 }
 
 /// Why a session cannot be used.
@@ -51,7 +53,7 @@ pub(super) async fn prepare(
     {
         tracing::debug!(%error, "a refused session was not unloaded");
     }
-    Ok(Prepared { placement: loaded.placement, verdict: verdict? })
+    Ok(Prepared { placement: loaded.placement, verdict: verdict?, grown: loaded.grown })
 }
 
 fn serving(entry: &Entry, backend: &dyn Backend, verdict: Verdict) -> Result<VerdictStatus, Refusal> {

@@ -11,25 +11,29 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     Accepted, Limits, Request, Scheduler, Wants,
     admission::Admission,
     choose::{Absence, Case, Decision, Outlook, choose},
     lane::{DEPTH, Lane, SessionState},
+    relief::{Relief, relief, room_for},
 };
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
-        Adapter, BackendKind, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId, Model,
-        Placement, Retry, Signature, Tolerance, VerdictStatus,
+        Adapter, BackendKind, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId, LaneMemory,
+        Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::Entry,
 };
 
 /// A lane that is only looked at.
-struct Scenery(Environment);
+struct Scenery(Environment, watch::Sender<LaneMemory>);
 
 impl Backend for Scenery {
     fn environment(&self) -> &Environment {
@@ -52,6 +56,9 @@ impl Backend for Scenery {
         Box::pin(std::future::pending())
     }
     fn abandon(&self, _: String) {}
+    fn memory(&self) -> Option<watch::Receiver<LaneMemory>> {
+        Some(self.1.subscribe())
+    }
 }
 
 fn model() -> Digest {
@@ -68,6 +75,8 @@ enum Is {
     Mixed,
     Quarantined,
     Unproven,
+    /// About to be recycled, with its session ready.
+    Draining,
     /// Refused for a passing reason, long enough ago.
     Forgiven,
 }
@@ -90,12 +99,13 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
         threads: 1,
         flags: Vec::new(),
     };
-    let mut lane = Lane::new(Arc::new(Scenery(environment)));
+    let mut lane = Lane::new(Arc::new(Scenery(environment, watch::Sender::default())));
     let name = lane.session_name(model(), &DimBinding::from([("n".to_owned(), 4)]));
     let ready = |providers: &[&str]| SessionState::Ready {
         placement: providers.iter().map(|provider| ((*provider).to_owned(), 1)).collect::<Placement>(),
         verdict: VerdictStatus::Verified,
         used: now,
+        memory: LaneMemory::default(),
     };
     let refused = |code, until| SessionState::Refused {
         failure: Failure::new(code, Retry::Elsewhere, format!("{id} refuses")),
@@ -107,6 +117,10 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
         Is::Ready(running, micros) => {
             lane.running = running;
             lane.measured(model(), Duration::from_micros(micros));
+            ready(&["wasm"])
+        }
+        Is::Draining => {
+            lane.draining = Some("its heap is full".to_owned());
             ready(&["wasm"])
         }
         Is::Mixed => ready(&["webnn", "cpu"]),
@@ -168,9 +182,17 @@ type Lanes<'a> = &'a [(&'a str, Is)];
 fn a_request_goes_to_the_lane_that_answers_first() {
     const NATIVE: (&str, Is) = ("native/ort-cpu", Is::Ready(0, 9));
     let ready = |running| Is::Ready(running, 100);
-    let cases: [(&str, Lanes<'_>, &[&str], &str); 24] = [
+    let cases: [(&str, Lanes<'_>, &[&str], &str); 27] = [
         ("", &[("a/wasm", ready(0))], &[], "a/wasm"),
         ("", &[("a/wasm", ready(1)), ("b/wasm", ready(0))], &[], "b/wasm"),
+        ("", &[("a/wasm", Is::Draining)], &[], "wait"),
+        ("", &[("a/wasm", Is::Draining), ("b/wasm", ready(1))], &[], "b/wasm"),
+        (
+            "native",
+            &[("a/wasm", Is::Draining), NATIVE],
+            &[],
+            "native/ort-cpu for a browser because its lane is being recycled",
+        ),
         ("", &[("a/wasm", ready(1)), ("b/wasm", Is::Ready(0, 300))], &[], "a/wasm"),
         ("", &[("a/wasm", ready(DEPTH)), ("b/wasm", ready(DEPTH))], &[], "wait"),
         ("native", &[("a/wasm", ready(DEPTH)), NATIVE], &[], "wait"),
@@ -306,7 +328,15 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
         scheduler.submit(request(), Box::new(reply)).map(drop).map_err(|failure| failure.message)
     };
     let (inbox, messages) = mpsc::channel(1);
-    let scheduler = Scheduler { inbox, admission: Admission::new(Limits { requests: 2, bytes: 0 }) };
+    let scheduler = Scheduler {
+        inbox,
+        admission: Admission::new(Limits {
+            requests: 2,
+            bytes: 0,
+            lane_memory: 0,
+            recycle_after: Duration::ZERO,
+        }),
+    };
     assert_eq!(submit(&scheduler), Ok(()));
     assert_eq!(submit(&scheduler), Err("the scheduler's inbox is full".to_owned()));
     assert_eq!((told.load(Ordering::SeqCst), scheduler.pending()), (0, 1), "its place is free again");
@@ -315,4 +345,78 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
     assert_eq!((told.load(Ordering::SeqCst), scheduler.pending()), (1, 0));
     assert_eq!(submit(&scheduler), Err("the daemon is stopping".to_owned()));
     assert_eq!(told.load(Ordering::SeqCst), 1);
+}
+
+/// A lane over a ceiling of 100 bytes that may be recycled: its sessions' bytes, oldest use first, what it holds
+/// altogether, and what becomes of it: the sessions that go, `recycle`, or nothing.
+#[test]
+fn a_lane_over_its_ceiling_gives_up_what_was_used_longest_ago() {
+    let (wasm, gpu) = (|bytes| (bytes, 0), |bytes| (0, bytes));
+    let cases: [(&str, &[(u64, u64)], (u64, u64), &str); 12] = [
+        ("under", &[wasm(50), wasm(50)], wasm(100), ""),
+        ("a GPU gets back what its sessions held", &[gpu(10), gpu(40), gpu(60)], gpu(110), "0"),
+        ("as many as it takes", &[gpu(10), gpu(40), gpu(60)], gpu(120), "0 1"),
+        ("the latest stays", &[gpu(150)], gpu(150), ""),
+        ("the latest stays, whatever it needs", &[gpu(10), gpu(150)], gpu(160), "0"),
+        ("a heap that nothing holds", &[], wasm(101), "recycle"),
+        ("a heap that little holds", &[wasm(30), wasm(20)], wasm(101), "recycle"),
+        ("a heap of which enough can go", &[wasm(60), wasm(41)], wasm(101), "recycle"),
+        ("a heap that its latest session needs", &[wasm(41), wasm(60)], wasm(101), "0"),
+        ("a heap that one session needs", &[wasm(101)], wasm(101), ""),
+        ("both", &[(10, 60), (60, 60)], (110, 120), "0"),
+        ("both, for the GPU's sake alone", &[(10, 60), (20, 60)], (90, 120), "0"),
+    ];
+    for (what, sessions, (wasm_bytes, gpu_bytes), wanted) in cases {
+        let (lane, names) = holding(sessions, LaneMemory { wasm_bytes, gpu_bytes });
+        let now = lane.since;
+        let mut limits = Limits { requests: 0, bytes: 0, lane_memory: 100, recycle_after: Duration::ZERO };
+        let told = match relief(&lane, &limits, now) {
+            None => String::new(),
+            Some(Relief::Recycle(_)) => "recycle".to_owned(),
+            Some(Relief::Unload(gone)) => numbers(&gone, &names),
+        };
+        assert_eq!(told, wanted, "{what}");
+        // One that has just come up is not ended again, whatever it holds.
+        limits.recycle_after = Duration::from_secs(60);
+        let young = relief(&lane, &limits, now);
+        assert!(!matches!(young, Some(Relief::Recycle(_))), "{what}: {young:?}");
+    }
+}
+
+#[test]
+fn room_for_a_load_is_twice_its_bytes() {
+    let sessions = [(10, 0), (0, 30), (40, 0)];
+    for (bytes, wanted) in [(0, "0"), (5, "0"), (6, "0 1"), (20, "0 1"), (21, "0 1 2"), (9999, "0 1 2")] {
+        let (lane, names) = holding(&sessions, LaneMemory::default());
+        assert_eq!(numbers(&room_for(&lane, bytes), &names), wanted, "{bytes}");
+    }
+    let (lane, _) = holding(&[], LaneMemory::default());
+    assert_eq!(room_for(&lane, 1), []);
+}
+
+fn holding(sessions: &[(u64, u64)], told: LaneMemory) -> (Lane, Vec<SessionName>) {
+    let now = Instant::now();
+    let (_, Lane { backend, .. }) = lane("a/wasm", Is::Fresh, now);
+    let environment = backend.environment().clone();
+    let mut lane = Lane::new(Arc::new(Scenery(environment, watch::Sender::new(told))));
+    let mut names = Vec::new();
+    for (number, (wasm_bytes, gpu_bytes)) in sessions.iter().enumerate() {
+        // Named against the order of their use.
+        let model = Digest::new([99 - u8::try_from(number).expect("a few"); 32]);
+        let name = SessionName { model, shapes: DimBinding::new() };
+        let state = SessionState::Ready {
+            placement: Placement::new(),
+            verdict: VerdictStatus::Verified,
+            used: now + Duration::from_secs(number as u64),
+            memory: LaneMemory { wasm_bytes: *wasm_bytes, gpu_bytes: *gpu_bytes },
+        };
+        lane.sessions.insert(name.clone(), state);
+        names.push(name);
+    }
+    (lane, names)
+}
+
+fn numbers(gone: &[SessionName], names: &[SessionName]) -> String {
+    let number = |name| names.iter().position(|other| other == name).expect("one of them").to_string();
+    gone.iter().map(number).collect::<Vec<_>>().join(" ")
 }

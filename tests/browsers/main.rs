@@ -5,6 +5,7 @@
 
 mod daemon;
 mod driver;
+mod lanes;
 #[path = "../support/magika.rs"]
 mod magika;
 mod matrix;

@@ -5,6 +5,7 @@ mod bad_input;
 mod cli;
 mod gate;
 mod links;
+mod memory;
 mod native;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]

@@ -1,24 +1,27 @@
 /**
  * The page's main thread: control link, heartbeat, start and end of lanes.
- * It owns the Workers and never computes.
+ * It answers the daemon and never computes.
  */
 
 import type { Delivery } from '../protocol/inbox.ts';
 import { parseHeader, PROTOCOL_VERSION } from '../protocol/frame.ts';
-import { type BootBlock, readBootBlock, readToPage, type StartLane } from '../protocol/messages.ts';
+import { type BootBlock, readBootBlock, readToPage } from '../protocol/messages.ts';
 import type { EngineAssets } from './engines/onnxruntime.ts';
-import type { LaneExit, LaneStart } from './laneworker.ts';
 import { Link } from './link.ts';
 import { jsHeapBytes, probePage } from './probe.ts';
+import { Workers } from './workers.ts';
 
 /** The addresses of the built files, which the bundler fills in. */
 declare const LANE_URL: string;
 declare const ENGINE_ASSETS: EngineAssets;
 
-type LaneName = number | string;
-
 class Page {
-  readonly #lanes = new Map<LaneName, Worker>();
+  readonly #workers = new Workers(
+    (name) => new Worker(LANE_URL, { type: 'module', name }),
+    (lane, message) => {
+      this.link.send({ type: 'lane_exited', lane, message });
+    },
+  );
   #beats = 0;
 
   constructor(
@@ -32,7 +35,7 @@ class Page {
         this.#deliver(delivery);
       },
       closed: () => {
-        this.#endAll();
+        this.#workers.endAll();
       },
     });
     this.link.send({ type: 'page_ready', environment: probePage() });
@@ -57,43 +60,15 @@ class Page {
   #deliver(delivery: Delivery): void {
     const message = readToPage(delivery.header);
     switch (message.type) {
-      case 'start_lane':
-        this.#start(message);
+      case 'start_lane': {
+        const { lane, ticket, backend, threads, webnnDevice } = message;
+        const { epoch } = this.boot;
+        this.#workers.start(lane, { ticket, epoch, backend, threads, webnnDevice, assets: ENGINE_ASSETS });
         return;
+      }
       case 'stop_lane':
-        this.#exited(message.lane, 'stopped');
+        this.#workers.end(message.lane, 'stopped');
     }
-  }
-
-  #start({ lane, ticket, backend, threads, webnnDevice }: StartLane): void {
-    if (this.#lanes.has(lane)) {
-      this.link.send({ type: 'lane_exited', lane, message: 'a lane of this name runs already' });
-      return;
-    }
-    const worker = new Worker(LANE_URL, { type: 'module', name: `lane ${lane}` });
-    this.#lanes.set(lane, worker);
-    worker.onmessage = (event: MessageEvent<LaneExit>) => {
-      this.#exited(lane, event.data.reason);
-    };
-    worker.onerror = (event) => {
-      this.#exited(lane, event.message === '' ? 'the Worker could not be loaded' : event.message);
-    };
-    const { epoch } = this.boot;
-    const start: LaneStart = { ticket, epoch, backend, threads, webnnDevice, assets: ENGINE_ASSETS };
-    worker.postMessage(start);
-  }
-
-  #exited(lane: LaneName, message: string): void {
-    const worker = this.#lanes.get(lane);
-    if (worker === undefined) return;
-    worker.terminate();
-    this.#lanes.delete(lane);
-    this.link.send({ type: 'lane_exited', lane, message });
-  }
-
-  #endAll(): void {
-    for (const worker of this.#lanes.values()) worker.terminate();
-    this.#lanes.clear();
   }
 }
 

@@ -30,6 +30,15 @@ describe('classify', () => {
       false,
     ],
     ['a C++ allocation', new Error('ERROR_CODE: 6, ERROR_MESSAGE: std::bad_alloc'), 'out_of_memory', 'elsewhere', false],
+    [
+      'a size beyond all addresses',
+      new Error(
+        'failed to call OrtRun(). ERROR_CODE: 1, ERROR_MESSAGE: safeint.h:17 SafeIntExceptionHandler::SafeIntOnOverflow() Integer overflow',
+      ),
+      'out_of_memory',
+      'elsewhere',
+      false,
+    ],
     ['a JS allocation', new RangeError('Array buffer allocation failed'), 'out_of_memory', 'elsewhere', false],
     ['a model beyond the heap', new Error("Can't create a session. failed to allocate a buffer of size 5."), 'out_of_memory', 'elsewhere', false],
     ['an abort for memory', new WebAssembly.RuntimeError('Aborted(OOM)'), 'out_of_memory', 'elsewhere', true],

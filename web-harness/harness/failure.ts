@@ -23,8 +23,9 @@ export class Failure extends Error {
 /** The engine's own status codes that blame what it was given: argument, protobuf, graph. */
 const BLAMES_INPUT = new Set([2, 7, 10]);
 
+/** A size that overflows is one that 32 bits of addresses cannot hold. */
 const OUT_OF_MEMORY =
-  /out of memory|bad_alloc|\boom\b|failed to allocate|allocation (?:failed|size)|cannot enlarge memory|maximum memory size/i;
+  /out of memory|SafeIntOnOverflow|bad_alloc|\boom\b|failed to allocate|allocation (?:failed|size)|cannot enlarge memory|maximum memory size/i;
 
 export function classify(error: unknown): Failure {
   if (error instanceof Failure) return error;

@@ -1,22 +1,31 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { decodeFrame, encodeFrame, type JsonObject } from '../protocol/frame.ts';
 import type { BoundStep, Engine, StartedEngine } from './engines/engine.ts';
+import type * as Memory from './memory.ts';
 import { FakeSocket } from './fakesocket.ts';
 
 /** An engine whose runs end when the test says so. */
 class FakeEngine implements Engine {
   readonly runs: { session: string; end: (error?: Error) => void }[] = [];
 
-  load(): Promise<never> {
-    return Promise.reject(new Error('not asked in these tests'));
+  /** What each load takes of the heap. */
+  grows = 0;
+
+  load(): ReturnType<Engine['load']> {
+    heap.wasm_bytes += this.grows;
+    return Promise.resolve({ placement: { wasm: 1 }, inputs: [], outputs: [] });
   }
 
   unload(session: string): Promise<void> {
     return session === 's' ? Promise.resolve() : Promise.reject(new Error('not loaded'));
   }
 
+  /** The answer of each step, instead of its body. */
+  answer: Uint8Array<ArrayBuffer> | null = null;
+
   bind(session: string, _heads: unknown, body: Uint8Array<ArrayBuffer>): BoundStep {
-    const outputs = () => [{ name: 'y', datatype: 'UINT8', shape: [body.length], bytes: body }];
+    const bytes = this.answer ?? body;
+    const outputs = () => [{ name: 'y', datatype: 'UINT8', shape: [bytes.length], bytes }];
     return {
       run: () =>
         new Promise((resolve, reject) => {
@@ -41,6 +50,24 @@ vi.mock('./engines/onnxruntime.ts', () => ({
     return starting.begin?.();
   },
 }));
+
+const heap = vi.hoisted(() => ({ wasm_bytes: 0, gpu_bytes: 0 }));
+
+vi.mock('./memory.ts', async (original) => {
+  const real = await original<typeof Memory>();
+  const read = (): typeof heap => ({ ...heap });
+  return {
+    ...real,
+    laneMemory: read,
+    MemoryMeter: class extends real.MemoryMeter {
+      constructor() {
+        super(read);
+      }
+    },
+  };
+});
+
+vi.mock('./model.ts', () => ({ fetchModel: () => Promise.resolve(new Uint8Array()) }));
 
 const CAPABILITY: StartedEngine['capability'] = {
   backend: 'wasm',
@@ -67,6 +94,7 @@ async function dial(): Promise<FakeSocket> {
   vi.stubGlobal('addEventListener', (_type: string, listener: typeof start) => (start = listener));
   await import('./lane.ts');
   start?.({ data: { ticket: 't', epoch: 1, backend: 'wasm', threads: 1, webnnDevice: null, assets: {} } });
+  await settle();
   const socket = FakeSocket.last;
   if (socket === null) throw new Error('no socket was made');
   socket.onopen?.();
@@ -96,6 +124,8 @@ function sent(socket: FakeSocket): JsonObject[] {
 
 beforeEach(() => {
   posted.length = 0;
+  Object.assign(heap, { wasm_bytes: 1000, gpu_bytes: 0 });
+  vi.stubGlobal('navigator', {});
   vi.stubGlobal('WebSocket', FakeSocket);
   vi.stubGlobal('location', { origin: 'http://127.0.0.1:9' });
   vi.stubGlobal('postMessage', (message: unknown) => posted.push(message));
@@ -109,7 +139,10 @@ describe('a lane', () => {
   const engineOf = async (): Promise<{ engine: FakeEngine; socket: FakeSocket }> => {
     const engine = new FakeEngine();
     const socket = await welcomed(() => Promise.resolve({ engine, capability: CAPABILITY }));
-    expect(sent(socket).at(-1)).toEqual({ type: 'lane_ready', capability: CAPABILITY });
+    expect(sent(socket).slice(-2)).toEqual([
+      { type: 'lane_ready', capability: CAPABILITY },
+      { type: 'memory', wasm_bytes: 1000, gpu_bytes: 0 },
+    ]);
     return { engine, socket };
   };
 
@@ -118,14 +151,14 @@ describe('a lane', () => {
     expect(sent(socket).at(-1)).toEqual({ type: 'lane_unavailable', reason: 'no adapter', no_adapter: false });
     expect(socket.closedWith).toEqual([1000, 'no adapter']);
     socket.onclose?.({ code: 1000, reason: 'no adapter' });
-    expect(posted).toEqual([{ reason: 'no adapter' }]);
+    expect(posted).toEqual([{ begun: true }, { reason: 'no adapter' }]);
   });
 
   it('tells the page when the daemon refuses its link', async () => {
     const socket = await dial();
     socket.onclose?.({ code: 4401, reason: 'used ticket' });
     await settle();
-    expect(posted).toEqual([{ reason: 'the link closed with 4401: used ticket' }]);
+    expect(posted).toEqual([{ begun: true }, { reason: 'the link closed with 4401: used ticket' }]);
   });
 
   it('computes one step at a time, in order, and answers each', async () => {
@@ -191,6 +224,44 @@ describe('a lane', () => {
     starting.died?.('the WebGPU device was lost');
     expect(socket.closedWith).toEqual([1000, 'the WebGPU device was lost']);
     socket.onclose?.({ code: 1000, reason: '' });
-    expect(posted).toEqual([{ reason: 'the WebGPU device was lost' }]);
+    expect(posted).toEqual([{ begun: true }, { reason: 'the WebGPU device was lost' }]);
+  });
+
+  it('says what it holds before it answers a load, and what the load took', async () => {
+    const { engine, socket } = await engineOf();
+    engine.grows = 24;
+    const model = { url: '/m', digest: 'd', bytes: 1 };
+    socket.onmessage?.({ data: JSON.stringify({ type: 'load', id: 1, session: 's', model, free_dimensions: {} }) });
+    await settle();
+    expect(sent(socket)).toMatchObject([
+      { type: 'memory', wasm_bytes: 1024, gpu_bytes: 0 },
+      { type: 'loaded', id: 1, grown: { wasm_bytes: 24, gpu_bytes: 0 } },
+    ]);
+  });
+
+  it('says nothing with a step unless much has changed, and then before its answer', async () => {
+    const { engine, socket } = await engineOf();
+    for (const [id, growth] of [1, 16 << 20, 1].entries()) {
+      socket.onmessage?.({ data: step(id) });
+      heap.wasm_bytes += growth;
+      engine.runs[id]?.end();
+      await settle();
+    }
+    expect(sent(socket).map(({ type }) => type)).toEqual(['result', 'memory', 'result', 'result']);
+  });
+
+  it('refuses an answer that the daemon would not take, and goes on', async () => {
+    const { engine, socket } = await engineOf();
+    // A length alone: the test needs no gibibyte.
+    engine.answer = { length: 2 ** 30 + 1 } as Uint8Array<ArrayBuffer>;
+    socket.onmessage?.({ data: step(1) });
+    engine.runs[0]?.end();
+    await settle();
+    expect(sent(socket)).toMatchObject([{ type: 'failed', id: 1, code: 'out_of_memory', retry: 'elsewhere' }]);
+    engine.answer = null;
+    socket.onmessage?.({ data: step(2) });
+    engine.runs[1]?.end();
+    await settle();
+    expect(sent(socket)).toMatchObject([{ type: 'result', id: 2 }]);
   });
 });

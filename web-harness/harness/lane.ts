@@ -5,15 +5,18 @@
 
 import { MessageError } from '../protocol/reader.ts';
 import type { Delivery } from '../protocol/inbox.ts';
-import { type Load, readToLane, type Step, type Unload } from '../protocol/messages.ts';
+import { type LaneMemory, type Load, readToLane, type Step, type Unload } from '../protocol/messages.ts';
+import { checkAnswerBytes } from './answer.ts';
 import { micros } from './clock.ts';
 import type { Engine } from './engines/engine.ts';
 import { startOnnxRuntime } from './engines/onnxruntime.ts';
 import { classify, Failure } from './failure.ts';
 import { JobQueue, WAITING_JOBS } from './jobs.ts';
-import type { LaneExit, LaneStart } from './laneworker.ts';
+import type { LaneBegun, LaneExit, LaneStart } from './laneworker.ts';
+import { holdLifeline } from './lifeline.ts';
 import { Link } from './link.ts';
 import { NoAdapter } from './gpu.ts';
+import { growth, laneMemory, MemoryMeter } from './memory.ts';
 import { fetchModel } from './model.ts';
 
 interface Job {
@@ -26,6 +29,7 @@ interface Job {
 
 class Lane {
   readonly #jobs = new JobQueue<Job>();
+  readonly #memory = new MemoryMeter();
   #engine: Engine | null = null;
   #reason: string | null = null;
 
@@ -46,6 +50,7 @@ class Lane {
       });
       this.#engine = engine;
       this.link.send({ type: 'lane_ready', capability });
+      this.#tell(this.#memory.exact());
     } catch (error) {
       const reason = classify(error).message;
       this.link.send({ type: 'lane_unavailable', reason, no_adapter: error instanceof NoAdapter });
@@ -91,6 +96,8 @@ class Lane {
         await this.#perform(job);
       } catch (error) {
         const failure = classify(error);
+        // What failed for want of memory has often grown the heap first.
+        this.#tell(this.#memory.afterStep());
         this.#fail(job.message.id, failure);
         if (failure.fatal) this.#end(`the engine stopped: ${failure.message}`);
       }
@@ -110,6 +117,7 @@ class Lane {
         return;
       case 'unload':
         await engine.unload(message.session);
+        this.#tell(this.#memory.exact());
         this.link.send({ type: 'unloaded', id: message.id });
     }
   }
@@ -122,6 +130,7 @@ class Lane {
     const done = performance.now();
     if (this.#jobs.discarded) throw cancelled();
     const tensors = computed.outputs();
+    checkAnswerBytes(tensors.map((tensor) => tensor.bytes.length));
     const outputs = tensors.map(({ name, datatype, shape, bytes }) => ({
       name,
       datatype,
@@ -137,6 +146,7 @@ class Lane {
       encode: micros(done, encoded),
       total: micros(job.arrival, encoded),
     };
+    this.#tell(this.#memory.afterStep());
     this.link.sendWithBody({ type: 'result', id, outputs, timing_us }, body);
   }
 
@@ -144,9 +154,17 @@ class Lane {
     const started = performance.now();
     const bytes = await fetchModel(model);
     const fetched = performance.now();
+    const before = laneMemory();
     const { placement, inputs, outputs } = await engine.load(session, bytes, freeDimensions);
     const timing_us = { fetch: micros(started, fetched), create: micros(fetched, performance.now()) };
-    this.link.send({ type: 'loaded', id, placement, inputs, outputs, timing_us });
+    const grown = growth(before, laneMemory());
+    this.#tell(this.#memory.exact());
+    this.link.send({ type: 'loaded', id, placement, inputs, outputs, timing_us, grown });
+  }
+
+  /** Ahead of the answer that goes with it, so that the daemon knows what it may still ask for. */
+  #tell(memory: LaneMemory | null): void {
+    if (memory !== null) this.link.send({ type: 'memory', ...memory });
   }
 
   #fail(id: number, { code, retry, message }: Failure): void {
@@ -167,7 +185,12 @@ addEventListener(
   'message',
   (event: MessageEvent<LaneStart>) => {
     const start = event.data;
-    Link.open(start.ticket, start.epoch, 'lane')
+    const begun: LaneBegun = { begun: true };
+    holdLifeline(start.ticket)
+      .then(() => {
+        postMessage(begun);
+        return Link.open(start.ticket, start.epoch, 'lane');
+      })
       .then((link) => new Lane(link).begin(start))
       .catch((error: unknown) => {
         exit(classify(error).message);

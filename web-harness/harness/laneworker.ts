@@ -1,5 +1,5 @@
 /**
- * What the page and a lane's Worker say to each other, which is only how it starts and that it ended.
+ * What the page and a lane's Worker say to each other, which is only how it starts, that it has begun and that it ended.
  */
 
 import type { Backend, WebnnDevice } from '../protocol/messages.ts';
@@ -14,6 +14,13 @@ export interface LaneStart {
   readonly assets: EngineAssets;
 }
 
+/** The Worker holds its lifeline: from now on its end is seen. */
+export interface LaneBegun {
+  readonly begun: true;
+}
+
 export interface LaneExit {
   readonly reason: string;
 }
+
+export type LaneWord = LaneBegun | LaneExit;

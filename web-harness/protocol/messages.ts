@@ -154,6 +154,14 @@ export interface StepTiming {
   readonly total: number;
 }
 
+/** What a lane's Worker holds, in bytes. */
+export interface LaneMemory {
+  /** The engine's heap, which grows and never shrinks. */
+  readonly wasm_bytes: number;
+  /** Buffers and textures as they were asked for. */
+  readonly gpu_bytes: number;
+}
+
 export interface Failed {
   readonly type: 'failed';
   readonly id: number;
@@ -165,6 +173,7 @@ export interface Failed {
 export type FromLane =
   | { readonly type: 'lane_ready'; readonly capability: Capability }
   | { readonly type: 'lane_unavailable'; readonly reason: string; readonly no_adapter: boolean }
+  | ({ readonly type: 'memory' } & LaneMemory)
   | {
       readonly type: 'loaded';
       readonly id: number;
@@ -172,6 +181,8 @@ export type FromLane =
       readonly inputs: readonly TensorDescription[];
       readonly outputs: readonly TensorDescription[];
       readonly timing_us: { readonly fetch: number; readonly create: number };
+      /** By how much the lane's memory grew meanwhile. */
+      readonly grown: LaneMemory;
     }
   | { readonly type: 'unloaded'; readonly id: number }
   | {

@@ -41,6 +41,10 @@ pub(crate) struct State {
     pub(crate) conduct: Mutex<Conduct>,
     /// Steps that reached a lane, proofs included.
     pub(crate) steps: AtomicUsize,
+    /// `unload` messages that reached a lane, by session.
+    pub(crate) unloads: Mutex<Vec<String>>,
+    /// Workers that were started.
+    pub(crate) starts: AtomicUsize,
     /// `cancel` messages that reached a lane.
     pub(crate) cancels: watch::Sender<usize>,
     lanes: Mutex<HashMap<String, CancellationToken>>,
@@ -64,6 +68,18 @@ pub(crate) struct Settings {
     /// What a lane says of where a model's nodes went, instead of that all are on its backend.
     pub(crate) placement: Option<Value>,
     pub(crate) software_adapter: bool,
+    pub(crate) memory: FakeMemory,
+}
+
+/// What a lane's heap comes to; each Worker starts with none of it used.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct FakeMemory {
+    /// What each load takes and no unload gives back, as of a WASM heap.
+    pub(crate) heap_per_load: u64,
+    /// What each load takes until its session is unloaded, as of GPU buffers.
+    pub(crate) gpu_per_load: u64,
+    /// Loads beyond so many sessions run out of memory.
+    pub(crate) sessions_max: Option<usize>,
 }
 
 struct FakeInstance {
@@ -81,11 +97,14 @@ impl FakeBrowser {
             unavailable: HashMap::new(),
             placement: None,
             software_adapter: false,
+            memory: FakeMemory::default(),
         };
         let state = State {
             settings: Mutex::new(settings),
             conduct: Mutex::new(Conduct::Compute),
             steps: AtomicUsize::new(0),
+            unloads: Mutex::default(),
+            starts: AtomicUsize::new(0),
             cancels: watch::Sender::new(0),
             lanes: Mutex::default(),
             crashed: Mutex::default(),
@@ -111,6 +130,15 @@ impl FakeBrowser {
 
     pub(crate) fn steps(&self) -> usize {
         self.state.steps.load(Ordering::SeqCst)
+    }
+
+    /// Sessions that lanes were told to unload, in that order.
+    pub(crate) fn unloads(&self) -> Vec<String> {
+        self.state.unloads.lock().expect("no panic here").clone()
+    }
+
+    pub(crate) fn starts(&self) -> usize {
+        self.state.starts.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn cancels(&self, wanted: usize) {
@@ -276,6 +304,7 @@ fn obey(state: &Arc<State>, message: &Value, origin: &str, boot: &Value, crashed
         Some("start_lane") => {
             let stopped = crashed.child_token();
             lanes.insert(lane, stopped.clone());
+            state.starts.fetch_add(1, Ordering::SeqCst);
             let worker =
                 fake_lane::run(state.clone(), message.clone(), origin.to_owned(), boot["epoch"].clone());
             tokio::spawn(async move {

@@ -79,6 +79,8 @@ struct Lane {
     state: Arc<State>,
     backend: String,
     cancelled: Arc<Mutex<HashSet<u64>>>,
+    /// Its heap, which never shrinks.
+    heap: u64,
 }
 
 enum Job {
@@ -121,6 +123,7 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
         state: state.clone(),
         backend,
         cancelled: cancelled.clone(),
+        heap: 0,
     };
     let (mut sink, mut stream) = socket.split();
     let (jobs, todo) = mpsc::unbounded_channel();
@@ -234,14 +237,20 @@ impl Lane {
     async fn work(mut self, mut jobs: mpsc::UnboundedReceiver<Job>, out: mpsc::UnboundedSender<Message>) {
         while let Some(job) = jobs.recv().await {
             let answers = match job {
-                Job::Load(order) => vec![Message::text(self.load(&order).await.to_string())],
+                Job::Load(order) => {
+                    let answer = self.load(&order).await;
+                    vec![self.memory(), Message::text(answer.to_string())]
+                }
                 Job::Unload(order) => {
-                    let session = self.sessions.remove(order["session"].as_str().expect("a name"));
+                    let name = order["session"].as_str().expect("a name");
+                    self.state.unloads.lock().expect("no panic here").push(name.to_owned());
+                    let session = self.sessions.remove(name);
                     self.native
                         .unload(session.expect("only what is loaded is unloaded"))
                         .await
                         .expect("it is there");
-                    vec![Message::text(json!({"type": "unloaded", "id": order["id"]}).to_string())]
+                    let unloaded = json!({"type": "unloaded", "id": order["id"]});
+                    vec![self.memory(), Message::text(unloaded.to_string())]
                 }
                 Job::Step { header, inputs, deed } => match self.step(&header, inputs, deed).await {
                     Some(answers) => answers,
@@ -254,7 +263,17 @@ impl Lane {
         }
     }
 
+    fn memory(&self) -> Message {
+        let per_load = self.state.settings.lock().expect("no panic here").memory.gpu_per_load;
+        let gpu = per_load * self.sessions.len() as u64;
+        Message::text(json!({"type": "memory", "wasm_bytes": self.heap, "gpu_bytes": gpu}).to_string())
+    }
+
     async fn load(&mut self, order: &Value) -> Value {
+        let memory = self.state.settings.lock().expect("no panic here").memory;
+        if memory.sessions_max.is_some_and(|most| self.sessions.len() >= most) {
+            return failed(&order["id"], "out_of_memory", "elsewhere", "the fake lane is full");
+        }
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let (session, digest) = (text(&order["session"]), text(&order["model"]["digest"]));
         let url = format!("{}{}", self.origin, text(&order["model"]["url"]));
@@ -279,8 +298,10 @@ impl Lane {
                 let nodes: u64 = loaded.placement.values().sum();
                 let settled = self.state.settings.lock().expect("no panic here").placement.clone();
                 let placement = settled.unwrap_or_else(|| json!({self.backend.clone(): nodes}));
+                self.heap += memory.heap_per_load;
+                let grown = json!({"wasm_bytes": memory.heap_per_load, "gpu_bytes": memory.gpu_per_load});
                 json!({"type": "loaded", "id": order["id"], "placement": placement, "inputs": [], "outputs": [],
-                    "timing_us": {"fetch": 1, "create": 1}})
+                    "timing_us": {"fetch": 1, "create": 1}, "grown": grown})
             }
             Err(error) => failed(&order["id"], "internal", "never", &error.to_string()),
         }

@@ -10,7 +10,7 @@ pub(crate) mod wire;
 
 pub(crate) use client::{Client, Reply, infer, infer_x};
 pub(crate) use daemon::{LIBRARY, TestDaemon, fleet, home, verdicts};
-pub(crate) use fake_browser::{FakeBrowser, connect as connect_link};
+pub(crate) use fake_browser::{FakeBrowser, FakeMemory, connect as connect_link};
 pub(crate) use fake_lane::{Asked, Conduct, Deed};
 
 use std::time::Duration;

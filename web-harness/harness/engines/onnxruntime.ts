@@ -10,6 +10,7 @@ import { micros } from '../clock.ts';
 import { installTap } from '../consoletap.ts';
 import { Failure } from '../failure.ts';
 import { type Gpu, openGpu } from '../gpu.ts';
+import { seeGpu, seeWasm } from '../memory.ts';
 import { parsePlacement } from '../placement.ts';
 import { hasJspi } from '../probe.ts';
 import { checkBodyLength, type Datatype, decodeTensor, encodeTensor, type TensorValues } from '../tensors.ts';
@@ -89,6 +90,8 @@ export async function startOnnxRuntime(
   }
   const files = backend === 'wasm' ? assets.plain : assets.jspi;
   const hardware = await openHardware(wish);
+  seeWasm();
+  if (hardware.gpu !== null) seeGpu(hardware.gpu.device);
   const started = performance.now();
   const ort = (await import(files.module)) as typeof Ort;
   const imported = performance.now();
