@@ -33,6 +33,9 @@ const PENDING_BYTES: usize = 1 << 30;
 /// A request's time when it names none. A cold start of a browser and a proof fit in it.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What a stopping daemon gives accepted requests. Container engines and service managers kill after 10 to 90 s.
+const DRAIN: Duration = Duration::from_secs(30);
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("could not read {}: {source}", path.display())]
@@ -81,6 +84,8 @@ pub struct RawLimits {
     pub pending_bytes: Option<usize>,
     #[serde(with = "humantime_serde")]
     pub timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub drain: Option<Duration>,
 }
 
 /// Which GPU flags browsers are launched with.
@@ -110,6 +115,10 @@ pub struct Config {
     pub native: Native,
     pub limits: Limits,
     pub timeout: Duration,
+    /// What accepted requests get to end in, once the daemon is told to.
+    pub drain: Duration,
+    /// Whether every child of this process is the daemon's: only then it may adopt orphans and reap them.
+    pub alone: bool,
     /// This program, which is started again as the guardian.
     pub program: PathBuf,
     pub surroundings: Surroundings,
@@ -202,6 +211,8 @@ impl RawConfig {
             },
             limits,
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
+            drain: self.limits.drain.unwrap_or(DRAIN),
+            alone: true,
             program: env::current_exe()
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,

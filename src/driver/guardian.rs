@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     ledger::{self, Account, LedgerError, RunDir},
     procs,
+    spawner::{self, Tie},
     sweep::Leader,
 };
 
@@ -73,14 +74,14 @@ impl Guardian {
     pub async fn start(program: &Path, run: &RunDir) -> Result<Self, GuardianError> {
         let failed = |source| GuardianError::Start { source };
         let log = run.path().join("guardian.log");
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg(ARGUMENT)
             .arg(run.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(fs::File::create(&log).map_err(failed)?)
-            .spawn()
-            .map_err(failed)?;
+            .stderr(fs::File::create(&log).map_err(failed)?);
+        let mut child = spawner::spawn(command, Tie::Free).map_err(failed)?;
         let pipe = child.stdin.take().expect("stdin was piped above");
         let mut stdout = child.stdout.take().expect("stdout was piped above");
         if let Ok(Ok(READY)) = timeout(READY_LIMIT, stdout.read_u8()).await {

@@ -56,8 +56,24 @@ pub struct Folders {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
-    Daemon { pid: i32, start: u64, boot: String, scratch: PathBuf },
-    Process { name: String, pid: i32, group: i32, start: u64, profile: PathBuf },
+    Daemon {
+        pid: i32,
+        start: u64,
+        boot: String,
+        scratch: PathBuf,
+    },
+    Process {
+        name: String,
+        pid: i32,
+        group: i32,
+        start: u64,
+        profile: PathBuf,
+    },
+    /// An orphan of a process of ours.
+    Adopted {
+        pid: i32,
+        start: u64,
+    },
 }
 
 impl RunDir {
@@ -125,6 +141,11 @@ impl RunDir {
         self.ledger.try_clone().map_err(failed("share", &self.path))
     }
 
+    /// Writes an orphan down that has come to us.
+    pub(super) fn adopt(&self, orphan: Leader) -> Result<(), LedgerError> {
+        self.append(&Line::Adopted { pid: orphan.pid, start: orphan.start })
+    }
+
     fn append(&self, line: &Line) -> Result<(), LedgerError> {
         let mut text = serde_json::to_vec(line).expect("a ledger line is plain strings and numbers");
         text.push(b'\n');
@@ -152,7 +173,9 @@ impl Account {
                     account.boot = boot;
                     account.scratch = Some(scratch);
                 }
-                Ok(Line::Process { pid, start, .. }) => account.leaders.push(Leader { pid, start }),
+                Ok(Line::Process { pid, start, .. } | Line::Adopted { pid, start }) => {
+                    account.leaders.push(Leader { pid, start })
+                }
                 Err(error) => {
                     let run = run_dir.display();
                     tracing::warn!(%run, %error, "a line of the ledger is not whole");

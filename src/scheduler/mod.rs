@@ -42,6 +42,9 @@ pub use proofs::Judged;
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
 
+/// Why a daemon that drains or stops takes nothing more.
+pub const STOPPING: &str = "the daemon is stopping";
+
 /// What a caller asks.
 pub struct Request {
     pub entry: Arc<Entry>,
@@ -142,7 +145,7 @@ impl Scheduler {
         let (inbox, messages) = mpsc::channel(INBOX);
         let actor = Actor::new(inbox.clone(), gate, store, events, tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, admission: Admission::new(limits) }
+        Self { inbox, admission: Admission::new(limits, tasks.clone()) }
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
@@ -153,7 +156,7 @@ impl Scheduler {
         if let Err(error) = self.inbox.try_send(Message::Submit(Box::new(pending))) {
             let refused = overloaded(match &error {
                 mpsc::error::TrySendError::Full(_) => "the scheduler's inbox is full",
-                mpsc::error::TrySendError::Closed(_) => "the daemon is stopping",
+                mpsc::error::TrySendError::Closed(_) => STOPPING,
             });
             if let Message::Submit(mut pending) = error.into_inner() {
                 // Its caller is told by what this returns, and so not when it is dropped.
@@ -172,7 +175,7 @@ impl Scheduler {
         within: Duration,
     ) -> Result<Vec<Judged>, Failure> {
         let (done, proved) = oneshot::channel();
-        let stopped = || overloaded("the daemon is stopping");
+        let stopped = || overloaded(STOPPING);
         self.inbox.send(Message::Prove { entry, wants, done }).await.map_err(|_| stopped())?;
         match tokio::time::timeout(within, proved).await {
             Ok(answer) => answer.map_err(|_| stopped()),

@@ -302,7 +302,10 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
         scheduler.submit(request(), Box::new(reply)).map(drop).map_err(|failure| failure.message)
     };
     let (inbox, messages) = mpsc::channel(1);
-    let scheduler = Scheduler { inbox, admission: Admission::new(Limits { requests: 2, bytes: 0 }) };
+    let scheduler = Scheduler {
+        inbox,
+        admission: Admission::new(Limits { requests: 2, bytes: 0 }, crate::tasks::Tasks::new()),
+    };
     assert_eq!(submit(&scheduler), Ok(()));
     assert_eq!(submit(&scheduler), Err("the scheduler's inbox is full".to_owned()));
     assert_eq!((told.load(Ordering::SeqCst), scheduler.pending()), (0, 1), "its place is free again");

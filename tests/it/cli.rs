@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::{self, TestDaemon, graphs};
 
 /// A home whose daemons start no browser.
-fn home() -> TempDir {
+pub(crate) fn home() -> TempDir {
     let home = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(home.path().join("weft.toml"), "[browsers]\nchromium = 0\n").expect("room for a file");
     home
@@ -38,13 +38,13 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// A daemon in a process of its own.
-struct Served {
-    child: Child,
+pub(crate) struct Served {
+    pub(crate) child: Child,
     stdout: BufReader<std::process::ChildStdout>,
-    line: String,
+    pub(crate) line: String,
 }
 
-fn serve(home: &Path) -> Served {
+pub(crate) fn serve(home: &Path) -> Served {
     start(weft(home, &["serve", "--listen", "127.0.0.1:0"]))
 }
 
@@ -59,8 +59,17 @@ fn start(mut serve: Command) -> Served {
 
 impl Served {
     /// Ends it, and gives what it still had to say on standard output.
-    fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        self.wait()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
+    }
+
+    /// The code that it ends with, and what it still had to say on standard output.
+    pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("UTF-8");
         (self.child.wait().expect("it ends").code(), rest)
@@ -69,7 +78,7 @@ impl Served {
 
 /// Nothing of a daemon is left: no run directory, no record, no process that mentions the home.
 #[track_caller]
-fn nothing_left(home: &Path) {
+pub(crate) fn nothing_left(home: &Path) {
     let runs = std::fs::read_dir(home.join("run")).into_iter().flatten().count();
     assert_eq!(runs, 0, "run directories in {}", home.display());
     assert!(!home.join("daemon.json").exists());
