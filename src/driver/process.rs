@@ -95,7 +95,7 @@ impl Process {
 
         let (told, seen) = watch::channel(Seen::default());
         let told = Arc::new(told);
-        let (drained, drain) = oneshot::channel();
+        let (mut drained, drain) = oneshot::channel();
         let stderr = child.stderr.take().expect("stderr was piped above");
         let hear = Arc::clone(&told);
         tasks.spawn("stderr", async move {
@@ -104,8 +104,11 @@ impl Process {
                     hear.send_modify(|seen| seen.tail.push(line, order.announcement));
                 }
             };
-            tail::read_lines(stderr, keep).await;
-            drop(drained);
+            tokio::select! {
+                () = tail::read_lines(stderr, keep) => {}
+                // One that escaped may hold the pipe open for ever, and nobody reads it any more.
+                () = drained.closed() => {}
+            }
         });
 
         let end = CancellationToken::new();

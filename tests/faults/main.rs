@@ -4,4 +4,7 @@
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
 mod driver;
+mod orphans;
 mod store;
+#[path = "../support/table.rs"]
+mod table;

@@ -32,8 +32,18 @@ impl Served {
     /// Starts `program` with these browsers and waits for the line that says where it listens.
     pub(crate) async fn start(program: &Path, browsers: &str) -> anyhow::Result<Self> {
         let home = tempfile::tempdir().context("a throw-away home")?;
+        Self::launch(Command::new(program), program, home, browsers).await
+    }
+
+    /// The same with a command of the caller's, which ends up as `program`, in a home that the caller has prepared.
+    pub(crate) async fn launch(
+        mut command: Command,
+        program: &Path,
+        home: tempfile::TempDir,
+        browsers: &str,
+    ) -> anyhow::Result<Self> {
         let log = home.path().join("serve.log");
-        let mut child = Command::new(program)
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--browsers", browsers, "--home"])
             .arg(home.path())
             .stdin(Stdio::null())
@@ -47,7 +57,7 @@ impl Served {
             .lines()
             .next_line()
             .await?
-            .context("the daemon ended before it listened")?;
+            .with_context(|| format!("the daemon ended before it listened: {}", log_of(&home)))?;
         let url = line.strip_prefix("listening on ").context("the daemon's first line")?.to_owned();
         Ok(Self { url, program: program.to_owned(), home, child })
     }
@@ -89,6 +99,10 @@ impl Served {
         ensure!(left.is_empty(), "left behind: {left:?}");
         Ok(())
     }
+}
+
+fn log_of(home: &tempfile::TempDir) -> String {
+    std::fs::read_to_string(home.path().join("serve.log")).unwrap_or_default()
 }
 
 /// One connection to `/v2/ws`, one request at a time.
