@@ -124,7 +124,6 @@ fn last_words(log: &Path) -> String {
 /// Is the guardian: waits for the daemon's end and clears the run directory; answers how many were killed.
 pub fn run(run_dir: &Path) -> Result<usize, GuardianError> {
     let failed = |source| GuardianError::Start { source };
-    // What is read now counts should somebody remove the ledger meanwhile.
     let begun = Account::read(run_dir);
     // We remove what we are given with all in it, so it must be a run beyond doubt.
     let named = run_dir.file_name().and_then(|name| parse_run_name(name.to_str()?));
@@ -136,13 +135,17 @@ pub fn run(run_dir: &Path) -> Result<usize, GuardianError> {
     deaf.thread_block().map_err(|error| failed(error.into()))?;
     nix::unistd::setsid().map_err(|error| failed(error.into()))?;
     close_inherited();
+    // Held open, it can be read to its last line even if somebody removes it first.
+    let ledger = fs::File::open(run_dir.join("ledger"));
     io::Write::write_all(&mut io::stdout(), &[READY]).map_err(failed)?;
     io::Write::flush(&mut io::stdout()).map_err(failed)?;
     // The daemon writes nothing; an error would mean the same as the end.
     let _ = io::stdin().read_to_end(&mut Vec::new());
     thread::sleep(BIRTH);
-    let ended = Account::read(run_dir);
-    Ok(ledger::clear(run_dir, if ended.daemon.is_some() { ended } else { begun })?)
+    let mut text = Vec::new();
+    let read = ledger.and_then(|mut ledger| ledger.read_to_end(&mut text));
+    let account = if read.is_ok() { Account::parse(&text, run_dir) } else { begun };
+    Ok(ledger::clear(run_dir, account)?)
 }
 
 /// Lets go of what the daemon's own parent left open in it, so that nobody waits for us in vain.

@@ -89,7 +89,10 @@ impl Reaper {
 
 /// Children that nobody here started.
 pub(super) fn adopted(children: Vec<Proc>, own: &[Leader]) -> Vec<Proc> {
-    let known = |proc: &Proc| own.contains(&Leader { pid: proc.pid, start: proc.start });
+    let known = |proc: &Proc| {
+        let start = |leader: &Leader| [proc.start, spawner::UNKNOWN].contains(&leader.start);
+        own.iter().any(|leader| leader.pid == proc.pid && start(leader))
+    };
     children.into_iter().filter(|proc| !known(proc)).collect()
 }
 

@@ -14,6 +14,7 @@ use std::{
     thread,
 };
 
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use tokio::{
     process::{Child, Command},
     runtime::Handle,
@@ -28,6 +29,9 @@ pub(super) enum Tie {
     Bound,
     Free,
 }
+
+/// The start time of a child that could not be looked at.
+pub(super) const UNKNOWN: u64 = 0;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -77,10 +81,11 @@ fn started<T: Send + 'static>(
     let job = move || {
         let mut own = own();
         // Reaped ones go here: nobody else has to remember to take them out.
-        own.retain(|child| procs::read(child.pid).is_some_and(|now| now.start == child.start));
+        // The question needs no descriptor, of which there may be none left.
+        own.retain(|child| kill(Pid::from_raw(child.pid), None) != Err(Errno::ESRCH));
         let result = start().map(|(pid, child)| {
             let pid = pid.map_or(0, u32::cast_signed);
-            own.push(Leader { pid, start: procs::read(pid).map_or(0, |now| now.start) });
+            own.push(Leader { pid, start: procs::read(pid).map_or(UNKNOWN, |now| now.start) });
             child
         });
         // The caller waits for it below.
@@ -109,12 +114,12 @@ fn prepare(command: &mut std::process::Command, tie: Tie) {
 
 #[cfg(target_os = "linux")]
 fn bind(parent: i32) -> io::Result<()> {
-    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // We may have gone before the kernel was asked; then nothing would ever kill it.
-    match getppid().map(Pid::as_raw_pid) {
+    match getppid().map(rustix::process::Pid::as_raw_pid) {
         Some(now) if now == parent => Ok(()),
-        _ => Err(io::Error::from_raw_os_error(nix::errno::Errno::ESRCH as i32)),
+        _ => Err(io::Error::from_raw_os_error(Errno::ESRCH as i32)),
     }
 }
 

@@ -282,9 +282,10 @@ fn a_ledger_is_read_past_what_a_crash_cut_short() {
 #[test]
 fn only_who_was_not_started_here_is_adopted() {
     let zombie = |pid, start| Proc { zombie: true, ..proc(pid, 1, pid, start, "") };
-    let children = vec![proc(50, 1, 50, 7, ""), zombie(51, 8), zombie(52, 9), proc(53, 1, 53, 9, "")];
+    let children =
+        vec![proc(50, 1, 50, 7, ""), zombie(51, 8), zombie(52, 9), proc(53, 1, 53, 9, ""), zombie(54, 9)];
     // The number 52 was a child of ours once, and came back with an orphan.
-    let own = [Leader { pid: 50, start: 7 }, Leader { pid: 51, start: 8 }, Leader { pid: 52, start: 8 }];
+    let own = [(50, 7), (51, 8), (52, 8), (54, spawner::UNKNOWN)].map(|(pid, start)| Leader { pid, start });
     let adopted: Vec<i32> = reaper::adopted(children, &own).iter().map(|proc| proc.pid).collect();
     assert_eq!(adopted, [52, 53]);
 }

@@ -59,6 +59,15 @@ struct Stage {
     nap: String,
 }
 
+/// A test that fails leaves nobody either: what the guardian ends by itself, it ends.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // It has ended where the test came to its end.
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
 impl Stage {
     /// A daemon whose script has said that all is started.
     fn set() -> Self {
@@ -92,8 +101,7 @@ impl Stage {
     }
 
     fn ledger(&self) -> String {
-        let run = fs::read_dir(self.home.path().join("run")).unwrap().next().unwrap().unwrap().path();
-        fs::read_to_string(run.join("ledger")).unwrap()
+        fs::read_to_string(self.runs()[0].join("ledger")).unwrap()
     }
 
     /// The orphan, once it is the daemon's child and its program runs.
@@ -125,7 +133,8 @@ impl Stage {
     }
 
     fn runs(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.home.path().join("run")).unwrap().map(|entry| entry.unwrap().path()).collect()
+        let entries = fs::read_dir(self.home.path().join("run")).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
     }
 }
 
@@ -142,14 +151,20 @@ fn orphans_are_reaped_and_end_with_the_daemon() {
 
 #[test]
 fn orphans_end_after_the_daemon_was_killed() {
-    let mut stage = Stage::set();
-    stage.noted(stage.orphan());
-    let guardian = table::open(table::saying("guard\0").into_iter().find(is_child_of(stage.pid())).unwrap());
-    stage.daemon.kill().unwrap();
-    stage.daemon.wait().unwrap();
-    assert!(table::ends(&guardian.unwrap(), LIMIT));
-    assert_eq!(table::saying(&stage.nap), [] as [i32; 0]);
-    assert_eq!(stage.runs(), [] as [PathBuf; 0]);
+    for home_goes_first in [false, true] {
+        let mut stage = Stage::set();
+        stage.noted(stage.orphan());
+        let guardian = table::saying("guard\0").into_iter().find(is_child_of(stage.pid())).unwrap();
+        let guardian = table::open(guardian).unwrap();
+        if home_goes_first {
+            fs::remove_dir_all(stage.home.path()).unwrap();
+        }
+        stage.daemon.kill().unwrap();
+        stage.daemon.wait().unwrap();
+        assert!(table::ends(&guardian, LIMIT));
+        assert_eq!(table::saying(&stage.nap), [] as [i32; 0], "home first: {home_goes_first}");
+        assert_eq!(stage.runs(), [] as [PathBuf; 0]);
+    }
 }
 
 /// The kernel's own line of defence: with the guardian gone as well, what we started ends with us.
@@ -157,7 +172,9 @@ fn orphans_end_after_the_daemon_was_killed() {
 fn what_was_started_ends_without_a_guardian_too() {
     let mut stage = Stage::set();
     let orphan = stage.orphan();
-    let script = table::saying(&stage.nap).into_iter().find(|pid| *pid != orphan).unwrap();
+    let script = || table::saying(&stage.nap).into_iter().find(|pid| *pid != orphan);
+    table::until("the script's own sleeper", LIMIT, || script().is_some());
+    let script = script().unwrap();
     let guardian = table::saying("guard\0").into_iter().find(is_child_of(stage.pid())).unwrap();
     let script = table::open(script).unwrap();
     // Stopped, so that the daemon does not replace its guardian first.
