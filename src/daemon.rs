@@ -156,8 +156,20 @@ impl Daemon {
             }
         };
         let (program, drain) = (config.program, config.drain);
-        let _lock = lock;
-        Ok(Self { address, home, pool, native, store, tasks, program, run, guardian, reaper, drain, _lock })
+        Ok(Self {
+            address,
+            home,
+            pool,
+            native,
+            store,
+            tasks,
+            program,
+            run,
+            guardian,
+            reaper,
+            drain,
+            _lock: lock,
+        })
     }
 
     async fn start_rooms(

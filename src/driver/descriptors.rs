@@ -23,7 +23,7 @@ pub enum DescriptorError {
 /// Raises the limit to what the system allows at most; answers that.
 pub fn raise() -> Result<u64, DescriptorError> {
     let now = getrlimit(Resource::Nofile);
-    INHERITED.get_or_init(|| now.clone());
+    INHERITED.get_or_init(|| now);
     // Where raising is refused, what holds is what counts.
     let raised = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }).is_ok();
     let most = if raised { now.maximum } else { now.current }.unwrap_or(u64::MAX);
@@ -31,7 +31,7 @@ pub fn raise() -> Result<u64, DescriptorError> {
 }
 
 pub(super) fn inherited() -> Option<Rlimit> {
-    INHERITED.get().cloned()
+    INHERITED.get().copied()
 }
 
 /// Called between fork and exec: it makes one system call.

@@ -57,6 +57,15 @@ fn start(mut serve: Command) -> Served {
     Served { child, stdout, line }
 }
 
+/// A failed test leaves no daemon.
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It has ended where the test came to its end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Served {
     /// Ends it, and gives what it still had to say on standard output.
     pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
@@ -189,7 +198,7 @@ fn a_daemon_that_gets_no_other_guardian_ends_and_leaves_nothing() {
     let (home, temporary) = (home(), tempfile::tempdir().expect("a temporary folder"));
     let mut serve = weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
     serve.env("TMPDIR", temporary.path());
-    let served = start(serve);
+    let mut served = start(serve);
     let run = home.path().join("run").join(&entries(&home.path().join("run"))[0]);
     let log = run.join("guardian.log");
     std::fs::remove_file(&log).expect("the guardian has a log");
@@ -201,9 +210,9 @@ fn a_daemon_that_gets_no_other_guardian_ends_and_leaves_nothing() {
         line.ends_with(guard.as_bytes()).then_some(pid)
     });
     kill(Pid::from_raw(guardian.expect("a guardian runs")), Signal::SIGKILL).expect("it runs");
-    let done = served.child.wait_with_output().expect("it ends");
-    let said = text(&done.stderr);
-    assert_eq!(done.status.code(), Some(1), "{said}");
+    let mut said = String::new();
+    served.child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    assert_eq!(served.wait().0, Some(1), "{said}");
     assert!(said.contains("the daemon does not go on without a guardian"), "{said}");
     nothing_left(home.path());
     assert_eq!(entries(temporary.path()), [""; 0]);

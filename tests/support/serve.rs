@@ -89,15 +89,21 @@ impl Served {
     }
 
     /// Asks the daemon to stop, and checks that it left nothing in its home's run folder.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         kill(self.pid()?, Signal::SIGTERM)?;
-        let status = self.child.wait().await?;
-        ensure!(status.success(), "the daemon ended with {status}");
-        let run = self.home.path().join("run");
+        let home = self.ended().await?;
+        let run = home.path().join("run");
         let left: Vec<_> =
             std::fs::read_dir(&run).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         ensure!(left.is_empty(), "left behind: {left:?}");
         Ok(())
+    }
+
+    /// Waits for a daemon that ends well.
+    pub(crate) async fn ended(mut self) -> anyhow::Result<tempfile::TempDir> {
+        let status = self.child.wait().await?;
+        ensure!(status.success(), "the daemon ended with {status}: {}", log_of(&self.home));
+        Ok(self.home)
     }
 }
 
@@ -127,12 +133,21 @@ impl Client {
 
     /// The answer's whole message, a result or an error.
     pub(crate) async fn ask(&mut self, model: &str, inputs: Value, lane: Lane) -> anyhow::Result<Value> {
+        // Long enough for a browser to start and to prove the model first.
+        let parameters = json!({"browser": lane.browser, "backend": lane.backend, "timeout": 300_000_000u64});
+        self.ask_with(model, inputs, &parameters).await
+    }
+
+    pub(crate) async fn ask_with(
+        &mut self,
+        model: &str,
+        inputs: Value,
+        parameters: &Value,
+    ) -> anyhow::Result<Value> {
         self.asked += 1;
         let id = self.asked.to_string();
         let request = json!({
-            "type": "infer", "id": id, "model_name": model, "inputs": inputs,
-            // Long enough for a browser to start and to prove the model first.
-            "parameters": {"browser": lane.browser, "backend": lane.backend, "timeout": 300_000_000u64},
+            "type": "infer", "id": id, "model_name": model, "inputs": inputs, "parameters": parameters,
         });
         self.socket.send(Message::text(request.to_string())).await?;
         loop {
