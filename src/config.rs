@@ -14,8 +14,10 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    bridge::{Door, guard::Origin},
     domain::BackendKind,
     driver::recipe::{Recipe, RecipeError},
+    pool::Bounds,
     scheduler::Limits,
 };
 
@@ -29,6 +31,12 @@ const PENDING_REQUESTS: usize = 1024;
 
 /// Bytes of inputs pending in the whole daemon.
 const PENDING_BYTES: usize = 1 << 30;
+
+/// Loading a model again costs seconds, and a browser at rest next to nothing but its memory.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// One a minute is no accident any more.
+const RESTARTS: usize = 60;
 
 /// A request's time when it names none. A cold start of a browser and a proof fit in it.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -54,10 +62,42 @@ pub enum ConfigError {
 pub struct RawConfig {
     pub listen: Option<String>,
     /// Instances per recipe.
-    pub browsers: Option<BTreeMap<String, u32>>,
+    pub browsers: Option<BTreeMap<String, RawInstances>>,
+    pub bridge: RawBridge,
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
+}
+
+/// How many instances of a recipe: so many, or as many as the load asks for between two bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a number of at least 0, or { min = N, max = N } is wanted")]
+pub enum RawInstances {
+    Count(u32),
+    Between(Between),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Between {
+    pub min: u32,
+    pub max: u32,
+}
+
+impl From<RawInstances> for Bounds {
+    fn from(raw: RawInstances) -> Self {
+        match raw {
+            RawInstances::Count(count) => Self { least: count, most: count },
+            RawInstances::Between(Between { min, max }) => Self { least: min, most: max },
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBridge {
+    pub listen: Option<String>,
+    pub public: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -86,6 +126,8 @@ pub struct RawLimits {
     pub timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub drain: Option<Duration>,
+    pub idle: Option<Duration>,
+    pub restarts: Option<usize>,
 }
 
 /// Which GPU flags browsers are launched with.
@@ -103,9 +145,11 @@ pub enum Gpu {
 pub struct Config {
     pub home: PathBuf,
     pub listen: SocketAddr,
+    /// Where browsers find the harness.
+    pub bridge: Door,
     /// Those of the program and of the home.
     pub recipes: Vec<Recipe>,
-    pub browsers: BTreeMap<String, u32>,
+    pub browsers: BTreeMap<String, Bounds>,
     /// Which kinds of lanes browsers hold, of those that their recipes can.
     pub backends: Vec<BackendKind>,
     pub gpu: Gpu,
@@ -119,6 +163,10 @@ pub struct Config {
     pub drain: Duration,
     /// Whether every child of this process is the daemon's: only then it may adopt orphans and reap them.
     pub alone: bool,
+    /// How long an instance beyond the least may do nothing.
+    pub idle: Duration,
+    /// Launches after a loss, per recipe and hour.
+    pub restarts: usize,
     /// This program, which is started again as the guardian.
     pub program: PathBuf,
     pub surroundings: Surroundings,
@@ -172,7 +220,11 @@ impl RawConfig {
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
         let listen = self.listen.as_deref().unwrap_or(LISTEN);
         let listen = listen_address(listen)?;
-        let browsers = self.browsers.unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), 1)]));
+        let bridge = self.bridge.resolve(listen)?;
+        let browsers = self
+            .browsers
+            .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
+        let browsers = browsers.into_iter().map(|(name, raw)| (name, Bounds::from(raw))).collect();
         let backends = self
             .lanes
             .backends
@@ -198,6 +250,7 @@ impl RawConfig {
         Ok(Config {
             home,
             listen,
+            bridge,
             recipes,
             browsers,
             backends,
@@ -213,10 +266,25 @@ impl RawConfig {
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
             drain: self.limits.drain.unwrap_or(DRAIN),
             alone: true,
+            idle: self.limits.idle.unwrap_or(IDLE),
+            restarts: positive(self.limits.restarts, RESTARTS, "limits.restarts")?,
             program: env::current_exe()
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,
         })
+    }
+}
+
+impl RawBridge {
+    /// By default any port beside the daemon's own.
+    fn resolve(self, beside: SocketAddr) -> Result<Door, ConfigError> {
+        let local = match &self.listen {
+            Some(listen) => listen_address(listen)?,
+            None => SocketAddr::new(beside.ip(), 0),
+        };
+        let public = self.public.as_deref().map(Origin::parse).transpose();
+        let public = public.map_err(|wrong| ConfigError::Invalid(format!("bridge.public is {wrong}")))?;
+        Ok(Door { local, public })
     }
 }
 
@@ -235,15 +303,18 @@ fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
 
 fn check_browsers(
     recipes: &[Recipe],
-    browsers: &BTreeMap<String, u32>,
+    browsers: &BTreeMap<String, Bounds>,
     backends: &[BackendKind],
 ) -> Result<(), ConfigError> {
-    for (name, instances) in browsers.iter().filter(|(_, instances)| **instances > 0) {
+    for (name, Bounds { least, most: instances }) in browsers.iter().filter(|(_, bounds)| bounds.most > 0) {
         let invalid = |message| Err(ConfigError::Invalid(message));
         let Some(recipe) = recipes.iter().find(|recipe| recipe.name == *name) else {
             let names: Vec<_> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
             return invalid(format!("no recipe is called {name:?}; there are {}", names.join(", ")));
         };
+        if least > instances {
+            return invalid(format!("browsers.{name}: min {least} is more than max {instances}"));
+        }
         let most = recipe.limits.instances;
         if *instances > most {
             return invalid(format!("{instances} instances of {name}: the limit is {most}"));
@@ -271,11 +342,15 @@ fn positive<T: Copy + Default + PartialEq>(
 }
 
 /// An equal share of the cores for every lane that computes on them.
-fn thread_share(browsers: &BTreeMap<String, u32>, backends: &[BackendKind], natives: usize) -> u32 {
+fn thread_share(browsers: &BTreeMap<String, Bounds>, backends: &[BackendKind], natives: usize) -> u32 {
     let cores = std::thread::available_parallelism()
         .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
     let on_cpu = backends.iter().filter(|backend| **backend != BackendKind::Webgpu).count();
-    let lanes = browsers.values().sum::<u32>().saturating_mul(u32::try_from(on_cpu).unwrap_or(1))
+    let lanes = browsers
+        .values()
+        .map(|bounds| bounds.most)
+        .sum::<u32>()
+        .saturating_mul(u32::try_from(on_cpu).unwrap_or(1))
         + u32::try_from(natives).unwrap_or(1);
     (cores / lanes.max(1)).max(1)
 }

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use crate::{
     },
     bridge::{Bridge, BridgeError},
     config::{Config, Gpu},
-    domain::{BackendKind, Environment, InstanceId},
+    domain::{BackendKind, Environment},
     driver::{
         Drivers,
         descriptors::{self, DescriptorError},
@@ -32,7 +32,7 @@ use crate::{
     events::Events,
     http::{self, Api},
     models::{Blobs, ModelError, Reference, Registry, gate::Gate},
-    pool::{Pool, PoolEvent, PoolStatus, Target},
+    pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
     scheduler::Scheduler,
     store::{Store, StoreError},
     tasks::Tasks,
@@ -117,18 +117,17 @@ struct Rooms {
     pool: Pool,
     native: Vec<Environment>,
     store: Arc<Store>,
-    reaper: Option<Arc<Reaper>>,
 }
 
 impl Daemon {
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
-        Self::start_with(config, targets).await
+        Self::start_with(config, fleets).await
     }
 
     /// Starts with instances of the caller's choice.
     pub async fn start_with(
         config: Config,
-        targets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Target>,
+        fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
     ) -> Result<Self, DaemonError> {
         descriptors::raise()?;
         let home = config.home.clone();
@@ -146,8 +145,14 @@ impl Daemon {
             }
         };
         let tasks = Tasks::new();
-        let started = Self::start_rooms(&config, listener, address, targets, &run, &tasks).await;
-        let Rooms { pool, native, store, reaper } = match started {
+        // Before the first process of the rooms is started, so that it can leave nobody elsewhere.
+        let started = async {
+            let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
+            let fleets = fleets(&config, &run, &tasks);
+            let rooms = Self::start_rooms(&config, listener, address, fleets, &tasks).await?;
+            Ok::<_, DaemonError>((rooms, reaper))
+        };
+        let (Rooms { pool, native, store }, reaper) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 tasks.stop().await;
@@ -176,13 +181,9 @@ impl Daemon {
         config: &Config,
         listener: TcpListener,
         address: SocketAddr,
-        targets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Target>,
-        run: &Arc<RunDir>,
+        fleets: Vec<Fleet>,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
-        // Before the first process of the rooms is started, so that it can leave nobody elsewhere.
-        let reaper = config.alone.then(|| Reaper::start(run.clone(), tasks)).transpose()?;
-        let targets = targets(config, run, tasks);
         let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
@@ -196,17 +197,26 @@ impl Daemon {
         let folder = blobs.folder().to_owned();
         let registry =
             Arc::new(Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?);
-        let any_port = SocketAddr::new(config.listen.ip(), 0);
-        let bridge = Bridge::bind(any_port, HEARTBEAT_MS, folder, tasks).await?;
+        let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
-        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + targets.len());
+        let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
+        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
         for native in &natives {
             // The receiver is held above.
             let _ = lane_events.send(PoolEvent::LaneUp(native.clone())).await;
         }
-        let pool = Pool::start(targets, bridge, &config.home, lane_events, events.clone(), tasks).await;
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let surroundings = pool::Surroundings {
+            bridge,
+            home: &config.home,
+            events: lane_events,
+            backlog: backlog.clone(),
+            told: events.clone(),
+        };
+        let pool = Pool::start(fleets, surroundings, tasks).await;
         let gate = Arc::new(Gate::new(reference, store.clone()));
-        let scheduler = Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, tasks);
+        let scheduler =
+            Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
         let api = Api {
@@ -227,7 +237,7 @@ impl Daemon {
         let home = &config.home;
         std::fs::write(home.join(RECORD), text)
             .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
-        Ok(Rooms { pool, native, store, reaper })
+        Ok(Rooms { pool, native, store })
     }
 
     pub fn url(&self) -> String {
@@ -329,32 +339,32 @@ fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
     })
 }
 
-fn targets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Target> {
+fn fleets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Fleet> {
     let places = Places { cache: config.surroundings.cache.clone(), path: config.surroundings.path.clone() };
     let drivers = Drivers { places, run: run.clone(), tasks: tasks.clone() };
-    let mut targets = Vec::new();
-    for recipe in &config.recipes {
-        let Some(instances) = config.browsers.get(&recipe.name).copied().filter(|instances| *instances > 0)
-        else {
-            continue;
-        };
+    let wanted = config.recipes.iter().filter_map(|recipe| {
+        let instances = config.browsers.get(&recipe.name).copied().filter(|bounds| bounds.most > 0)?;
         // The configured order decides which lane starts first.
         let backends: Vec<BackendKind> =
             config.backends.iter().filter(|backend| recipe.backends.contains(backend)).cloned().collect();
-        let driver = drivers.of(recipe.clone());
-        for number in 1..=instances {
-            targets.push(Target {
-                id: InstanceId::new(format!("{}-{number}", recipe.name)),
-                browser: recipe.name.clone(),
-                driver: driver.clone(),
-                backends: backends.clone(),
-                gpu: gpu_mode(config.gpu),
-                threads: config.threads,
-                webnn_device: config.webnn_device.clone(),
-            });
-        }
-    }
-    targets
+        Some(Fleet {
+            browser: recipe.name.clone(),
+            version: recipe.version.clone(),
+            driver: drivers.of(recipe.clone()),
+            instances,
+            backends,
+            gpu: gpu_mode(config.gpu),
+            threads: config.threads,
+            webnn_device: config.webnn_device.clone(),
+            limits: InstanceLimits {
+                memory: recipe.limits.memory_mb.map(|mb| mb << 20),
+                runs: recipe.limits.runs,
+                idle: config.idle,
+                restarts: config.restarts,
+            },
+        })
+    });
+    wanted.collect()
 }
 
 fn gpu_mode(gpu: Gpu) -> Option<GpuMode> {

@@ -6,7 +6,10 @@
 pub mod ort;
 pub mod page;
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -27,11 +30,43 @@ pub trait Backend: Send + Sync + 'static {
 
     fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>>;
 
+    /// What it has done since it started.
+    fn activity(&self) -> Activity;
+
     /// Resolves with the reason once the lane can never answer again.
     fn lost(&self) -> BoxFuture<'static, String>;
 
     /// Gives the lane up: everything pending fails with this reason, and so does everything later.
     fn abandon(&self, reason: String);
+}
+
+/// What a lane, or several together, have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Steps that were answered.
+    pub executed: u64,
+    /// Time between a step's turn and its answer.
+    pub busy_us: u64,
+    pub in_flight: u64,
+    /// When the last step was sent or answered.
+    pub last: Option<Instant>,
+}
+
+impl Activity {
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            executed: self.executed + other.executed,
+            busy_us: self.busy_us + other.busy_us,
+            in_flight: self.in_flight + other.in_flight,
+            last: self.last.max(other.last),
+        }
+    }
+
+    /// How long nothing has been asked; nothing while something still is.
+    pub fn idle(&self, now: Instant, since: Instant) -> Duration {
+        if self.in_flight > 0 { Duration::ZERO } else { now - self.last.unwrap_or(since).max(since) }
+    }
 }
 
 /// A session's name on its lane: the model's digest and the dimensions that were fixed.

@@ -5,13 +5,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
-use super::{Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming};
+use super::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming};
 use crate::{
     bridge::{Bridge, LinkReceiver, LinkSender, Message, Received, Session},
     domain::{Body, Code, Environment, Tensor},
@@ -46,6 +46,7 @@ struct LinkState {
     pending: HashMap<u64, oneshot::Sender<Reply>>,
     /// When the lane last answered: until then a later step waited behind an earlier one.
     answered_at: Instant,
+    activity: Activity,
 }
 
 struct Reply {
@@ -58,7 +59,8 @@ struct Reply {
 impl PageLane {
     /// Takes over the link of a lane that has reported ready.
     pub fn start(environment: Environment, session: Session, tasks: &Tasks) -> Self {
-        let state = LinkState { last_id: 0, pending: HashMap::new(), answered_at: Instant::now() };
+        let (pending, activity) = (HashMap::new(), Activity::default());
+        let state = LinkState { last_id: 0, pending, answered_at: Instant::now(), activity };
         let link = Arc::new(Link {
             sender: session.sender,
             state: Mutex::new(state),
@@ -107,6 +109,23 @@ impl Link {
         };
         drop(state);
         let _ = pending.send(Reply { received: Ok(received), at, previous });
+    }
+
+    fn began(&self, now: Instant) {
+        let activity = &mut self.state().activity;
+        activity.in_flight += 1;
+        activity.last = Some(now);
+    }
+
+    /// Notes the end of a step: when it was answered, and how long it had its turn.
+    fn ended(&self, answered: Option<(Instant, Duration)>) {
+        let activity = &mut self.state().activity;
+        activity.in_flight -= 1;
+        if let Some((at, took)) = answered {
+            activity.executed += 1;
+            activity.busy_us += took.as_micros() as u64;
+            activity.last = Some(at);
+        }
     }
 
     fn lose(&self, reason: &str) {
@@ -230,6 +249,7 @@ impl Backend for PageLane {
             |id, payload| DaemonToLane::Step { id, session, inputs, outputs: step.outputs, payload },
             body,
         );
+        self.link.began(sent_at);
         let link = self.link.clone();
         Box::pin(async move {
             let mut reply = Box::pin(answer(reply));
@@ -242,6 +262,7 @@ impl Backend for PageLane {
                     reply.await
                 }
             };
+            link.ended(answered.as_ref().ok().map(|(_, at, previous)| (*at, *at - sent_at.max(*previous))));
             let (received, at, previous) = answered?;
             match received.message {
                 LaneToDaemon::Result { outputs, timing_us, .. } => Ok(StepOutput {
@@ -258,6 +279,10 @@ impl Backend for PageLane {
                 other => Err(unexpected(&other)),
             }
         })
+    }
+
+    fn activity(&self) -> Activity {
+        self.link.state().activity
     }
 
     fn lost(&self) -> BoxFuture<'static, String> {

@@ -3,9 +3,12 @@
 //! A foreign web page can make a browser send requests to loopback, by address or by a name that resolves to it.
 //! The first carries a foreign `Origin`, the second a foreign `Host`.
 
-use std::net::SocketAddr;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Uri, header};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -22,30 +25,84 @@ impl Refused {
     }
 }
 
-/// Whether `headers` came for the listener at `address`, from nowhere else than itself or no page at all.
+/// A scheme, a host and a port as browsers write them: in lower case, and without the scheme's own port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Reads an origin whose pages are in a secure context; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let uri: Uri = text.parse().map_err(|_| "no address of a server: say https://HOST:PORT")?;
+        let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
+            (Some(scheme @ ("http" | "https")), Some(authority)) => (scheme, authority),
+            _ => return Err("no address of a server: say https://HOST:PORT"),
+        };
+        if uri.path() != "/" || uri.query().is_some() || text.ends_with('/') {
+            return Err("more than a server: a path has no place in it");
+        }
+        let (host, port) = (authority.host(), authority.port_u16());
+        let written = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        if host.is_empty() || authority.as_str() != written || port == Some(0) {
+            return Err("no address of a server: say https://HOST:PORT");
+        }
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let loopback = bare.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if scheme == "http" && !loopback {
+            return Err(
+                "plain HTTP beyond loopback, where pages get no GPU and no shared memory: say https://",
+            );
+        }
+        let own_port = if scheme == "http" { 80 } else { 443 };
+        let shown = if port == Some(own_port) { host } else { written.as_str() };
+        Ok(Self(format!("{scheme}://{shown}").to_lowercase()))
+    }
+
+    /// The names of a plain listener.
+    pub(super) fn plain(address: SocketAddr) -> Vec<Self> {
+        let local = address.ip().is_loopback().then(|| format!("http://localhost:{}", address.port()));
+        std::iter::once(format!("http://{address}")).chain(local).map(Self).collect()
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+
+    /// Host and port.
+    fn place(&self) -> &str {
+        self.0.split_once("://").map_or("", |(_, place)| place)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `headers` came for the plain listener at `address`, from nowhere else than itself or no page at all.
 pub fn check(headers: &HeaderMap, address: SocketAddr) -> Result<(), Refused> {
+    check_named(headers, &Origin::plain(address))
+}
+
+/// Whether `headers` came for a listener of these names, from a page of one of them or from no page at all.
+pub(super) fn check_named(headers: &HeaderMap, names: &[Origin]) -> Result<(), Refused> {
     let host = text(headers, &header::HOST).ok_or(Refused::Host)?;
-    if !names_of(address).any(|name| name.eq_ignore_ascii_case(host)) {
+    if !names.iter().any(|name| name.place().eq_ignore_ascii_case(host)) {
         return Err(Refused::Host);
     }
     match headers.get(header::ORIGIN) {
         None => Ok(()),
-        Some(_) => check_origin(headers, address),
+        Some(_) => check_origin(headers, names),
     }
 }
 
-/// Whether `headers` carry the `Origin` of the listener at `address`.
-pub fn check_origin(headers: &HeaderMap, address: SocketAddr) -> Result<(), Refused> {
+/// Whether `headers` carry one of these origins.
+pub(super) fn check_origin(headers: &HeaderMap, names: &[Origin]) -> Result<(), Refused> {
     let origin = text(headers, &header::ORIGIN).ok_or(Refused::Origin)?;
-    let host = origin.strip_prefix("http://").ok_or(Refused::Origin)?;
-    if names_of(address).any(|name| name.eq_ignore_ascii_case(host)) { Ok(()) } else { Err(Refused::Origin) }
+    if names.iter().any(|name| name.0.eq_ignore_ascii_case(origin)) { Ok(()) } else { Err(Refused::Origin) }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn names_of(address: SocketAddr) -> impl Iterator<Item = String> {
-    let local = address.ip().is_loopback().then(|| format!("localhost:{}", address.port()));
-    std::iter::once(address.to_string()).chain(local)
 }

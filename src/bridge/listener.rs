@@ -22,7 +22,8 @@ use tokio::net::TcpListener;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    assets, guard,
+    assets,
+    guard::{self, Origin},
     handshake::{self, Expected, Tickets},
 };
 use crate::{
@@ -49,8 +50,25 @@ pub struct Bridge {
     shared: Arc<Shared>,
 }
 
+/// Where the bridge listens, and what browsers call it.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// A loopback address.
+    pub local: SocketAddr,
+    /// Where pages are opened when browsers do not reach `local` itself, as through a proxy.
+    pub public: Option<Origin>,
+}
+
+impl From<SocketAddr> for Door {
+    fn from(local: SocketAddr) -> Self {
+        Self { local, public: None }
+    }
+}
+
 struct Shared {
     address: SocketAddr,
+    /// What requests may call the listener; pages are opened at the first.
+    names: Vec<Origin>,
     heartbeat_ms: u64,
     models: PathBuf,
     tickets: Tickets,
@@ -76,16 +94,18 @@ impl Drop for Page {
 impl Bridge {
     /// Starts listening. `models` holds the weights as `{digest}.onnx`.
     pub async fn bind(
-        address: SocketAddr,
+        door: impl Into<Door>,
         heartbeat_ms: u64,
         models: PathBuf,
         tasks: &Tasks,
     ) -> Result<Self, BridgeError> {
+        let Door { local: address, public } = door.into();
         let wrong = |source| BridgeError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         let shared = Arc::new(Shared {
             address,
+            names: public.into_iter().chain(Origin::plain(address)).collect(),
             heartbeat_ms,
             models,
             tickets: Tickets::default(),
@@ -122,7 +142,7 @@ impl Bridge {
             .lock()
             .expect("no holder of the page table panics")
             .insert(name.clone(), boot.to_string());
-        let url = format!("http://{}/harness/{name}", self.shared.address);
+        let url = format!("{}/harness/{name}", self.shared.names[0]);
         Page { url, control, name, shared: self.shared.clone() }
     }
 
@@ -155,7 +175,7 @@ fn router(shared: &Arc<Shared>) -> Router {
 }
 
 async fn guarded(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    match guard::check(request.headers(), shared.address) {
+    match guard::check_named(request.headers(), &shared.names) {
         Ok(()) => next.run(request).await,
         Err(refused) => (StatusCode::FORBIDDEN, refused.message()).into_response(),
     }
@@ -189,7 +209,7 @@ async fn model(State(shared): State<Arc<Shared>>, Path(digest): Path<String>) ->
 }
 
 async fn link(State(shared): State<Arc<Shared>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    if let Err(refused) = guard::check_origin(&headers, shared.address) {
+    if let Err(refused) = guard::check_origin(&headers, &shared.names) {
         return (StatusCode::FORBIDDEN, refused.message()).into_response();
     }
     let (tickets, tasks) = (shared.tickets.clone(), shared.tasks.clone());

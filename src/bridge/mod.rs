@@ -1,6 +1,6 @@
 //! The harness's side of the daemon: serves the page and speaks with it.
 //!
-//! - A browser fetches its page, the engine's files and model weights here, over HTTP on a loopback port of its own.
+//! - A browser fetches its page, the engine's files and model weights here, over HTTP on a port of its own.
 //! - A page and each of its lanes open one WebSocket; a handshaken one is a [`Session`].
 //! - `pool` opens pages and expects lanes; `backend::page` speaks over the sessions.
 //!
@@ -14,7 +14,7 @@ mod session;
 
 pub use handshake::{Expected, Tickets};
 pub(crate) use listener::without_delay;
-pub use listener::{Bridge, BridgeError, Page};
+pub use listener::{Bridge, BridgeError, Door, Page};
 pub use session::{LinkClosed, LinkReceiver, LinkSender, Message, Received, Session};
 
 #[cfg(test)]

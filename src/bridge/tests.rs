@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use super::guard::{Refused, check, check_origin};
+use super::guard::{Origin, Refused, check, check_named, check_origin};
 
 #[test]
 fn hosts_and_origins_are_compared_with_the_listener() {
@@ -41,7 +41,11 @@ fn hosts_and_origins_are_compared_with_the_listener() {
             }
         }
         assert_eq!(check(&headers, address).err(), refused, "{listener} {headers:?}");
-        assert_eq!(check_origin(&headers, address).err(), from_page, "{listener} {headers:?}");
+        assert_eq!(
+            check_origin(&headers, &Origin::plain(address)).err(),
+            from_page,
+            "{listener} {headers:?}"
+        );
     }
     let mut headers = HeaderMap::new();
     headers.insert(
@@ -49,4 +53,69 @@ fn hosts_and_origins_are_compared_with_the_listener() {
         HeaderValue::from_bytes(b"127.0.0.1:80\xff").expect("bytes that headers may have"),
     );
     assert_eq!(check(&headers, v4.parse().expect("an address")), Err(Refused::Host));
+}
+
+#[test]
+fn a_public_origin_is_met_exactly() {
+    const HOST: Option<Refused> = Some(Refused::Host);
+    const ORIGIN: Option<Refused> = Some(Refused::Origin);
+    let public = Origin::parse("https://Pool.example:443").expect("an origin");
+    let ported = Origin::parse("https://10.9.8.7:8443").expect("an origin");
+    let cases = [
+        (&public, "pool.example", Some("https://pool.example"), None),
+        (&public, "POOL.example", Some("https://Pool.example"), None),
+        (&public, "pool.example", None, None),
+        (&public, "pool.example:443", None, HOST),
+        (&public, "pool.example.evil.example", None, HOST),
+        (&public, "127.0.0.1", None, HOST),
+        (&public, "pool.example", Some("http://pool.example"), ORIGIN),
+        (&public, "pool.example", Some("https://pool.example:444"), ORIGIN),
+        (&public, "pool.example", Some("https://sub.pool.example"), ORIGIN),
+        (&ported, "10.9.8.7:8443", Some("https://10.9.8.7:8443"), None),
+        (&ported, "10.9.8.7", None, HOST),
+        (&ported, "localhost:8443", None, HOST),
+        (&ported, "10.9.8.7:8443", Some("https://10.9.8.7"), ORIGIN),
+    ];
+    for (name, host, origin, refused) in cases {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static(host));
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+        }
+        assert_eq!(check_named(&headers, std::slice::from_ref(name)).err(), refused, "{name} {headers:?}");
+    }
+}
+
+#[test]
+fn a_public_origin_is_a_server_that_browsers_trust() {
+    let good = [
+        ("http://127.0.0.1:81", "http://127.0.0.1:81"),
+        ("http://127.9.9.9:81", "http://127.9.9.9:81"),
+        ("http://LOCALHOST:80", "http://localhost"),
+        ("http://[::1]:81", "http://[::1]:81"),
+        ("https://Weft.example:443", "https://weft.example"),
+        ("https://10.0.0.1:80", "https://10.0.0.1:80"),
+    ];
+    for (text, origin) in good {
+        let read = Origin::parse(text).unwrap_or_else(|wrong| panic!("{text}: {wrong}"));
+        assert_eq!((read.to_string().as_str(), read.is_tls()), (origin, text.starts_with("https")));
+    }
+    let bad = [
+        ("", "HOST:PORT"),
+        ("weft.example:81", "HOST:PORT"),
+        ("ws://127.0.0.1:81", "HOST:PORT"),
+        ("https://", "HOST:PORT"),
+        ("https://a:99999", "HOST:PORT"),
+        ("https://a:0", "HOST:PORT"),
+        ("https://user@a:81", "HOST:PORT"),
+        ("https://a:81/", "a path"),
+        ("https://a:81/x", "a path"),
+        ("https://a:81?x=1", "a path"),
+        ("http://10.0.0.1:81", "plain HTTP beyond loopback"),
+        ("http://localhost.example:81", "plain HTTP beyond loopback"),
+    ];
+    for (text, says) in bad {
+        let wrong = Origin::parse(text).expect_err(text);
+        assert!(wrong.contains(says), "{text}: {wrong}");
+    }
 }

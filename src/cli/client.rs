@@ -22,27 +22,41 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// The running daemon, or one started for this call.
     pub(super) async fn connect(common: &Common) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().build().context("the HTTP client")?;
-        if let Some(url) = &common.url {
-            let url = url.trim_end_matches('/').to_owned();
-            if !alive(&http, &url, None).await {
-                bail!("no daemon answers at {url}");
-            }
-            return Ok(Self { url, http, own: None });
-        }
-        let home = common.home(&Surroundings::read()?);
-        if let Some(record) = Record::read(&home)
-            && alive(&http, &record.url, Some(&record.id)).await
-        {
-            return Ok(Self { url: record.url, http, own: None });
+        if let Some(running) = Self::find(common).await? {
+            return Ok(running);
         }
         output::progress(
             "no daemon is running on this home: starting one for this call (`weft serve` keeps one)",
         );
         let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()))?;
         let daemon = Daemon::start(config).await?;
-        Ok(Self { url: daemon.url(), http, own: Some(daemon) })
+        Ok(Self { url: daemon.url(), http: http()?, own: Some(daemon) })
+    }
+
+    /// The running daemon, where another would have nothing to tell.
+    pub(super) async fn running(common: &Common) -> anyhow::Result<Self> {
+        let running = Self::find(common).await?;
+        running.context("no daemon is running on this home: start one with `weft serve`")
+    }
+
+    async fn find(common: &Common) -> anyhow::Result<Option<Self>> {
+        let http = http()?;
+        if let Some(url) = &common.url {
+            let url = url.trim_end_matches('/').to_owned();
+            if !alive(&http, &url, None).await {
+                bail!("no daemon answers at {url}");
+            }
+            return Ok(Some(Self { url, http, own: None }));
+        }
+        let home = common.home(&Surroundings::read()?);
+        if let Some(record) = Record::read(&home)
+            && alive(&http, &record.url, Some(&record.id)).await
+        {
+            return Ok(Some(Self { url: record.url, http, own: None }));
+        }
+        Ok(None)
     }
 
     /// Stops the daemon if this call started it.
@@ -82,6 +96,10 @@ impl Client {
         let said = |key: &str| value[key].as_str().unwrap_or("?").to_owned();
         Err(anyhow!("{}: {}", said("code"), said("detail")))
     }
+}
+
+fn http() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().build().context("the HTTP client")
 }
 
 /// Whether a daemon answers at `url`, and is the one called `id` where that matters:

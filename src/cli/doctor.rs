@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use super::{Common, Interrupts, Misuse, output};
 use crate::{
-    config::{RECIPES, Surroundings},
+    config::{RECIPES, RawInstances, Surroundings},
     daemon::Daemon,
     driver::recipe::Recipe,
     pool::{InstanceStatus, LaneState, LaneStatus, PoolStatus},
@@ -19,7 +19,8 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     let recipes = Recipe::all(&own).map_err(|error| Misuse(error.to_string()))?;
     let mut config = throw_away.config(None, |raw| {
         raw.listen = Some("127.0.0.1:0".to_owned());
-        raw.browsers = Some(recipes.iter().map(|recipe| (recipe.name.clone(), 1)).collect());
+        raw.browsers =
+            Some(recipes.iter().map(|recipe| (recipe.name.clone(), RawInstances::Count(1))).collect());
     })?;
     config.recipes.clone_from(&recipes);
     let names: Vec<_> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();

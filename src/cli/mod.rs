@@ -10,6 +10,7 @@ mod models;
 mod output;
 mod runs;
 mod serve;
+mod top;
 
 use std::{
     io::{self, IsTerminal},
@@ -85,6 +86,8 @@ enum Command {
     Models(models::Models),
     /// Show the latest runs
     Runs(runs::Runs),
+    /// Watch browsers and lanes as they come, work and go
+    Top(top::Top),
 }
 
 pub fn main() -> ExitCode {
@@ -131,6 +134,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Infer(infer) => infer.run(&common).await,
         Command::Models(models) => models.run(&common).await,
         Command::Runs(runs) => runs.run(&common).await,
+        Command::Top(top) => top.run(&common).await,
     }
 }
 

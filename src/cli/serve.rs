@@ -6,7 +6,10 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Common, Interrupts, Misuse, output};
-use crate::daemon::Daemon;
+use crate::{
+    config::{Between, RawInstances},
+    daemon::Daemon,
+};
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -16,18 +19,22 @@ pub(super) struct Serve {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:9338]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
-    /// Browsers to keep running, as chromium=2,chromium-webnn=1 [default: chromium=1]
+    /// Browsers to keep running, as chromium=2,firefox=1..4 [default: chromium=1]
     #[arg(long, value_name = "NAME=N,…", value_parser = parse_browsers)]
-    browsers: Option<BTreeMap<String, u32>>,
+    browsers: Option<BTreeMap<String, RawInstances>>,
 }
 
-fn parse_browsers(text: &str) -> Result<BTreeMap<String, u32>, String> {
+fn parse_browsers(text: &str) -> Result<BTreeMap<String, RawInstances>, String> {
     text.split(',')
         .filter(|part| !part.is_empty())
         .map(|part| {
             let (name, number) = part.split_once('=').unwrap_or((part, "1"));
-            let number = number.parse().map_err(|_| format!("{number:?} in {part:?} is no number"))?;
-            Ok((name.to_owned(), number))
+            let count = |text: &str| text.parse().map_err(|_| format!("{text:?} in {part:?} is no number"));
+            let instances = match number.split_once("..") {
+                Some((min, max)) => RawInstances::Between(Between { min: count(min)?, max: count(max)? }),
+                None => RawInstances::Count(count(number)?),
+            };
+            Ok((name.to_owned(), instances))
         })
         .collect()
 }

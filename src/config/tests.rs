@@ -15,7 +15,11 @@ fn resolve(text: &str) -> Result<Config, String> {
 #[test]
 fn an_empty_file_gives_a_complete_configuration() {
     let config = resolve("").expect("defaults");
-    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("127.0.0.1:9338", 1));
+    assert_eq!(
+        (config.listen.to_string().as_str(), config.browsers["chromium"].least),
+        ("127.0.0.1:9338", 1)
+    );
+    assert_eq!((config.bridge.local.to_string().as_str(), config.bridge.public), ("127.0.0.1:0", None));
     assert_eq!(config.backends, [BackendKind::Wasm, BackendKind::Webnn, BackendKind::Webgpu]);
     assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
     assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
@@ -27,13 +31,16 @@ fn an_empty_file_gives_a_complete_configuration() {
 fn what_is_said_is_what_holds() {
     let text = r#"
         listen = "[::1]:0"
+        bridge = { listen = "127.0.0.1:7", public = "http://127.0.0.1:8" }
         browsers = { chromium = 2, chromium-webnn = 0 }
         lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
         native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
         limits = { pending_requests = 7, pending_bytes = 8, timeout = "90s", drain = "2m" }
     "#;
     let config = resolve(text).expect("a good file");
-    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"]), ("[::1]:0", 2));
+    assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"].most), ("[::1]:0", 2));
+    assert_eq!(config.bridge.local.to_string(), "127.0.0.1:7");
+    assert_eq!(config.bridge.public.map(|public| public.to_string()).as_deref(), Some("http://127.0.0.1:8"));
     assert_eq!((config.threads, config.native.threads, config.backends), (3, 5, vec![BackendKind::Wasm]));
     assert_eq!(
         (config.webnn_device.as_deref(), config.native.library),
@@ -50,11 +57,17 @@ fn what_cannot_hold_is_refused_by_name() {
         ("[limits]\npending = 1", "unknown field `pending`"),
         ("listen = \"0.0.0.0:1\"", "0.0.0.0 is not a loopback address"),
         ("listen = \"[::]:1\"", ":: is not a loopback address"),
+        ("bridge = { listen = \"10.0.0.1:1\" }", "10.0.0.1 is not a loopback address"),
+        ("bridge = { public = \"http://10.0.0.1:1\" }", "bridge.public is plain HTTP beyond loopback"),
+        ("bridge = { public = \"127.0.0.1:1\" }", "bridge.public is no address of a server"),
+        ("bridge = { port = 1 }", "unknown field `port`"),
         ("listen = \"localhost:1\"", "is no address to listen on"),
         ("browsers = { netscape = 1 }", "no recipe is called \"netscape\""),
         ("browsers = { chromium = 9 }", "the limit is 8"),
         ("lanes = { backends = [\"webnn\"] }", "none of what chromium can hold"),
-        ("browsers = { chromium = -1 }", "invalid value"),
+        ("browsers = { chromium = -1 }", "a number of at least 0, or { min = N, max = N }"),
+        ("browsers = { chromium = { min = 2, max = 1 } }", "min 2 is more than max 1"),
+        ("limits = { restarts = 0 }", "limits.restarts must be at least 1"),
         ("lanes = { backends = [\"ort-cpu\"] }", "does not run in a browser"),
         ("lanes = { backends = [\"cuda\"] }", "is no backend"),
         ("lanes = { webnn_device = \"tpu\" }", "is not cpu, gpu or npu"),

@@ -38,6 +38,10 @@ text_id! {
     LaneId
 }
 text_id! {
+    /// A caller's exclusive right to an instance.
+    LeaseId
+}
+text_id! {
     /// One attempt at a request.
     RunId
 }

@@ -14,7 +14,7 @@ pub use backend::BackendKind;
 pub use body::Body;
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
-pub use ids::{Digest, InstanceId, LaneId, ModelName, RunId};
+pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RunId};
 pub use model::{Dim, DimBinding, Model, Port, Signature};
 pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};
 pub use tensor::{Datatype, Tensor, TensorError};

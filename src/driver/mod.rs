@@ -114,3 +114,7 @@ impl DriverError {
         }
     }
 }
+
+pub fn memory(_leader: i32) -> Option<u64> {
+    None
+}

@@ -42,6 +42,13 @@ impl<E: Into<Failure>> From<E> for Problem {
     }
 }
 
+impl Problem {
+    /// A resource that is not there.
+    pub(super) fn not_found(message: String) -> Self {
+        Self { failure: Failure::invalid(message), status: StatusCode::NOT_FOUND }
+    }
+}
+
 pub(super) async fn no_route(uri: Uri) -> Problem {
     let failure = Failure::invalid(format!("there is no route {}", uri.path()));
     Problem { failure, status: StatusCode::NOT_FOUND }

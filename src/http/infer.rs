@@ -47,6 +47,7 @@ pub(super) fn request(parsed: ParsedInfer, api: &Api) -> Result<(Request, Form),
         browsers,
         native_fallback: native_fallback(parameters.fallback, restricted),
         strict: parameters.strict,
+        lease: parameters.lease.clone(),
     };
     let form = Form {
         all_binary: parameters.binary_data_output,

@@ -7,6 +7,7 @@ mod error;
 mod health;
 mod infer;
 mod models;
+mod pool;
 mod resources;
 mod ws;
 
@@ -74,6 +75,9 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v2/health/ready", get(health::ready))
         .route("/v2/ws", get(ws::upgrade))
         .route("/api/v1/instances", get(resources::instances))
+        .route("/api/v1/instances/{id}/restart", post(pool::restart))
+        .route("/api/v1/leases", get(pool::leases).post(pool::lease))
+        .route("/api/v1/leases/{lease}", delete(pool::release))
         .route("/api/v1/lanes", get(resources::lanes))
         .route("/api/v1/runs", get(resources::runs))
         .route("/api/v1/models", get(models::list).post(models::add))

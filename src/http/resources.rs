@@ -10,13 +10,28 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, Problem};
-use crate::{domain::Failure, pool::LaneState, store::RunCursor};
+use crate::{
+    domain::Failure,
+    pool::{InstanceState, LaneState},
+    scheduler::LaneLoad,
+    store::RunCursor,
+};
 
 /// Runs shown when the caller does not say how many.
 const RUNS_SHOWN: u32 = 20;
 
+/// Every browser; one that serves and computes at the moment is `busy`.
 pub(super) async fn instances(State(api): State<Arc<Api>>) -> Json<Value> {
-    Json(json!({"items": api.pool.status().values().collect::<Vec<_>>(), "cursor": null}))
+    let loads = api.scheduler.lanes().await;
+    let items = api.pool.status().into_values().map(|status| {
+        let busy = loads.iter().any(|load| load.running > 0 && status.lanes.contains_key(&load.lane));
+        let mut item = json!(status);
+        if busy && status.state == InstanceState::Ready {
+            item["state"] = json!("busy");
+        }
+        item
+    });
+    Json(json!({"items": items.collect::<Vec<_>>(), "cursor": null}))
 }
 
 /// Every lane, browsers' and native ones, with what it holds.
@@ -27,6 +42,9 @@ pub(super) async fn lanes(State(api): State<Arc<Api>>) -> Json<Value> {
     for status in api.pool.status().into_values().flat_map(|instance| instance.lanes.into_values()) {
         let load = loads.remove(&status.lane);
         let mut item = json!(status);
+        if status.state == LaneState::Ready {
+            item["state"] = json!(load.as_ref().map_or("ready", LaneLoad::state));
+        }
         item["load"] = json!(load);
         items.push(item);
     }
@@ -37,7 +55,7 @@ pub(super) async fn lanes(State(api): State<Arc<Api>>) -> Json<Value> {
             "instance": environment.instance,
             "browser": environment.browser,
             "backend": environment.backend,
-            "state": LaneState::Ready,
+            "state": load.as_ref().map_or("ready", LaneLoad::state),
             "reason": null,
             "capability": {"backend": environment.backend, "engine": environment.engine, "threads": environment.threads},
             "load": load,

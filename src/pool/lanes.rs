@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Shared, Target};
+use super::{Fleet, Shared};
 use crate::{
     backend::{Backend, page::PageLane},
     bridge::{Expected, LinkSender},
-    domain::{BackendKind, Environment, LaneId},
+    domain::{BackendKind, Environment, InstanceId, LaneId},
     driver::Instance,
     protocol::link::{Capability, DaemonToPage, LaneToDaemon},
 };
@@ -63,32 +63,45 @@ impl Host {
     }
 }
 
+/// Which lane is asked for.
+pub(super) struct Order<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) instance: &'a InstanceId,
+    pub(super) lane: LaneId,
+    pub(super) backend: &'a BackendKind,
+}
+
+/// The name of an instance's lane.
+pub(super) fn id(instance: &InstanceId, backend: &BackendKind) -> LaneId {
+    LaneId::new(format!("{instance}/{backend}"))
+}
+
 /// Asks the page for a lane; the future resolves with the lane or why there is none.
 pub(super) fn start(
-    target: &Target,
-    backend: &BackendKind,
+    order: Order<'_>,
     start: Start,
     control: &LinkSender,
     shared: &Shared,
 ) -> impl Future<Output = Started> + Send + use<> {
     let Start { worker, epoch, host, exited } = start;
     let expected = shared.bridge.expect_lane(epoch);
-    let lane = target.lane(backend);
+    let Order { fleet, instance, lane, backend } = order;
     let order = DaemonToPage::StartLane {
         lane: worker,
         ticket: expected.ticket.clone(),
         backend: backend.clone(),
-        threads: target.threads,
-        webnn_device: (*backend == BackendKind::Webnn).then(|| target.webnn_device.clone()).flatten(),
+        threads: fleet.threads,
+        webnn_device: (*backend == BackendKind::Webnn).then(|| fleet.webnn_device.clone()).flatten(),
     };
     let sent = control.control(&order);
-    let (target, backend, shared) = (target.clone(), backend.clone(), shared.clone());
+    let (browser, instance) = (fleet.browser.clone(), instance.clone());
+    let (backend, shared) = (backend.clone(), shared.clone());
     async move {
         let work = async {
             sent.map_err(|closed| closed.reason)?;
             tokio::select! {
                 reason = exited => Err(reason.unwrap_or_else(|_| "the page is gone".to_owned()).into()),
-                ready = tokio::time::timeout(READY_WITHIN, ready(expected, &target, &lane, host, &shared)) => {
+                ready = tokio::time::timeout(READY_WITHIN, ready(expected, browser, instance, &lane, host, &shared)) => {
                     ready.unwrap_or_else(|_| Err(format!("no report within {} s", READY_WITHIN.as_secs()).into()))
                 }
             }
@@ -100,7 +113,8 @@ pub(super) fn start(
 
 async fn ready(
     mut expected: Expected,
-    target: &Target,
+    browser: String,
+    instance: InstanceId,
     lane: &LaneId,
     host: Host,
     shared: &Shared,
@@ -117,9 +131,9 @@ async fn ready(
             other => return Err(format!("the Worker reported {other:?} before it was ready").into()),
         };
     let environment = Environment {
-        instance: target.id.clone(),
+        instance,
         lane: lane.clone(),
-        browser: target.browser.clone(),
+        browser,
         browser_version: host.version,
         backend: capability.backend.clone(),
         adapter: capability.adapter.clone(),

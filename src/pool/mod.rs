@@ -1,37 +1,59 @@
-//! Keeps browsers at target and turns their pages' Workers into lanes.
+//! Keeps browsers at target, turns their pages' Workers into lanes, and grants leases.
 //!
-//! - One task per wanted instance launches, watches and relaunches it ([`instance`]).
-//! - Lanes that come and go are told to whoever holds the other end of the channel: the scheduler.
+//! - One actor decides which instances live ([`actor`]); a task per instance lives one life ([`instance`]).
+//! - Lanes that come, go, or are held are told to whoever holds the other end of the channel: the scheduler.
 //!
 //! The pool never sees a request.
 
+mod actor;
+mod breaker;
 mod gpu;
 mod instance;
 mod lanes;
+mod lease;
+mod page;
+mod scale;
+mod slot;
 mod status;
+#[cfg(test)]
+mod tests;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+    time::Duration,
+};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     backend::Backend,
     bridge::Bridge,
-    domain::{BackendKind, InstanceId, LaneId},
+    domain::{BackendKind, InstanceId, LaneId, LeaseId},
     driver::{Driver, recipe::GpuMode},
     events::Events,
     tasks::Tasks,
 };
 
+pub use lease::{LeaseError, Leased};
+pub use scale::Bounds;
 pub use status::{InstanceState, InstanceStatus, LaneState, LaneStatus, PoolStatus};
 
-/// One instance to keep running.
+/// Lives end and lanes come a few times a minute; leases wait for their answers.
+const INBOX: usize = 1024;
+
+/// The instances of one recipe that are wanted.
 #[derive(Clone)]
-pub struct Target {
-    pub id: InstanceId,
+pub struct Fleet {
     /// The recipe's name.
     pub browser: String,
+    /// How the version that the browser answers must begin.
+    pub version: Option<String>,
     pub driver: Arc<dyn Driver>,
+    pub instances: Bounds,
     /// A lane each, in the order in which they are started.
     pub backends: Vec<BackendKind>,
     /// `None` for hardware flags first, and software ones when those give no adapter.
@@ -39,6 +61,20 @@ pub struct Target {
     /// Threads of each WASM lane.
     pub threads: u32,
     pub webnn_device: Option<String>,
+    pub limits: InstanceLimits,
+}
+
+/// When an instance is drained and launched anew, or not launched any more.
+#[derive(Clone, Copy, Debug)]
+pub struct InstanceLimits {
+    /// Bytes that its processes hold together.
+    pub memory: Option<u64>,
+    /// Steps.
+    pub runs: Option<u64>,
+    /// How long an instance beyond the least may do nothing.
+    pub idle: Duration,
+    /// Launches after a loss, per recipe and hour.
+    pub restarts: usize,
 }
 
 /// What the scheduler is told.
@@ -67,42 +103,82 @@ pub enum PoolEvent {
         browser: String,
         reason: String,
     },
+    /// Who may use the instance from now on; `free` resolves once none of its lanes does anything.
+    Held {
+        instance: InstanceId,
+        hold: Hold,
+        free: Option<oneshot::Sender<()>>,
+    },
+    /// The instance has stopped giving signs of life, or gives them again.
+    Suspect {
+        instance: InstanceId,
+        suspect: bool,
+    },
+    /// The instance is not wanted any more.
+    Gone {
+        instance: InstanceId,
+    },
+}
+
+/// Who may use an instance's lanes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Open,
+    /// Nobody: it is to be closed.
+    Draining,
+    /// Requests that name the lease.
+    Leased(LeaseId),
 }
 
 /// The pool's handle.
 #[derive(Clone)]
 pub struct Pool {
     status: status::StatusBoard,
+    leases: lease::Leases,
+    inbox: mpsc::Sender<actor::Message>,
 }
 
-/// What every instance's task shares.
+/// What the actor and every instance's task share.
 #[derive(Clone)]
 struct Shared {
     bridge: Bridge,
     status: status::StatusBoard,
     gpu: gpu::Remembered,
     events: mpsc::Sender<PoolEvent>,
+    /// Every page gets the next one, so that a link of an earlier page is known as such.
+    epochs: Arc<AtomicU64>,
     tasks: Tasks,
 }
 
+/// What the pool is connected to.
+pub struct Surroundings<'a> {
+    pub bridge: Bridge,
+    pub home: &'a Path,
+    pub events: mpsc::Sender<PoolEvent>,
+    /// Requests that no lane has room for, as the scheduler counts them.
+    pub backlog: Arc<AtomicUsize>,
+    pub told: Events,
+}
+
 impl Pool {
-    /// Starts a task for each target; when this answers, `events` holds what is to come.
-    pub async fn start(
-        targets: Vec<Target>,
-        bridge: Bridge,
-        home: &Path,
-        events: mpsc::Sender<PoolEvent>,
-        told: Events,
-        tasks: &Tasks,
-    ) -> Self {
+    /// Starts the actor; when this answers, `events` holds what is to come.
+    pub async fn start(fleets: Vec<Fleet>, surroundings: Surroundings<'_>, tasks: &Tasks) -> Self {
+        let Surroundings { bridge, home, events, backlog, told } = surroundings;
         let status = status::StatusBoard::new(told);
         let gpu = gpu::Remembered::read(home);
-        let shared = Shared { bridge, status: status.clone(), gpu, events, tasks: tasks.clone() };
-        for target in targets {
-            shared.starting(&target).await;
-            tasks.spawn("instance", instance::keep(target, shared.clone()));
+        let epochs = Arc::new(AtomicU64::new(1));
+        let shared = Shared { bridge, status: status.clone(), gpu, events, epochs, tasks: tasks.clone() };
+        for fleet in &fleets {
+            for number in 1..=fleet.instances.least {
+                shared.starting(fleet, &fleet.instance(number), None).await;
+            }
         }
-        Self { status }
+        let (inbox, messages) = mpsc::channel(INBOX);
+        let most = fleets.iter().map(|fleet| (fleet.browser.clone(), fleet.instances.most));
+        let leases = lease::Leases::new(most, inbox.clone());
+        let actor = actor::Actor::new(fleets, shared, inbox.clone(), leases.clone(), backlog);
+        tasks.spawn("pool", actor.run(messages));
+        Self { status, leases, inbox }
     }
 
     pub fn status(&self) -> PoolStatus {
@@ -113,4 +189,63 @@ impl Pool {
     pub async fn settled(&self) {
         self.status.settled().await;
     }
+
+    /// Waits at most `within` for an instance of `browser` that is the caller's alone for `ttl`.
+    pub async fn lease(&self, browser: &str, ttl: Duration, within: Duration) -> Result<Leased, LeaseError> {
+        self.leases.acquire(browser, ttl, within).await
+    }
+
+    pub fn leases(&self) -> Vec<Leased> {
+        self.leases.list()
+    }
+
+    /// Ends a lease; says whether it was held.
+    pub async fn release(&self, lease: &LeaseId) -> bool {
+        self.leases.release(lease).await
+    }
+
+    /// Drains an instance and launches it anew, also one that had failed; says whether there is such an instance.
+    pub async fn restart(&self, id: InstanceId) -> bool {
+        let (known, answer) = oneshot::channel();
+        self.inbox.send(actor::Message::Restart { id, known }).await.is_ok() && answer.await.unwrap_or(false)
+    }
+}
+
+impl Fleet {
+    fn instance(&self, number: u32) -> InstanceId {
+        InstanceId::new(format!("{}-{number}", self.browser))
+    }
+
+    /// Whether a browser that answered this version is the wanted one.
+    fn admits(&self, version: &str) -> bool {
+        let Some(wanted) = &self.version else { return true };
+        let mut parts = version.split('.');
+        wanted.split('.').all(|part| parts.next() == Some(part))
+    }
+}
+
+impl Shared {
+    /// Says that an instance's lanes may come; whoever asks for one waits from now on.
+    async fn starting(&self, fleet: &Fleet, id: &InstanceId, reason: Option<String>) {
+        self.status.starting(fleet, id, reason);
+        let (instance, browser, backends) = (id.clone(), fleet.browser.clone(), fleet.backends.clone());
+        self.tell(PoolEvent::Starting { instance, browser, backends }).await;
+    }
+
+    async fn fail(&self, fleet: &Fleet, id: &InstanceId, reason: String) {
+        tracing::error!(instance = %id, reason, "instance failed");
+        self.status.failed(id, &reason);
+        let (instance, browser) = (id.clone(), fleet.browser.clone());
+        self.tell(PoolEvent::Failed { instance, browser, reason }).await;
+    }
+
+    async fn tell(&self, event: PoolEvent) {
+        // The scheduler outlives the pool but for the daemon's last moments.
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// Whether the machine bears one more browser like those that hold `most` bytes each.
+fn room(_most: Option<u64>) -> bool {
+    true
 }

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Target;
+use super::{Fleet, lanes};
 use crate::{
-    domain::{BackendKind, InstanceId, LaneId, PageEnvironment},
+    domain::{BackendKind, InstanceId, LaneId, LeaseId, PageEnvironment},
+    driver::{Instance, recipe::GpuMode},
     events::Events,
     protocol::{client::Topic, link::Capability},
 };
@@ -22,8 +23,21 @@ pub enum InstanceState {
     Starting,
     /// Its page has reported, and each lane is up or known to be impossible.
     Ready,
+    /// It serves, but a lane is being started anew, or its page is silent; `reason` says which.
+    Degraded,
+    /// It was lost or its page was stuck, and it is on its way back.
+    Recovering,
+    /// It takes no new steps, and is launched anew or let go once its lanes are free.
+    Draining,
     /// Given up; `reason` says why.
     Failed,
+}
+
+impl InstanceState {
+    /// Whether what can be known of it now is known.
+    fn settled(self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded | Self::Failed)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +45,8 @@ pub enum InstanceState {
 pub enum LaneState {
     Starting,
     Ready,
+    /// It was lost, and its Worker is being started anew.
+    Recovering,
     /// The backend does not work here; `reason` says why.
     Absent,
 }
@@ -47,6 +63,17 @@ pub struct InstanceStatus {
     pub gpu: Option<String>,
     pub page: Option<PageEnvironment>,
     pub launches: u32,
+    /// Steps that its lanes have answered since they started.
+    pub executed: u64,
+    /// What its processes hold, as the kernel shares it out among them; null where the browser is not ours.
+    pub memory_bytes: Option<u64>,
+    /// Who has it to itself.
+    pub lease: Option<LeaseId>,
+    /// The browser's first process.
+    pub process: Option<i32>,
+    /// Why its page is not trusted at the moment.
+    #[serde(skip)]
+    suspect: Option<String>,
     pub lanes: BTreeMap<LaneId, LaneStatus>,
 }
 
@@ -59,6 +86,22 @@ pub struct LaneStatus {
     pub state: LaneState,
     pub reason: Option<String>,
     pub capability: Option<Capability>,
+}
+
+impl InstanceStatus {
+    /// Follows from the lanes and the signs of life, once all lanes have been tried.
+    fn settle(&mut self) {
+        let open = self.lanes.values().any(|lane| lane.state == LaneState::Starting);
+        if open
+            || self.page.is_none()
+            || matches!(self.state, InstanceState::Draining | InstanceState::Failed)
+        {
+            return;
+        }
+        let lane = self.lanes.values().find(|lane| lane.state == LaneState::Recovering);
+        self.reason = self.suspect.clone().or(lane.and_then(|lane| lane.reason.clone()));
+        self.state = if self.reason.is_some() { InstanceState::Degraded } else { InstanceState::Ready };
+    }
 }
 
 pub type PoolStatus = BTreeMap<InstanceId, InstanceStatus>;
@@ -84,13 +127,13 @@ impl StatusBoard {
         let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 
-    pub(super) fn starting(&self, target: &Target) {
-        let lanes = target.backends.iter().map(|backend| {
-            let lane = target.lane(backend);
+    pub(super) fn starting(&self, fleet: &Fleet, id: &InstanceId, reason: Option<String>) {
+        let lanes = fleet.backends.iter().map(|backend| {
+            let lane = lanes::id(id, backend);
             let status = LaneStatus {
                 lane: lane.clone(),
-                instance: target.id.clone(),
-                browser: target.browser.clone(),
+                instance: id.clone(),
+                browser: fleet.browser.clone(),
                 backend: backend.clone(),
                 state: LaneState::Starting,
                 reason: None,
@@ -99,21 +142,91 @@ impl StatusBoard {
             (lane, status)
         });
         let lanes = lanes.collect();
-        let launches = self.board().get(&target.id).map_or(0, |status| status.launches);
+        let before = self.board().get(id).cloned();
+        let launches = before.as_ref().map_or(0, |status| status.launches);
+        let state = if launches == 0 { InstanceState::Starting } else { InstanceState::Recovering };
         let status = InstanceStatus {
-            instance: target.id.clone(),
-            browser: target.browser.clone(),
+            instance: id.clone(),
+            browser: fleet.browser.clone(),
             browser_version: None,
-            state: InstanceState::Starting,
-            reason: None,
+            state,
+            reason,
             sandbox: None,
             gpu: None,
             page: None,
             launches,
+            executed: 0,
+            memory_bytes: None,
+            lease: None,
+            process: None,
+            suspect: None,
             lanes,
         };
-        self.board().insert(target.id.clone(), status);
-        self.changed(&target.id);
+        self.board().insert(id.clone(), status);
+        self.changed(id);
+    }
+
+    /// A browser is there; its page is yet to report.
+    pub(super) fn launched(&self, id: &InstanceId, instance: &dyn Instance, gpu: GpuMode) {
+        self.instance(id, |status| {
+            status.browser_version = Some(instance.version().to_owned());
+            status.sandbox = Some(instance.sandbox());
+            status.process = instance.process();
+            status.gpu = Some(gpu.to_string());
+        });
+    }
+
+    pub(super) fn failed(&self, id: &InstanceId, reason: &str) {
+        self.instance(id, |status| {
+            status.state = InstanceState::Failed;
+            status.reason = Some(reason.to_owned());
+            for lane in status.lanes.values_mut().filter(|lane| lane.state != LaneState::Absent) {
+                lane.state = LaneState::Absent;
+                lane.reason = Some(reason.to_owned());
+            }
+        });
+    }
+
+    /// Why a page is not trusted at the moment; `None` once it has given a sign of life.
+    pub(super) fn suspect(&self, id: &InstanceId, reason: Option<String>) {
+        self.instance(id, |status| {
+            status.suspect = reason;
+            status.settle();
+        });
+    }
+
+    /// Says why nothing happens, unless that has been said.
+    pub(super) fn reason(&self, id: &InstanceId, reason: &str) {
+        if self.board().get(id).is_some_and(|status| status.reason.as_deref() != Some(reason)) {
+            self.instance(id, |status| status.reason = Some(reason.to_owned()));
+        }
+    }
+
+    /// Figures that change all the time are told with the next change of state.
+    pub(super) fn figures(&self, id: &InstanceId, change: impl FnOnce(&mut InstanceStatus)) {
+        if let Some(status) = self.board().get_mut(id) {
+            change(status);
+        }
+    }
+
+    pub(super) fn process(&self, id: &InstanceId) -> Option<i32> {
+        self.board().get(id)?.process
+    }
+
+    /// The lanes of this instance that serve.
+    pub(super) fn lanes(&self, id: &InstanceId) -> Vec<LaneId> {
+        let board = self.board();
+        let lanes = board.get(id).into_iter().flat_map(|status| status.lanes.values());
+        lanes.filter(|lane| lane.state == LaneState::Ready).map(|lane| lane.lane.clone()).collect()
+    }
+
+    pub(super) fn knows(&self, id: &InstanceId) -> bool {
+        self.board().contains_key(id)
+    }
+
+    pub(super) fn remove(&self, id: &InstanceId) {
+        self.board().remove(id);
+        self.changed(id);
     }
 
     pub(super) fn instance(&self, id: &InstanceId, change: impl FnOnce(&mut InstanceStatus)) {
@@ -128,18 +241,18 @@ impl StatusBoard {
             if let Some(lane) = status.lanes.get_mut(lane) {
                 change(lane);
             }
-            let open = status.lanes.values().any(|lane| lane.state == LaneState::Starting);
-            if !open && status.state == InstanceState::Starting {
-                status.state = InstanceState::Ready;
-            }
+            status.settle();
         }
         self.changed(id);
     }
 
     fn changed(&self, id: &InstanceId) {
         let board = self.board();
-        let settled = board.values().all(|status| status.state != InstanceState::Starting);
-        self.events.publish(Topic::Pool, || json!(board.get(id)));
+        let settled = board.values().all(|status| status.state.settled());
+        self.events.publish(Topic::Pool, || match board.get(id) {
+            Some(status) => json!(status),
+            None => json!({"instance": id, "state": "gone"}),
+        });
         drop(board);
         self.settled.send_replace(settled);
     }

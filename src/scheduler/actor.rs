@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,10 +27,10 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, Failure, Fallback, LaneId, Provenance, Retry, RunId},
+    domain::{Code, Digest, Failure, Fallback, InstanceId, LaneId, Provenance, Retry, RunId},
     events::Events,
     models::{Entry, gate::Gate},
-    pool::PoolEvent,
+    pool::{Hold, PoolEvent},
     store::Store,
     tasks::Tasks,
 };
@@ -137,7 +140,11 @@ pub(super) struct Actor {
     outlook: Outlook,
     /// In order of [`Pending::rank`].
     queue: VecDeque<Box<Pending>>,
+    /// Its length, for the pool.
+    backlog: Arc<AtomicUsize>,
     proofs: Vec<Proof>,
+    /// Who waits until an instance's lanes do nothing.
+    frees: Vec<(InstanceId, oneshot::Sender<()>)>,
 }
 
 impl Actor {
@@ -146,10 +153,13 @@ impl Actor {
         gate: Arc<Gate>,
         store: Arc<Store>,
         events: Events,
+        backlog: Arc<AtomicUsize>,
         tasks: Tasks,
     ) -> Self {
         Self {
             inbox,
+            backlog,
+            frees: Vec::new(),
             gate,
             ledger: Ledger { store, events },
             tasks,
@@ -179,6 +189,8 @@ impl Actor {
             self.expire();
             self.dispatch();
             self.settle_proofs();
+            self.settle_holds();
+            self.backlog.store(self.queue.len(), Ordering::Relaxed);
         }
         for pending in std::mem::take(&mut self.queue) {
             self.refuse(pending, &super::overloaded(super::STOPPING));
@@ -225,8 +237,27 @@ impl Actor {
                 self.outlook.absent.entry(instance).or_default().push(absence);
             }
             PoolEvent::Failed { instance, browser, reason } => {
-                self.outlook.starting.remove(&instance);
+                self.outlook.gone(&instance);
                 self.outlook.absent.insert(instance, vec![Absence { browser, backend: None, reason }]);
+            }
+            PoolEvent::Held { instance, hold, free } => {
+                self.frees.extend(free.map(|free| (instance.clone(), free)));
+                if hold == Hold::Open {
+                    self.outlook.holds.remove(&instance);
+                } else {
+                    self.outlook.holds.insert(instance, hold);
+                }
+            }
+            PoolEvent::Suspect { instance, suspect: true } => {
+                self.outlook.suspects.insert(instance);
+            }
+            PoolEvent::Suspect { instance, suspect: false } => {
+                self.outlook.suspects.remove(&instance);
+            }
+            PoolEvent::Gone { instance } => {
+                self.outlook.gone(&instance);
+                let gone = |lane: &Lane| lane.environment().instance == instance;
+                self.lanes.retain(|_, lane| !gone(lane));
             }
         }
     }
@@ -461,6 +492,22 @@ impl Actor {
         }
         for unloaded in unloaded {
             self.unload(unloaded);
+        }
+    }
+
+    /// Tells those who wait for an instance whose lanes have become free, or are gone.
+    fn settle_holds(&mut self) {
+        let lanes = &self.lanes;
+        let busy = |instance: &InstanceId| {
+            let mut own = lanes.values().filter(|lane| lane.environment().instance == *instance);
+            own.any(|lane| lane.running > 0 || lane.preparing() > 0)
+        };
+        let (waiting, free): (Vec<_>, _) =
+            std::mem::take(&mut self.frees).into_iter().partition(|(instance, _)| busy(instance));
+        self.frees = waiting;
+        for (_, free) in free {
+            // Whoever asked may have left.
+            let _ = free.send(());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which lane a request goes to, what must be prepared for it, or why it cannot run. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -11,8 +11,10 @@ use super::{
 use crate::{
     backend::SessionName,
     domain::{
-        BackendKind, Code, Digest, DimBinding, Environment, Failure, Fallback, InstanceId, LaneId, Retry,
+        BackendKind, Code, Digest, DimBinding, Environment, Failure, Fallback, InstanceId, LaneId, LeaseId,
+        Retry,
     },
+    pool::Hold,
 };
 
 /// What of a request decides.
@@ -27,9 +29,13 @@ pub(super) struct Case<'a> {
     pub(super) now: Instant,
 }
 
-/// Lanes that may still come, and those that cannot.
+/// Lanes that may still come, those that cannot, and those that not everybody may use.
 #[derive(Default)]
 pub(super) struct Outlook {
+    /// Instances that are not open to all.
+    pub(super) holds: BTreeMap<InstanceId, Hold>,
+    /// Instances that give no signs of life at the moment.
+    pub(super) suspects: BTreeSet<InstanceId>,
     pub(super) starting: BTreeMap<InstanceId, (String, Vec<BackendKind>)>,
     pub(super) absent: BTreeMap<InstanceId, Vec<Absence>>,
 }
@@ -61,25 +67,32 @@ struct Survey {
     /// Proven and with room for one more step.
     free: Vec<(f64, LaneId, SessionName)>,
     busy: bool,
+    /// Not to be used at the moment: drained, leased to somebody else, or silent.
+    held: bool,
     preparing: bool,
     absent: Vec<(LaneId, SessionName)>,
     refused: Vec<Failure>,
 }
 
 pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &Outlook) -> Choice {
-    let wanted = survey(case, lanes, |lane| lane.admitted(case.wants));
+    if let Some(lease) = case.wants.lease.as_ref().filter(|lease| !outlook.leased(lease)) {
+        let message = format!("no instance is leased as {lease}: it was released, or its time is over");
+        let decision = Decision::Fail(Failure::new(Code::NoBackend, Retry::Never, message));
+        return Choice { decision, prepare: Vec::new() };
+    }
+    let wanted = survey(case, lanes, outlook, |lane| lane.admitted(case.wants));
     let mut prepare = wanted.absent.clone();
     if let Some((_, lane, session)) = fastest(&wanted) {
         return Choice { decision: Decision::Run { lane, session, fallback: None }, prepare };
     }
     let starting = outlook.may_come(case.wants);
-    let hopeful = wanted.preparing || !wanted.absent.is_empty() || starting;
+    let hopeful = wanted.preparing || wanted.held || !wanted.absent.is_empty() || starting;
     if wanted.busy {
         return Choice { decision: Decision::Wait, prepare };
     }
     let reason = unmet(case, &wanted, lanes, outlook);
     if case.wants.native_fallback {
-        let native = survey(case, lanes, Lane::native);
+        let native = survey(case, lanes, outlook, Lane::native);
         prepare.extend(native.absent.iter().cloned());
         if let Some((_, lane, session)) = fastest(&native) {
             let reason = if hopeful { pending_reason(&wanted) } else { reason.message };
@@ -94,9 +107,22 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
     Choice { decision, prepare }
 }
 
-fn survey(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, counts: impl Fn(&Lane) -> bool) -> Survey {
+fn survey(
+    case: &Case<'_>,
+    lanes: &BTreeMap<LaneId, Lane>,
+    outlook: &Outlook,
+    counts: impl Fn(&Lane) -> bool,
+) -> Survey {
     let mut survey = Survey::default();
     for (id, lane) in lanes.iter().filter(|(id, lane)| !case.excluded.contains(id) && counts(lane)) {
+        match outlook.access(&lane.environment().instance, case.wants.lease.as_ref()) {
+            Access::Open => {}
+            Access::Later => {
+                survey.held = true;
+                continue;
+            }
+            Access::Never => continue,
+        }
         let session = lane.session_name(case.model, case.binding);
         match lane.standing(&session, case.wants.strict, case.now) {
             Standing::Ready if lane.running < DEPTH => {
@@ -121,7 +147,9 @@ fn fastest(survey: &Survey) -> Option<(f64, LaneId, SessionName)> {
 }
 
 fn pending_reason(wanted: &Survey) -> String {
-    if wanted.preparing || !wanted.absent.is_empty() {
+    if wanted.held {
+        "its browser is being drained, is leased, or gives no signs of life".to_owned()
+    } else if wanted.preparing || !wanted.absent.is_empty() {
         "the model is being loaded and proven there".to_owned()
     } else {
         "browsers are still starting".to_owned()
@@ -149,7 +177,39 @@ fn unmet(case: &Case<'_>, wanted: &Survey, lanes: &BTreeMap<LaneId, Lane>, outlo
     Failure::new(Code::NoBackend, Retry::Never, format!("no lane offers {}: {why}", case.wants.describe()))
 }
 
+/// Whether a request may use an instance.
+enum Access {
+    Open,
+    /// Not now, but the instance comes back.
+    Later,
+    /// It names a lease that is not this instance's.
+    Never,
+}
+
 impl Outlook {
+    fn access(&self, instance: &InstanceId, lease: Option<&LeaseId>) -> Access {
+        match (self.holds.get(instance), lease) {
+            (Some(Hold::Leased(held)), Some(lease)) if held == lease => {}
+            (_, Some(_)) => return Access::Never,
+            (Some(Hold::Draining | Hold::Leased(_)), None) => return Access::Later,
+            (None | Some(Hold::Open), None) => {}
+        }
+        if self.suspects.contains(instance) { Access::Later } else { Access::Open }
+    }
+
+    /// Whether some instance is held for this lease.
+    fn leased(&self, lease: &LeaseId) -> bool {
+        self.holds.values().any(|hold| matches!(hold, Hold::Leased(held) if held == lease))
+    }
+
+    /// What is known of an instance goes with it.
+    pub(super) fn gone(&mut self, instance: &InstanceId) {
+        self.starting.remove(instance);
+        self.absent.remove(instance);
+        self.holds.remove(instance);
+        self.suspects.remove(instance);
+    }
+
     /// A lane like this one may come back.
     pub(super) fn awaits(&mut self, lane: &Environment) {
         let starting = self.starting.entry(lane.instance.clone());

@@ -152,6 +152,19 @@ pub struct LaneLoad {
     pub sessions: Vec<SessionLoad>,
 }
 
+impl LaneLoad {
+    /// What a lane that serves is doing.
+    pub fn state(&self) -> &'static str {
+        if self.running > 0 {
+            "executing"
+        } else if self.sessions.iter().any(|session| session.state == "preparing") {
+            "loading"
+        } else {
+            "ready"
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionLoad {
     pub session: String,

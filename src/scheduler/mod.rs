@@ -16,7 +16,10 @@ mod prepare;
 mod proofs;
 mod step;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -25,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{BackendKind, Code, DimBinding, Failure, Provenance, Retry, RunId, Tensor, Timing},
+    domain::{BackendKind, Code, DimBinding, Failure, LeaseId, Provenance, Retry, RunId, Tensor, Timing},
     events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
@@ -81,12 +84,14 @@ pub struct Wants {
     pub native_fallback: bool,
     /// Refuse sessions whose nodes are spread over several execution providers.
     pub strict: bool,
+    /// Only the instance that the caller has to itself.
+    pub lease: Option<LeaseId>,
 }
 
 impl Wants {
     /// Whether the caller left the choice to us.
     pub fn any(&self) -> bool {
-        self.backends.is_empty() && self.browsers.is_empty()
+        self.backends.is_empty() && self.browsers.is_empty() && self.lease.is_none()
     }
 
     fn describe(&self) -> String {
@@ -140,10 +145,11 @@ impl Scheduler {
         store: Arc<Store>,
         events: Events,
         lanes: mpsc::Receiver<PoolEvent>,
+        backlog: Arc<AtomicUsize>,
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let actor = Actor::new(inbox.clone(), gate, store, events, tasks.clone());
+        let actor = Actor::new(inbox.clone(), gate, store, events, backlog, tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, admission: Admission::new(limits, tasks.clone()) }
     }

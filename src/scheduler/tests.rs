@@ -20,7 +20,7 @@ use super::{
     lane::{DEPTH, Lane, SessionState},
 };
 use crate::{
-    backend::{Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
+    backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
         Adapter, BackendKind, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId, Model,
         Placement, Retry, Signature, Tolerance, VerdictStatus,
@@ -44,6 +44,10 @@ impl Backend for Scenery {
     fn execute(&self, _: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
         unreachable!("choosing computes nothing")
     }
+    fn activity(&self) -> Activity {
+        Activity::default()
+    }
+
     fn lost(&self) -> BoxFuture<'static, String> {
         Box::pin(std::future::pending())
     }

@@ -13,10 +13,20 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use serve::{Client, Lane, Served, numbers};
 
-const NATIVE: Lane = Lane { browser: "native", backend: "ort-cpu" };
-const WASM: Lane = Lane { browser: "chromium", backend: "wasm" };
-const WEBNN: Lane = Lane { browser: "chromium-webnn", backend: "webnn" };
-const WEBGPU: Lane = Lane { browser: "chromium", backend: "webgpu" };
+/// Every engine that a machine may hold; a missing one is a row that says so.
+const BROWSERS: &str = "chromium=1,chromium-webnn=1,firefox=1,webkitgtk=1";
+
+const LANES: [Lane; 5] = [
+    Lane { browser: "native", backend: "ort-cpu" },
+    Lane { browser: "chromium", backend: "wasm" },
+    Lane { browser: "chromium-webnn", backend: "webnn" },
+    Lane { browser: "firefox", backend: "wasm" },
+    Lane { browser: "webkitgtk", backend: "wasm" },
+];
+
+/// On a software adapter a run takes a second, and hardware ones need no more requests to be seen at work.
+const GPU_LANES: [Lane; 2] =
+    [Lane { browser: "chromium", backend: "webgpu" }, Lane { browser: "firefox", backend: "webgpu" }];
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 
@@ -35,23 +45,29 @@ async fn main() -> anyhow::Result<()> {
     let begun = Instant::now();
     let program = std::env::current_exe()?;
     let program = program.ancestors().nth(2).context("examples lie below the profile's folder")?.join("weft");
-    say("starting weft with two browsers: Debian's Chromium, and npm's, which has WebNN");
-    let served = Served::start(&program, "chromium=1,chromium-webnn=1").await?;
+    say(
+        "starting weft with Chromium, a Chromium that has WebNN, Firefox, and WebKitGTK, which is Safari's engine",
+    );
+    let served = Served::start(&program, BROWSERS).await?;
     served.weft(&["models", "add", &format!("{FIXTURES}/models.toml")]).await?;
     let mut client = served.connect().await?;
     say("asking over the WebSocket; each browser proves itself against native ONNX Runtime first …");
     let mut rows = Vec::new();
     let speech = silero::read_wav(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav"))?)
         .map_err(|problem| anyhow::anyhow!("speech.wav: {problem}"))?;
-    for lane in [NATIVE, WASM, WEBNN, WEBGPU] {
-        rows.push(listen(&mut client, lane, &speech).await?);
-    }
     let files = Files::read()?;
-    for lane in [NATIVE, WASM, WEBNN] {
+    for lane in LANES {
+        rows.push(listen(&mut client, lane, &speech, usize::MAX).await?);
+    }
+    for lane in GPU_LANES {
+        rows.push(listen(&mut client, lane, &speech, 1).await?);
+    }
+    for lane in LANES {
         rows.push(files.name(&mut client, lane, files.named.len()).await?);
     }
-    // A software adapter takes seconds for each.
-    rows.push(files.name(&mut client, WEBGPU, 1).await?);
+    for lane in GPU_LANES {
+        rows.push(files.name(&mut client, lane, 1).await?);
+    }
     print_rows(&rows);
     served.stop().await?;
     say(&format!(
@@ -62,11 +78,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Where the speech is, by silero-VAD.
-async fn listen(client: &mut Client, lane: Lane, samples: &[f32]) -> anyhow::Result<Row> {
+async fn listen(client: &mut Client, lane: Lane, samples: &[f32], most: usize) -> anyhow::Result<Row> {
     let mut row = Row { model: "silero-vad", lane, answers: Vec::new(), refused: None, found: String::new() };
     let elements: usize = silero::STATE_SHAPE.iter().product();
     let (mut state, mut probabilities) = (json!(vec![0.0f32; elements]), Vec::new());
-    for frame in silero::frames(samples) {
+    let frames = silero::frames(samples);
+    for frame in frames.iter().take(most) {
         let inputs = json!([
             {"name": "input", "datatype": "FP32", "shape": [1, silero::FRAME], "data": frame},
             {"name": "state", "datatype": "FP32", "shape": silero::STATE_SHAPE, "data": state},
@@ -81,7 +98,9 @@ async fn listen(client: &mut Client, lane: Lane, samples: &[f32]) -> anyhow::Res
         state = answer["outputs"][1]["data"].take();
         row.answers.push(answer);
     }
-    row.found = silero::describe(&silero::segments(&probabilities, samples.len()));
+    if most >= frames.len() {
+        row.found = silero::describe(&silero::segments(&probabilities, samples.len()));
+    }
     Ok(row)
 }
 
@@ -148,7 +167,10 @@ fn print_rows(rows: &[Row]) {
     let mut told = Vec::new();
     for row in rows {
         match &row.refused {
-            Some(refused) => say(&format!("{} on {}: {refused}", row.model, row.lane.backend)),
+            Some(refused) => {
+                say(&format!("{} in {} on {}: {refused}", row.model, row.lane.browser, row.lane.backend))
+            }
+            None if row.found.is_empty() => {}
             None if told.iter().any(|earlier: &&String| earlier.starts_with(&row.found)) => {}
             None => {
                 say(&format!("{}: {}", row.model, row.found));

@@ -8,7 +8,7 @@ use weft::driver::{
     recipe::{Places, Recipe},
 };
 
-use crate::support::{FakeBrowser, TestDaemon, graphs, home, infer_x, target};
+use crate::support::{FakeBrowser, TestDaemon, fleet, graphs, home, infer_x};
 
 const RECIPE: &str = r#"
 name = "absent"
@@ -35,8 +35,8 @@ async fn a_browser_that_is_not_installed_says_how_to_get_it() {
             let places = Places { cache: config.home.clone(), path: OsString::from(&config.home) };
             let absent = CdpDriver::new(recipe.clone(), places, run.clone(), tasks.clone());
             vec![
-                target("absent", recipe.backends, Arc::new(absent)),
-                target("fake", driver.backends(), Arc::new(driver)),
+                fleet("absent", recipe.backends, Arc::new(absent)),
+                fleet("fake", driver.backends(), Arc::new(driver)),
             ]
         },
         |_| {},

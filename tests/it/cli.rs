@@ -304,7 +304,7 @@ fn json_is_all_that_standard_output_holds() {
     let served = serve(home.path());
     let x = "x=[[1, 2, 3, 4]]";
     // Arguments, exit code, and where in the answer to find what.
-    let cases: [(&[&str], i32, &str, &str); 12] = [
+    let cases: [(&[&str], i32, &str, &str); 13] = [
         (&["models", "add", file], 0, "/items/0/name", "neg"),
         (&["models", "list"], 0, "/items/0/name", "neg"),
         (&["models", "verify", "neg"], 0, "/name", "neg"),
@@ -317,6 +317,7 @@ fn json_is_all_that_standard_output_holds() {
         (&["models", "add", folder], 1, "", ""),
         (&["models", "remove", "neg"], 0, "/name", "neg"),
         (&["runs"], 0, "/items/0/model", "neg"),
+        (&["top"], 0, "/lanes/0/lane", "native/ort-cpu"),
     ];
     for (arguments, code, pointer, wanted) in cases {
         let done = run(home.path(), &[arguments, &["--json"]].concat());

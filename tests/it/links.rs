@@ -1,13 +1,23 @@
 //! Who may talk to the daemon at all: hosts, origins, and the harness link's first message.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest, http::HeaderValue};
-use weft::{bridge::Bridge, tasks::Tasks};
+use weft::{
+    bridge::{Bridge, guard::Origin},
+    tasks::Tasks,
+};
 
-use crate::support::{FakeBrowser, TestDaemon, connect_link, soon};
+use crate::support::{FakeBrowser, TestDaemon, connect_link, graphs, home, soon};
 
 async fn bridge(tasks: &Tasks, models: &std::path::Path) -> Bridge {
     let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
@@ -166,5 +176,46 @@ async fn every_route_refuses_foreign_hosts_and_pages() {
         assert_eq!(answer.status(), 200, "{host}");
     }
     daemon.client().await.serves(&json!({"backend": ["wasm"]})).await;
+    daemon.stop().await;
+}
+
+/// Passes bytes between a browser and the bridge, as a proxy between them would; counts the connections.
+async fn proxy(listener: TcpListener, bridge: SocketAddr, passed: Arc<AtomicUsize>) {
+    while let Ok((mut near, _)) = listener.accept().await {
+        passed.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            let mut far = TcpStream::connect(bridge).await.expect("the bridge listens");
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn browsers_behind_a_proxy_use_the_public_origin() {
+    let between = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let public = format!("http://{}", between.local_addr().expect("an address"));
+    // Let go of before the daemon takes it; nobody else here asks for this very port.
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("an address");
+    let passed = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(proxy(between, free, passed.clone()));
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let daemon = TestDaemon::start_in(home(), &[&browser], |config| {
+        config.bridge.local = free;
+        config.bridge.public = Some(Origin::parse(&public).expect("an origin"));
+    })
+    .await
+    .expect("a good start");
+    daemon.settled().await;
+    daemon.add("neg", graphs::neg()).await;
+    daemon.client().await.serves(&json!({"backend": ["wasm"]})).await;
+    // The page, its link and the lane's link.
+    assert!(passed.load(Ordering::SeqCst) >= 3, "some did not pass the proxy");
+    for (host, status) in [(public.as_str(), 404), ("http://weft.example", 403), ("http://localhost:1", 403)]
+    {
+        let request = daemon.http.get(format!("http://{free}/harness/none"));
+        let place = host.strip_prefix("http://").expect("plain");
+        let answer = request.header("host", place).header("origin", host).send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{host}");
+    }
     daemon.stop().await;
 }

@@ -6,6 +6,7 @@ mod cli;
 mod gate;
 mod links;
 mod native;
+mod pool;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 mod records;

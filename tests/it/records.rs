@@ -117,9 +117,11 @@ async fn a_run_is_told_as_it_ends_and_kept_as_it_was_told() {
     browser.kill_lane("wasm");
     let lost = next_event(&mut client, "pool").await;
     assert!(lost["seq"].as_u64() > event["seq"].as_u64(), "{lost}");
-    assert_eq!(lost["event"]["lanes"]["fake-1/wasm"]["state"], "starting");
+    assert_eq!(lost["event"]["lanes"]["fake-1/wasm"]["state"], "recovering");
+    assert_eq!(lost["event"]["state"], "degraded");
     let back = next_event(&mut client, "pool").await;
     assert_eq!(back["event"]["lanes"]["fake-1/wasm"]["state"], "ready");
+    assert_eq!((&back["event"]["state"], &back["event"]["reason"]), (&json!("ready"), &Value::Null));
 
     // What never reached a lane is a row as well.
     client.ask(&infer_x("r", &json!({"browser": "netscape"}))).await.refused(

@@ -18,7 +18,7 @@ use self::{
     sessions::Sessions,
     worker::{Dropped, Worker},
 };
-use super::{Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput};
+use super::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput};
 use crate::domain::{BackendKind, Environment, InstanceId, LaneId, Retry};
 
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +117,11 @@ impl Backend for OrtLane {
     }
 
     /// After the lane was dropped, this resolves once its thread has freed its sessions.
+    /// No pool keeps native lanes, so nobody asks.
+    fn activity(&self) -> Activity {
+        Activity::default()
+    }
+
     fn lost(&self) -> BoxFuture<'static, String> {
         self.worker.ended()
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::domain::{BackendKind, Body, Code, Datatype, Failure, ModelName, Retry, Tensor};
+use crate::domain::{BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Retry, Tensor};
 
 /// Room for a UUID with a prefix; ids come back in every reply.
 const ID_MAX: usize = 128;
@@ -70,6 +70,7 @@ pub struct Parameters {
     pub plan: Option<String>,
     pub strict: bool,
     pub binary_data_output: bool,
+    pub lease: Option<LeaseId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -1,15 +1,14 @@
 //! A daemon in this process, on a port and in a home of its own.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use weft::{
     config::{Config, RawConfig, Surroundings},
     daemon::{Daemon, DaemonError},
-    domain::InstanceId,
     driver::{Driver, ledger::RunDir, recipe::GpuMode},
-    pool::Target,
+    pool::{Bounds, Fleet, InstanceLimits},
     tasks::Tasks,
 };
 
@@ -38,18 +37,18 @@ impl TestDaemon {
         browsers: &[&FakeBrowser],
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, DaemonError> {
-        let target =
-            |browser: &&FakeBrowser| target(&browser.name, browser.backends(), Arc::new((*browser).clone()));
-        let targets = browsers.iter().map(target).collect();
-        Self::start_with(home, |_, _, _| targets, change).await
+        let fleet =
+            |browser: &&FakeBrowser| fleet(&browser.name, browser.backends(), Arc::new((*browser).clone()));
+        let fleets = browsers.iter().map(fleet).collect();
+        Self::start_with(home, |_, _, _| fleets, change).await
     }
 
     pub(crate) async fn start_with(
         home: Arc<TempDir>,
-        targets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Target>,
+        fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, DaemonError> {
-        let daemon = Daemon::start_with(config(&home, change), targets).await?;
+        let daemon = Daemon::start_with(config(&home, change), fleets).await?;
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
         Ok(Self { url: daemon.url(), daemon, home, http })
     }
@@ -140,19 +139,21 @@ pub(crate) fn config(home: &Arc<TempDir>, change: impl FnOnce(&mut Config)) -> C
     config
 }
 
-pub(crate) fn target(
+pub(crate) fn fleet(
     browser: &str,
     backends: Vec<weft::domain::BackendKind>,
     driver: Arc<dyn Driver>,
-) -> Target {
-    Target {
-        id: InstanceId::new(format!("{browser}-1")),
+) -> Fleet {
+    Fleet {
         browser: browser.to_owned(),
+        version: None,
         driver,
+        instances: Bounds { least: 1, most: 1 },
         backends,
         gpu: Some(GpuMode::Software),
         threads: 1,
         webnn_device: None,
+        limits: InstanceLimits { memory: None, runs: None, idle: Duration::from_secs(600), restarts: 60 },
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,13 @@ pub(crate) struct State {
     lanes: Mutex<HashMap<String, CancellationToken>>,
     /// Of the launch that lives.
     crashed: Mutex<CancellationToken>,
+    /// Of the page that lives.
+    closed: Mutex<CancellationToken>,
+    /// Whether pages keep their heartbeats to themselves.
+    pub(crate) mute: AtomicBool,
+    pub(crate) launches: AtomicUsize,
+    /// Pages that were opened, the first of each launch included.
+    pub(crate) pages: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -82,6 +89,10 @@ impl FakeBrowser {
             cancels: watch::Sender::new(0),
             lanes: Mutex::default(),
             crashed: Mutex::default(),
+            closed: Mutex::default(),
+            mute: AtomicBool::new(false),
+            launches: AtomicUsize::new(0),
+            pages: AtomicUsize::new(0),
         };
         Self { name: name.to_owned(), state: Arc::new(state) }
     }
@@ -117,6 +128,11 @@ impl FakeBrowser {
         }
     }
 
+    /// The page loses its link, and the browser knows nothing of it.
+    pub(crate) fn close_page(&self) {
+        self.state.closed.lock().expect("no panic here").cancel();
+    }
+
     /// The process is gone, and with it every link.
     pub(crate) fn crash(&self) {
         self.state.crashed.lock().expect("no panic here").cancel();
@@ -127,6 +143,7 @@ impl Driver for FakeBrowser {
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'static, Result<Box<dyn Instance>, DriverError>> {
         let (state, crashed) = (self.state.clone(), CancellationToken::new());
         let version = self.settings().version.clone();
+        state.launches.fetch_add(1, Ordering::SeqCst);
         *state.crashed.lock().expect("no panic here") = crashed.clone();
         Box::pin(async move {
             let reloads = watch::Sender::new(None);
@@ -203,6 +220,9 @@ pub(crate) async fn send(socket: &mut Socket, message: &Value) {
 
 /// The page's main thread.
 async fn page(state: Arc<State>, url: String, crashed: CancellationToken) {
+    state.pages.fetch_add(1, Ordering::SeqCst);
+    let closed = CancellationToken::new();
+    *state.closed.lock().expect("no panic here") = closed.clone();
     let answer = reqwest::get(&url).await.expect("the bridge serves its page");
     assert_eq!(answer.headers()["cross-origin-embedder-policy"], "require-corp");
     let html = answer.text().await.expect("a page");
@@ -222,7 +242,11 @@ async fn page(state: Arc<State>, url: String, crashed: CancellationToken) {
     let mut beats = tokio::time::interval(beat);
     loop {
         tokio::select! {
+            () = closed.cancelled() => return,
             _ = beats.tick() => {
+                if state.mute.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let heartbeat = json!({"type": "heartbeat", "seq": 1, "visibility": "visible", "js_heap_bytes": null});
                 send(&mut socket, &heartbeat).await;
             }

@@ -9,7 +9,7 @@ pub(crate) mod graphs;
 pub(crate) mod wire;
 
 pub(crate) use client::{Client, Reply, infer, infer_x};
-pub(crate) use daemon::{LIBRARY, TestDaemon, home, target, verdicts};
+pub(crate) use daemon::{LIBRARY, TestDaemon, fleet, home, verdicts};
 pub(crate) use fake_browser::{FakeBrowser, connect as connect_link};
 pub(crate) use fake_lane::{Asked, Conduct, Deed};
 
