@@ -28,7 +28,7 @@ pub struct Tasks {
 
 /// Something accepted: a stopping daemon waits for its drop.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct UnderWay {
     _token: TaskTrackerToken,
 }
 
@@ -54,10 +54,10 @@ impl Tasks {
     }
 
     /// Accepts one thing more; `None` once the daemon is draining.
-    pub fn accept(&self) -> Option<Accepted> {
+    pub fn accept(&self) -> Option<UnderWay> {
         // Counted before the look, so that whoever closes waits for it or it sees the closing.
-        let accepted = Accepted { _token: self.accepted.token() };
-        (!self.draining()).then_some(accepted)
+        let under_way = UnderWay { _token: self.accepted.token() };
+        (!self.draining()).then_some(under_way)
     }
 
     /// Whether nothing more is accepted.

@@ -97,7 +97,7 @@ async fn guarded(State(api): State<Arc<Api>>, request: Request, next: Next) -> R
         Ok(()) if request.method().is_safe() => next.run(request).await,
         Ok(()) => match api.tasks.accept() {
             // A change that was begun is waited for.
-            Some(_accepted) => next.run(request).await,
+            Some(_under_way) => next.run(request).await,
             None => Problem::from(Failure::new(Code::Overloaded, Retry::Same, STOPPING)).into_response(),
         },
         Err(refused) => {

@@ -8,7 +8,7 @@ use std::sync::{
 use super::Request;
 use crate::{
     domain::{Code, Failure, Retry},
-    tasks::{Accepted, Tasks},
+    tasks::{Tasks, UnderWay},
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ struct Pending {
 pub(super) struct Permit {
     pending: Arc<Pending>,
     bytes: usize,
-    _accepted: Accepted,
+    _under_way: UnderWay,
 }
 
 impl Drop for Permit {
@@ -50,12 +50,12 @@ impl Admission {
     }
 
     pub(super) fn admit(&self, request: &Request) -> Result<Permit, Failure> {
-        let accepted = self.tasks.accept().ok_or_else(|| super::overloaded(super::STOPPING))?;
+        let under_way = self.tasks.accept().ok_or_else(|| super::overloaded(super::STOPPING))?;
         let bytes = request.inputs.iter().map(|tensor| tensor.body.len()).sum();
         let requests = self.pending.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let held = self.pending.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // From here on a refusal gives the share back.
-        let permit = Permit { pending: self.pending.clone(), bytes, _accepted: accepted };
+        let permit = Permit { pending: self.pending.clone(), bytes, _under_way: under_way };
         let Limits { requests: most, bytes: most_bytes } = self.limits;
         if requests > most {
             let message = format!("{most} requests are pending, which is the limit");
