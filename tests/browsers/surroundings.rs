@@ -269,7 +269,8 @@ async fn a_full_disk_for_profiles_fails_an_instance_and_no_other() {
 fn fill(file: &Path) {
     use std::io::Write as _;
     let mut filler = fs::File::create(file).unwrap();
-    while filler.write_all(&[1; 1 << 16]).is_ok() {}
+    let block = vec![1; 1 << 20];
+    while filler.write_all(&block).is_ok() {}
 }
 
 /// Sets a limit of the running daemon, as its own user: that needs no privilege.
