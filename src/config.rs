@@ -50,6 +50,9 @@ const RECYCLE_AFTER: Duration = Duration::from_secs(60);
 /// A request's time when it names none. A cold start of a browser and a proof fit in it.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What a stopping daemon gives accepted requests. Container engines and service managers kill after 10 to 90 s.
+const DRAIN: Duration = Duration::from_secs(30);
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("could not read {}: {source}", path.display())]
@@ -132,6 +135,7 @@ pub struct RawLimits {
     #[serde(with = "humantime_serde")]
     pub timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
+    pub drain: Option<Duration>,
     pub idle: Option<Duration>,
     pub restarts: Option<usize>,
 }
@@ -165,6 +169,10 @@ pub struct Config {
     pub native: Native,
     pub limits: Limits,
     pub timeout: Duration,
+    /// What accepted requests get to end in, once the daemon is told to.
+    pub drain: Duration,
+    /// Whether every child of this process is the daemon's: only then it may adopt orphans and reap them.
+    pub alone: bool,
     /// How long an instance beyond the least may do nothing.
     pub idle: Duration,
     /// Launches after a loss, per recipe and hour.
@@ -268,6 +276,8 @@ impl RawConfig {
             },
             limits,
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
+            drain: self.limits.drain.unwrap_or(DRAIN),
+            alone: true,
             idle: self.limits.idle.unwrap_or(IDLE),
             restarts: positive(self.limits.restarts, RESTARTS, "limits.restarts")?,
             program: env::current_exe()

@@ -11,6 +11,7 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::{
@@ -22,8 +23,10 @@ use crate::{
     domain::{BackendKind, Environment},
     driver::{
         Drivers,
+        descriptors::{self, DescriptorError},
         guardian::{self, Guardian, GuardianError},
         ledger::{LedgerError, RunDir},
+        reaper::{Reaper, ReaperError},
         recipe::{GpuMode, Places},
     },
     events::Events,
@@ -55,6 +58,10 @@ pub enum DaemonError {
     HomeInUse { path: PathBuf, url: Option<String> },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    #[error(transparent)]
+    Reaper(#[from] ReaperError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -98,6 +105,9 @@ pub struct Daemon {
     program: PathBuf,
     run: Arc<RunDir>,
     guardian: Guardian,
+    /// None where this process has children of others.
+    reaper: Option<Arc<Reaper>>,
+    drain: Duration,
     /// Held as long as the daemon runs.
     _lock: Flock<File>,
 }
@@ -119,6 +129,7 @@ impl Daemon {
         config: Config,
         fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
     ) -> Result<Self, DaemonError> {
+        descriptors::raise()?;
         let home = config.home.clone();
         let lock = lock_home(&home)?;
         let listening = |source| DaemonError::Listen { address: config.listen, source };
@@ -134,9 +145,14 @@ impl Daemon {
             }
         };
         let tasks = Tasks::new();
-        let fleets = fleets(&config, &run, &tasks);
-        let started = Self::start_rooms(&config, listener, address, fleets, &tasks).await;
-        let Rooms { pool, native, store } = match started {
+        // Before the first process of the rooms is started, so that it can leave nobody elsewhere.
+        let started = async {
+            let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
+            let fleets = fleets(&config, &run, &tasks);
+            let rooms = Self::start_rooms(&config, listener, address, fleets, &tasks).await?;
+            Ok::<_, DaemonError>((rooms, reaper))
+        };
+        let (Rooms { pool, native, store }, reaper) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 tasks.stop().await;
@@ -144,8 +160,21 @@ impl Daemon {
                 return Err(error);
             }
         };
-        let program = config.program;
-        Ok(Self { address, home, pool, native, store, tasks, program, run, guardian, _lock: lock })
+        let (program, drain) = (config.program, config.drain);
+        Ok(Self {
+            address,
+            home,
+            pool,
+            native,
+            store,
+            tasks,
+            program,
+            run,
+            guardian,
+            reaper,
+            drain,
+            _lock: lock,
+        })
     }
 
     async fn start_rooms(
@@ -241,6 +270,25 @@ impl Daemon {
         self.pool.settled().await;
     }
 
+    /// Admits nothing more, and waits within the configured time until all that was accepted has been answered.
+    pub async fn drain(&self) {
+        let hurrying = self.tasks.hurrying();
+        tracing::info!(under_way = self.tasks.under_way(), within_s = self.drain.as_secs_f64(), "draining");
+        tokio::select! {
+            biased;
+            () = self.tasks.drain() => {}
+            () = tokio::time::sleep(self.drain) => {
+                tracing::warn!(under_way = self.tasks.under_way(), "some requests did not end in the time to drain");
+            }
+            () = hurrying.cancelled() => {}
+        }
+    }
+
+    /// Cancelling it ends [`Daemon::drain`], and has [`Daemon::stop`] kill browsers without asking them first.
+    pub fn hurry(&self) -> CancellationToken {
+        self.tasks.hurrying()
+    }
+
     /// Ends every task, browser and file of this daemon.
     pub async fn stop(self) {
         if tokio::time::timeout(STOP_WITHIN, self.tasks.stop()).await.is_err() {
@@ -248,6 +296,10 @@ impl Daemon {
         }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store did not close");
+        }
+        if let Some(reaper) = self.reaper {
+            // What has come to us since the last look is written down for the guardian's sweep.
+            reaper.look();
         }
         finish(self.guardian, &self.run).await;
         if let Err(error) = std::fs::remove_file(self.home.join(RECORD)) {

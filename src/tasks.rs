@@ -5,7 +5,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// The wall clock, in microseconds since the Unix epoch.
 pub fn now_us() -> i64 {
@@ -18,6 +21,15 @@ pub fn now_us() -> i64 {
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    hurry: CancellationToken,
+    /// What was accepted and has not been answered.
+    accepted: TaskTracker,
+}
+
+/// Something accepted: a stopping daemon waits for its drop.
+#[derive(Debug)]
+pub struct UnderWay {
+    _token: TaskTrackerToken,
 }
 
 impl Tasks {
@@ -39,6 +51,34 @@ impl Tasks {
     /// Cancelled when the daemon stops.
     pub fn stopping(&self) -> CancellationToken {
         self.stop.child_token()
+    }
+
+    /// Accepts one thing more; `None` once the daemon is draining.
+    pub fn accept(&self) -> Option<UnderWay> {
+        // Counted before the look, so that whoever closes waits for it or it sees the closing.
+        let under_way = UnderWay { _token: self.accepted.token() };
+        (!self.draining()).then_some(under_way)
+    }
+
+    /// Whether nothing more is accepted.
+    pub fn draining(&self) -> bool {
+        self.accepted.is_closed()
+    }
+
+    /// Accepts nothing more; resolves when all that was accepted has been answered.
+    pub async fn drain(&self) {
+        self.accepted.close();
+        self.accepted.wait().await;
+    }
+
+    /// How much is accepted and not answered.
+    pub fn under_way(&self) -> usize {
+        self.accepted.len()
+    }
+
+    /// Cancelled when the end may wait for nobody's manners.
+    pub fn hurrying(&self) -> CancellationToken {
+        self.hurry.clone()
     }
 
     /// Tells every task to end and waits until all have.

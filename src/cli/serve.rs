@@ -1,6 +1,6 @@
 //! `weft serve`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, pin::pin};
 
 use anyhow::Context;
 use clap::Args;
@@ -57,7 +57,23 @@ impl Serve {
             error = daemon.attend() => Err(error).context("the daemon does not go on without a guardian"),
         };
         tracing::info!(?ended, "stopping");
-        daemon.stop().await;
-        ended.map(drop)
+        if let Err(error) = ended {
+            daemon.stop().await;
+            return Err(error);
+        }
+        let hurry = daemon.hurry();
+        let mut stop = pin!(async {
+            daemon.drain().await;
+            daemon.stop().await;
+        });
+        tokio::select! {
+            () = &mut stop => Ok(()),
+            again = interrupts.next() => {
+                tracing::warn!(signal = again.name, "told to end a second time: what is under way is dropped");
+                hurry.cancel();
+                stop.await;
+                Err(again.into())
+            }
+        }
     }
 }

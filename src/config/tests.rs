@@ -24,6 +24,7 @@ fn an_empty_file_gives_a_complete_configuration() {
     assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
     assert_eq!((config.limits.lane_memory, config.limits.recycle_after.as_secs()), (2 << 30, 60));
     assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
+    assert_eq!(config.drain, Duration::from_secs(30));
     assert!(config.threads >= 1 && config.native.threads >= 1);
 }
 
@@ -35,7 +36,7 @@ fn what_is_said_is_what_holds() {
         browsers = { chromium = 2, chromium-webnn = 0 }
         lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
         native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
-        limits = { pending_requests = 7, pending_bytes = 8, lane_memory = 1073741824, timeout = "90s" }
+        limits = { pending_requests = 7, pending_bytes = 8, lane_memory = 1073741824, timeout = "90s", drain = "2m" }
     "#;
     let config = resolve(text).expect("a good file");
     assert_eq!((config.listen.to_string().as_str(), config.browsers["chromium"].most), ("[::1]:0", 2));
@@ -48,6 +49,7 @@ fn what_is_said_is_what_holds() {
     );
     assert_eq!((config.limits.requests, config.limits.bytes, config.timeout.as_secs()), (7, 8, 90));
     assert_eq!(config.limits.lane_memory, 1 << 30);
+    assert_eq!(config.drain, Duration::from_secs(120));
 }
 
 #[test]

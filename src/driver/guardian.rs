@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     ledger::{self, Account, LedgerError, RunDir},
     procs,
+    spawner::{self, Tie},
     sweep::Leader,
 };
 
@@ -73,14 +74,14 @@ impl Guardian {
     pub async fn start(program: &Path, run: &RunDir) -> Result<Self, GuardianError> {
         let failed = |source| GuardianError::Start { source };
         let log = run.path().join("guardian.log");
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg(ARGUMENT)
             .arg(run.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(fs::File::create(&log).map_err(failed)?)
-            .spawn()
-            .map_err(failed)?;
+            .stderr(fs::File::create(&log).map_err(failed)?);
+        let mut child = spawner::spawn(command, Tie::Free).map_err(failed)?;
         let pipe = child.stdin.take().expect("stdin was piped above");
         let mut stdout = child.stdout.take().expect("stdout was piped above");
         if let Ok(Ok(READY)) = timeout(READY_LIMIT, stdout.read_u8()).await {
@@ -123,7 +124,6 @@ fn last_words(log: &Path) -> String {
 /// Is the guardian: waits for the daemon's end and clears the run directory; answers how many were killed.
 pub fn run(run_dir: &Path) -> Result<usize, GuardianError> {
     let failed = |source| GuardianError::Start { source };
-    // What is read now counts should somebody remove the ledger meanwhile.
     let begun = Account::read(run_dir);
     // We remove what we are given with all in it, so it must be a run beyond doubt.
     let named = run_dir.file_name().and_then(|name| parse_run_name(name.to_str()?));
@@ -135,13 +135,17 @@ pub fn run(run_dir: &Path) -> Result<usize, GuardianError> {
     deaf.thread_block().map_err(|error| failed(error.into()))?;
     nix::unistd::setsid().map_err(|error| failed(error.into()))?;
     close_inherited();
+    // Held open, it can be read to its last line even if somebody removes it first.
+    let ledger = fs::File::open(run_dir.join("ledger"));
     io::Write::write_all(&mut io::stdout(), &[READY]).map_err(failed)?;
     io::Write::flush(&mut io::stdout()).map_err(failed)?;
     // The daemon writes nothing; an error would mean the same as the end.
     let _ = io::stdin().read_to_end(&mut Vec::new());
     thread::sleep(BIRTH);
-    let ended = Account::read(run_dir);
-    Ok(ledger::clear(run_dir, if ended.daemon.is_some() { ended } else { begun })?)
+    let mut text = Vec::new();
+    let read = ledger.and_then(|mut ledger| ledger.read_to_end(&mut text));
+    let account = if read.is_ok() { Account::parse(&text, run_dir) } else { begun };
+    Ok(ledger::clear(run_dir, account)?)
 }
 
 /// Lets go of what the daemon's own parent left open in it, so that nobody waits for us in vain.

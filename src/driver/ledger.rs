@@ -23,12 +23,18 @@ use super::{
 /// Bytes of the run directory's hash in the scratch directory's name: no two runs of a machine meet.
 const SCRATCH_HASH: usize = 6;
 
+/// Less than this and a browser's profile, with the code that it caches, may fill the disk;
+/// what a browser does then is not to be foreseen.
+const ROOM_MIB: u64 = 64;
+
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     #[error("could not {action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{name:?} cannot name a process: use a-z, 0-9 and -")]
     Name { name: String },
+    #[error("no room for a profile: {path} has {left_mib} MiB left, and a browser wants {ROOM_MIB}")]
+    NoRoom { path: PathBuf, left_mib: u64 },
     #[error("processes {pids:?} of {path} would not end")]
     Survivors { path: PathBuf, pids: Vec<i32> },
 }
@@ -56,8 +62,24 @@ pub struct Folders {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
-    Daemon { pid: i32, start: u64, boot: String, scratch: PathBuf },
-    Process { name: String, pid: i32, group: i32, start: u64, profile: PathBuf },
+    Daemon {
+        pid: i32,
+        start: u64,
+        boot: String,
+        scratch: PathBuf,
+    },
+    Process {
+        name: String,
+        pid: i32,
+        group: i32,
+        start: u64,
+        profile: PathBuf,
+    },
+    /// An orphan of a process of ours.
+    Adopted {
+        pid: i32,
+        start: u64,
+    },
 }
 
 impl RunDir {
@@ -100,6 +122,8 @@ impl RunDir {
         if name.is_empty() || !name.bytes().all(allowed) {
             return Err(LedgerError::Name { name: name.to_owned() });
         }
+        has_room(&self.path)?;
+        has_room(&self.scratch)?;
         let own = self.path.join(name);
         let folders = Folders {
             name: name.to_owned(),
@@ -107,6 +131,9 @@ impl RunDir {
             own,
             scratch: self.scratch.join(name),
         };
+        // An earlier process of this name has ended, but its folders could not be removed then.
+        remove(&folders.own)?;
+        remove(&folders.scratch)?;
         for folder in [&folders.own, &folders.profile, &folders.scratch] {
             make_private(folder, false)?;
         }
@@ -123,6 +150,11 @@ impl RunDir {
             profile: folders.profile.clone(),
         })?;
         self.ledger.try_clone().map_err(failed("share", &self.path))
+    }
+
+    /// Writes an orphan down that has come to us.
+    pub(super) fn adopt(&self, orphan: Leader) -> Result<(), LedgerError> {
+        self.append(&Line::Adopted { pid: orphan.pid, start: orphan.start })
     }
 
     fn append(&self, line: &Line) -> Result<(), LedgerError> {
@@ -143,7 +175,10 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn read(run_dir: &Path) -> Self {
-        let text = fs::read(run_dir.join("ledger")).unwrap_or_default();
+        Self::parse(&fs::read(run_dir.join("ledger")).unwrap_or_default(), run_dir)
+    }
+
+    pub(super) fn parse(text: &[u8], run_dir: &Path) -> Self {
         let mut account = Self::default();
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line) {
@@ -152,7 +187,9 @@ impl Account {
                     account.boot = boot;
                     account.scratch = Some(scratch);
                 }
-                Ok(Line::Process { pid, start, .. }) => account.leaders.push(Leader { pid, start }),
+                Ok(Line::Process { pid, start, .. } | Line::Adopted { pid, start }) => {
+                    account.leaders.push(Leader { pid, start });
+                }
                 Err(error) => {
                     let run = run_dir.display();
                     tracing::warn!(%run, %error, "a line of the ledger is not whole");
@@ -202,6 +239,13 @@ fn is_own_scratch(scratch: &Path, run_dir: &Path) -> bool {
     let owned = fs::symlink_metadata(scratch)
         .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw());
     named && owned
+}
+
+fn has_room(folder: &Path) -> Result<(), LedgerError> {
+    // Where the system does not tell, the browser finds out.
+    let Ok(room) = nix::sys::statvfs::statvfs(folder) else { return Ok(()) };
+    let left_mib = (room.blocks_available() * room.fragment_size()) >> 20;
+    if left_mib < ROOM_MIB { Err(LedgerError::NoRoom { path: folder.to_owned(), left_mib }) } else { Ok(()) }
 }
 
 fn make_private(folder: &Path, with_parents: bool) -> Result<(), LedgerError> {

@@ -2,16 +2,20 @@
 //!
 //! - A recipe (`browsers/*.toml`) says how one product is found, flagged and limited.
 //! - Every process started here runs in its own group with its own profile, and is written to the ledger first.
+//! - One thread starts them all; orphans that they leave come to us and are reaped.
 //! - The guardian ends what the ledger names once the daemon is gone.
 
 pub mod cdp;
+pub mod descriptors;
 pub mod guardian;
 pub mod ledger;
 pub mod machine;
 mod process;
 pub mod procs;
+pub mod reaper;
 pub mod recipe;
 mod sandbox;
+mod spawner;
 mod sweep;
 mod tail;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::{
     DriverError,
     ledger::{self, Folders, RunDir},
     procs,
+    spawner::{self, Tie},
     sweep::{self, Claim, Leader},
     tail::{self, Tail},
 };
@@ -74,7 +75,8 @@ impl Process {
     pub(super) fn spawn(tasks: &Tasks, run: &Arc<RunDir>, order: Order<'_>) -> Result<Self, DriverError> {
         let program = order.program.display().to_string();
         let refused = |source| DriverError::Spawn { program: program.clone(), source };
-        let mut child = Command::new(order.program)
+        let mut command = Command::new(order.program);
+        command
             .args(&order.args)
             .env(procs::MARKER, &order.folders.own)
             .env("TMPDIR", &order.folders.scratch)
@@ -82,19 +84,18 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| {
-                abandon(&order.folders);
-                refused(error)
-            })?;
+            .process_group(0);
+        let mut child = spawner::spawn(command, Tie::Bound).map_err(|error| {
+            abandon(&order.folders);
+            refused(error)
+        })?;
         let pid = child.id().expect("nobody has waited for the child yet").cast_signed();
         let leader = Leader { pid, start: procs::read(pid).map_or(0, |own| own.start) };
         let entered = run.enter(&order.folders, leader);
 
         let (told, seen) = watch::channel(Seen::default());
         let told = Arc::new(told);
-        let (drained, drain) = oneshot::channel();
+        let (mut drained, drain) = oneshot::channel();
         let stderr = child.stderr.take().expect("stderr was piped above");
         let hear = Arc::clone(&told);
         tasks.spawn("stderr", async move {
@@ -103,8 +104,11 @@ impl Process {
                     hear.send_modify(|seen| seen.tail.push(line, order.announcement));
                 }
             };
-            tail::read_lines(stderr, keep).await;
-            drop(drained);
+            tokio::select! {
+                () = tail::read_lines(stderr, keep) => {}
+                // One that escaped may hold the pipe open for ever, and nobody reads it any more.
+                () = drained.closed() => {}
+            }
         });
 
         let end = CancellationToken::new();
@@ -190,9 +194,7 @@ impl Keeper {
             () = stopping.cancelled() => true,
         };
         if asked {
-            self.strike(Signal::SIGTERM);
-            // Whether it obeyed does not matter: what is left is killed.
-            let _ = timeout(TERM_GRACE, ended(&mut self.child)).await;
+            self.request().await;
         }
         self.strike(Signal::SIGKILL);
         self.sweep().await;
@@ -207,6 +209,20 @@ impl Keeper {
         let removed = tokio::task::spawn_blocking(move || abandon(&folders)).await;
         removed.expect("removing folders does not panic");
         self.told.send_modify(|seen| seen.gone = true);
+    }
+
+    /// Asks it to end and gives it time for that, unless there is none.
+    async fn request(&mut self) {
+        let hurrying = self.tasks.hurrying();
+        if hurrying.is_cancelled() {
+            return;
+        }
+        self.strike(Signal::SIGTERM);
+        tokio::select! {
+            // Whether it obeyed does not matter: what is left is killed.
+            _ = timeout(TERM_GRACE, ended(&mut self.child)) => {}
+            () = hurrying.cancelled() => {}
+        }
     }
 
     /// Signals the whole group, while the unreaped child keeps the group's number ours.
@@ -260,7 +276,7 @@ fn abandon(folders: &Folders) {
 /// Whether a command ends well; `None` when there is no such command.
 pub(super) fn succeeds(program: &str, args: &[&str]) -> Option<bool> {
     let null = Stdio::null;
-    let status =
-        std::process::Command::new(program).args(args).stdin(null()).stdout(null()).stderr(null()).status();
-    status.ok().map(|status| status.success())
+    let mut command = std::process::Command::new(program);
+    command.args(args).stdin(null()).stdout(null()).stderr(null());
+    spawner::status(command).ok().map(|status| status.success())
 }

@@ -65,6 +65,11 @@ pub(super) fn read(pid: i32) -> Option<Proc> {
     })
 }
 
+/// The direct children of a process, without their words.
+pub(super) fn children(parent: i32) -> Vec<Proc> {
+    pids().into_iter().filter_map(read).filter(|proc| proc.parent == parent).collect()
+}
+
 fn pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
@@ -105,16 +110,15 @@ fn proportional(pid: i32) -> Option<u64> {
 
 /// Every process that we may see.
 pub(super) fn all() -> Vec<Proc> {
-    let pids = pids().into_iter();
-    pids.filter_map(|pid| {
+    let whole = |pid: i32| {
         let mut proc = read(pid)?;
         for file in ["cmdline", "environ"] {
             proc.words.extend(fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default());
             proc.words.push(0);
         }
         Some(proc)
-    })
-    .collect()
+    };
+    pids().into_iter().filter_map(whole).collect()
 }
 
 /// Tells this boot from others: start times count from it.

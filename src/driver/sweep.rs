@@ -14,7 +14,7 @@ use super::procs::{self, Proc};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A process that we started ourselves, at the head of its own group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
     pub(super) pid: i32,
     pub(super) start: u64,

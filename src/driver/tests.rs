@@ -10,9 +10,11 @@ use super::{
     DriverError,
     ledger::Account,
     procs::{self, Proc},
+    reaper,
     recipe::{EMBEDDED, GpuMode, Places, Recipe},
     sandbox::Ground,
-    sweep::{Claim, Leader, claimed},
+    spawner::{self, Tie},
+    sweep::{self, Claim, Leader, claimed},
     tail::{self, Tail},
 };
 
@@ -221,6 +223,8 @@ fn only_ours_is_claimed() {
             vec![proc(72, 71, 72, 9, ""), proc(71, 60, 71, 9, ""), proc(60, 1, 60, 9, ours)],
             vec![60, 71, 72],
         ),
+        // An orphan that left its group and cleared its environment: the ledger alone tells it.
+        ("adopted", vec![proc(50, 9, 50, 7, "sleep"), proc(52, 50, 52, 8, "sleep")], vec![50, 52]),
         ("ours descends from it", vec![proc(60, 40, 60, 9, ours), proc(40, 1, 40, 9, "")], vec![60]),
     ];
     let leaders = [Leader { pid: 50, start: 7 }];
@@ -247,6 +251,7 @@ fn the_table_knows_this_very_process() {
 fn a_ledger_is_read_past_what_a_crash_cut_short() {
     let daemon = r#"{"line":"daemon","pid":7,"start":9,"boot":"b","scratch":"/tmp/s"}"#;
     let process = r#"{"line":"process","name":"x","pid":8,"group":8,"start":10,"profile":"/p"}"#;
+    let adopted = r#"{"line":"adopted","pid":11,"start":12}"#;
     let torn = &process[..20];
     let leader = Leader { pid: 8, start: 10 };
     let cases = [
@@ -257,6 +262,12 @@ fn a_ledger_is_read_past_what_a_crash_cut_short() {
             Some(Leader { pid: 7, start: 9 }),
             vec![leader],
         ),
+        (
+            "with an orphan",
+            format!("{daemon}\n{process}\n{adopted}\n"),
+            Some(Leader { pid: 7, start: 9 }),
+            vec![leader, Leader { pid: 11, start: 12 }],
+        ),
         ("torn in the middle", format!("{torn}\n{process}\n"), None, vec![leader]),
         ("empty", String::new(), None, vec![]),
     ];
@@ -266,6 +277,55 @@ fn a_ledger_is_read_past_what_a_crash_cut_short() {
         let account = Account::read(folder.path());
         assert_eq!((account.daemon, account.leaders), (daemon, leaders), "{case}");
     }
+}
+
+#[test]
+fn only_who_was_not_started_here_is_adopted() {
+    let zombie = |pid, start| Proc { zombie: true, ..proc(pid, 1, pid, start, "") };
+    let children =
+        vec![proc(50, 1, 50, 7, ""), zombie(51, 8), zombie(52, 9), proc(53, 1, 53, 9, ""), zombie(54, 9)];
+    // The number 52 was a child of ours once, and came back with an orphan.
+    let own = [(50, 7), (51, 8), (52, 8), (54, spawner::UNKNOWN)].map(|(pid, start)| Leader { pid, start });
+    let adopted: Vec<i32> = reaper::adopted(children, &own).iter().map(|proc| proc.pid).collect();
+    assert_eq!(adopted, [52, 53]);
+}
+
+fn sleeper() -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("sleep");
+    command.arg("1000").process_group(0).kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn a_number_that_was_given_away_is_not_killed() {
+    let mut child = spawner::spawn(sleeper(), Tie::Bound).unwrap();
+    let pid = child.id().unwrap().cast_signed();
+    let start = procs::read(pid).unwrap().start;
+    assert!(spawner::own().contains(&Leader { pid, start }));
+    let folder = Path::new("/nowhere/run");
+    let sweep = |start| sweep::sweep(Claim { folder, leaders: &[Leader { pid, start }] });
+    assert_eq!(sweep(start + 1), Ok(0));
+    assert_eq!(child.try_wait().unwrap(), None, "another process with its number was killed");
+    assert_eq!(sweep(start), Ok(1));
+    assert!(!child.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_child_outlives_the_thread_that_asked_for_it() {
+    let runtime = tokio::runtime::Handle::current();
+    let asked = std::thread::spawn(move || {
+        let _entered = runtime.enter();
+        (spawner::spawn(sleeper(), Tie::Bound).unwrap(), nix::unistd::gettid())
+    });
+    let (mut child, thread) = tokio::task::spawn_blocking(|| asked.join().unwrap()).await.unwrap();
+    let asked_for = child.id().unwrap().cast_signed();
+    // The kernel kills the children of a thread before it forgets the thread, and joins it earlier than that.
+    while Path::new(&format!("/proc/self/task/{thread}")).exists() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(child.try_wait().unwrap(), None);
+    assert!(!procs::read(asked_for).unwrap().zombie);
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]

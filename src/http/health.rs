@@ -29,7 +29,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Valu
         .map(|s| &s.instance)
         .collect();
     let lanes = api.scheduler.lanes().await.len();
-    let ready = starting.is_empty() && lanes > 0;
+    let stopping = api.tasks.draining();
+    let ready = starting.is_empty() && lanes > 0 && !stopping;
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(json!({"ready": ready, "starting": starting, "lanes": lanes})))
+    (code, Json(json!({"ready": ready, "starting": starting, "lanes": lanes, "stopping": stopping})))
 }

@@ -29,7 +29,7 @@ use crate::{
     events::Events,
     models::Registry,
     pool::Pool,
-    scheduler::Scheduler,
+    scheduler::{STOPPING, Scheduler},
     store::Store,
     tasks::Tasks,
 };
@@ -94,7 +94,12 @@ fn router(api: Arc<Api>) -> Router {
 
 async fn guarded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     match guard::check(request.headers(), api.address) {
-        Ok(()) => next.run(request).await,
+        Ok(()) if request.method().is_safe() => next.run(request).await,
+        Ok(()) => match api.tasks.accept() {
+            // A change that was begun is waited for.
+            Some(_under_way) => next.run(request).await,
+            None => Problem::from(Failure::new(Code::Overloaded, Retry::Same, STOPPING)).into_response(),
+        },
         Err(refused) => {
             Problem::from(Failure::new(Code::Unauthorized, Retry::Never, refused.message())).into_response()
         }

@@ -93,7 +93,7 @@ pub(super) struct Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(reply) = self.reply.take() {
-            reply(Err(super::overloaded("the daemon is stopping")));
+            reply(Err(super::overloaded(super::STOPPING)));
         }
     }
 }
@@ -204,7 +204,7 @@ impl Actor {
             self.backlog.store(self.queue.len(), Ordering::Relaxed);
         }
         for pending in std::mem::take(&mut self.queue) {
-            self.refuse(pending, &super::overloaded("the daemon is stopping"));
+            self.refuse(pending, &super::overloaded(super::STOPPING));
         }
     }
 

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::Request;
-use crate::domain::{Code, Failure, Retry};
+use crate::{
+    domain::{Code, Failure, Retry},
+    tasks::{Tasks, UnderWay},
+};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -25,6 +28,7 @@ pub struct Limits {
 pub(super) struct Admission {
     limits: Limits,
     pending: Arc<Pending>,
+    tasks: Tasks,
 }
 
 #[derive(Default)]
@@ -37,6 +41,7 @@ struct Pending {
 pub(super) struct Permit {
     pending: Arc<Pending>,
     bytes: usize,
+    _under_way: UnderWay,
 }
 
 impl Drop for Permit {
@@ -47,16 +52,17 @@ impl Drop for Permit {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, pending: Arc::default() }
+    pub(super) fn new(limits: Limits, tasks: Tasks) -> Self {
+        Self { limits, pending: Arc::default(), tasks }
     }
 
     pub(super) fn admit(&self, request: &Request) -> Result<Permit, Failure> {
+        let under_way = self.tasks.accept().ok_or_else(|| super::overloaded(super::STOPPING))?;
         let bytes = request.inputs.iter().map(|tensor| tensor.body.len()).sum();
         let requests = self.pending.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let held = self.pending.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // From here on a refusal gives the share back.
-        let permit = Permit { pending: self.pending.clone(), bytes };
+        let permit = Permit { pending: self.pending.clone(), bytes, _under_way: under_way };
         let Limits { requests: most, bytes: most_bytes, .. } = self.limits;
         if requests > most {
             let message = format!("{most} requests are pending, which is the limit");

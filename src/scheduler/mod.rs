@@ -46,6 +46,9 @@ pub use proofs::Judged;
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
 
+/// Why a daemon that drains or stops takes nothing more.
+pub const STOPPING: &str = "the daemon is stopping";
+
 /// What a caller asks.
 pub struct Request {
     pub entry: Arc<Entry>,
@@ -149,7 +152,7 @@ impl Scheduler {
         let (inbox, messages) = mpsc::channel(INBOX);
         let actor = Actor::new(inbox.clone(), limits, gate, store, events, backlog, tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, admission: Admission::new(limits) }
+        Self { inbox, admission: Admission::new(limits, tasks.clone()) }
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
@@ -160,7 +163,7 @@ impl Scheduler {
         if let Err(error) = self.inbox.try_send(Message::Submit(Box::new(pending))) {
             let refused = overloaded(match &error {
                 mpsc::error::TrySendError::Full(_) => "the scheduler's inbox is full",
-                mpsc::error::TrySendError::Closed(_) => "the daemon is stopping",
+                mpsc::error::TrySendError::Closed(_) => STOPPING,
             });
             if let Message::Submit(mut pending) = error.into_inner() {
                 // Its caller is told by what this returns, and so not when it is dropped.
@@ -179,7 +182,7 @@ impl Scheduler {
         within: Duration,
     ) -> Result<Vec<Judged>, Failure> {
         let (done, proved) = oneshot::channel();
-        let stopped = || overloaded("the daemon is stopping");
+        let stopped = || overloaded(STOPPING);
         self.inbox.send(Message::Prove { entry, wants, done }).await.map_err(|_| stopped())?;
         match tokio::time::timeout(within, proved).await {
             Ok(answer) => answer.map_err(|_| stopped()),

@@ -330,12 +330,10 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
     let (inbox, messages) = mpsc::channel(1);
     let scheduler = Scheduler {
         inbox,
-        admission: Admission::new(Limits {
-            requests: 2,
-            bytes: 0,
-            lane_memory: 0,
-            recycle_after: Duration::ZERO,
-        }),
+        admission: Admission::new(
+            Limits { requests: 2, bytes: 0, lane_memory: 0, recycle_after: Duration::ZERO },
+            crate::tasks::Tasks::new(),
+        ),
     };
     assert_eq!(submit(&scheduler), Ok(()));
     assert_eq!(submit(&scheduler), Err("the scheduler's inbox is full".to_owned()));

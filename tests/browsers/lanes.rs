@@ -264,8 +264,14 @@ async fn a_worker_that_ends_itself_before_its_handshake_is_missed_at_once() {
     }
     let home = tempfile::tempdir().unwrap();
     let (run, tasks) = (RunDir::create(home.path()).unwrap(), Tasks::new());
-    let bridge =
-        Bridge::bind("127.0.0.1:0".parse().unwrap(), 500, home.path().to_owned(), &tasks).await.unwrap();
+    let bridge = Bridge::bind(
+        "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(),
+        500,
+        home.path().to_owned(),
+        &tasks,
+    )
+    .await
+    .unwrap();
     let mut page = bridge.open_page(1);
     let order = LaunchOrder {
         name: "chromium-1".to_owned(),

@@ -13,6 +13,9 @@ mod matrix;
 mod serve;
 #[path = "../support/silero.rs"]
 mod silero;
+mod surroundings;
+#[path = "../support/table.rs"]
+mod table;
 
 use std::path::Path;
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::{self, TestDaemon, graphs};
 
 /// A home whose daemons start no browser.
-fn home() -> TempDir {
+pub(crate) fn home() -> TempDir {
     let home = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(home.path().join("weft.toml"), "[browsers]\nchromium = 0\n").expect("room for a file");
     home
@@ -38,13 +38,13 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// A daemon in a process of its own.
-struct Served {
-    child: Child,
+pub(crate) struct Served {
+    pub(crate) child: Child,
     stdout: BufReader<std::process::ChildStdout>,
-    line: String,
+    pub(crate) line: String,
 }
 
-fn serve(home: &Path) -> Served {
+pub(crate) fn serve(home: &Path) -> Served {
     start(weft(home, &["serve", "--listen", "127.0.0.1:0"]))
 }
 
@@ -57,10 +57,28 @@ fn start(mut serve: Command) -> Served {
     Served { child, stdout, line }
 }
 
+/// A failed test leaves no daemon.
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It has ended where the test came to its end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Served {
     /// Ends it, and gives what it still had to say on standard output.
-    fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        self.wait()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
+    }
+
+    /// The code that it ends with, and what it still had to say on standard output.
+    pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("UTF-8");
         (self.child.wait().expect("it ends").code(), rest)
@@ -69,7 +87,7 @@ impl Served {
 
 /// Nothing of a daemon is left: no run directory, no record, no process that mentions the home.
 #[track_caller]
-fn nothing_left(home: &Path) {
+pub(crate) fn nothing_left(home: &Path) {
     let runs = std::fs::read_dir(home.join("run")).into_iter().flatten().count();
     assert_eq!(runs, 0, "run directories in {}", home.display());
     assert!(!home.join("daemon.json").exists());
@@ -180,7 +198,7 @@ fn a_daemon_that_gets_no_other_guardian_ends_and_leaves_nothing() {
     let (home, temporary) = (home(), tempfile::tempdir().expect("a temporary folder"));
     let mut serve = weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
     serve.env("TMPDIR", temporary.path());
-    let served = start(serve);
+    let mut served = start(serve);
     let run = home.path().join("run").join(&entries(&home.path().join("run"))[0]);
     let log = run.join("guardian.log");
     std::fs::remove_file(&log).expect("the guardian has a log");
@@ -192,9 +210,9 @@ fn a_daemon_that_gets_no_other_guardian_ends_and_leaves_nothing() {
         line.ends_with(guard.as_bytes()).then_some(pid)
     });
     kill(Pid::from_raw(guardian.expect("a guardian runs")), Signal::SIGKILL).expect("it runs");
-    let done = served.child.wait_with_output().expect("it ends");
-    let said = text(&done.stderr);
-    assert_eq!(done.status.code(), Some(1), "{said}");
+    let mut said = String::new();
+    served.child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    assert_eq!(served.wait().0, Some(1), "{said}");
     assert!(said.contains("the daemon does not go on without a guardian"), "{said}");
     nothing_left(home.path());
     assert_eq!(entries(temporary.path()), [""; 0]);

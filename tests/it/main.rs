@@ -13,6 +13,7 @@ mod properties;
 mod records;
 mod replay;
 mod scheduling;
+mod stopping;
 mod storm;
 mod support;
 mod tidy;

@@ -206,6 +206,9 @@ fn some_words_have_their_one_place() {
             {
                 wrong.push(format!("{}:{at}: tasks are started by `tasks`", source.path));
             }
+            if line.contains(".spawn()") && source.path != "src/driver/spawner.rs" {
+                wrong.push(format!("{}:{at}: processes are started by `driver::spawner`", source.path));
+            }
             let reads = ["env::var", "env::home_dir", "env::current_exe", "env::args", "env::temp_dir"];
             let reads = reads.iter().any(|read| line.contains(read));
             // The command line's own arguments, and where the system keeps short-lived files.

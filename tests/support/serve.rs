@@ -32,8 +32,18 @@ impl Served {
     /// Starts `program` with these browsers and waits for the line that says where it listens.
     pub(crate) async fn start(program: &Path, browsers: &str) -> anyhow::Result<Self> {
         let home = tempfile::tempdir().context("a throw-away home")?;
+        Self::launch(Command::new(program), program, home, browsers).await
+    }
+
+    /// The same with a command of the caller's, which ends up as `program`, in a home that the caller has prepared.
+    pub(crate) async fn launch(
+        mut command: Command,
+        program: &Path,
+        home: tempfile::TempDir,
+        browsers: &str,
+    ) -> anyhow::Result<Self> {
         let log = home.path().join("serve.log");
-        let mut child = Command::new(program)
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--browsers", browsers, "--home"])
             .arg(home.path())
             .stdin(Stdio::null())
@@ -47,7 +57,7 @@ impl Served {
             .lines()
             .next_line()
             .await?
-            .context("the daemon ended before it listened")?;
+            .with_context(|| format!("the daemon ended before it listened: {}", log_of(&home)))?;
         let url = line.strip_prefix("listening on ").context("the daemon's first line")?.to_owned();
         Ok(Self { url, program: program.to_owned(), home, child })
     }
@@ -79,16 +89,26 @@ impl Served {
     }
 
     /// Asks the daemon to stop, and checks that it left nothing in its home's run folder.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         kill(self.pid()?, Signal::SIGTERM)?;
-        let status = self.child.wait().await?;
-        ensure!(status.success(), "the daemon ended with {status}");
-        let run = self.home.path().join("run");
+        let home = self.ended().await?;
+        let run = home.path().join("run");
         let left: Vec<_> =
             std::fs::read_dir(&run).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         ensure!(left.is_empty(), "left behind: {left:?}");
         Ok(())
     }
+
+    /// Waits for a daemon that ends well.
+    pub(crate) async fn ended(mut self) -> anyhow::Result<tempfile::TempDir> {
+        let status = self.child.wait().await?;
+        ensure!(status.success(), "the daemon ended with {status}: {}", log_of(&self.home));
+        Ok(self.home)
+    }
+}
+
+fn log_of(home: &tempfile::TempDir) -> String {
+    std::fs::read_to_string(home.path().join("serve.log")).unwrap_or_default()
 }
 
 /// One connection to `/v2/ws`, one request at a time.
@@ -113,12 +133,21 @@ impl Client {
 
     /// The answer's whole message, a result or an error.
     pub(crate) async fn ask(&mut self, model: &str, inputs: Value, lane: Lane) -> anyhow::Result<Value> {
+        // Long enough for a browser to start and to prove the model first.
+        let parameters = json!({"browser": lane.browser, "backend": lane.backend, "timeout": 300_000_000u64});
+        self.ask_with(model, inputs, &parameters).await
+    }
+
+    pub(crate) async fn ask_with(
+        &mut self,
+        model: &str,
+        inputs: Value,
+        parameters: &Value,
+    ) -> anyhow::Result<Value> {
         self.asked += 1;
         let id = self.asked.to_string();
         let request = json!({
-            "type": "infer", "id": id, "model_name": model, "inputs": inputs,
-            // Long enough for a browser to start and to prove the model first.
-            "parameters": {"browser": lane.browser, "backend": lane.backend, "timeout": 300_000_000u64},
+            "type": "infer", "id": id, "model_name": model, "inputs": inputs, "parameters": parameters,
         });
         self.socket.send(Message::text(request.to_string())).await?;
         loop {

@@ -111,6 +111,10 @@ impl TestDaemon {
         found.unwrap_or_else(|| panic!("no lane {lane} in {lanes}"))
     }
 
+    pub(crate) async fn drain(&self) {
+        soon("the end of draining", self.daemon.drain()).await;
+    }
+
     pub(crate) async fn stop(self) -> Arc<TempDir> {
         soon("the daemon's end", self.daemon.stop()).await;
         self.home
@@ -129,6 +133,8 @@ pub(crate) fn config(home: &Arc<TempDir>, change: impl FnOnce(&mut Config)) -> C
     config.program = PathBuf::from(env!("CARGO_BIN_EXE_weft"));
     config.native.library = PathBuf::from(LIBRARY);
     config.native.threads = 1;
+    // Tests start processes of their own beside it.
+    config.alone = false;
     change(&mut config);
     config
 }
