@@ -52,6 +52,14 @@ wanted_packages() {
   if ! has_chromium && [ "$1" != ubuntu ]; then echo chromium; fi
 }
 
+# A browser on another host, for the tests: its WebDriver server, and what makes the network between, which only root
+# may make.
+wanted_for_tests() {
+  [ "$(id -u)" -eq 0 ] || return 0
+  have chromedriver || echo chromium-driver
+  have ip || [ -x /sbin/ip ] || echo iproute2
+}
+
 report_shims() {
   local name
   for name in chromium chromium-browser firefox; do
@@ -72,7 +80,10 @@ debian_packages() {
   # shellcheck source=/dev/null
   distribution=$(. /etc/os-release 2>/dev/null && echo "${ID:-}") || true
   report_shims
-  packages=$(wanted_packages "$distribution" | xargs)
+  packages=$({
+    wanted_packages "$distribution"
+    if [ "$1" = tests ] && [ "$distribution" != ubuntu ]; then wanted_for_tests; fi
+  } | xargs)
   if [ -z "$packages" ]; then
     say "system packages are there"
     return
@@ -147,7 +158,7 @@ downloads() {
   fi
 }
 
-if [ "$(uname)" = Linux ]; then debian_packages; fi
+if [ "$(uname)" = Linux ]; then debian_packages "${1:-}"; fi
 toolchain
 if [ "${1:-}" = tests ]; then test_tools; fi
 downloads

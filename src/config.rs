@@ -14,7 +14,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    bridge::{Door, guard::Origin},
+    bridge::{Certificate, Door, Outside, guard::Origin},
     domain::BackendKind,
     driver::recipe::{Recipe, RecipeError},
     pool::Bounds,
@@ -73,6 +73,7 @@ pub struct RawConfig {
     /// Instances per recipe.
     pub browsers: Option<BTreeMap<String, RawInstances>>,
     pub bridge: RawBridge,
+    pub display: Option<String>,
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
@@ -107,6 +108,8 @@ impl From<RawInstances> for Bounds {
 pub struct RawBridge {
     pub listen: Option<String>,
     pub public: Option<String>,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -157,6 +160,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where browsers find the harness.
     pub bridge: Door,
+    /// An X display for browsers that need one.
+    pub display: Option<String>,
     /// Those of the program and of the home.
     pub recipes: Vec<Recipe>,
     pub browsers: BTreeMap<String, Bounds>,
@@ -263,6 +268,7 @@ impl RawConfig {
             home,
             listen,
             bridge,
+            display: self.display,
             recipes,
             browsers,
             backends,
@@ -284,19 +290,6 @@ impl RawConfig {
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,
         })
-    }
-}
-
-impl RawBridge {
-    /// By default any port beside the daemon's own.
-    fn resolve(self, beside: SocketAddr) -> Result<Door, ConfigError> {
-        let local = match &self.listen {
-            Some(listen) => listen_address(listen)?,
-            None => SocketAddr::new(beside.ip(), 0),
-        };
-        let public = self.public.as_deref().map(Origin::parse).transpose();
-        let public = public.map_err(|wrong| ConfigError::Invalid(format!("bridge.public is {wrong}")))?;
-        Ok(Door { local, public })
     }
 }
 
@@ -395,5 +388,6 @@ fn native_library() -> PathBuf {
     beside.filter(|path| path.exists()).unwrap_or(set_up)
 }
 
+mod bridge;
 #[cfg(test)]
 mod tests;

@@ -126,10 +126,11 @@ impl Daemon {
 
     /// Starts with instances of the caller's choice.
     pub async fn start_with(
-        config: Config,
+        mut config: Config,
         fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
     ) -> Result<Self, DaemonError> {
         descriptors::raise()?;
+        config.bridge.prepare()?;
         let home = config.home.clone();
         let lock = lock_home(&home)?;
         let listening = |source| DaemonError::Listen { address: config.listen, source };
@@ -341,7 +342,13 @@ fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
 
 fn fleets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Fleet> {
     let places = Places { cache: config.surroundings.cache.clone(), path: config.surroundings.path.clone() };
-    let drivers = Drivers { places, run: run.clone(), tasks: tasks.clone() };
+    let drivers = Drivers {
+        places,
+        run: run.clone(),
+        tasks: tasks.clone(),
+        display: config.display.clone(),
+        certificate_pin: config.bridge.pin().map(ToOwned::to_owned),
+    };
     let wanted = config.recipes.iter().filter_map(|recipe| {
         let instances = config.browsers.get(&recipe.name).copied().filter(|bounds| bounds.most > 0)?;
         // The configured order decides which lane starts first.

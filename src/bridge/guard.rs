@@ -33,9 +33,8 @@ impl Origin {
     /// Reads an origin whose pages are in a secure context; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "no address of a server: say https://HOST:PORT")?;
-        let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
-            (Some(scheme @ ("http" | "https")), Some(authority)) => (scheme, authority),
-            _ => return Err("no address of a server: say https://HOST:PORT"),
+        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err("no address of a server: say https://HOST:PORT");
         };
         if uri.path() != "/" || uri.query().is_some() || text.ends_with('/') {
             return Err("more than a server: a path has no place in it");
@@ -66,6 +65,15 @@ impl Origin {
 
     pub fn is_tls(&self) -> bool {
         self.0.starts_with("https:")
+    }
+
+    /// The name or address alone, as certificates have it.
+    pub(super) fn host(&self) -> &str {
+        let place = self.place();
+        match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => address,
+            None => place.split(':').next().unwrap_or_default(),
+        }
     }
 
     /// Host and port.

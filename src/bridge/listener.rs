@@ -25,6 +25,7 @@ use super::{
     assets,
     guard::{self, Origin},
     handshake::{self, Expected, Tickets},
+    outside::Outside,
 };
 use crate::{
     domain::Digest,
@@ -42,6 +43,10 @@ const MESSAGE_MAX: usize = 2 * PAYLOAD_MESSAGE_MAX;
 pub enum BridgeError {
     #[error("the bridge cannot listen on {address}: {source}")]
     Bind { address: SocketAddr, source: std::io::Error },
+    #[error("the bridge has no certificate to serve with: {message}")]
+    Certificate { message: String },
+    #[error("the bridge cannot serve {origin}: {source}")]
+    Serve { origin: Origin, source: std::io::Error },
 }
 
 /// The bridge's handle. Clones share the listener.
@@ -55,26 +60,48 @@ pub struct Bridge {
 pub struct Door {
     /// A loopback address.
     pub local: SocketAddr,
-    /// Where pages are opened when browsers do not reach `local` itself, as through a proxy.
+    pub outside: Option<Outside>,
+    /// Where browsers find the bridge when that is not where it listens, as behind a proxy: with TLS those on other
+    /// hosts, else all of them.
     pub public: Option<Origin>,
 }
 
 impl From<SocketAddr> for Door {
     fn from(local: SocketAddr) -> Self {
-        Self { local, public: None }
+        Self { local, outside: None, public: None }
+    }
+}
+
+impl Door {
+    /// Makes what is needed and not configured, so that it can be told to browsers before there is a listener.
+    pub fn prepare(&mut self) -> Result<(), BridgeError> {
+        self.outside.as_mut().map_or(Ok(()), |outside| outside.prepare(self.public.as_ref()))
+    }
+
+    /// The pin of a certificate that browsers on other hosts must be told to trust.
+    pub fn pin(&self) -> Option<&str> {
+        self.outside.as_ref()?.made.as_ref().map(|made| made.pin.as_str())
     }
 }
 
 struct Shared {
     address: SocketAddr,
-    /// What requests may call the listener; pages are opened at the first.
-    names: Vec<Origin>,
+    /// Where pages of browsers on this host are opened, and of those on others.
+    near: Origin,
+    far: Origin,
     heartbeat_ms: u64,
     models: PathBuf,
     tickets: Tickets,
     /// Boot blocks of pages that were opened and not fetched yet.
     pages: Mutex<HashMap<String, String>>,
     tasks: Tasks,
+}
+
+/// One listener with what requests may call it.
+#[derive(Clone)]
+struct Entrance {
+    shared: Arc<Shared>,
+    names: Arc<[Origin]>,
 }
 
 /// A page that a browser is about to fetch; dropping it withdraws it.
@@ -99,21 +126,36 @@ impl Bridge {
         models: PathBuf,
         tasks: &Tasks,
     ) -> Result<Self, BridgeError> {
-        let Door { local: address, public } = door.into();
+        let Door { local: address, outside, public } = door.into();
         let wrong = |source| BridgeError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
+        let outside = match outside {
+            Some(outside) => Some(outside.bind(public.clone()).await?),
+            None => None,
+        };
+        // A listener of its own is the only one to answer to its name.
+        let names: Vec<Origin> =
+            public.filter(|_| outside.is_none()).into_iter().chain(Origin::plain(address)).collect();
+        let near =
+            names.iter().find(|name| !name.is_tls()).expect("a plain listener has a plain name").clone();
         let shared = Arc::new(Shared {
             address,
-            names: public.into_iter().chain(Origin::plain(address)).collect(),
+            far: outside.as_ref().map_or(&names[0], |outside| &outside.origin).clone(),
+            near,
             heartbeat_ms,
             models,
             tickets: Tickets::default(),
             pages: Mutex::default(),
             tasks: tasks.clone(),
         });
+        if let Some(outside) = outside {
+            let names = Arc::new([outside.origin.clone()]);
+            outside.serve(router(Entrance { shared: shared.clone(), names }), tasks)?;
+        }
         let stopping = tasks.stopping();
-        let serve = axum::serve(listener.tap_io(without_delay), router(&shared));
+        let entrance = Entrance { shared: shared.clone(), names: names.into() };
+        let serve = axum::serve(listener.tap_io(without_delay), router(entrance));
         tasks.spawn("bridge listener", async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
@@ -127,8 +169,17 @@ impl Bridge {
         self.shared.address
     }
 
-    /// Makes a page ready to be fetched once.
+    /// Makes a page ready to be fetched once, by a browser on this host.
     pub fn open_page(&self, epoch: u64) -> Page {
+        self.open_page_at(&self.shared.near, epoch)
+    }
+
+    /// Makes a page ready to be fetched once, by a browser on another host.
+    pub fn open_far_page(&self, epoch: u64) -> Page {
+        self.open_page_at(&self.shared.far, epoch)
+    }
+
+    fn open_page_at(&self, origin: &Origin, epoch: u64) -> Page {
         let name = handshake::token();
         let control = self.shared.tickets.expect(Role::Page, epoch);
         let boot = json!({
@@ -142,7 +193,7 @@ impl Bridge {
             .lock()
             .expect("no holder of the page table panics")
             .insert(name.clone(), boot.to_string());
-        let url = format!("{}/harness/{name}", self.shared.names[0]);
+        let url = format!("{origin}/harness/{name}");
         Page { url, control, name, shared: self.shared.clone() }
     }
 
@@ -164,24 +215,24 @@ pub(crate) fn without_delay(socket: &mut tokio::net::TcpStream) {
     }
 }
 
-fn router(shared: &Arc<Shared>) -> Router {
+fn router(entrance: Entrance) -> Router {
     Router::new()
         .route("/harness/{page}", get(page))
         .route("/harness/assets/{name}", get(|Path(name): Path<String>| async move { assets::asset(&name) }))
         .route("/harness/models/{digest}", get(model))
         .route("/harness/link", get(link))
-        .layer(middleware::from_fn_with_state(shared.clone(), guarded))
-        .with_state(shared.clone())
+        .layer(middleware::from_fn_with_state(entrance.clone(), guarded))
+        .with_state(entrance)
 }
 
-async fn guarded(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    match guard::check_named(request.headers(), &shared.names) {
+async fn guarded(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
+    match guard::check_named(request.headers(), &entrance.names) {
         Ok(()) => next.run(request).await,
         Err(refused) => (StatusCode::FORBIDDEN, refused.message()).into_response(),
     }
 }
 
-async fn page(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
+async fn page(State(Entrance { shared, .. }): State<Entrance>, Path(name): Path<String>) -> Response {
     let boot = shared.pages.lock().expect("no holder of the page table panics").remove(&name);
     match boot {
         Some(boot) => assets::page(&boot),
@@ -189,7 +240,7 @@ async fn page(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Re
     }
 }
 
-async fn model(State(shared): State<Arc<Shared>>, Path(digest): Path<String>) -> Response {
+async fn model(State(Entrance { shared, .. }): State<Entrance>, Path(digest): Path<String>) -> Response {
     let missing = || (StatusCode::NOT_FOUND, "no model has this digest").into_response();
     let Ok(digest) = digest.parse::<Digest>() else { return missing() };
     let Ok(file) = tokio::fs::File::open(shared.models.join(format!("{digest}.onnx"))).await else {
@@ -208,8 +259,12 @@ async fn model(State(shared): State<Arc<Shared>>, Path(digest): Path<String>) ->
     response
 }
 
-async fn link(State(shared): State<Arc<Shared>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    if let Err(refused) = guard::check_origin(&headers, &shared.names) {
+async fn link(
+    State(Entrance { shared, names }): State<Entrance>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if let Err(refused) = guard::check_origin(&headers, &names) {
         return (StatusCode::FORBIDDEN, refused.message()).into_response();
     }
     let (tickets, tasks) = (shared.tickets.clone(), shared.tasks.clone());

@@ -1,6 +1,7 @@
 //! The harness's side of the daemon: serves the page and speaks with it.
 //!
-//! - A browser fetches its page, the engine's files and model weights here, over HTTP on a port of its own.
+//! - A browser fetches its page, the engine's files and model weights here, over HTTP on a loopback port of its
+//!   own; browsers on other hosts use a second listener, over TLS.
 //! - A page and each of its lanes open one WebSocket; a handshaken one is a [`Session`].
 //! - `pool` opens pages and expects lanes; `backend::page` speaks over the sessions.
 //!
@@ -10,11 +11,13 @@ mod assets;
 pub mod guard;
 mod handshake;
 mod listener;
+mod outside;
 mod session;
 
 pub use handshake::{Expected, Tickets};
 pub(crate) use listener::without_delay;
 pub use listener::{Bridge, BridgeError, Door, Page};
+pub use outside::{Certificate, Made, Outside};
 pub use session::{LinkClosed, LinkReceiver, LinkSender, Message, Received, Session};
 
 #[cfg(test)]

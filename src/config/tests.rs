@@ -53,13 +53,39 @@ fn what_is_said_is_what_holds() {
 }
 
 #[test]
+fn other_hosts_get_a_listener_of_their_own() {
+    let text = r#"
+        bridge = { listen = "10.0.0.1:7", public = "https://pool.example", certificate = "/c", key = "/k" }
+    "#;
+    let door = resolve(text).expect("a good file").bridge;
+    assert_eq!(door.local.to_string(), "127.0.0.1:0", "browsers on this host go on as ever");
+    assert_eq!(door.pin(), None);
+    let outside = door.outside.expect("a listener");
+    assert_eq!(outside.listen.to_string(), "10.0.0.1:7");
+    assert_eq!(outside.certificate.map(|files| files.key), Some(PathBuf::from("/k")));
+    let mut own = resolve("bridge = { listen = \"10.0.0.1:7\" }").expect("a good file").bridge;
+    own.prepare().expect("a certificate");
+    let pin = own.pin().expect("it must be told").to_owned();
+    assert_eq!(pin.len(), 44, "{pin}");
+    own.prepare().expect("the same certificate");
+    assert_eq!(own.pin(), Some(pin.as_str()));
+}
+
+#[test]
 fn what_cannot_hold_is_refused_by_name() {
     let cases = [
         ("speed = 9", "unknown field `speed`"),
         ("[limits]\npending = 1", "unknown field `pending`"),
         ("listen = \"0.0.0.0:1\"", "0.0.0.0 is not a loopback address"),
         ("listen = \"[::]:1\"", ":: is not a loopback address"),
-        ("bridge = { listen = \"10.0.0.1:1\" }", "10.0.0.1 is not a loopback address"),
+        ("bridge = { listen = \"localhost:1\" }", "is no address to listen on"),
+        ("bridge = { listen = \"0.0.0.0:1\" }", "bridge.public is wanted as https://HOST:PORT"),
+        (
+            "bridge = { listen = \"10.0.0.1:1\", public = \"http://127.0.0.1:1\" }",
+            "bridge.public must be https://",
+        ),
+        ("bridge = { listen = \"10.0.0.1:1\", key = \"/k\" }", "are wanted together"),
+        ("bridge = { certificate = \"/c\", key = \"/k\" }", "only a listener beyond loopback"),
         ("bridge = { public = \"http://10.0.0.1:1\" }", "bridge.public is plain HTTP beyond loopback"),
         ("bridge = { public = \"127.0.0.1:1\" }", "bridge.public is no address of a server"),
         ("bridge = { port = 1 }", "unknown field `port`"),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    procs,
+    display, procs,
     sweep::{self, Claim, Leader},
 };
 
@@ -213,6 +213,7 @@ pub(super) fn clear(run_dir: &Path, account: Account) -> Result<usize, LedgerErr
     let leaders = if same_boot { account.leaders.as_slice() } else { &[] };
     let killed = sweep::sweep(Claim { folder: run_dir, leaders })
         .map_err(|pids| LedgerError::Survivors { path: run_dir.to_owned(), pids })?;
+    display::clear_after(run_dir);
     if let Some(scratch) = account.scratch.filter(|scratch| is_own_scratch(scratch, run_dir)) {
         remove(&scratch)?;
     }

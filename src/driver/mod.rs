@@ -7,8 +7,10 @@
 
 pub mod cdp;
 pub mod descriptors;
+mod display;
 pub mod guardian;
 pub mod ledger;
+mod loss;
 pub mod machine;
 mod process;
 pub mod procs;
@@ -20,6 +22,7 @@ mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
+pub mod webdriver;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +32,7 @@ use self::{
     cdp::CdpDriver,
     ledger::RunDir,
     recipe::{DriverKind, GpuMode, Places, Recipe},
+    webdriver::WebDriverDriver,
 };
 use crate::{domain::Retry, tasks::Tasks};
 
@@ -38,16 +42,21 @@ pub struct Drivers {
     pub places: Places,
     pub run: Arc<RunDir>,
     pub tasks: Tasks,
+    /// An X display for browsers that need one, instead of one of their own.
+    pub display: Option<String>,
+    /// Of the certificate that browsers on other hosts are to trust although nobody vouches for it: its public key's
+    /// SHA-256, in base64.
+    pub certificate_pin: Option<String>,
 }
 
 impl Drivers {
     /// The driver that launches this recipe's product.
     pub fn of(&self, recipe: Recipe) -> Arc<dyn Driver> {
-        let Self { places, run, tasks } = self.clone();
+        let Self { places, run, tasks, .. } = self.clone();
         match recipe.driver {
             DriverKind::Cdp => Arc::new(CdpDriver::new(recipe, places, run, tasks)),
             DriverKind::Bidi => unreachable!("no recipe names it yet"),
-            DriverKind::Webdriver => unreachable!("no recipe names it yet"),
+            DriverKind::Webdriver => Arc::new(WebDriverDriver::new(recipe, self.clone())),
         }
     }
 }
@@ -57,6 +66,11 @@ pub trait Driver: Send + Sync + 'static {
     /// Starts a browser and opens a page at `order.url`; answers once the browser has taken the navigation.
     /// Whether the page works is the harness's to report.
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'static, Result<Box<dyn Instance>, DriverError>>;
+
+    /// Whether the browser may run on another host, where our loopback is not its own.
+    fn elsewhere(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +115,10 @@ pub enum DriverError {
     Launch { program: String, status: String, last_lines: String },
     #[error("no control connection to {program} within {waited_ms} ms; its last words: {last_lines}")]
     Connect { program: String, waited_ms: u128, last_lines: String },
+    #[error("{product} needs a display: {hint}")]
+    NoDisplay { product: String, hint: String },
+    #[error("no session at {server}: {message}")]
+    Session { server: String, message: String },
     #[error("could not open the page: {message}")]
     Navigate { message: String },
 }
@@ -108,10 +126,12 @@ pub enum DriverError {
 impl DriverError {
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NotInstalled { .. } => Retry::Never,
-            Self::Spawn { .. } | Self::Launch { .. } | Self::Connect { .. } | Self::Navigate { .. } => {
-                Retry::Same
-            }
+            Self::NotInstalled { .. } | Self::NoDisplay { .. } => Retry::Never,
+            Self::Spawn { .. }
+            | Self::Launch { .. }
+            | Self::Connect { .. }
+            | Self::Session { .. }
+            | Self::Navigate { .. } => Retry::Same,
         }
     }
 }

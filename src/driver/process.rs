@@ -41,6 +41,8 @@ pub(super) struct Order<'a> {
     pub(super) args: Vec<OsString>,
     /// A variable that keeps the product's other files below its own folder too.
     pub(super) home_variable: &'static str,
+    /// Variables beside it.
+    pub(super) environment: Vec<(&'static str, OsString)>,
     pub(super) folders: Folders,
     /// How the line on stderr begins that tells the process is ready to be spoken to.
     pub(super) announcement: &'static str,
@@ -81,6 +83,7 @@ impl Process {
             .env(procs::MARKER, &order.folders.own)
             .env("TMPDIR", &order.folders.scratch)
             .env(order.home_variable, &order.folders.own)
+            .envs(order.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -167,6 +170,19 @@ impl Watch {
         let mut seen = self.seen.clone();
         let seen = seen.wait_for(|seen| seen.status.is_some()).await;
         seen.ok().and_then(|seen| seen.status.clone()).unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    /// What the first of its last lines says that says anything to `read`; `None` when it ended without one.
+    pub(super) async fn said<T>(&self, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let mut seen = self.seen.clone();
+        let find = |seen: &Seen| seen.tail.lines().find_map(&read);
+        let seen = seen.wait_for(|seen| find(seen).is_some() || seen.status.is_some()).await.ok()?;
+        find(&seen)
+    }
+
+    /// How it ended, as far as is known at this moment.
+    pub(super) fn status(&self) -> String {
+        self.seen.borrow().status.clone().unwrap_or_else(|| "unknown".to_owned())
     }
 
     pub(super) fn last_lines(&self) -> String {

@@ -32,6 +32,10 @@ impl Tail {
         self.lines.push_back(line);
     }
 
+    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
+    }
+
     /// The last lines in one, for an error's message.
     pub(super) fn quote(&self) -> String {
         let skipped = self.lines.len().saturating_sub(QUOTED);

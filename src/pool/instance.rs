@@ -57,7 +57,7 @@ pub(super) async fn live(
     let ended = || if shared.tasks.stopping().is_cancelled() { End::Stopped } else { End::Closed };
     let software = shared.gpu.needs_software(&fleet.browser);
     let gpu = fleet.gpu.unwrap_or(if software { GpuMode::Software } else { GpuMode::Hardware });
-    let page = Opened::new(shared);
+    let page = Opened::new(fleet, shared);
     let url = page.page.url.clone();
     let order = LaunchOrder { name: id.to_string(), url, gpu, deadline: LAUNCH_WITHIN };
     let launched = tokio::select! {
@@ -101,9 +101,12 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    fn new(shared: &Shared) -> Self {
+    fn new(fleet: &Fleet, shared: &Shared) -> Self {
         let epoch = shared.epochs.fetch_add(1, Ordering::Relaxed);
-        Self { page: shared.bridge.open_page(epoch), epoch }
+        let bridge = &shared.bridge;
+        let page =
+            if fleet.driver.elsewhere() { bridge.open_far_page(epoch) } else { bridge.open_page(epoch) };
+        Self { page, epoch }
     }
 }
 
@@ -137,7 +140,7 @@ impl Life<'_> {
             self.shared.starting(self.fleet, self.id, Some(reason.clone())).await;
             self.shared.status.launched(self.id, self.instance, self.gpu);
             self.shared.status.instance(self.id, |status| status.state = InstanceState::Recovering);
-            opened = Opened::new(self.shared);
+            opened = Opened::new(self.fleet, self.shared);
             let url = opened.page.url.clone();
             if let Err(error) = self.instance.navigate(url, RELOAD_WITHIN).await {
                 return End::Lost { reason: format!("{reason}; loading its page anew: {error}") };

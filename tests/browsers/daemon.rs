@@ -156,7 +156,7 @@ fn browser_of(home: &Path) -> Pid {
     process(|line| line.contains(&profile) && !line.contains("--type="))
 }
 
-fn guardian_of(home: &Path) -> Pid {
+pub(crate) fn guardian_of(home: &Path) -> Pid {
     let run = home.join("run").display().to_string();
     process(|line| line.contains("\0guard\0") && line.contains(&run))
 }
@@ -171,7 +171,7 @@ fn process(is: impl Fn(&str) -> bool) -> Pid {
 }
 
 /// Waits on the process's own file descriptor; it is not our child.
-fn wait_for_end(pid: Pid) {
+pub(crate) fn wait_for_end(pid: Pid) {
     let Ok(handle) = rustix::process::pidfd_open(
         rustix::process::Pid::from_raw(pid.as_raw()).unwrap(),
         rustix::process::PidfdFlags::empty(),

@@ -25,13 +25,13 @@ use weft::{
         Driver as _, DriverError, Instance, LaunchOrder,
         cdp::CdpDriver,
         ledger::RunDir,
-        recipe::{GpuMode, Places, Recipe},
+        recipe::{DriverKind, GpuMode, Places, Recipe},
     },
     tasks::Tasks,
 };
 
 /// A launch takes half a second here, a loaded machine gets this long.
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// Says what the browser can compute with, by trying.
 const PROBE: &str = r#"<!doctype html><script type="module">
@@ -52,14 +52,14 @@ await trial("focus", async () => `${document.visibilityState} ${document.hasFocu
 </script>"#;
 
 /// Everything that one test starts, below one home.
-struct Stage {
+pub(crate) struct Stage {
     home: tempfile::TempDir,
-    run: Arc<RunDir>,
-    tasks: Tasks,
+    pub(crate) run: Arc<RunDir>,
+    pub(crate) tasks: Tasks,
 }
 
 impl Stage {
-    fn set() -> Self {
+    pub(crate) fn set() -> Self {
         let home = tempfile::tempdir().unwrap();
         let run = RunDir::create(home.path()).unwrap();
         Self { home, run, tasks: Tasks::new() }
@@ -82,7 +82,7 @@ impl Stage {
     }
 
     /// Processes that carry or mention the run directory.
-    fn processes(&self) -> Vec<i32> {
+    pub(crate) fn processes(&self) -> Vec<i32> {
         processes(&[self.run.path()])
     }
 
@@ -102,7 +102,7 @@ impl Stage {
     }
 
     /// Nothing that this test started is left, in the process table or on disk.
-    async fn assert_clear(self) {
+    pub(crate) async fn assert_clear(self) {
         assert_eq!(self.processes(), [] as [i32; 0], "processes are left");
         let left: Vec<_> =
             fs::read_dir(self.run.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -117,7 +117,7 @@ impl Stage {
 }
 
 /// Processes whose command line or environment holds all of these.
-fn processes(words: &[&Path]) -> Vec<i32> {
+pub(crate) fn processes(words: &[&Path]) -> Vec<i32> {
     let pids =
         fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| {
@@ -133,7 +133,7 @@ fn processes(words: &[&Path]) -> Vec<i32> {
 }
 
 /// A page's server: every request's path comes out of the channel.
-async fn serve(page: &'static str) -> (String, mpsc::Receiver<String>) {
+pub(crate) async fn serve(page: &'static str) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let (requests, arrived) = mpsc::channel(64);
@@ -164,7 +164,7 @@ async fn answer(mut stream: TcpStream, page: &'static str, requests: mpsc::Sende
     let _ = stream.write_all(reply.as_bytes()).await;
 }
 
-async fn asked_for(arrived: &mut mpsc::Receiver<String>, start: &str) -> String {
+pub(crate) async fn asked_for(arrived: &mut mpsc::Receiver<String>, start: &str) -> String {
     let wanted = async {
         loop {
             let path = arrived.recv().await.expect("the server listens");
@@ -176,20 +176,20 @@ async fn asked_for(arrived: &mut mpsc::Receiver<String>, start: &str) -> String 
     timeout(LIMIT, wanted).await.unwrap_or_else(|_| panic!("no request for {start} within {LIMIT:?}"))
 }
 
-fn places() -> Places {
+pub(crate) fn places() -> Places {
     let under_home = || PathBuf::from(env::var_os("HOME").unwrap()).join(".cache");
     let cache = env::var_os("WEFT_CACHE").map(PathBuf::from);
     let shared = || env::var_os("XDG_CACHE_HOME").map_or_else(under_home, PathBuf::from).join("weft");
     Places { cache: cache.unwrap_or_else(shared), path: env::var_os("PATH").unwrap() }
 }
 
-fn order(name: &str, url: &str) -> LaunchOrder {
+pub(crate) fn order(name: &str, url: &str) -> LaunchOrder {
     LaunchOrder { name: name.to_owned(), url: url.to_owned(), gpu: GpuMode::Software, deadline: LIMIT }
 }
 
 /// Runs a case on every browser that is installed; CI must have them all.
 async fn on_each<F: Future<Output = ()>>(case: impl Fn(Stage, Recipe) -> F) {
-    for recipe in Recipe::embedded() {
+    for recipe in Recipe::embedded().into_iter().filter(|recipe| recipe.driver == DriverKind::Cdp) {
         if let Err(missing) = recipe.locate(&places()) {
             assert_ne!(env::var("CI").as_deref(), Ok("true"), "{missing}");
             let line = format!("skipped on {}: {missing}\n", recipe.name);
@@ -205,7 +205,7 @@ async fn open(stage: &Stage, recipe: &Recipe, url: &str) -> Box<dyn Instance> {
     stage.driver(recipe.clone(), places()).launch(order(&name, url)).await.unwrap()
 }
 
-async fn lost(instance: &dyn Instance) -> String {
+pub(crate) async fn lost(instance: &dyn Instance) -> String {
     timeout(LIMIT, instance.lost()).await.expect("the loss is noticed")
 }
 

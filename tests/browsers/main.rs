@@ -9,6 +9,7 @@ mod lanes;
 #[path = "../support/magika.rs"]
 mod magika;
 mod matrix;
+mod remote;
 #[path = "../support/serve.rs"]
 mod serve;
 #[path = "../support/silero.rs"]
@@ -16,6 +17,7 @@ mod silero;
 mod surroundings;
 #[path = "../support/table.rs"]
 mod table;
+mod webkit;
 
 use std::path::Path;
 

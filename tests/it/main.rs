@@ -7,6 +7,7 @@ mod gate;
 mod links;
 mod memory;
 mod native;
+mod outside;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
@@ -18,6 +19,7 @@ mod storm;
 mod support;
 mod tidy;
 mod unread;
+mod webdriver;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
 use weft::{domain, onnx, protocol};

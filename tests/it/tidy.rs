@@ -28,11 +28,13 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 6] = [
+const HIDDEN: [(&str, &[&str]); 8] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
+    ("fantoccini", &["src/driver/webdriver/"]),
     ("axum", &["src/http/", "src/bridge/"]),
+    ("axum_server", &["src/bridge/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
 ];

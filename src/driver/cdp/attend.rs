@@ -8,10 +8,7 @@ use chromiumoxide::{
     listeners::EventStream,
 };
 use futures_util::StreamExt as _;
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
-};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::driver::process::Watch;
 
@@ -23,36 +20,6 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// A dying browser closes its socket first; its end follows within milliseconds and says more.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(300);
-
-/// Why the browser was lost, once it is; the first reason stays.
-#[derive(Clone, Debug)]
-pub(super) struct Loss(Arc<watch::Sender<Option<String>>>);
-
-impl Loss {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
-    }
-
-    pub(super) fn tell(&self, reason: String) {
-        self.0.send_if_modified(|told| {
-            let first = told.is_none();
-            if first {
-                *told = Some(reason);
-            }
-            first
-        });
-    }
-
-    pub(super) fn told(&self) -> impl Future<Output = String> + Send + use<> {
-        let mut seen = self.0.subscribe();
-        let hold = self.clone();
-        async move {
-            let told = seen.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
-            drop(hold);
-            told.expect("the sender is held here, and waited for until it has told")
-        }
-    }
-}
 
 /// Drives the socket until the browser is lost; answers with the reason.
 pub(super) async fn attend(handler: Handler, browser: Arc<Browser>, watch: Watch) -> String {

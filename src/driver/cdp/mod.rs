@@ -148,6 +148,7 @@ impl Launcher {
                 args,
                 folders,
                 home_variable: HOME_VARIABLE,
+                environment: Vec::new(),
                 announcement: ANNOUNCEMENT,
                 noise: NOISE,
             },

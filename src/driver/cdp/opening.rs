@@ -25,10 +25,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     ANNOUNCEMENT, BLANK,
-    attend::{Loss, PageEnds, attend},
+    attend::{PageEnds, attend},
 };
 use crate::{
-    driver::{DriverError, process::Watch},
+    driver::{DriverError, loss::Loss, process::Watch},
     tasks::Tasks,
 };
 

@@ -19,9 +19,12 @@ use serde_json::Value;
 use crate::domain::BackendKind;
 
 /// Every recipe travels in the binary, so that an installed one needs no files beside it.
-pub(super) const EMBEDDED: [(&str, &str); 2] = [
+pub(super) const EMBEDDED: [(&str, &str); 5] = [
     ("browsers/chromium.toml", include_str!("../../../browsers/chromium.toml")),
     ("browsers/chromium-webnn.toml", include_str!("../../../browsers/chromium-webnn.toml")),
+    ("browsers/webkitgtk.toml", include_str!("../../../browsers/webkitgtk.toml")),
+    ("browsers/safari.toml", include_str!("../../../browsers/safari.toml")),
+    ("browsers/remote.toml", include_str!("../../../browsers/remote.toml")),
 ];
 
 /// Which GPU a launch asks for. Hardware is tried first.

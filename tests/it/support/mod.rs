@@ -5,6 +5,7 @@ mod client;
 mod daemon;
 mod fake_browser;
 mod fake_lane;
+mod fake_webdriver;
 pub(crate) mod graphs;
 pub(crate) mod wire;
 
@@ -12,6 +13,7 @@ pub(crate) use client::{Client, Reply, infer, infer_x};
 pub(crate) use daemon::{LIBRARY, TestDaemon, fleet, home, verdicts};
 pub(crate) use fake_browser::{FakeBrowser, FakeMemory, connect as connect_link};
 pub(crate) use fake_lane::{Asked, Conduct, Deed};
+pub(crate) use fake_webdriver::{FakeWebdriver, Manner};
 
 use std::time::Duration;
 
