@@ -120,7 +120,7 @@ fn every_recipe_in_the_folder_is_embedded_and_parses() {
         Recipe::parse(file, text).unwrap_or_else(|error| panic!("{error}"));
     }
     let names: Vec<_> = Recipe::embedded().into_iter().map(|recipe| recipe.name).collect();
-    assert_eq!(names, ["chromium", "chromium-webnn"]);
+    assert_eq!(names, ["attach", "chrome", "chromium", "chromium-webnn", "edge", "firefox"]);
 }
 
 fn put(path: &Path, text: &str, mode: u32) {

@@ -147,7 +147,7 @@ async fn launch(target: &Target, epoch: u64, shared: &Shared, stopping: &Cancell
     shared.gpu.launched(&target.browser, instance.version());
     shared.status.instance(&target.id, |status| {
         status.browser_version = Some(instance.version().to_owned());
-        status.sandbox = Some(instance.sandbox());
+        status.sandbox = instance.sandbox();
         status.gpu = Some(gpu.to_string());
         status.launches += 1;
     });

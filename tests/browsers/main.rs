@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
+mod attach;
 mod daemon;
 mod driver;
 #[path = "../support/magika.rs"]
@@ -12,6 +13,7 @@ mod matrix;
 mod serve;
 #[path = "../support/silero.rs"]
 mod silero;
+mod stage;
 
 use std::path::Path;
 

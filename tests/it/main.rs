@@ -1,6 +1,7 @@
 //! Fast tests of the rooms together; no browser is started here.
 
 mod absent;
+mod attach;
 mod bad_input;
 mod cli;
 mod gate;
