@@ -4,7 +4,7 @@ use std::{fmt::Display, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
 use super::process::Watch;
@@ -76,7 +76,8 @@ pub(super) async fn ping<F, T, E: Display>(ask: impl Fn() -> F) -> String
 where
     F: Future<Output = Result<T, E>>,
 {
-    let mut ticks = interval(PING_EVERY);
+    // The opening's own commands show that it lives now.
+    let mut ticks = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -39,11 +39,13 @@ impl Theirs {
                     "--no-sandbox".to_owned(),
                     "--remote-debugging-port=0".to_owned(),
                     format!("--user-data-dir={folder}"),
+                    "about:blank".to_owned(),
                 ];
                 ("cdp", &args.clone(), "DevTools listening on ")
             }
             _ => {
-                let args = ["--headless", "--no-remote", "--remote-debugging-port", "0", "--profile"];
+                let args =
+                    ["about:blank", "--headless", "--no-remote", "--remote-debugging-port", "0", "--profile"];
                 let args: Vec<String> =
                     args.into_iter().map(str::to_owned).chain([folder.to_string()]).collect();
                 ("bidi", &args.clone(), "WebDriver BiDi listening on ")

@@ -40,7 +40,7 @@ impl Traits {
                 flag: "gfx.webgpu.ignore-blocklist=true",
                 adapter: "true",
                 focus: "visible%20true",
-                refused: "connectionFailure",
+                refused: "NS_ERROR_CONNECTION_REFUSED",
             },
             _ => Self {
                 announcement: "DevTools listening on",

@@ -5,6 +5,7 @@
 
 mod attach;
 mod daemon;
+mod doctor;
 mod driver;
 #[path = "../support/magika.rs"]
 mod magika;

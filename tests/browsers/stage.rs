@@ -31,7 +31,7 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// Says what the browser can compute with, by trying.
 pub(crate) const PROBE: &str = r#"<!doctype html><script type="module">
-pub(crate) const trial = async (name, tried) => {
+const trial = async (name, tried) => {
   let said;
   try { said = await tried(); } catch (error) { said = `error ${error}`; }
   await fetch(`/${name}?${encodeURIComponent(said)}`);

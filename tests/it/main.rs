@@ -18,4 +18,4 @@ mod tidy;
 mod unread;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
-use weft::{domain, onnx, protocol};
+use weft::{domain, driver::wire::message, onnx, protocol};

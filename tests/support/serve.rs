@@ -113,12 +113,23 @@ impl Client {
 
     /// The answer's whole message, a result or an error.
     pub(crate) async fn ask(&mut self, model: &str, inputs: Value, lane: Lane) -> anyhow::Result<Value> {
+        self.ask_with(model, inputs, json!({"browser": lane.browser, "backend": lane.backend})).await
+    }
+
+    /// The answer to a request with these parameters.
+    pub(crate) async fn ask_with(
+        &mut self,
+        model: &str,
+        inputs: Value,
+        mut parameters: Value,
+    ) -> anyhow::Result<Value> {
+        // Long enough for a browser to start and to prove the model first.
+        parameters["timeout"] = json!(300_000_000u64);
         self.asked += 1;
         let id = self.asked.to_string();
         let request = json!({
             "type": "infer", "id": id, "model_name": model, "inputs": inputs,
-            // Long enough for a browser to start and to prove the model first.
-            "parameters": {"browser": lane.browser, "backend": lane.backend, "timeout": 300_000_000u64},
+            "parameters": parameters,
         });
         self.socket.send(Message::text(request.to_string())).await?;
         loop {

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// An error's text goes into ours; a browser's stack trace does not.
-const WORDS_MAX: usize = 1024;
+/// Bytes of an error's texts, which go into ours; a browser's stack trace does not.
+pub const WORDS_MAX: usize = 1024;
 
 /// One message of the browser's.
 #[derive(Debug, PartialEq)]
@@ -83,11 +83,13 @@ pub fn read(text: &str) -> Result<Incoming, MessageError> {
 }
 
 fn refusal(error: RawError, message: Option<String>) -> Refusal {
-    let (code, mut message) = match error {
+    let (mut code, mut message) = match error {
         RawError::Bidi(code) => (code, message.unwrap_or_default()),
         RawError::Cdp { code, message } => (code.to_string(), message),
     };
-    message.truncate(message.floor_char_boundary(WORDS_MAX));
+    for words in [&mut code, &mut message] {
+        words.truncate(words.floor_char_boundary(WORDS_MAX));
+    }
     Refusal { code, message }
 }
 

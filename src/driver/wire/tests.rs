@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_tungstenite::{accept_async, tungstenite::Message};
@@ -184,23 +184,10 @@ async fn more_unanswered_commands_than_there_is_room_for_are_refused() {
     let address = browser(PENDING, |_| Vec::new()).await;
     let (wire, speaker) = connect(&address).await.unwrap();
     let speech = tokio::spawn(speaker.speak(|_| {}));
-    let waiting: Vec<_> = (0..PENDING)
-        .map(|_| {
-            let wire = wire.clone();
-            tokio::spawn(async move { wire.ask("x.y", json!({})).await })
-        })
-        .collect();
-    let one_more = loop {
-        // The commands before it may still be on their way; then it waits for its answer as they do.
-        if let Ok(answer) = timeout(Duration::from_millis(100), wire.ask("x.y", json!({}))).await {
-            break answer;
-        }
-    };
-    assert!(matches!(one_more, Err(WireError::Busy)), "{one_more:?}");
-    for asker in waiting {
-        asker.abort();
-        let _ = asker.await;
-    }
+    let mut waiting: FuturesUnordered<_> = (0..=PENDING).map(|_| wire.ask("x.y", json!({}))).collect();
+    let first = timeout(LIMIT, waiting.next()).await.unwrap().unwrap();
+    assert!(matches!(first, Err(WireError::Busy)), "{first:?}");
+    drop(waiting);
     // Those who gave up made room: the browser hears the next command, and is silent as it is to all.
     assert!(timeout(Duration::from_millis(100), wire.ask("x.y", json!({}))).await.is_err());
     speech.abort();
