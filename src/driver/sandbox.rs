@@ -72,10 +72,10 @@ pub(super) async fn confines_tabs(leader: i32) -> Option<bool> {
     looked.await.expect("looking at the process table does not panic")
 }
 
-/// A process's kind is the last of its words.
+/// A process's kind is the last of its words, which the process that forked it may have joined by spaces.
 fn is_tab(pid: i32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|byte| *byte == 0).rfind(|word| !word.is_empty()) == Some(b"tab")
+    line.split(|byte| matches!(byte, 0 | b' ')).rfind(|word| !word.is_empty()) == Some(b"tab")
 }
 
 fn filtered(pid: i32) -> Option<bool> {

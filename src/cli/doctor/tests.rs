@@ -10,7 +10,7 @@ fn chromium() -> Recipe {
     Recipe::embedded().into_iter().find(|recipe| recipe.name == "chromium").expect("an embedded recipe")
 }
 
-fn status(state: &str, reason: Value, lanes: Value) -> PoolStatus {
+fn status(state: &str, reason: &Value, lanes: &Value) -> PoolStatus {
     let instance = json!({
         "instance": "chromium-1", "browser": "chromium", "browser_version": "156.0", "state": state,
         "reason": reason, "sandbox": null, "gpu": "software", "page": null, "launches": 1, "lanes": lanes,
@@ -38,17 +38,17 @@ fn every_recipe_has_a_state_with_its_reason() {
     let hint = || "say please".to_owned();
     let proven = status(
         "ready",
-        json!(null),
-        json!({
+        &json!(null),
+        &json!({
             "chromium-1/wasm": lane("wasm", "absent", &json!(null)),
             "chromium-1/webgpu": lane("webgpu", "ready", &capability()),
         }),
     );
-    let idle = status("ready", json!(null), json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}));
+    let idle = status("ready", &json!(null), &json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}));
     let failed = status(
         "failed",
-        json!("it crashed"),
-        json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}),
+        &json!("it crashed"),
+        &json!({"chromium-1json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}),
     );
     let none = PoolStatus::new();
     let cases = [
