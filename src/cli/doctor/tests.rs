@@ -44,11 +44,12 @@ fn every_recipe_has_a_state_with_its_reason() {
             "chromium-1/webgpu": lane("webgpu", "ready", &capability()),
         }),
     );
-    let idle = status("ready", &json!(null), &json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}));
+    let idle =
+        status("ready", &json!(null), &json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}));
     let failed = status(
         "failed",
         &json!("it crashed"),
-        &json!({"chromium-1json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}),
+        &json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}),
     );
     let none = PoolStatus::new();
     let cases = [
