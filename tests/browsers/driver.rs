@@ -39,7 +39,8 @@ impl Traits {
                 sandbox: true,
                 flag: "gfx.webgpu.ignore-blocklist=true",
                 adapter: "true",
-                focus: "visible%20true",
+                // Headless, its window has no focus; what slows hidden pages goes by visibility.
+                focus: "visible%20false",
                 refused: "NS_ERROR_CONNECTION_REFUSED",
             },
             _ => Self {

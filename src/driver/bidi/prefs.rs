@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use crate::driver::recipe::Pref;
 
 /// A page keeps its pace unseen and is never stopped for taking long.
-const PACE: [(&str, Base); 8] = [
+const PACE: [(&str, Base); 7] = [
     ("browser.tabs.unloadOnLowMemory", Base::Bool(false)),
     ("dom.ipc.reportProcessHangs", Base::Bool(false)),
     ("dom.max_script_run_time", Base::Int(0)),
     ("dom.min_background_timeout_value", Base::Int(0)),
     ("dom.min_background_timeout_value_without_budget_throttling", Base::Int(0)),
     ("dom.timeout.enable_budget_timer_throttling", Base::Bool(false)),
-    ("focusmanager.testmode", Base::Bool(true)),
     ("layout.testing.top-level-always-active", Base::Bool(true)),
 ];
 
