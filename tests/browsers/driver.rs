@@ -27,6 +27,8 @@ struct Traits {
     adapter: &'static str,
     focus: &'static str,
     refused: &'static str,
+    /// Longer than a start takes.
+    patience: Duration,
 }
 
 impl Traits {
@@ -42,6 +44,7 @@ impl Traits {
                 // Headless, its window has no focus; what slows hidden pages goes by visibility.
                 focus: "visible%20false",
                 refused: "NS_ERROR_CONNECTION_REFUSED",
+                patience: Duration::from_secs(12),
             },
             _ => Self {
                 announcement: "DevTools listening on",
@@ -51,6 +54,7 @@ impl Traits {
                 adapter: "google%20swiftshader%20true",
                 focus: "visible%20true",
                 refused: "ERR_CONNECTION_REFUSED",
+                patience: Duration::from_secs(3),
             },
         }
     }
@@ -171,7 +175,7 @@ async fn a_page_that_cannot_open_is_an_error() {
         let unanswered = format!("http://{}/", silent.local_addr().unwrap());
         let cases = [
             ("refused", refused, LIMIT, Traits::of(&recipe).refused),
-            ("unanswered", unanswered, Duration::from_secs(3), "did not answer within"),
+            ("unanswered", unanswered, Traits::of(&recipe).patience, "did not answer within"),
         ];
         for (case, url, deadline, words) in cases {
             let driver = stage.driver(recipe.clone(), places());
