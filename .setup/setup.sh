@@ -36,6 +36,17 @@ has_chromium() {
   return 1
 }
 
+has_firefox() {
+  local name
+  for name in firefox-esr firefox; do
+    if have "$name" && ! is_snap_shim "$name"; then return 0; fi
+  done
+  [ -x /usr/lib/firefox/firefox ]
+}
+
+# A driver of Vulkan's that computes on the CPU: Firefox's software adapter.
+has_lavapipe() { ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1; }
+
 # Prints the Debian packages whose purpose nothing on this machine fulfils yet.
 wanted_packages() {
   have cc || echo gcc
@@ -50,6 +61,13 @@ wanted_packages() {
   has_library libexpat.so.1 || echo libexpat1
   has_fonts || echo fonts-dejavu-core
   if ! has_chromium && [ "$1" != ubuntu ]; then echo chromium; fi
+  # Ubuntu's package of this name is a snap, and it has no firefox-esr.
+  if ! has_firefox && [ "$1" != ubuntu ]; then echo firefox-esr; fi
+  has_library libvulkan.so.1 || echo libvulkan1
+  has_lavapipe || echo mesa-vulkan-drivers
+  have WebKitWebDriver || echo webkit2gtk-driver
+  # WebKitGTK has no headless mode.
+  have Xvfb || echo xvfb
 }
 
 # A browser on another host, for the tests: its WebDriver server, and what makes the network between, which only root
@@ -64,7 +82,7 @@ report_shims() {
   local name
   for name in chromium chromium-browser firefox; do
     if have "$name" && is_snap_shim "$name"; then
-      say "$(command -v "$name") only starts a snap, which cannot use our profiles: npm's Chromium is used instead"
+      say "$(command -v "$name") only starts a snap, which cannot use our profiles: it is passed over"
     fi
   done
 }
@@ -73,6 +91,17 @@ report_shims() {
 apt_install() {
   # shellcheck disable=SC2086 # both are lists of words
   $root_by apt-get update -qq && $root_by env DEBIAN_FRONTEND=noninteractive $install -qq
+}
+
+# Without these weft works, with fewer lanes.
+only_browsers() {
+  local package
+  for package in $1; do
+    case $package in
+      chromium | firefox-esr | libvulkan1 | mesa-vulkan-drivers | webkit2gtk-driver | xvfb) ;;
+      *) return 1 ;;
+    esac
+  done
 }
 
 debian_packages() {
@@ -93,8 +122,8 @@ debian_packages() {
   if ! have apt-get; then
     lacks "what Debian calls $packages: install it with this system's package tool"
   elif [ -n "$root_by" ] && ! sudo -n true 2>/dev/null; then
-    if [ "$packages" = chromium ]; then
-      say "Debian's Chromium is missing and npm's is used instead; to bring it: sudo $install"
+    if only_browsers "$packages"; then
+      say "browsers are missing and the others are used instead; to bring them: sudo $install"
     else
       lacks "system packages: sudo apt-get update && sudo $install"
     fi

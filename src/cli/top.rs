@@ -37,7 +37,8 @@ impl Top {
             if common.json {
                 return output::json(&json!({"instances": instances["items"], "lanes": lanes["items"]}));
             }
-            return show(&instances, &lanes);
+            show(&instances, &lanes);
+            return Ok(());
         }
         output::raw(ENTER);
         let shown = tokio::select! {
@@ -58,7 +59,7 @@ async fn repeat(client: &Client) -> anyhow::Result<()> {
         let (instances, lanes) = look(client).await?;
         output::raw(REPAINT);
         output::line(&format!("{}: Ctrl-C ends\n", client.url));
-        show(&instances, &lanes)?;
+        show(&instances, &lanes);
     }
 }
 
@@ -66,7 +67,7 @@ async fn look(client: &Client) -> anyhow::Result<(Value, Value)> {
     tokio::try_join!(client.get("/api/v1/instances"), client.get("/api/v1/lanes"))
 }
 
-fn show(instances: &Value, lanes: &Value) -> anyhow::Result<()> {
+fn show(instances: &Value, lanes: &Value) {
     let list = |page: &Value| page["items"].as_array().cloned().unwrap_or_default();
     let rows: Vec<_> = list(instances).iter().map(instance).collect();
     output::table(
@@ -76,7 +77,6 @@ fn show(instances: &Value, lanes: &Value) -> anyhow::Result<()> {
     output::line("");
     let rows: Vec<_> = list(lanes).iter().map(lane).collect();
     output::table(&["lane", "state", "running", "threads", "sessions", "why"], &rows);
-    Ok(())
 }
 
 fn text(value: &Value) -> String {

@@ -40,8 +40,8 @@ pub struct Environment {
     pub backend: BackendKind,
     pub adapter: Option<Adapter>,
     pub webnn_device: Option<String>,
-    /// Whether the browser's sandbox is on; `true` for native lanes, which run no foreign code.
-    pub sandbox: bool,
+    /// Whether the browser's sandbox is on, where that is known; on for native lanes, which run no foreign code.
+    pub sandbox: Option<bool>,
     /// The inference library and the file of it that runs.
     pub engine: String,
     pub threads: u32,

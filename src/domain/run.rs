@@ -45,7 +45,7 @@ pub struct Provenance {
     pub adapter: Option<Adapter>,
     pub software_adapter: bool,
     pub webnn_device_requested: Option<String>,
-    pub sandbox: bool,
+    pub sandbox: Option<bool>,
     pub engine: String,
     pub threads: u32,
     pub model_digest: Digest,

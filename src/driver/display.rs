@@ -65,8 +65,7 @@ impl Display {
         let order = Order {
             program: &program,
             args,
-            home_variable: "HOME",
-            environment: Vec::new(),
+            variables: vec![("HOME", folders.own.clone().into())],
             folders,
             announcement: "\0",
             noise: "\0",

@@ -59,6 +59,17 @@ pub struct Folders {
     pub(super) scratch: PathBuf,
 }
 
+impl Folders {
+    /// Removes both; what cannot be removed now is the guardian's to remove.
+    pub(super) fn abandon(&self) {
+        for folder in [&self.own, &self.scratch] {
+            if let Err(error) = remove(folder) {
+                tracing::warn!(name = self.name, %error, "left for the guardian");
+            }
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case", deny_unknown_fields)]
 enum Line {

@@ -1,10 +1,12 @@
-//! Launches and steers browsers: start, navigate, observe, end. Nothing else goes through a driver.
+//! Launches and steers browsers, or attaches to running ones: start, navigate, observe, end. Nothing else goes
+//! through a driver.
 //!
 //! - A recipe (`browsers/*.toml`) says how one product is found, flagged and limited.
 //! - Every process started here runs in its own group with its own profile, and is written to the ledger first.
 //! - One thread starts them all; orphans that they leave come to us and are reaped.
 //! - The guardian ends what the ledger names once the daemon is gone.
 
+pub mod bidi;
 pub mod cdp;
 pub mod descriptors;
 mod display;
@@ -12,6 +14,7 @@ pub mod guardian;
 pub mod ledger;
 mod loss;
 pub mod machine;
+pub mod presence;
 mod process;
 pub mod procs;
 pub mod reaper;
@@ -23,12 +26,14 @@ mod tail;
 #[cfg(test)]
 mod tests;
 pub mod webdriver;
+pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
 use self::{
+    bidi::BidiDriver,
     cdp::CdpDriver,
     ledger::RunDir,
     recipe::{DriverKind, GpuMode, Places, Recipe},
@@ -55,7 +60,7 @@ impl Drivers {
         let Self { places, run, tasks, .. } = self.clone();
         match recipe.driver {
             DriverKind::Cdp => Arc::new(CdpDriver::new(recipe, places, run, tasks)),
-            DriverKind::Bidi => unreachable!("no recipe names it yet"),
+            DriverKind::Bidi => Arc::new(BidiDriver::new(recipe, places, run, tasks)),
             DriverKind::Webdriver => Arc::new(WebDriverDriver::new(recipe, self.clone())),
         }
     }
@@ -82,12 +87,13 @@ pub struct LaunchOrder {
     pub deadline: Duration,
 }
 
-/// One running browser that we own.
+/// One running browser that we own, or one page of ours in somebody else's.
 pub trait Instance: Send + Sync + 'static {
     /// What the browser itself answered.
     fn version(&self) -> &str;
 
-    fn sandbox(&self) -> bool;
+    /// Whether the processes of pages are confined; `None` where that cannot be known.
+    fn sandbox(&self) -> Option<bool>;
 
     /// The flags that can change what it computes.
     fn flags(&self) -> &[String];
@@ -102,6 +108,7 @@ pub trait Instance: Send + Sync + 'static {
     fn lost(&self) -> BoxFuture<'static, String>;
 
     /// Ends the browser, its whole process group and its profile; returns when they are gone.
+    /// In a browser that is not ours, only our page is closed.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
@@ -119,6 +126,12 @@ pub enum DriverError {
     NoDisplay { product: String, hint: String },
     #[error("no session at {server}: {message}")]
     Session { server: String, message: String },
+    #[error("nobody serves {endpoint} ({reason}): start the browser with its debugging port there")]
+    Unserved { endpoint: String, reason: String },
+    #[error("{endpoint} gave no answer within {waited_ms} ms: restart the browser there, if it is one")]
+    Unanswered { endpoint: String, waited_ms: u128 },
+    #[error("could not open a page at {endpoint}: {message}")]
+    Attach { endpoint: String, message: String },
     #[error("could not open the page: {message}")]
     Navigate { message: String },
 }
@@ -131,6 +144,9 @@ impl DriverError {
             | Self::Launch { .. }
             | Self::Connect { .. }
             | Self::Session { .. }
+            | Self::Unserved { .. }
+            | Self::Unanswered { .. }
+            | Self::Attach { .. }
             | Self::Navigate { .. } => Retry::Same,
         }
     }

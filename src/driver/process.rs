@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     DriverError,
-    ledger::{self, Folders, RunDir},
+    ledger::{Folders, RunDir},
     procs,
     spawner::{self, Tie},
     sweep::{self, Claim, Leader},
@@ -39,10 +39,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 pub(super) struct Order<'a> {
     pub(super) program: &'a Path,
     pub(super) args: Vec<OsString>,
-    /// A variable that keeps the product's other files below its own folder too.
-    pub(super) home_variable: &'static str,
-    /// Variables beside it.
-    pub(super) environment: Vec<(&'static str, OsString)>,
+    /// Such as keep the product's other files below its own folder too.
+    pub(super) variables: Vec<(&'static str, OsString)>,
     pub(super) folders: Folders,
     /// How the line on stderr begins that tells the process is ready to be spoken to.
     pub(super) announcement: &'static str,
@@ -82,14 +80,13 @@ impl Process {
             .args(&order.args)
             .env(procs::MARKER, &order.folders.own)
             .env("TMPDIR", &order.folders.scratch)
-            .env(order.home_variable, &order.folders.own)
-            .envs(order.environment)
+            .envs(order.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .process_group(0);
         let mut child = spawner::spawn(command, Tie::Bound).map_err(|error| {
-            abandon(&order.folders);
+            order.folders.abandon();
             refused(error)
         })?;
         let pid = child.id().expect("nobody has waited for the child yet").cast_signed();
@@ -222,7 +219,7 @@ impl Keeper {
         let _ = timeout(DRAIN_LIMIT, &mut self.drain).await;
         self.told.send_modify(|seen| seen.status = Some(status));
         let folders = self.folders;
-        let removed = tokio::task::spawn_blocking(move || abandon(&folders)).await;
+        let removed = tokio::task::spawn_blocking(move || folders.abandon()).await;
         removed.expect("removing folders does not panic");
         self.told.send_modify(|seen| seen.gone = true);
     }
@@ -279,14 +276,6 @@ fn exit_handle(child: &Child) -> Option<tokio::io::unix::AsyncFd<std::os::fd::Ow
     let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     // SAFETY: the descriptor is open and owned by the `AsyncFd` from here on, which closes it last.
     unsafe { AsyncFd::register_with_interest(handle, tokio::io::Interest::READABLE) }.ok()
-}
-
-fn abandon(folders: &Folders) {
-    for folder in [&folders.own, &folders.scratch] {
-        if let Err(error) = ledger::remove(folder) {
-            tracing::warn!(name = folders.name, %error, "left for the guardian");
-        }
-    }
 }
 
 /// Whether a command ends well; `None` when there is no such command.

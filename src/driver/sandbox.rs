@@ -1,8 +1,9 @@
-//! Decides whether a Chromium can keep its sandbox here. It is given up only where it cannot work.
+//! Decides whether a Chromium can keep its sandbox here, which is given up only where it cannot work,
+//! and sees whether a Firefox did.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::process;
+use super::{process, procs};
 
 /// What the machine says about sandboxes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,4 +55,31 @@ impl Ground {
 fn has_setuid_helper(program: &Path) -> bool {
     let helper = program.canonicalize().unwrap_or_default().with_file_name("chrome-sandbox");
     fs::metadata(helper).is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o4000 != 0)
+}
+
+/// How a process's status reads when its system calls are filtered.
+const FILTERED: &str = "2";
+
+/// Whether Firefox confines the processes of its pages, in the group that `leader` leads.
+///
+/// Firefox keeps its sandbox for root as well, and weakens it silently where it must: the kernel is asked.
+pub(super) async fn confines_tabs(leader: i32) -> Option<bool> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let tabs = procs::all().into_iter().filter(|proc| proc.group == leader && is_tab(proc.pid));
+        let filtered: Vec<bool> = tabs.filter_map(|proc| filtered(proc.pid)).collect();
+        (!filtered.is_empty()).then(|| filtered.iter().all(|filtered| *filtered))
+    });
+    looked.await.expect("looking at the process table does not panic")
+}
+
+/// A process's kind is the last of its words, which the process that forked it may have joined by spaces.
+fn is_tab(pid: i32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| matches!(byte, 0 | b' ')).rfind(|word| !word.is_empty()) == Some(b"tab")
+}
+
+fn filtered(pid: i32) -> Option<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
+    Some(mode.trim() == FILTERED)
 }

@@ -49,7 +49,7 @@ pub(super) struct Start {
 #[derive(Clone)]
 pub(super) struct Host {
     pub(super) version: String,
-    pub(super) sandbox: bool,
+    pub(super) sandbox: Option<bool>,
     pub(super) flags: Vec<String>,
 }
 

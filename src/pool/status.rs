@@ -176,7 +176,7 @@ impl StatusBoard {
     pub(super) fn launched(&self, id: &InstanceId, instance: &dyn Instance, gpu: GpuMode) {
         self.instance(id, |status| {
             status.browser_version = Some(instance.version().to_owned());
-            status.sandbox = Some(instance.sandbox());
+            status.sandbox = instance.sandbox();
             status.process = instance.process();
             status.gpu = Some(gpu.to_string());
         });

@@ -67,11 +67,9 @@ struct Survey {
     /// Proven and with room for one more step.
     free: Vec<(f64, LaneId, SessionName)>,
     busy: bool,
-    /// Not to be used at the moment: drained, leased to somebody else, or silent.
-    held: bool,
+    /// Why some lane is not to be used at the moment.
+    held: Option<&'static str>,
     preparing: bool,
-    /// A lane is about to be recycled.
-    draining: bool,
     absent: Vec<(LaneId, SessionName)>,
     refused: Vec<Failure>,
 }
@@ -88,7 +86,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         return Choice { decision: Decision::Run { lane, session, fallback: None }, prepare };
     }
     let starting = outlook.may_come(case.wants);
-    let returning = wanted.held || wanted.draining || starting;
+    let returning = wanted.held.is_some() || starting;
     let hopeful = wanted.preparing || returning || !wanted.absent.is_empty();
     if wanted.busy {
         return Choice { decision: Decision::Wait, prepare };
@@ -102,7 +100,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
             let fallback = Some(Fallback { wanted: case.wants.describe(), reason });
             return Choice { decision: Decision::Run { lane, session, fallback }, prepare };
         }
-        if native.busy || native.preparing || native.draining || !native.absent.is_empty() {
+        if native.busy || native.preparing || native.held.is_some() || !native.absent.is_empty() {
             return Choice { decision: Decision::Wait, prepare };
         }
     }
@@ -121,13 +119,13 @@ fn survey(
         match outlook.access(&lane.environment().instance, case.wants.lease.as_ref()) {
             Access::Open => {}
             Access::Later => {
-                survey.held = true;
+                survey.held = Some("its browser is being drained, is leased, or gives no signs of life");
                 continue;
             }
             Access::Never => continue,
         }
         if lane.draining.is_some() {
-            survey.draining = true;
+            survey.held = Some("its lane is being recycled");
             continue;
         }
         let session = lane.session_name(case.model, case.binding);
@@ -154,12 +152,10 @@ fn fastest(survey: &Survey) -> Option<(f64, LaneId, SessionName)> {
 }
 
 fn pending_reason(wanted: &Survey) -> String {
-    if wanted.held {
-        "its browser is being drained, is leased, or gives no signs of life".to_owned()
+    if let Some(held) = wanted.held {
+        held.to_owned()
     } else if wanted.preparing || !wanted.absent.is_empty() {
         "the model is being loaded and proven there".to_owned()
-    } else if wanted.draining {
-        "its lane is being recycled".to_owned()
     } else {
         "browsers are still starting".to_owned()
     }

@@ -94,7 +94,7 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
         backend: backend.parse().expect("a backend"),
         adapter,
         webnn_device: None,
-        sandbox: true,
+        sandbox: Some(true),
         engine: "none".to_owned(),
         threads: 1,
         flags: Vec::new(),

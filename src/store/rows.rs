@@ -34,7 +34,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         lane.and_then(|lane| lane.adapter.as_ref()).map(json),
         lane.map(|lane| lane.software_adapter),
         lane.and_then(|lane| lane.webnn_device_requested.as_deref()),
-        lane.map(|lane| lane.sandbox),
+        lane.and_then(|lane| lane.sandbox),
         lane.map(|lane| lane.engine.as_str()),
         lane.map(|lane| lane.threads),
         lane.map(|lane| lane.verdict.as_str()),

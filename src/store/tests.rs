@@ -45,7 +45,7 @@ fn provenance() -> Provenance {
         adapter: Some(adapter()),
         software_adapter: true,
         webnn_device_requested: Some("npu".into()),
-        sandbox: false,
+        sandbox: Some(false),
         engine: "onnxruntime-web@1.30.0/ort.wasm".into(),
         threads: u32::MAX,
         model_digest: Digest::new([0xab; 32]),

@@ -15,13 +15,20 @@ pub(crate) const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures
 const WASM: Lane = Lane { browser: "chromium", backend: "wasm" };
 const WEBGPU: Lane = Lane { browser: "chromium", backend: "webgpu" };
 const WEBNN: Lane = Lane { browser: "chromium-webnn", backend: "webnn" };
+const FIREFOX_WASM: Lane = Lane { browser: "firefox", backend: "wasm" };
+const FIREFOX_WEBGPU: Lane = Lane { browser: "firefox", backend: "webgpu" };
 const NATIVE: Lane = Lane { browser: "native", backend: "ort-cpu" };
 
 /// Probabilities of neighbouring frames, each with the state before it, drift apart by rounding alone.
 pub(crate) const PROBABILITY_TOLERANCE: f32 = 1e-3;
 
 pub(crate) async fn served(browsers: &str) -> Option<Served> {
-    for (name, program) in [("chromium", "/usr/bin/chromium".into()), ("chromium-webnn", webnn_program())] {
+    let programs = [
+        ("chromium", "/usr/bin/chromium".into()),
+        ("chromium-webnn", webnn_program()),
+        ("firefox", "/usr/lib/firefox-esr/firefox-esr".into()),
+    ];
+    for (name, program) in programs {
         if browsers.contains(&format!("{name}=")) && !program.exists() {
             crate::skip(name, &program);
             return None;
@@ -94,6 +101,55 @@ async fn every_lane_answers_what_the_package_answers_and_says_where() {
 }
 
 #[tokio::test]
+async fn firefox_serves_what_it_proved_and_nothing_else() {
+    let Some(served) = served("firefox=1").await else { return };
+    let mut client = served.connect().await.unwrap();
+    let answers = listen(&mut client, FIREFOX_WASM, 30).await;
+    for (answer, expected) in answers.iter().zip(&expected_probabilities()) {
+        let probability = numbers(answer, "output").unwrap()[0];
+        assert!(
+            (probability - *expected as f32).abs() < PROBABILITY_TOLERANCE,
+            "{probability} for {expected}"
+        );
+    }
+    // The engine's wrong convolution is wrong on this adapter as well.
+    let state = json!(vec![0.0f32; silero::STATE_SHAPE.iter().product()]);
+    let inputs = frame(&vec![0.01; silero::FRAME], &state);
+    let refused = client.ask("silero-vad", inputs, FIREFOX_WEBGPU).await.unwrap();
+    assert_eq!(refused["error"]["code"], "quarantined", "{refused}");
+    for (lane, software) in [(FIREFOX_WASM, false), (FIREFOX_WEBGPU, true)] {
+        let named = client.ask("magika", moon(), lane).await.unwrap();
+        assert_eq!(top(&named), "python", "{lane:?}");
+        let provenance = &named["parameters"]["provenance"];
+        let said = [&provenance["browser"], &provenance["verdict"], &provenance["sandbox"]];
+        assert_eq!(said, [&json!("firefox"), &json!("verified"), &json!(true)], "{provenance}");
+        assert_eq!(provenance["software_adapter"], software, "{provenance}");
+    }
+    // Unasked, a software adapter serves nobody.
+    let unasked = json!({"browser": "firefox"});
+    let answer = client.ask_with("magika", moon(), &unasked).await.unwrap();
+    assert_eq!(answer["parameters"]["provenance"]["backend"], "wasm", "{answer}");
+    served.stop().await.unwrap();
+}
+
+/// A Python file as magika's input.
+fn moon() -> Value {
+    let file = std::fs::read(format!("{FIXTURES}/inputs/files/moon.py")).unwrap();
+    let features = magika_config().features(&file).unwrap();
+    json!([{"name": "bytes", "datatype": "INT32", "shape": [1, features.len()], "data": features}])
+}
+
+fn magika_config() -> crate::magika::Config {
+    let bytes = std::fs::read(cache().unwrap().join("models/magika-1.0.3/config.min.json")).unwrap();
+    crate::magika::Config::parse(std::str::from_utf8(&bytes).unwrap()).unwrap()
+}
+
+/// The label that magika's answer gives the first place.
+fn top(answer: &Value) -> String {
+    magika_config().top(&numbers(answer, "target_label").unwrap()).unwrap().0.to_owned()
+}
+
+#[tokio::test]
 async fn the_gate_catches_the_wrong_convolution_by_itself() {
     let Some(served) = served("chromium=1").await else { return };
     let mut client = served.connect().await.unwrap();
@@ -104,14 +160,8 @@ async fn the_gate_catches_the_wrong_convolution_by_itself() {
     // The same browser's other lane is not affected.
     let answered = client.ask("silero-vad", inputs, WASM).await.unwrap();
     assert_eq!(answered["parameters"]["provenance"]["verdict"], "verified", "{answered}");
-    let bytes = std::fs::read(cache().unwrap().join("models/magika-1.0.3/config.min.json")).unwrap();
-    let config = crate::magika::Config::parse(std::str::from_utf8(&bytes).unwrap()).unwrap();
-    let file = std::fs::read(format!("{FIXTURES}/inputs/files/moon.py")).unwrap();
-    let features = config.features(&file).unwrap();
-    let inputs =
-        json!([{"name": "bytes", "datatype": "INT32", "shape": [1, features.len()], "data": features}]);
-    let named = client.ask("magika", inputs, WEBGPU).await.unwrap();
-    assert_eq!(config.top(&numbers(&named, "target_label").unwrap()).unwrap().0, "python");
+    let named = client.ask("magika", moon(), WEBGPU).await.unwrap();
+    assert_eq!(top(&named), "python");
     assert_eq!(
         named["parameters"]["provenance"]["software_adapter"], true,
         "no GPU is expected here: {named}"

@@ -279,13 +279,8 @@ async fn a_worker_that_ends_itself_before_its_handshake_is_missed_at_once() {
         gpu: GpuMode::Software,
         deadline: LIMIT,
     };
-    let drivers = Drivers {
-        places,
-        run: Arc::clone(&run),
-        tasks: tasks.clone(),
-        display: None,
-        certificate_pin: None,
-    };
+    let drivers =
+        Drivers { places, run: Arc::clone(&run), tasks: tasks.clone(), display: None, certificate_pin: None };
     let instance = drivers.of(recipe).launch(order).await.unwrap();
     let mut control = timeout(LIMIT, page.control.session()).await.unwrap().unwrap();
     control.sender.control(&DaemonToPage::Welcome).unwrap();

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
+mod attach;
 mod daemon;
+mod doctor;
 mod driver;
 mod lanes;
 #[path = "../support/magika.rs"]
@@ -14,6 +16,7 @@ mod remote;
 mod serve;
 #[path = "../support/silero.rs"]
 mod silero;
+mod stage;
 mod surroundings;
 #[path = "../support/table.rs"]
 mod table;

@@ -18,9 +18,9 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     daemon::{FIXTURES, PROBABILITY_TOLERANCE, expected_probabilities, frame},
-    driver::LIMIT,
     serve::{Lane, Served, numbers},
     silero,
+    stage::LIMIT,
 };
 
 const PORT: u16 = 9515;

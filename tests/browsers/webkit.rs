@@ -23,10 +23,10 @@ use weft::driver::{
 
 use crate::{
     daemon::{FIXTURES, PROBABILITY_TOLERANCE, expected_probabilities, frame},
-    driver::{LIMIT, Stage, asked_for, lost, order, places, processes, serve},
     magika,
     serve::{Lane, Served, cache, numbers, processes_of},
     silero,
+    stage::{LIMIT, Stage, asked_for, lost, order, places, processes, serve},
 };
 
 const PAGE: &str = r#"<!doctype html><script type="module">
@@ -99,7 +99,7 @@ async fn a_page_opens_in_webkitgtk_and_nothing_is_left() {
     assert_eq!(asked_for(&mut arrived, "/page?").await, "false%20undefined%20undefined");
     assert!(instance.version().starts_with(|c: char| c.is_ascii_digit()), "{}", instance.version());
     let confined = !named(stage.run.path(), "bwrap").is_empty();
-    assert_eq!(instance.sandbox(), confined);
+    assert_eq!(instance.sandbox(), Some(confined));
     assert_eq!(instance.process(), Some(named(stage.run.path(), "WebKitWebDriver")[0].as_raw()));
     let socket = display_socket(stage.run.path(), "webkitgtk-1");
 

@@ -168,7 +168,7 @@ fn print_rows(rows: &[Row]) {
     for row in rows {
         match &row.refused {
             Some(refused) => {
-                say(&format!("{} in {} on {}: {refused}", row.model, row.lane.browser, row.lane.backend))
+                say(&format!("{} in {} on {}: {refused}", row.model, row.lane.browser, row.lane.backend));
             }
             None if row.found.is_empty() => {}
             None if told.iter().any(|earlier: &&String| earlier.starts_with(&row.found)) => {}

@@ -1,6 +1,7 @@
 //! Fast tests of the rooms together; no browser is started here.
 
 mod absent;
+mod attach;
 mod bad_input;
 mod cli;
 mod gate;
@@ -22,4 +23,4 @@ mod unread;
 mod webdriver;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
-use weft::{domain, onnx, protocol};
+use weft::{domain, driver::wire::message, onnx, protocol};

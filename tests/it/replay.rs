@@ -6,7 +6,12 @@ use crate::properties;
 
 #[test]
 fn the_corpus_holds_no_surprise() {
-    for (target, property) in [("frame", properties::frame as fn(&[u8])), ("onnx", properties::onnx)] {
+    let properties = [
+        ("control", properties::control as fn(&[u8])),
+        ("frame", properties::frame),
+        ("onnx", properties::onnx),
+    ];
+    for (target, property) in properties {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
         let files: Vec<_> =
             std::fs::read_dir(&folder).expect("a corpus").map(|file| file.expect("a file").path()).collect();

@@ -80,7 +80,7 @@ fn commands(fake: &FakeWebdriver) -> Vec<&'static str> {
 async fn a_session_is_asked_for_steered_and_ended() {
     let (stage, fake) = (Stage::set(), FakeWebdriver::start().await);
     let instance = stage.launch(&fake, Duration::from_secs(20)).await.expect("a good launch");
-    assert_eq!((instance.version(), instance.sandbox(), instance.process()), ("1.2.3", false, None));
+    assert_eq!((instance.version(), instance.sandbox(), instance.process()), ("1.2.3", None, None));
     assert_eq!(instance.flags(), [r#"browserName="fake""#, r#"x:y={"z":[1]}"#, r#"platformName="linux""#]);
     let elsewhere = "http://127.0.0.1:9/other".to_owned();
     instance.navigate(elsewhere.clone(), Duration::from_secs(20)).await.expect("a good navigation");

@@ -8,6 +8,7 @@ describe('describeAdapter', () => {
     ['hardware', NVIDIA, false],
     ['hardware that says so', { ...NVIDIA, isFallbackAdapter: false }, false],
     ['the fallback adapter', { ...NVIDIA, isFallbackAdapter: true }, true],
+    ['lavapipe in Firefox, which names nothing', { vendor: '', architecture: '', device: '', description: '', isFallbackAdapter: true }, true],
     ['SwiftShader', { vendor: 'google', architecture: 'swiftshader', device: '', description: '' }, true],
     ['lavapipe by its driver', { vendor: '', architecture: '', device: '', description: 'llvmpipe (LLVM 15.0.6, 256 bits)' }, true],
     ['Windows without a GPU', { vendor: '', architecture: '', device: '', description: 'Microsoft Basic Render Driver' }, true],

@@ -80,7 +80,7 @@ impl OrtLane {
             backend,
             adapter: None,
             webnn_device: None,
-            sandbox: true,
+            sandbox: Some(true),
             engine: library.engine(),
             threads,
             flags: Vec::new(),

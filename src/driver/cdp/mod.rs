@@ -1,9 +1,10 @@
-//! Launches and steers the Chromium family over the Chrome `DevTools` Protocol.
+//! Launches and steers the Chromium family over the Chrome `DevTools` Protocol, or a page of a running one.
 //!
 //! The browser is started by `process`, not by the client library, which would share one profile among all,
 //! drop stderr and kill a single process. The library never notices a closed socket and leaves commands pending,
 //! so every wait here has its own limit, and one task asks the browser for a sign of life.
 
+mod attach;
 mod attend;
 mod opening;
 #[cfg(test)]
@@ -12,15 +13,19 @@ mod tests;
 use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use self::opening::{Control, Opening};
+use self::{
+    attach::Guest,
+    opening::{Control, Opening},
+};
 use super::{
     Driver, DriverError, Instance, LaunchOrder,
     ledger::{Folders, RunDir},
     process::{Order, Process},
-    recipe::{Places, Recipe, Switches},
+    recipe::{Places, Recipe, Source, Switches},
     sandbox::Ground,
+    wire::page::{self, PageInstance, Peer},
 };
 use crate::tasks::Tasks;
 
@@ -95,8 +100,10 @@ impl Driver for CdpDriver {
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'static, Result<Box<dyn Instance>, DriverError>> {
         let launcher = Arc::clone(&self.launcher);
         async move {
-            let instance = launcher.launch(order).await?;
-            Ok(Box::new(instance) as Box<dyn Instance>)
+            Ok(match &launcher.recipe.source {
+                Source::Find(_) => Box::new(launcher.launch(order).await?) as Box<dyn Instance>,
+                Source::Endpoint(endpoint) => Box::new(launcher.attach(endpoint, order).await?),
+            })
         }
         .boxed()
     }
@@ -128,6 +135,21 @@ impl Launcher {
         }
     }
 
+    /// Opens a page in a browser that is not ours, and touches nothing else there.
+    async fn attach(&self, endpoint: &str, order: LaunchOrder) -> Result<PageInstance<Guest>, DriverError> {
+        let started = Instant::now();
+        let deadline = started + order.deadline;
+        let opening = page::Opening { peer: Peer::Theirs(endpoint), tasks: &self.tasks, started, deadline };
+        let address = match timeout_at(deadline, attach::address(endpoint)).await {
+            Ok(Ok(address)) => address,
+            Ok(Err(why)) => return Err(opening.no_connection(&why)),
+            Err(_) => return Err(opening.silent("it told no address")),
+        };
+        let page = opening.open(Guest::default(), &address, &order.url).await?;
+        tracing::info!(name = order.name, version = page.version, endpoint, "attached");
+        Ok(PageInstance { page, process: None, sandbox: None, flags: Vec::new() })
+    }
+
     fn start(
         &self,
         name: &str,
@@ -140,18 +162,11 @@ impl Launcher {
             source: std::io::Error::other(error),
         })?;
         let args = arguments(&self.recipe, switches, &folders, sandbox);
+        let variables = vec![(HOME_VARIABLE, folders.own.clone().into_os_string())];
         Process::spawn(
             &self.tasks,
             &self.run,
-            Order {
-                program,
-                args,
-                folders,
-                home_variable: HOME_VARIABLE,
-                environment: Vec::new(),
-                announcement: ANNOUNCEMENT,
-                noise: NOISE,
-            },
+            Order { program, args, folders, variables, announcement: ANNOUNCEMENT, noise: NOISE },
         )
     }
 }
@@ -218,8 +233,8 @@ impl Instance for CdpInstance {
         &self.control.version
     }
 
-    fn sandbox(&self) -> bool {
-        self.sandbox
+    fn sandbox(&self) -> Option<bool> {
+        Some(self.sandbox)
     }
 
     fn flags(&self) -> &[String] {

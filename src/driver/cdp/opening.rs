@@ -25,10 +25,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     ANNOUNCEMENT, BLANK,
-    attend::{PageEnds, attend},
+    attend::{PageEnds, speak},
 };
 use crate::{
-    driver::{DriverError, loss::Loss, process::Watch},
+    driver::{
+        DriverError,
+        loss::{Loss, attend},
+        process::Watch,
+    },
     tasks::Tasks,
 };
 
@@ -72,9 +76,8 @@ impl Control {
         self.loss.told()
     }
 
-    /// Answers those who still wait for the loss.
     pub(super) fn closed(&self) {
-        self.loss.tell("the browser was closed".to_owned());
+        self.loss.closed();
     }
 }
 
@@ -97,7 +100,8 @@ impl Opening<'_> {
 
         let loss = Loss::new();
         let attending = CancellationToken::new();
-        self.tell(&loss, &attending, attend(handler, Arc::clone(&browser), self.watch.clone()));
+        let speech = speak(handler, Arc::clone(&browser));
+        self.tell(&loss, &attending, attend(Some(self.watch.clone()), speech));
         let guard = attending.clone().drop_guard();
 
         let steps = async {

@@ -19,12 +19,16 @@ use serde_json::Value;
 use crate::domain::BackendKind;
 
 /// Every recipe travels in the binary, so that an installed one needs no files beside it.
-pub(super) const EMBEDDED: [(&str, &str); 5] = [
+pub(super) const EMBEDDED: [(&str, &str); 9] = [
+    ("browsers/attach.toml", include_str!("../../../browsers/attach.toml")),
+    ("browsers/chrome.toml", include_str!("../../../browsers/chrome.toml")),
     ("browsers/chromium.toml", include_str!("../../../browsers/chromium.toml")),
     ("browsers/chromium-webnn.toml", include_str!("../../../browsers/chromium-webnn.toml")),
-    ("browsers/webkitgtk.toml", include_str!("../../../browsers/webkitgtk.toml")),
-    ("browsers/safari.toml", include_str!("../../../browsers/safari.toml")),
+    ("browsers/edge.toml", include_str!("../../../browsers/edge.toml")),
+    ("browsers/firefox.toml", include_str!("../../../browsers/firefox.toml")),
     ("browsers/remote.toml", include_str!("../../../browsers/remote.toml")),
+    ("browsers/safari.toml", include_str!("../../../browsers/safari.toml")),
+    ("browsers/webkitgtk.toml", include_str!("../../../browsers/webkitgtk.toml")),
 ];
 
 /// Which GPU a launch asks for. Hardware is tried first.

@@ -155,9 +155,10 @@ impl Page<'_> {
             }
             (None, Some(endpoint)) => {
                 let schemes = match self.driver {
-                    DriverKind::Webdriver => ["http://", "https://"],
-                    DriverKind::Cdp => ["http://", "ws://"],
-                    DriverKind::Bidi => ["ws://", "wss://"],
+                    DriverKind::Webdriver => ["http://", "https://"].as_slice(),
+                    DriverKind::Cdp => &["http://", "ws://"],
+                    // Firefox speaks no TLS there.
+                    DriverKind::Bidi => &["ws://"],
                 };
                 if !schemes.iter().any(|scheme| endpoint.get_ref().starts_with(scheme)) {
                     let message = format!("an address that starts with {} is wanted", schemes.join(" or "));

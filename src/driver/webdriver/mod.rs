@@ -98,8 +98,8 @@ impl Launcher {
         match begun.await {
             Ok((session, version, loss, attending)) => {
                 let flags = self.telling(&order, &session.capabilities);
-                let sandbox = owned.driver.as_ref().is_some_and(|driver| is_sandboxed(driver.pid()));
-                if !sandbox && owned.driver.is_some() {
+                let sandbox = owned.driver.as_ref().map(|driver| is_sandboxed(driver.pid()));
+                if sandbox == Some(false) {
                     tracing::warn!(name = order.name, "the browser runs without a sandbox of its own");
                 }
                 tracing::info!(name = order.name, version, "browser launched");
@@ -280,7 +280,7 @@ struct WebDriverInstance {
     session: Session,
     owned: Owned,
     version: String,
-    sandbox: bool,
+    sandbox: Option<bool>,
     flags: Vec<String>,
     loss: Loss,
     /// Ends the watch with the instance.
@@ -292,7 +292,7 @@ impl Instance for WebDriverInstance {
         &self.version
     }
 
-    fn sandbox(&self) -> bool {
+    fn sandbox(&self) -> Option<bool> {
         self.sandbox
     }
 

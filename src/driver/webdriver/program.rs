@@ -84,26 +84,20 @@ impl Start<'_> {
         let folders = self.run.folders(self.name).map_err(|error| self.refused(io::Error::other(error)))?;
         let mut args = vec![OsString::from(format!("--port={port}"))];
         args.extend(self.flags.iter().map(OsString::from));
-        let mut environment = self.environment.clone();
+        let mut variables = self.environment.clone();
+        variables.push((HOME_VARIABLE, folders.own.clone().into()));
         if cfg!(target_os = "linux") {
             for name in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
-                environment.push((name, folders.own.clone().into()));
+                variables.push((name, folders.own.clone().into()));
             }
             // Sockets are made there, whose paths must be short.
-            environment.push(("XDG_RUNTIME_DIR", folders.scratch.clone().into()));
+            variables.push(("XDG_RUNTIME_DIR", folders.scratch.clone().into()));
             // The user's own settings are not for us to read, and cost a bus and a database in the home.
-            environment.push(("GSETTINGS_BACKEND", "memory".into()));
-            environment.push(("NO_AT_BRIDGE", "1".into()));
+            variables.push(("GSETTINGS_BACKEND", "memory".into()));
+            variables.push(("NO_AT_BRIDGE", "1".into()));
         }
-        let order = Order {
-            program: self.program,
-            args,
-            home_variable: HOME_VARIABLE,
-            environment,
-            folders,
-            announcement: "\0",
-            noise: "\0",
-        };
+        let order =
+            Order { program: self.program, args, variables, folders, announcement: "\0", noise: "\0" };
         Process::spawn(self.tasks, self.run, order)
     }
 

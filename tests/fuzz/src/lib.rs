@@ -2,6 +2,8 @@
 
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
+#[path = "../../../src/driver/wire/message.rs"]
+pub mod message;
 #[path = "../../../src/onnx/mod.rs"]
 pub mod onnx;
 mod properties;
@@ -10,6 +12,10 @@ pub mod protocol;
 
 pub fn fuzz_frame(input: &[u8]) {
     properties::frame(input);
+}
+
+pub fn fuzz_control(input: &[u8]) {
+    properties::control(input);
 }
 
 pub fn fuzz_onnx(input: &[u8]) {

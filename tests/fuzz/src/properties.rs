@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     domain::{Body, Tensor},
+    message::{self, Incoming, WORDS_MAX},
     onnx,
     protocol::{
         client::{ClientMessage, TensorJson, elements, parse_message},
@@ -51,6 +52,21 @@ fn tensor(tensor: &Tensor) {
     let json = TensorJson { datatype: tensor.datatype, shape: tensor.shape.clone(), data };
     let read = json.tensor(&tensor.name).expect("what we tell we also read");
     assert_eq!(elements(&read), told);
+}
+
+/// What a browser says on its control socket.
+pub(crate) fn control(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match message::read(text) {
+        Ok(Incoming::Answer { outcome: Err(refusal), .. } | Incoming::Complaint(refusal)) => {
+            assert!(
+                refusal.code.len() <= WORDS_MAX && refusal.message.len() <= WORDS_MAX,
+                "it fits an error"
+            );
+        }
+        // Refusing is fine, panicking is not.
+        Ok(Incoming::Answer { .. } | Incoming::Event(_)) | Err(_) => {}
+    }
 }
 
 /// A file that claims to be ONNX.

@@ -201,8 +201,8 @@ impl Instance for FakeInstance {
         &self.version
     }
 
-    fn sandbox(&self) -> bool {
-        true
+    fn sandbox(&self) -> Option<bool> {
+        Some(true)
     }
 
     fn flags(&self) -> &[String] {

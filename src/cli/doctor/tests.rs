@@ -1,0 +1,84 @@
+use serde_json::{Value, json};
+
+use super::{Finding, State, batches, finding, rows};
+use crate::{
+    driver::{presence::Presence, recipe::Recipe},
+    pool::PoolStatus,
+};
+
+fn chromium() -> Recipe {
+    Recipe::embedded().into_iter().find(|recipe| recipe.name == "chromium").expect("an embedded recipe")
+}
+
+fn status(state: &str, reason: &Value, lanes: &Value) -> PoolStatus {
+    let instance = json!({
+        "instance": "chromium-1", "browser": "chromium", "browser_version": "156.0", "state": state,
+        "reason": reason, "sandbox": null, "gpu": "software", "page": null, "launches": 1, "executed": 0,
+        "memory_bytes": null, "lease": null, "process": null, "lanes": lanes,
+    });
+    serde_json::from_value(json!({"chromium-1": instance})).expect("a status")
+}
+
+fn lane(backend: &str, state: &str, capability: &Value) -> Value {
+    json!({
+        "lane": format!("chromium-1/{backend}"), "instance": "chromium-1", "browser": "chromium",
+        "backend": backend, "state": state, "reason": "no adapter", "capability": capability,
+    })
+}
+
+fn capability() -> Value {
+    json!({
+        "backend": "webgpu", "threads": 1, "engine": "onnxruntime-web@1/ort.wasm", "features": null, "limits": null,
+        "adapter": {"vendor": "", "architecture": "", "device": "", "description": "", "software": true},
+        "webnn": null, "webnn_device": null, "timing_us": {},
+    })
+}
+
+#[test]
+fn every_recipe_has_a_state_with_its_reason() {
+    let hint = || "say please".to_owned();
+    let proven = status(
+        "ready",
+        &json!(null),
+        &json!({
+            "chromium-1/wasm": lane("wasm", "absent", &json!(null)),
+            "chromium-1/webgpu": lane("webgpu", "ready", &capability()),
+        }),
+    );
+    let idle =
+        status("ready", &json!(null), &json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}));
+    let failed = status(
+        "failed",
+        &json!("it crashed"),
+        &json!({"chromium-1/wasm": lane("wasm", "absent", &json!(null))}),
+    );
+    let none = PoolStatus::new();
+    let cases = [
+        (Presence::Here, &proven, State::Proven, None, 2),
+        (Presence::Here, &idle, State::Failing, Some("no adapter"), 1),
+        (Presence::Here, &failed, State::Failing, Some("it crashed"), 1),
+        (Presence::NotInstalled { hint: hint() }, &none, State::NotInstalled, Some("say please"), 1),
+        (Presence::NotRunning { hint: hint() }, &none, State::NotRunning, Some("say please"), 1),
+        (Presence::Unproven { hint: hint() }, &none, State::Unproven, Some("say please"), 1),
+    ];
+    for (presence, status, state, reason, lines) in cases {
+        let Finding { state: found, reason: why, .. } = finding(&chromium(), presence.clone(), status);
+        assert_eq!((found, why.as_deref()), (state, reason), "{presence:?}");
+        let rows = rows(&finding(&chromium(), presence.clone(), status));
+        assert_eq!(rows.len(), lines, "{presence:?}: {rows:?}");
+        assert!(rows.iter().all(|row| row[1] == state.words()), "{presence:?}: {rows:?}");
+    }
+    let rows = rows(&finding(&chromium(), Presence::Here, &proven));
+    assert_eq!(rows[0], ["chromium", "proven here", "156.0", "unknown", "wasm", "no", "no adapter"]);
+    assert_eq!(rows[1][6], "software adapter without a name, 1 thread, ort.wasm");
+}
+
+#[test]
+fn no_more_browsers_at_once_than_cores() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let names: Vec<String> = (0..=cores).map(|n| n.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let split: Vec<usize> = batches(&names).iter().map(Vec::len).collect();
+    assert_eq!(split, [cores, 1]);
+    assert_eq!(batches(&[]), [Vec::<&str>::new()]);
+}
