@@ -31,7 +31,21 @@ pub(crate) struct Served {
 impl Served {
     /// Starts `program` with these browsers and waits for the line that says where it listens.
     pub(crate) async fn start(program: &Path, browsers: &str) -> anyhow::Result<Self> {
+        Self::start_with(program, browsers, &[]).await
+    }
+
+    /// Starts with these files in its home: their paths there and their texts.
+    pub(crate) async fn start_with(
+        program: &Path,
+        browsers: &str,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let home = tempfile::tempdir().context("a throw-away home")?;
+        for (path, text) in files {
+            let path = home.path().join(path);
+            std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+            std::fs::write(path, text)?;
+        }
         let log = home.path().join("serve.log");
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--browsers", browsers, "--home"])
