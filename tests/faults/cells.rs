@@ -133,14 +133,17 @@ async fn prove(name: &str, scenario: Scenario) {
     eprintln!("{}", cell.row());
 }
 
+/// The last commit that can change what is measured; results and documents cannot.
 fn commit() -> String {
+    const MEASURED: [&str; 6] = ["--", "src", "web-harness", "browsers", "Cargo.lock", "tests/faults"];
     let git = |arguments: &[&str]| {
+        let arguments = arguments.iter().chain(&MEASURED);
         let output =
             Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    let dirty = git(&["status", "--porcelain", "--", "src", "web-harness", "browsers", "Cargo.lock"]);
-    format!("{}{}", git(&["rev-parse", "HEAD"]), if dirty.is_empty() { "" } else { "-dirty" })
+    let dirty = git(&["status", "--porcelain"]);
+    format!("{}{}", git(&["log", "-1", "--format=%H"]), if dirty.is_empty() { "" } else { "-dirty" })
 }
 
 /// A slice of the proof per scenario.

@@ -12,7 +12,7 @@ use nix::{
 /// A process and everything that descends from it, itself first.
 pub(crate) fn tree(root: i32) -> Vec<i32> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let entries = fs::read_dir("/proc").expect("a process table").flatten();
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
         if let Some((parent, _)) = stat(pid) {
             children.entry(parent).or_default().push(pid);
