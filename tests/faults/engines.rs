@@ -16,7 +16,7 @@ pub(crate) struct Engine {
 
 pub(crate) const ENGINES: [Engine; 3] = [
     Engine { recipe: "chromium", main: None, page: "--type=renderer" },
-    Engine { recipe: "firefox", main: None, page: "-contentproc" },
+    Engine { recipe: "firefox", main: None, page: "-isForBrowser" },
     Engine { recipe: "webkitgtk", main: Some("MiniBrowser"), page: "WebKitWebProcess" },
 ];
 
