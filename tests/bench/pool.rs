@@ -291,13 +291,12 @@ impl Pool {
         Ok(took)
     }
 
-    /// The first process of an instance, or of the first one.
-    async fn process(&self, instance: Option<&Value>) -> anyhow::Result<Pid> {
+    /// An instance as the daemon tells of it; without a name the first one.
+    async fn instance(&self, name: Option<&Value>) -> anyhow::Result<Value> {
         let listed = self.get("/api/v1/instances").await?;
         let items = listed["items"].as_array().context("instances are a list")?;
-        let wanted = |item: &&Value| instance.is_none_or(|instance| item["instance"] == *instance);
-        let process = items.iter().find(wanted).and_then(|item| item["process"].as_i64());
-        Ok(Pid::from_raw(i32::try_from(process.with_context(|| format!("a process in {listed}"))?)?))
+        let wanted = |item: &&Value| name.is_none_or(|name| item["instance"] == *name);
+        items.iter().find(wanted).cloned().with_context(|| format!("no such instance in {listed}"))
     }
 
     /// Kills the browser that computes a request.
@@ -315,7 +314,7 @@ impl Pool {
             }
             ensure!(Instant::now() < deadline, "no lane computes: {listed}");
         };
-        let process = self.process(Some(&instance)).await?;
+        let process = process(&self.instance(Some(&instance)).await?)?;
         let struck = Instant::now();
         kill(process, Signal::SIGKILL)?;
         let answer = Answer::read(&wire.receive().await?)?;
@@ -327,13 +326,19 @@ impl Pool {
     /// Kills the only browser; how long its successor's first answer takes from then.
     pub(crate) async fn relaunched(&self, model: &Model, number: usize) -> anyhow::Result<Duration> {
         let mut wire = Wire::connect(&self.daemon.socket()).await?;
-        let process = self.process(None).await?;
+        let before = self.instance(None).await?;
         let started = Instant::now();
-        kill(process, Signal::SIGKILL)?;
-        let (_, answer) = wire.exchange(model.frame(number)).await?;
-        let took = started.elapsed();
-        Answer::read(&answer)?;
-        Ok(took)
+        kill(process(&before)?, Signal::SIGKILL)?;
+        loop {
+            let (_, answer) = wire.exchange(model.frame(number)).await?;
+            let took = started.elapsed();
+            Answer::read(&answer)?;
+            // For some milliseconds the dead browser's page may still answer.
+            if self.instance(None).await?["launches"] != before["launches"] {
+                return Ok(took);
+            }
+            ensure!(took < READY_WITHIN, "the browser was not launched again: {before}");
+        }
     }
 
     /// Processor time of the daemon and everything below it, per window.
@@ -353,4 +358,9 @@ impl Pool {
         let own: BTreeSet<i32> = tree(self.daemon.pid()?).into_iter().collect();
         Ok(own.into_iter().map(processes::spent).sum())
     }
+}
+
+fn process(instance: &Value) -> anyhow::Result<Pid> {
+    let process = instance["process"].as_i64().with_context(|| format!("no process in {instance}"))?;
+    Ok(Pid::from_raw(i32::try_from(process)?))
 }
