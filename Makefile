@@ -42,7 +42,7 @@ bench: setup $(PLAYWRIGHT_INSTALLED) ## measure against the echo and Playwright,
 	cargo run --locked --quiet --release --example bench
 
 prove: test-setup ## a step's full matrix, in resumable slices
-	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/)'
+	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/)'
 
 $(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json
 	cd $(PLAYWRIGHT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error

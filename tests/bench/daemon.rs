@@ -36,8 +36,20 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `program` with one Chromium and waits for the line that says where it listens.
     pub(crate) async fn start(program: &Path, home: &Path) -> anyhow::Result<Self> {
+        Self::start_many(program, home, 1).await
+    }
+
+    /// The same with several.
+    pub(crate) async fn start_many(program: &Path, home: &Path, instances: usize) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--browsers", BROWSER, "--home"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--browsers",
+                &format!("{BROWSER}={instances}"),
+                "--home",
+            ])
             .arg(home)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -67,9 +79,12 @@ impl Daemon {
         format!("{}/v2/ws", self.url.replacen("http", "ws", 1))
     }
 
+    pub(crate) fn pid(&self) -> anyhow::Result<i32> {
+        Ok(i32::try_from(self.child.id().context("the daemon has ended already")?)?)
+    }
+
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().context("the daemon has ended already")?;
-        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
+        kill(Pid::from_raw(self.pid()?), Signal::SIGTERM)?;
         let status = self.child.wait().await?;
         ensure!(status.success(), "the daemon ended with {status}");
         Ok(())

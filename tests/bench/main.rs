@@ -5,8 +5,14 @@
 mod cold;
 mod daemon;
 mod latency;
+mod launch;
 mod origin;
 mod playwright;
+mod pool;
+#[path = "../faults/processes.rs"]
+mod processes;
+#[path = "../faults/proxy.rs"]
+mod proxy;
 mod report;
 mod requests;
 mod site;
@@ -42,12 +48,24 @@ struct Options {
     /// Print the summary as JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Measure the pool alone with so many kills and launches, print its raw samples, and keep nothing
+    #[arg(long, value_name = "N")]
+    pool: Option<usize>,
 }
 
 struct Models {
     silero: Model,
     magika: Model,
-    identity: Model,
+}
+
+impl Models {
+    fn read() -> anyhow::Result<Self> {
+        let (fixtures, cache) = (Path::new(FIXTURES), weft::config::Surroundings::read()?.cache);
+        Ok(Self {
+            silero: Model::listed("silero-vad", fixtures, &cache)?,
+            magika: Model::listed("magika", fixtures, &cache)?,
+        })
+    }
 }
 
 #[tokio::main]
@@ -55,6 +73,14 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let program = std::env::current_exe()?;
     let program = program.ancestors().nth(2).context("examples lie below the profile's folder")?.join("weft");
+    if let Some(times) = options.pool {
+        let models = Models::read()?;
+        let mut site = Site::start(&[(models.silero.name.clone(), models.silero.file.as_path())]).await?;
+        let samples = pool::measure(&program, &mut site, (&models.silero, &models.magika), times).await?;
+        say(&serde_json::to_string(&samples)?);
+        samples.targets().iter().for_each(|target| say(&target.row().join("  ")));
+        return Ok(());
+    }
     let home = tempfile::tempdir().context("a throw-away home")?;
     std::fs::write(home.path().join("weft.toml"), CONFIG)?;
     let (origin, samples) = run(&program, home.path()).await?;
@@ -72,12 +98,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(program: &Path, home: &Path) -> anyhow::Result<(Origin, Samples)> {
-    let (fixtures, cache) = (Path::new(FIXTURES), weft::config::Surroundings::read()?.cache);
-    let models = Models {
-        silero: Model::listed("silero-vad", fixtures, &cache)?,
-        magika: Model::listed("magika", fixtures, &cache)?,
-        identity: transfer::identity(home)?,
-    };
+    let models = Models::read()?;
+    let identity = transfer::identity(home)?;
     let served: Vec<(String, &Path)> =
         [&models.silero, &models.magika].map(|model| (model.name.clone(), model.file.as_path())).to_vec();
     let mut site = Site::start(&served).await?;
@@ -98,7 +120,7 @@ async fn run(program: &Path, home: &Path) -> anyhow::Result<(Origin, Samples)> {
     let mut bench = Running { daemon: &daemon, site: &mut site, launched: &launched, threads, wire };
     let latency = bench.latency(&models.silero).await?;
     let throughput = bench.throughput(&[&models.silero, &models.magika]).await?;
-    let transfer = bench.transfer(&models.identity).await?;
+    let transfer = bench.transfer(&identity).await?;
     drop(bench);
     daemon.stop().await?;
 
@@ -106,7 +128,9 @@ async fn run(program: &Path, home: &Path) -> anyhow::Result<(Origin, Samples)> {
     let playwright = playwright::measure(&launched, &site, &models.silero, threads).await?;
     progress("cold starts");
     let cold = cold::measure(program, home, &launched, &mut site, &models.silero, threads).await?;
-    Ok((origin, Samples { latency, playwright, throughput, transfer, cold }))
+    progress("the pool: leases, kills, rest");
+    let pool = pool::measure(program, &mut site, (&models.silero, &models.magika), pool::TIMES).await?;
+    Ok((origin, Samples { latency, playwright, throughput, transfer, cold, pool }))
 }
 
 /// What is measured while one daemon runs.

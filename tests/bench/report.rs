@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{cold, latency, origin::Origin, playwright, statistics::Ratio, throughput, transfer};
+use crate::{cold, latency, origin::Origin, playwright, pool, statistics::Ratio, throughput, transfer};
 
 #[derive(Serialize)]
 pub(crate) struct Report {
@@ -18,6 +18,7 @@ pub(crate) struct Samples {
     pub(crate) throughput: Vec<throughput::Samples>,
     pub(crate) transfer: transfer::Samples,
     pub(crate) cold: cold::Samples,
+    pub(crate) pool: pool::Samples,
 }
 
 #[derive(Serialize)]
@@ -28,17 +29,18 @@ pub(crate) struct Summary {
     pub(crate) throughput: Vec<throughput::Summary>,
     pub(crate) transfer: transfer::Summary,
     pub(crate) cold: cold::Summary,
+    pub(crate) pool: pool::Summary,
 }
 
 /// One line of the table.
 #[derive(Serialize)]
 pub(crate) struct Target {
-    what: String,
-    found: String,
-    bound: String,
-    ratio: Ratio,
-    wanted: String,
-    met: bool,
+    pub(crate) what: String,
+    pub(crate) found: String,
+    pub(crate) bound: String,
+    pub(crate) ratio: Ratio,
+    pub(crate) wanted: String,
+    pub(crate) met: bool,
 }
 
 impl Samples {
@@ -65,7 +67,9 @@ impl Samples {
             wanted: "≤ 1.20".to_owned(),
             met: cold.ratio.value <= 1.2,
         });
-        Summary { targets, latency, playwright: self.playwright.summary(), throughput, transfer, cold }
+        targets.extend(self.pool.targets());
+        let (playwright, pool) = (self.playwright.summary(), self.pool.summary());
+        Summary { targets, latency, playwright, throughput, transfer, cold, pool }
     }
 }
 
@@ -154,7 +158,7 @@ impl Summary {
 }
 
 impl Target {
-    fn row(&self) -> [String; 7] {
+    pub(crate) fn row(&self) -> [String; 7] {
         let Ratio { value, low, high } = self.ratio;
         let met = if self.met { "met" } else { "missed" };
         [

@@ -3,14 +3,25 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
+mod cells;
 mod chaos;
 mod driver;
+mod engines;
 #[path = "../it/support/graphs.rs"]
 #[allow(dead_code, reason = "one graph is enough here")]
 mod graphs;
+mod hog;
+mod load;
 mod orphans;
+mod processes;
+mod proxy;
+mod scenarios;
 #[path = "../support/serve.rs"]
 mod serve;
+mod sightings;
+mod stage;
 mod store;
 #[path = "../support/table.rs"]
 mod table;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");

@@ -1,0 +1,270 @@
+//! The thirteen faults, each done to real browsers while requests run.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    hog::HOG,
+    load::{Load, Progress},
+    processes::{saying, signal, stopped, tree},
+    proxy::{STALL, Weather},
+    serve::{Client, Lane},
+    stage::{READY_WITHIN, Stage},
+};
+
+/// How late each direction of a slow network is, and for how long.
+const LATE: Duration = Duration::from_millis(60);
+const SLOW_FOR: Duration = Duration::from_millis(1500);
+
+const UNSTABLE_FOR: Duration = Duration::from_millis(2100);
+
+/// A throttled browser computes for a quarter of the time.
+const STOPPED_FOR: Duration = Duration::from_millis(150);
+const GOING_FOR: Duration = Duration::from_millis(50);
+const DUTY_CYCLES: u32 = 8;
+
+/// Between one kill and the next of a staggered failure.
+const STAGGER: Duration = Duration::from_secs(2);
+
+/// Elements of four bytes: what a lane can hold, and what none can, since WASM's memory ends at 4 GiB.
+const HELD: i64 = 1 << 27;
+const TOO_MANY: i64 = (1 << 30) - 1024;
+/// No tensor has as many; the engine throws.
+const NEGATIVE: i64 = -7;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    ConnectionLost,
+    NetworkLatency,
+    NetworkInstability,
+    BrowserCrash,
+    BrowserReload,
+    BrowserMemoryPressure,
+    BrowserCpuThrottling,
+    ComponentTimeout,
+    ComponentError,
+    PartialResult,
+    CascadeFailure,
+    MultiBrowserFailure,
+    StaggeredFailure,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::ConnectionLost,
+        Self::NetworkLatency,
+        Self::NetworkInstability,
+        Self::BrowserCrash,
+        Self::BrowserReload,
+        Self::BrowserMemoryPressure,
+        Self::BrowserCpuThrottling,
+        Self::ComponentTimeout,
+        Self::ComponentError,
+        Self::PartialResult,
+        Self::CascadeFailure,
+        Self::MultiBrowserFailure,
+        Self::StaggeredFailure,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionLost => "connection_lost",
+            Self::NetworkLatency => "network_latency",
+            Self::NetworkInstability => "network_instability",
+            Self::BrowserCrash => "browser_crash",
+            Self::BrowserReload => "browser_reload",
+            Self::BrowserMemoryPressure => "browser_memory_pressure",
+            Self::BrowserCpuThrottling => "browser_cpu_throttling",
+            Self::ComponentTimeout => "component_timeout",
+            Self::ComponentError => "component_error",
+            Self::PartialResult => "partial_result",
+            Self::CascadeFailure => "cascade_failure",
+            Self::MultiBrowserFailure => "multi_browser_failure",
+            Self::StaggeredFailure => "staggered_failure",
+        }
+    }
+}
+
+/// What a fault must have done.
+#[derive(Default)]
+pub(crate) struct Struck {
+    /// Instances that cannot have stayed ready, and when each was hit.
+    pub(crate) lost: Vec<(String, Instant)>,
+    /// The least that some request must have taken.
+    pub(crate) felt: Duration,
+    /// The least number of requests that were tried again.
+    pub(crate) retried: u64,
+    /// Processes that were stopped.
+    stopped: Vec<i32>,
+}
+
+impl Struck {
+    fn lost(instances: &[&String]) -> Self {
+        let now = Instant::now();
+        let lost = instances.iter().map(|instance| ((*instance).clone(), now)).collect();
+        Self { lost, ..Self::default() }
+    }
+
+    /// Lets go on what is still there.
+    pub(crate) fn mend(&self) {
+        signal(&self.stopped, Signal::SIGCONT);
+    }
+}
+
+/// Does the fault; the first of `instances` is hit, and those after it where a scenario hits several.
+pub(crate) async fn strike(
+    stage: &Stage,
+    scenario: Scenario,
+    instances: &[String],
+    load: &Load,
+) -> anyhow::Result<Struck> {
+    let [first, second, ..] = instances else { anyhow::bail!("two instances at the least") };
+    let proxy = &stage.proxy;
+    match scenario {
+        Scenario::ConnectionLost => {
+            let struck = Struck::lost(&[first]);
+            let links = proxy.cut(first);
+            ensure!(links == 2, "{links} links of {first} were cut, not the page's and the lane's");
+            Ok(struck)
+        }
+        Scenario::NetworkLatency => {
+            weather(stage, Weather::Late(LATE), SLOW_FOR).await;
+            Ok(Struck { felt: 2 * LATE, ..Struck::default() })
+        }
+        Scenario::NetworkInstability => {
+            weather(stage, Weather::Gusty { since: Instant::now() }, UNSTABLE_FOR).await;
+            Ok(Struck { felt: STALL, ..Struck::default() })
+        }
+        Scenario::BrowserCrash => {
+            crash(stage, first).map(|lost| Struck { lost: vec![lost], ..Struck::default() })
+        }
+        Scenario::BrowserReload => {
+            let pages = pages(stage, first)?;
+            let struck = Struck::lost(&[first]);
+            signal(&pages, Signal::SIGKILL);
+            Ok(struck)
+        }
+        Scenario::BrowserMemoryPressure => memory(stage).await,
+        Scenario::BrowserCpuThrottling => throttle(stage, first).await,
+        Scenario::ComponentTimeout => {
+            let pages = pages(stage, first)?;
+            let struck = Struck::lost(&[first]);
+            signal(&pages, Signal::SIGSTOP);
+            Ok(Struck { stopped: pages, ..struck })
+        }
+        Scenario::ComponentError => component_error(stage, first).await,
+        Scenario::PartialResult => {
+            let struck = Struck::lost(&[first]);
+            let before = proxy.halved();
+            proxy.halve(first);
+            stage.sightings.back(first, struck.lost[0].1, READY_WITHIN).await?;
+            ensure!(proxy.halved() == before + 1, "no answer was cut");
+            Ok(Struck { retried: 1, ..struck })
+        }
+        Scenario::CascadeFailure => cascade(stage, first, load).await,
+        Scenario::MultiBrowserFailure => {
+            let lost = vec![crash(stage, first)?, crash(stage, second)?];
+            Ok(Struck { lost, ..Struck::default() })
+        }
+        Scenario::StaggeredFailure => {
+            let one = crash(stage, first)?;
+            tokio::time::sleep(STAGGER).await;
+            Ok(Struck { lost: vec![one, crash(stage, second)?], ..Struck::default() })
+        }
+    }
+}
+
+/// The fault is that it lasts.
+async fn weather(stage: &Stage, weather: Weather, lasting: Duration) {
+    stage.proxy.weather(weather);
+    tokio::time::sleep(lasting).await;
+    stage.proxy.weather(Weather::Clear);
+}
+
+fn root(stage: &Stage, instance: &str) -> anyhow::Result<i32> {
+    let process = stage.sightings.latest(instance)["process"].as_i64();
+    Ok(i32::try_from(process.with_context(|| format!("{instance} tells no process"))?)?)
+}
+
+fn pages(stage: &Stage, instance: &str) -> anyhow::Result<Vec<i32>> {
+    let pages = saying(&tree(root(stage, instance)?), stage.engine.page);
+    ensure!(!pages.is_empty(), "{instance} has no process of a page");
+    Ok(pages)
+}
+
+/// Kills a browser's main process.
+fn crash(stage: &Stage, instance: &str) -> anyhow::Result<(String, Instant)> {
+    let root = root(stage, instance)?;
+    let main = match stage.engine.main {
+        Some(words) => saying(&tree(root), words),
+        None => vec![root],
+    };
+    let now = Instant::now();
+    ensure!(signal(&main, Signal::SIGKILL) > 0, "{instance} has no process to kill");
+    Ok((instance.to_owned(), now))
+}
+
+/// Kills a browser, and the next as soon as a request has moved there.
+async fn cascade(stage: &Stage, first: &str, load: &Load) -> anyhow::Result<Struck> {
+    let before = load.progress().moved;
+    let moved = |progress: &Progress| {
+        let more =
+            |(instance, count): (&String, &u64)| *count > before.get(instance).copied().unwrap_or_default();
+        progress
+            .moved
+            .iter()
+            .find(|moved| moved.0 != first && more(*moved))
+            .map(|(instance, _)| instance.clone())
+    };
+    let one = crash(stage, first)?;
+    let reached = load.until(READY_WITHIN, |progress| moved(progress).is_some()).await;
+    reached.with_context(|| format!("no request of {first} moved"))?;
+    let next = moved(&load.progress()).context("a request has moved")?;
+    Ok(Struck { lost: vec![one, crash(stage, &next)?], retried: 1, ..Struck::default() })
+}
+
+/// The browser gets a quarter of the processor's time.
+async fn throttle(stage: &Stage, instance: &str) -> anyhow::Result<Struck> {
+    let tree = tree(root(stage, instance)?);
+    for _ in 0..DUTY_CYCLES {
+        signal(&tree, Signal::SIGSTOP);
+        // A stop takes effect at once for those that do not run; the last of them is looked at after the pause.
+        tokio::time::sleep(STOPPED_FOR).await;
+        let held = tree.iter().filter(|pid| stopped(**pid)).count();
+        signal(&tree, Signal::SIGCONT);
+        ensure!(held > 0, "no process of {instance} was stopped");
+        tokio::time::sleep(GOING_FOR).await;
+    }
+    Ok(Struck { felt: STOPPED_FOR / 3, ..Struck::default() })
+}
+
+/// A model takes what a lane can give, then more than any can.
+async fn memory(stage: &Stage) -> anyhow::Result<Struck> {
+    stage.proven(HOG).await?;
+    let taken = ask(stage, HELD).await?;
+    ensure!(taken["type"] == "result", "{taken}");
+    let refused = ask(stage, TOO_MANY).await?;
+    ensure!(refused["error"]["code"] == "out_of_memory", "{refused}");
+    Ok(Struck::default())
+}
+
+/// A step that every lane answers with an error, then the end of a Worker.
+async fn component_error(stage: &Stage, instance: &str) -> anyhow::Result<Struck> {
+    stage.proven(HOG).await?;
+    let impossible = ask(stage, NEGATIVE).await?;
+    ensure!(impossible["error"]["code"] == "internal", "{impossible}");
+    let struck = Struck::lost(&[&instance.to_owned()]);
+    ensure!(stage.proxy.end_worker(instance), "the page of {instance} was not told");
+    Ok(struck)
+}
+
+/// Has some lane sum so many ones.
+async fn ask(stage: &Stage, n: i64) -> anyhow::Result<Value> {
+    let lane = Lane { browser: stage.engine.recipe, backend: "wasm" };
+    let inputs = json!([{"name": "n", "datatype": "INT64", "shape": [1], "data": [n]}]);
+    Client::connect(&stage.served.url).await?.ask(HOG, inputs, lane).await
+}
