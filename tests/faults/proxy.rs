@@ -310,7 +310,11 @@ async fn write(
                 tokio::time::sleep_until(due).await;
                 to.write_all(&bytes).await?;
             }
-            Piece::Cut => cut.cancel(),
+            Piece::Cut => {
+                // What comes after would fill the hole that the cut has left, as no network does.
+                cut.cancel();
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
     }
     to.shutdown().await
