@@ -199,13 +199,6 @@ impl Recipe {
         Platform::here().is_some_and(|here| self.platforms.contains(&here))
     }
 
-    /// Whether a browser that answered this version is the wanted one.
-    pub fn admits(&self, version: &str) -> bool {
-        let Some(wanted) = &self.version else { return true };
-        let mut parts = version.split('.');
-        wanted.split('.').all(|part| parts.next() == Some(part))
-    }
-
     /// The switches that this mode adds to those of every launch, and every feature and preference.
     pub(super) fn switches(&self, gpu: GpuMode) -> Switches {
         let mode = match gpu {
