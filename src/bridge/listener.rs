@@ -10,8 +10,8 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Request, State, WebSocketUpgrade},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{Path, Request, State},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -24,6 +24,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     assets, guard,
     handshake::{self, Expected, Tickets},
+    session::LIMITS,
 };
 use crate::{
     domain::Digest,
@@ -31,11 +32,9 @@ use crate::{
         frame::PAYLOAD_MESSAGE_MAX,
         link::{Role, VERSION},
     },
+    socket,
     tasks::Tasks,
 };
-
-/// A header frame holds at most one payload message's worth of tensors and its JSON.
-const MESSAGE_MAX: usize = 2 * PAYLOAD_MESSAGE_MAX;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
@@ -188,13 +187,11 @@ async fn model(State(shared): State<Arc<Shared>>, Path(digest): Path<String>) ->
     response
 }
 
-async fn link(State(shared): State<Arc<Shared>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    if let Err(refused) = guard::check_origin(&headers, shared.address) {
+async fn link(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if let Err(refused) = guard::check_origin(request.headers(), shared.address) {
         return (StatusCode::FORBIDDEN, refused.message()).into_response();
     }
-    let (tickets, tasks) = (shared.tickets.clone(), shared.tasks.clone());
-    upgrade
-        .max_message_size(MESSAGE_MAX)
-        .max_frame_size(MESSAGE_MAX)
-        .on_upgrade(async move |socket| handshake::welcome(socket, tickets, &tasks).await)
+    let tickets = shared.tickets.clone();
+    socket::upgrade(request, LIMITS, &shared.tasks, |socket| handshake::welcome(socket, tickets))
+        .into_response()
 }

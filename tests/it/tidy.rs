@@ -12,7 +12,7 @@ use std::{
 /// command line read it.
 const TIERS: [&[&str]; 14] = [
     &["domain", "tasks"],
-    &["protocol", "onnx", "predict"],
+    &["protocol", "onnx", "predict", "socket"],
     &["planner", "content", "store", "driver", "bridge", "events"],
     &["backend"],
     &["models"],
@@ -28,11 +28,13 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 6] = [
+const HIDDEN: [(&str, &[&str]); 8] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
     ("axum", &["src/http/", "src/bridge/"]),
+    ("hyper", &["src/socket/"]),
+    ("hyper_util", &["src/socket/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
 ];
