@@ -34,7 +34,7 @@ const HIDDEN: [(&str, &[&str]); 10] = [
     ("chromiumoxide", &["src/driver/"]),
     ("fantoccini", &["src/driver/webdriver/"]),
     ("axum", &["src/http/", "src/bridge/"]),
-    ("axum_server", &["src/bridge/"]),
+    ("tokio_rustls", &["src/bridge/"]),
     ("hyper", &["src/socket/"]),
     ("hyper_util", &["src/driver/webdriver/", "src/socket/"]),
     ("clap", &["src/cli/"]),
