@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
 use crate::{
@@ -83,8 +84,12 @@ impl Tickets {
 }
 
 /// Reads the hello of a fresh link and hands its session to whoever awaits it.
-pub(super) async fn welcome(mut socket: Socket, tickets: Tickets) {
-    let hello = match tokio::time::timeout(HELLO_WITHIN, socket.reader.next()).await {
+pub(super) async fn welcome(mut socket: Socket, tickets: Tickets, stopping: CancellationToken) {
+    let hello = tokio::select! {
+        () = stopping.cancelled() => return,
+        hello = tokio::time::timeout(HELLO_WITHIN, socket.reader.next()) => hello,
+    };
+    let hello = match hello {
         Ok(Ok(Message::Text(text))) => serde_json::from_str::<Hello>(&text).ok(),
         _ => None,
     };

@@ -150,7 +150,7 @@ impl Bridge {
         });
         if let Some(outside) = outside {
             let names = Arc::new([outside.origin.clone()]);
-            outside.serve(router(Entrance { shared: shared.clone(), names }), tasks)?;
+            outside.serve(router(Entrance { shared: shared.clone(), names }), tasks).await?;
         }
         let stopping = tasks.stopping();
         let entrance = Entrance { shared: shared.clone(), names: names.into() };
@@ -262,7 +262,7 @@ async fn link(State(Entrance { shared, names }): State<Entrance>, request: Reque
     if let Err(refused) = guard::check_origin(request.headers(), &names) {
         return (StatusCode::FORBIDDEN, refused.message()).into_response();
     }
-    let tickets = shared.tickets.clone();
-    socket::upgrade(request, LIMITS, &shared.tasks, |socket| handshake::welcome(socket, tickets))
-        .into_response()
+    let (tickets, stopping) = (shared.tickets.clone(), shared.tasks.stopping());
+    let welcome = |socket| handshake::welcome(socket, tickets, stopping);
+    socket::upgrade(request, LIMITS, &shared.tasks, welcome).into_response()
 }

@@ -8,12 +8,12 @@ use crate::{
         frame::{self, Frame, PAYLOAD_MESSAGE_MAX},
         link::Payload,
     },
-    socket::{self, Ended, Limits, Outgoing, Place, Socket},
+    socket::{self, Ended, Limits, Outgoing, PATIENCE, Place, Socket},
 };
 
 /// What a link takes. A header frame holds at most one payload message's worth of tensors and its JSON.
 /// A lane has two steps in flight, so more messages that wait mean that the browser stopped reading.
-pub(super) const LIMITS: Limits = Limits { message: 2 * PAYLOAD_MESSAGE_MAX, places: 64 };
+pub(super) const LIMITS: Limits = Limits { message: 2 * PAYLOAD_MESSAGE_MAX, places: 64, patience: PATIENCE };
 
 /// The largest body that a lane may send; what a client can be sent is bounded separately.
 const BODY_MAX: usize = 1 << 30;

@@ -25,14 +25,14 @@ use crate::{
         frame::Frame,
     },
     scheduler::{Answer, Submitted},
-    socket::{self, Closed, Ended, Limits, Message, Outgoing, Sender, Socket},
+    socket::{self, Closed, Ended, Limits, Message, Outgoing, PATIENCE, Sender, Socket},
 };
 
 /// Requests in flight per connection; more are refused as `overloaded`.
 const IN_FLIGHT_MAX: usize = 256;
 
 /// A place to be written per request, and some for errors and events.
-const LIMITS: Limits = Limits { message: FRAME_MAX, places: IN_FLIGHT_MAX + 64 };
+const LIMITS: Limits = Limits { message: FRAME_MAX, places: IN_FLIGHT_MAX + 64, patience: PATIENCE };
 
 /// Bytes of answers that may wait for a client to read them: four of the largest.
 const UNREAD_MAX: usize = 4 * FRAME_MAX;

@@ -84,6 +84,9 @@ impl Header {
             },
             len => (u64::from(len), rest),
         };
+        if bytes.len() - rest.len() > 2 && !needs(len, second & !MASKED) {
+            return Err("a length is written in more bytes than it takes, or is no length");
+        }
         let last = first & LAST != 0;
         if opcode.is_control() && (!last || len > CONTROL_MAX as u64) {
             return Err("a control frame is too long or in pieces");
@@ -91,6 +94,15 @@ impl Header {
         let Some((mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
         let header = Self { last, opcode, mask: *mask, len };
         Ok(Some((header, bytes.len() - rest.len())))
+    }
+}
+
+/// Whether a length has to be written in the bytes that `field` stands for.
+fn needs(len: u64, field: u8) -> bool {
+    if field == LENGTH_16 {
+        len > CONTROL_MAX as u64
+    } else {
+        len > u64::from(u16::MAX) && i64::try_from(len).is_ok()
     }
 }
 

@@ -11,6 +11,8 @@ mod tests;
 mod upgrade;
 mod writer;
 
+use std::time::Duration;
+
 use tokio::net::TcpStream;
 
 use crate::{domain::Body, tasks::Tasks};
@@ -18,6 +20,9 @@ use crate::{domain::Body, tasks::Tasks};
 pub use reader::{Ended, Reader};
 pub use upgrade::upgrade;
 pub use writer::{Closed, Outgoing, Place, Sender};
+
+/// The patience with clients and browsers: longer than a network is away whose connections live on.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A message as it came; the parts of a binary one are as they were read.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +38,8 @@ pub struct Limits {
     pub message: usize,
     /// Messages that wait to be written.
     pub places: usize,
+    /// How long a closing socket waits for the other end to read some more of what it was sent.
+    pub patience: Duration,
 }
 
 /// An open socket. It closes when every clone of its sender is gone.
@@ -45,7 +52,7 @@ impl Socket {
     /// Takes over a connection that has been upgraded; `early` came with the request.
     fn new(stream: TcpStream, early: &[u8], limits: Limits, tasks: &Tasks) -> Self {
         let (reading, writing) = stream.into_split();
-        let sender = Sender::start(writing, limits.places, tasks);
+        let sender = Sender::start(writing, limits, tasks);
         let reader = Reader::new(reading, early, sender.out(), limits.message);
         Self { reader, sender }
     }

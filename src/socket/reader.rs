@@ -177,12 +177,24 @@ impl Reader {
     }
 
     fn closed(&self, payload: &[u8]) -> Ended {
-        let (code, reason) = match payload.split_first_chunk() {
-            Some((code, reason)) => (u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()),
-            None => (NO_STATUS, String::new()),
+        let Some((code, reason)) = payload.split_first_chunk() else {
+            if !payload.is_empty() {
+                return self.refuse(PROTOCOL_ERROR, "a close frame ends within its code");
+            }
+            self.out.close(CLOSE_NORMAL, "");
+            return Ended::Closed { code: NO_STATUS, reason: String::new() };
         };
-        self.out.close(if code == NO_STATUS { CLOSE_NORMAL } else { code }, "");
-        Ended::Closed { code, reason }
+        let code = u16::from_be_bytes(*code);
+        if !may_be_sent(code) {
+            return self.refuse(PROTOCOL_ERROR, "a close frame has a code that nobody may send");
+        }
+        match std::str::from_utf8(reason) {
+            Ok(reason) => {
+                self.out.close(code, "");
+                Ended::Closed { code, reason: reason.to_owned() }
+            }
+            Err(_) => self.refuse(NOT_UTF8, "a close frame's reason is not UTF-8"),
+        }
     }
 
     /// Closes because of what the other end did.
@@ -190,6 +202,18 @@ impl Reader {
         self.out.close(code, wrong);
         Ended::Broken(wrong.to_owned())
     }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.out.unheard();
+    }
+}
+
+/// Whether a close frame may have this code: those of the protocol that stand for no event of one's own, and those
+/// left to libraries and applications.
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 impl Frame {

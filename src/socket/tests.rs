@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{domain::Body, tasks::Tasks};
 
-const LIMITS: Limits = Limits { message: 4 << 20, places: 4 };
+const LIMITS: Limits = Limits { message: 4 << 20, places: 4, patience: Duration::from_millis(200) };
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
 async fn connected(tasks: &Tasks) -> (Socket, TcpStream) {
@@ -131,11 +131,21 @@ async fn a_message_in_many_pieces_takes_few_parts() {
 
 #[tokio::test]
 async fn who_breaks_the_protocol_is_told_and_read_no_more() {
-    let cases: [(&str, Vec<u8>, u16); 7] = [
+    let long = |second: u8, len: &[u8]| [&[0x82, 0x80 | second], len, &MASK].concat();
+    let cases: [(&str, Vec<u8>, u16); 16] = [
         ("a reserved bit", frame(0xc1, b"x"), 1002),
         ("an unknown kind", frame(0x83, b"x"), 1002),
         ("no mask", vec![0x81, 1, b'x'], 1002),
         ("a ping in pieces", frame(0x09, b"x"), 1002),
+        ("a long ping", frame(0x89, &[0; 126]), 1002),
+        ("a short length in two bytes", long(126, &125u16.to_be_bytes()), 1002),
+        ("a short length in eight bytes", long(127, &0xffff_u64.to_be_bytes()), 1002),
+        ("a length below zero", long(127, &u64::MAX.to_be_bytes()), 1002),
+        ("half a code", frame(0x88, &[3]), 1002),
+        ("a code that stands for no code", frame(0x88, &1005u16.to_be_bytes()), 1002),
+        ("a code below all", frame(0x88, &999u16.to_be_bytes()), 1002),
+        ("a code above all", frame(0x88, &5000u16.to_be_bytes()), 1002),
+        ("a reason that is not UTF-8", frame(0x88, &[0x03, 0xe8, 0xff]), 1007),
         ("a continuation of nothing", frame(0x80, b"x"), 1002),
         ("a message within another", [frame(0x01, b"x"), frame(0x81, b"x")].concat(), 1002),
         ("text that is not UTF-8", frame(0x81, &[0xff]), 1007),
@@ -218,6 +228,113 @@ async fn places_and_what_is_held_come_back_when_the_other_end_reads() {
     assert!(matches!(place, Ok(Ok(_))), "a place comes back");
     while held.available_permits() < LIMITS.places {
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_close_is_answered_with_its_code() {
+    let cases: [(&[u8], u16, &str, u16); 4] = [
+        (b"", 1005, "", 1000),
+        (b"\x03\xe8bye", 1000, "bye", 1000),
+        (b"\x0b\xb8", 3000, "", 3000),
+        (b"\x11\x94gr\xc3\xbcn", 4500, "grün", 4500),
+    ];
+    for (payload, code, reason, answer) in cases {
+        let tasks = Tasks::new();
+        let (mut socket, mut client) = connected(&tasks).await;
+        client.write_all(&frame(0x88, payload)).await.expect("an open socket");
+        let closed = Ended::Closed { code, reason: reason.to_owned() };
+        assert_eq!(socket.reader.next().await, Err(closed), "{payload:?}");
+        drop(socket);
+        let mut found = Vec::new();
+        client.read_to_end(&mut found).await.expect("an end");
+        assert_eq!(found, [&[0x88, 2], &answer.to_be_bytes()[..]].concat(), "{payload:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_is_cancelled_loses_nothing() {
+    let tasks = Tasks::new();
+    let (mut socket, mut client) = connected(&tasks).await;
+    let large = pattern(100_000);
+    let bytes =
+        [frame(0x02, &large[..70_000]), frame(0x80, &large[70_000..]), frame(0x81, b"later")].concat();
+    let mut found = Vec::new();
+    for piece in bytes.chunks(999) {
+        client.write_all(piece).await.expect("an open socket");
+        found.extend(socket.reader.next().now_or_never());
+    }
+    while found.len() < 2 {
+        found.push(socket.reader.next().await);
+    }
+    assert_eq!(found, [Ok(binary(&large)), Ok(Message::Text("later".to_owned()))]);
+}
+
+#[tokio::test]
+async fn who_says_nothing_more_is_still_answered() {
+    let tasks = Tasks::new();
+    let (mut socket, mut client) = connected(&tasks).await;
+    client.write_all(&frame(0x81, b"a question")).await.expect("an open socket");
+    client.shutdown().await.expect("an open socket");
+    assert_eq!(socket.reader.next().await, Ok(Message::Text("a question".to_owned())));
+    assert_eq!(socket.reader.next().await, Err(Ended::Eof));
+    socket.sender.reserve().expect("a place").send(Outgoing::Text("hm".to_owned()), None).expect("open");
+    drop(socket);
+    let mut found = Vec::new();
+    client.read_to_end(&mut found).await.expect("an end");
+    assert_eq!(found, b"\x81\x02hm\x88\x02\x03\xe8");
+}
+
+#[tokio::test]
+async fn the_last_words_arrive_though_something_is_unread() {
+    let tasks = Tasks::new();
+    let (socket, mut client) = connected(&tasks).await;
+    client.write_all(&frame(0x82, &pattern(100_000))).await.expect("an open socket");
+    socket.sender.close(1009, "");
+    drop(socket);
+    let mut found = Vec::new();
+    client.read_to_end(&mut found).await.expect("an end without a reset");
+    assert_eq!(found, b"\x88\x02\x03\xf1");
+    drop(client);
+    tokio::time::timeout(Duration::from_secs(10), tasks.stop()).await.expect("the end is noticed");
+}
+
+#[tokio::test]
+async fn a_frame_that_is_being_written_is_ended_before_the_close() {
+    let tasks = Tasks::new();
+    let (mut socket, mut client) = with_tungstenite(&tasks).await;
+    let large = Outgoing::Binary { head: Vec::new(), body: vec![7; 16 << 20].into() };
+    socket.sender.reserve().expect("a place").send(large, None).expect("an open socket");
+    client.get_mut().write_all(&frame(0x83, b"wrong")).await.expect("an open socket");
+    assert!(matches!(socket.reader.next().await, Err(Ended::Broken(_))));
+    drop(socket);
+    let first = client.next().await.expect("a message").expect("a good message");
+    assert_eq!(first.len(), 16 << 20);
+    match client.next().await.expect("a message").expect("a good message") {
+        tungstenite::Message::Close(Some(close)) => assert_eq!(u16::from(close.code), 1002),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_not_waited_for() {
+    for stopped in [false, true] {
+        let tasks = Tasks::new();
+        let (socket, _client) = connected(&tasks).await;
+        let held = std::sync::Arc::new(Semaphore::new(1));
+        let permit = held.clone().try_acquire_owned().expect("the only one");
+        let large = Outgoing::Binary { head: Vec::new(), body: vec![0; 64 << 20].into() };
+        socket.sender.reserve().expect("a place").send(large, Some(permit)).expect("an open socket");
+        let socket = if stopped {
+            tasks.stop().await;
+            Some(socket)
+        } else {
+            drop(socket);
+            None
+        };
+        let back = tokio::time::timeout(Duration::from_secs(60), held.acquire()).await;
+        assert!(matches!(back, Ok(Ok(_))), "stopped: {stopped}");
+        assert!(socket.is_none_or(|socket| socket.sender.is_closed()));
     }
 }
 

@@ -38,9 +38,13 @@ where
         }
     };
     let upgraded = hyper::upgrade::on(&mut request);
-    let owner = tasks.clone();
+    let (owner, stopping) = (tasks.clone(), tasks.stopping());
     tasks.spawn("socket", async move {
-        match upgraded.await {
+        let upgraded = tokio::select! {
+            () = stopping.cancelled() => return,
+            upgraded = upgraded => upgraded,
+        };
+        match upgraded {
             Ok(upgraded) => match open(upgraded, limits, &owner) {
                 Some(socket) => serve(socket).await,
                 None => tracing::error!("a socket is not what the listener accepted"),

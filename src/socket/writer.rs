@@ -8,17 +8,27 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::Shutdown;
 use tokio::{
-    net::tcp::OwnedWriteHalf,
+    net::{TcpStream, tcp::OwnedWriteHalf},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{CONTROL_MAX, Opcode, Written};
+use super::{
+    Limits,
+    frame::{CONTROL_MAX, Opcode, Written},
+};
 use crate::{domain::Body, tasks::Tasks};
 
 /// How long a stopping daemon waits for the other end to read: time enough for all who read at all.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a closed socket hears out the other end, which may be in the middle of something.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the other end says meanwhile is read into, and forgotten.
+const FORGOTTEN: usize = 16 << 10;
 
 /// Written at a stretch before others get their turn: a fraction of a millisecond.
 const STRETCH: usize = 1 << 20;
@@ -76,6 +86,9 @@ pub(super) struct Out {
     places: Arc<Semaphore>,
     /// Something is left for the socket's task.
     left: Notify,
+    /// Cancelled when nobody reads any more.
+    unheard: CancellationToken,
+    patience: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -111,10 +124,11 @@ enum Progress {
 }
 
 impl Sender {
-    pub(super) fn start(stream: OwnedWriteHalf, places: usize, tasks: &Tasks) -> Self {
-        let places = Arc::new(Semaphore::new(places));
-        let out = Arc::new(Out { stream, queues: Mutex::default(), places, left: Notify::new() });
-        tasks.spawn("socket writer", write_left(out.clone(), tasks.stopping()));
+    pub(super) fn start(stream: OwnedWriteHalf, limits: Limits, tasks: &Tasks) -> Self {
+        let (places, unheard) = (Arc::new(Semaphore::new(limits.places)), CancellationToken::new());
+        let (queues, left, patience) = (Mutex::default(), Notify::new(), limits.patience);
+        let out = Arc::new(Out { stream, queues, places, left, unheard, patience });
+        tasks.spawn("socket writer", tend(out.clone(), tasks.stopping()));
         Self { open: Arc::new(Open { out }) }
     }
 
@@ -207,8 +221,68 @@ impl Out {
         Ok(())
     }
 
+    /// The reader is gone.
+    pub(super) fn unheard(&self) {
+        self.unheard.cancel();
+    }
+
     fn write(&self) -> Progress {
         self.queues().write(&self.stream)
+    }
+
+    /// Writes what senders could not, until all is written or nothing can be.
+    async fn write_left(&self) {
+        loop {
+            match self.write() {
+                Progress::Done => self.left.notified().await,
+                Progress::Full => {
+                    let closing = self.queues().closing;
+                    tokio::select! {
+                        // An error shows at the next write.
+                        _ = self.stream.writable() => {}
+                        // It may have begun to close.
+                        () = self.left.notified() => {}
+                        () = tokio::time::sleep(self.patience), if closing => {
+                            return tracing::debug!("the other end has stopped reading a socket that closes");
+                        }
+                    }
+                }
+                Progress::Stretched => tokio::task::yield_now().await,
+                Progress::Ended => return,
+            }
+        }
+    }
+
+    /// Says that nothing more comes, and forgets what still does: a connection that is dropped with something unread
+    /// is reset, and then the other end may never see the last that it was sent.
+    /// A stopping daemon forgets only what has come by then.
+    async fn linger(&self, stopping: &CancellationToken) {
+        let stream: &TcpStream = self.stream.as_ref();
+        if rustix::net::shutdown(stream, Shutdown::Write).is_err() {
+            return;
+        }
+        tokio::select! {
+            () = self.unheard.cancelled() => {}
+            () = stopping.cancelled() => {}
+        }
+        let mut forgotten = vec![0; FORGOTTEN];
+        let hearing = async {
+            loop {
+                match stream.try_read(&mut forgotten) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    Err(_) => tokio::select! {
+                        biased;
+                        () = stopping.cancelled() => return,
+                        // An error shows at the next read.
+                        _ = stream.readable() => {}
+                    },
+                }
+            }
+        };
+        // Whoever talks on is not waited for.
+        let _ = tokio::time::timeout(LINGER, hearing).await;
     }
 
     fn end(&self) {
@@ -221,28 +295,21 @@ impl Out {
     }
 }
 
-/// Writes what senders could not, until the socket has closed or until the daemon is stopping and nobody reads.
-async fn write_left(out: Arc<Out>, stopping: CancellationToken) {
+/// Takes over what senders could not write, until the socket has closed or the daemon is stopping and nobody reads.
+async fn tend(out: Arc<Out>, stopping: CancellationToken) {
     let mut overdue = pin!(async {
         stopping.cancelled().await;
         tokio::time::sleep(STOP_GRACE).await;
     });
-    let writing = async {
-        loop {
-            match out.write() {
-                Progress::Done => out.left.notified().await,
-                Progress::Full => {
-                    // An error shows at the next write.
-                    let _ = out.stream.writable().await;
-                }
-                Progress::Stretched => tokio::task::yield_now().await,
-                Progress::Ended => return,
-            }
-        }
+    let stop = stopping.clone();
+    let closing = async {
+        out.write_left().await;
+        out.end();
+        out.linger(&stop).await;
     };
     tokio::select! {
         biased;
-        () = writing => {}
+        () = closing => {}
         () = &mut overdue => tracing::debug!("the other end does not read what it is told last"),
     }
     out.end();
@@ -323,6 +390,9 @@ impl Entry {
             }
         }
         let wrote = stream.try_write_vectored(&slices[..used])?;
+        if wrote == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         self.written += wrote;
         Ok(wrote)
     }
