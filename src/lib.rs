@@ -16,5 +16,6 @@ pub mod onnx;
 pub mod pool;
 pub mod protocol;
 pub mod scheduler;
+pub mod socket;
 pub mod store;
 pub mod tasks;

@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use axum::extract::ws::{self, WebSocket};
 use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
-use crate::protocol::link::{Hello, Refusal, Role, VERSION};
+use crate::{
+    protocol::link::{Hello, Refusal, Role, VERSION},
+    socket::{Message, Socket},
+};
 
 /// A browser that has fetched its page says hello in well under a second; a stopped one is not waited for.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -81,21 +84,24 @@ impl Tickets {
 }
 
 /// Reads the hello of a fresh link and hands its session to whoever awaits it.
-pub(super) async fn welcome(mut socket: WebSocket, tickets: Tickets, tasks: &crate::tasks::Tasks) {
-    let hello = match tokio::time::timeout(HELLO_WITHIN, socket.recv()).await {
-        Ok(Some(Ok(ws::Message::Text(text)))) => serde_json::from_str::<Hello>(&text).ok(),
+pub(super) async fn welcome(mut socket: Socket, tickets: Tickets, stopping: CancellationToken) {
+    let hello = tokio::select! {
+        () = stopping.cancelled() => return,
+        hello = tokio::time::timeout(HELLO_WITHIN, socket.reader.next()) => hello,
+    };
+    let hello = match hello {
+        Ok(Ok(Message::Text(text))) => serde_json::from_str::<Hello>(&text).ok(),
         _ => None,
     };
     let redeemed = hello.ok_or(Refusal::NoHello).and_then(|hello| tickets.redeem(&hello));
     match redeemed {
         Ok(awaiting) => {
             // The awaiting side may have given up; then the session drops and the link closes.
-            let _ = awaiting.send(Session::start(socket, tasks));
+            let _ = awaiting.send(Session::new(socket));
         }
         Err(refusal) => {
             tracing::warn!(reason = refusal.reason(), "harness link refused");
-            let frame = ws::CloseFrame { code: refusal.close_code(), reason: refusal.reason().into() };
-            let _ = socket.send(ws::Message::Close(Some(frame))).await;
+            socket.sender.close(refusal.close_code(), refusal.reason());
         }
     }
 }

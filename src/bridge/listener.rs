@@ -10,8 +10,8 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Request, State, WebSocketUpgrade},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{Path, Request, State},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -26,6 +26,7 @@ use super::{
     guard::{self, Origin},
     handshake::{self, Expected, Tickets},
     outside::Outside,
+    session::LIMITS,
 };
 use crate::{
     domain::Digest,
@@ -33,11 +34,9 @@ use crate::{
         frame::PAYLOAD_MESSAGE_MAX,
         link::{Role, VERSION},
     },
+    socket,
     tasks::Tasks,
 };
-
-/// A header frame holds at most one payload message's worth of tensors and its JSON.
-const MESSAGE_MAX: usize = 2 * PAYLOAD_MESSAGE_MAX;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
@@ -151,7 +150,7 @@ impl Bridge {
         });
         if let Some(outside) = outside {
             let names = Arc::new([outside.origin.clone()]);
-            outside.serve(router(Entrance { shared: shared.clone(), names }), tasks)?;
+            outside.serve(router(Entrance { shared: shared.clone(), names }), tasks).await?;
         }
         let stopping = tasks.stopping();
         let entrance = Entrance { shared: shared.clone(), names: names.into() };
@@ -259,17 +258,11 @@ async fn model(State(Entrance { shared, .. }): State<Entrance>, Path(digest): Pa
     response
 }
 
-async fn link(
-    State(Entrance { shared, names }): State<Entrance>,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    if let Err(refused) = guard::check_origin(&headers, &names) {
+async fn link(State(Entrance { shared, names }): State<Entrance>, request: Request) -> Response {
+    if let Err(refused) = guard::check_origin(request.headers(), &names) {
         return (StatusCode::FORBIDDEN, refused.message()).into_response();
     }
-    let (tickets, tasks) = (shared.tickets.clone(), shared.tasks.clone());
-    upgrade
-        .max_message_size(MESSAGE_MAX)
-        .max_frame_size(MESSAGE_MAX)
-        .on_upgrade(async move |socket| handshake::welcome(socket, tickets, &tasks).await)
+    let (tickets, stopping) = (shared.tickets.clone(), shared.tasks.stopping());
+    let welcome = |socket| handshake::welcome(socket, tickets, stopping);
+    socket::upgrade(request, LIMITS, &shared.tasks, welcome).into_response()
 }

@@ -1,26 +1,56 @@
 //! The listener for browsers on other hosts: TLS, because a page gets a GPU and shared memory in a secure context
 //! alone, and beyond loopback only TLS makes one.
 //!
-//! It serves what the loopback listener serves and nothing else.
+//! TLS ends here: the bytes within pass on to a plain listener on loopback, so that every socket of the bridge is a
+//! TCP connection, which is written without copies. That listener answers to the outside name alone.
+//! It serves what the bridge's own listener serves and nothing else.
 
 use std::{
-    fmt,
-    net::{SocketAddr, TcpListener},
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
-use axum::Router;
-use axum_server::{accept::NoDelayAcceptor, tls_rustls::RustlsConfig};
+use axum::{
+    Router,
+    serve::{Listener, ListenerExt},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::PublicKeyData as _;
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use sha2::{Digest as _, Sha256};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
 
-use super::{BridgeError, guard::Origin};
+use super::{BridgeError, guard::Origin, listener::without_delay};
 use crate::tasks::Tasks;
 
 /// Links are upgraded from HTTP/1.1, so nothing newer is offered.
 const PROTOCOL: &[u8] = b"http/1.1";
+
+/// Connections at a time, handshakes included: a page has about ten. More wait in the system's queue.
+const CONNECTIONS_MAX: usize = 512;
+
+/// The system's queue of connections that nobody has accepted.
+const BACKLOG: u32 = 1024;
+
+/// A few round trips and a signature, over any network that tensors should travel.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How much of a connection is passed on at a time, each way: several records of TLS.
+const PIECE: usize = 64 << 10;
+
+/// What a socket is given for its last words, and a little for their way.
+const STOP_GRACE: Duration = Duration::from_millis(1500);
 
 /// Where browsers on other hosts find the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +96,7 @@ impl Made {
 pub(super) struct Bound {
     pub(super) origin: Origin,
     listener: TcpListener,
-    tls: RustlsConfig,
+    tls: TlsAcceptor,
 }
 
 impl Outside {
@@ -82,8 +112,7 @@ impl Outside {
     pub(super) async fn bind(mut self, public: Option<Origin>) -> Result<Bound, BridgeError> {
         self.prepare(public.as_ref())?;
         let wrong = |source| BridgeError::Bind { address: self.listen, source };
-        let listener = TcpListener::bind(self.listen).map_err(wrong)?;
-        listener.set_nonblocking(true).map_err(wrong)?;
+        let listener = listen(self.listen).map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         let origin = match public {
             Some(public) => public,
@@ -98,39 +127,114 @@ impl Outside {
     }
 }
 
-async fn tls(files: Option<Certificate>, made: Option<Made>) -> Result<RustlsConfig, BridgeError> {
+/// Connections inherit that the system looks for hosts that vanished: else those would keep their places for ever.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn tls(files: Option<Certificate>, made: Option<Made>) -> Result<TlsAcceptor, BridgeError> {
     let wrong = |message| BridgeError::Certificate { message };
-    let read = match (files, made) {
+    let settings = match (files, made) {
         (Some(Certificate { chain, key }), _) => {
-            let read = RustlsConfig::from_pem_chain_file(&chain, &key).await;
-            read.map_err(|error| wrong(format!("{} with {}: {error}", chain.display(), key.display())))?
+            let at_fault = |path: &PathBuf, error: io::Error| wrong(format!("{}: {error}", path.display()));
+            let chain_pem = tokio::fs::read(&chain).await.map_err(|error| at_fault(&chain, error))?;
+            let key_pem = tokio::fs::read(&key).await.map_err(|error| at_fault(&key, error))?;
+            settings(&chain_pem, &key_pem)
+                .map_err(|error| wrong(format!("{} with {}: {error}", chain.display(), key.display())))?
         }
         (None, Some(Made { chain, key, .. })) => {
-            let read = RustlsConfig::from_pem(chain.into_bytes(), key.into_bytes()).await;
-            read.map_err(|error| wrong(error.to_string()))?
+            settings(chain.as_bytes(), key.as_bytes()).map_err(|error| wrong(error.to_string()))?
         }
         (None, None) => return Err(wrong("none was made".to_owned())),
     };
-    let mut settings = (*read.get_inner()).clone();
+    Ok(Arc::new(settings).into())
+}
+
+/// The settings of a server with this chain of certificates and this key, in PEM form.
+fn settings(chain: &[u8], key: &[u8]) -> Result<ServerConfig, rustls::Error> {
+    let unread = |what, error| rustls::Error::General(format!("the {what} cannot be read: {error}"));
+    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| unread("chain", error))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unread("key", error))?;
+    let settings = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let settings = settings.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let mut settings = settings.with_single_cert(chain, key)?;
     settings.alpn_protocols = vec![PROTOCOL.to_vec()];
-    Ok(RustlsConfig::from_config(Arc::new(settings)))
+    Ok(settings)
 }
 
 impl Bound {
-    pub(super) fn serve(self, router: Router, tasks: &Tasks) -> Result<(), BridgeError> {
+    pub(super) async fn serve(self, router: Router, tasks: &Tasks) -> Result<(), BridgeError> {
         let Self { origin, listener, tls } = self;
         let refused = |source| BridgeError::Serve { origin: origin.clone(), source };
-        let server = axum_server::from_tcp_rustls(listener, tls).map_err(refused)?;
-        let server = server.map(|acceptor| acceptor.acceptor(NoDelayAcceptor::new())).http1_only();
-        let stopping = tasks.stopping();
+        let plain = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(refused)?;
+        let within = plain.local_addr().map_err(refused)?;
+        // Stopping closes the connections that are idle; those that are not end with their relays.
+        let served = axum::serve(plain.tap_io(without_delay), router)
+            .with_graceful_shutdown(tasks.stopping().cancelled_owned());
+        let overdue = overdue(tasks);
+        tasks.spawn("bridge listener behind TLS", async move {
+            tokio::select! {
+                result = served => tracing::debug!(?result, "the bridge's listener behind TLS ended"),
+                () = overdue => {}
+            }
+        });
+        let (stopping, relays) = (tasks.stopping(), tasks.clone());
         tasks.spawn("bridge listener for other hosts", async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
-                result = server.serve(router.into_make_service()) => {
-                    tracing::error!(?result, "the bridge's listener for other hosts ended");
-                }
+                () = accept(listener, tls, within, &relays) => {}
             }
         });
         Ok(())
     }
+}
+
+/// Resolves when a stopping daemon waits for nobody's last words any more.
+fn overdue(tasks: &Tasks) -> impl Future<Output = ()> + Send + use<> {
+    let stopping = tasks.stopping();
+    async move {
+        stopping.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    }
+}
+
+/// Accepts connections as long as there are places, and passes each on to the listener `within`.
+async fn accept(mut listener: TcpListener, tls: TlsAcceptor, within: SocketAddr, tasks: &Tasks) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        if places.available_permits() == 0 {
+            tracing::warn!(
+                "{CONNECTIONS_MAX} connections from other hosts are open; more wait until one closes"
+            );
+        }
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        // Accepting as axum does: a wait instead of an error while there are no descriptors.
+        let (outer, from) = Listener::accept(&mut listener).await;
+        let (tls, overdue) = (tls.clone(), overdue(tasks));
+        tasks.spawn("bridge connection from another host", async move {
+            let ended = tokio::select! {
+                result = relay(outer, &tls, within) => result,
+                () = overdue => Ok(()),
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%from, %error, "a connection from another host broke");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Passes bytes on in both directions until both have ended.
+async fn relay(mut outer: TcpStream, tls: &TlsAcceptor, within: SocketAddr) -> io::Result<()> {
+    without_delay(&mut outer);
+    let mut outer = tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(outer)).await??;
+    let mut inner = TcpStream::connect(within).await?;
+    without_delay(&mut inner);
+    tokio::io::copy_bidirectional_with_sizes(&mut outer, &mut inner, PIECE, PIECE).await?;
+    Ok(())
 }

@@ -1,12 +1,6 @@
-//! One handshaken link: a writer task that lets control messages pass large bodies, and a reader that joins bodies.
+//! One handshaken link: control messages pass large bodies, and the reader puts bodies together.
 
-use axum::extract::ws::{self, WebSocket};
-use futures_util::{
-    SinkExt, StreamExt,
-    stream::{SplitSink, SplitStream},
-};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::mpsc;
 
 use crate::{
     domain::Body,
@@ -14,11 +8,12 @@ use crate::{
         frame::{self, Frame, PAYLOAD_MESSAGE_MAX},
         link::Payload,
     },
-    tasks::Tasks,
+    socket::{self, Ended, Limits, Outgoing, PATIENCE, Place, Socket},
 };
 
-/// Messages that wait for the socket. A lane has two steps in flight, so more means that the browser stopped reading.
-const OUTBOX: usize = 64;
+/// What a link takes. A header frame holds at most one payload message's worth of tensors and its JSON.
+/// A lane has two steps in flight, so more messages that wait mean that the browser stopped reading.
+pub(super) const LIMITS: Limits = Limits { message: 2 * PAYLOAD_MESSAGE_MAX, places: 64, patience: PATIENCE };
 
 /// The largest body that a lane may send; what a client can be sent is bounded separately.
 const BODY_MAX: usize = 1 << 30;
@@ -57,21 +52,16 @@ pub struct Session {
 /// The sending half. Clones share the link; it closes when all are gone.
 #[derive(Clone)]
 pub struct LinkSender {
-    control: mpsc::Sender<ws::Message>,
-    frames: mpsc::Sender<(ws::Message, Body)>,
+    socket: socket::Sender,
 }
 
 pub struct LinkReceiver {
-    socket: SplitStream<WebSocket>,
+    socket: socket::Reader,
 }
 
 impl Session {
-    pub(super) fn start(socket: WebSocket, tasks: &Tasks) -> Self {
-        let (sink, socket) = socket.split();
-        let (control, control_inbox) = mpsc::channel(OUTBOX);
-        let (frames, frame_inbox) = mpsc::channel(OUTBOX);
-        tasks.spawn("link writer", write(sink, control_inbox, frame_inbox));
-        Self { sender: LinkSender { control, frames }, receiver: LinkReceiver { socket } }
+    pub(super) fn new(Socket { reader, sender }: Socket) -> Self {
+        Self { sender: LinkSender { socket: sender }, receiver: LinkReceiver { socket: reader } }
     }
 }
 
@@ -79,7 +69,7 @@ impl LinkSender {
     /// Sends a message without a body, ahead of bodies that are still being written.
     pub fn control<M: Serialize>(&self, message: &M) -> Result<(), LinkClosed> {
         let text = serde_json::to_string(message).expect("messages hold only strings, numbers and lists");
-        self.control.try_send(ws::Message::Text(text.into())).map_err(|error| closed(&error))
+        self.place()?.send_urgent(Outgoing::Text(text)).map_err(|closed| LinkClosed::new(closed.to_string()))
     }
 
     /// Sends a message with its body, behind earlier ones.
@@ -89,49 +79,28 @@ impl LinkSender {
         message: impl FnOnce(Option<Payload>) -> M,
         body: Body,
     ) -> Result<(), LinkClosed> {
-        let (head, payload) = if body.len() <= PAYLOAD_MESSAGE_MAX {
-            (frame::encode(&message(None), &body), Body::default())
+        let place = self.place()?;
+        let sent = if body.len() <= PAYLOAD_MESSAGE_MAX {
+            place.send(Outgoing::Binary { head: frame::head(&message(None)), body }, None)
         } else {
             let announced = Payload { messages: frame::payload_messages(&body).count(), bytes: body.len() };
-            (frame::encode(&message(Some(announced)), &Body::default()), body)
+            let head =
+                Outgoing::Binary { head: frame::head(&message(Some(announced))), body: Body::default() };
+            let payload = frame::payload_messages(&body);
+            let payload = payload.map(|body| Outgoing::Binary { head: Vec::new(), body });
+            place.send_all(std::iter::once(head).chain(payload))
         };
-        self.frames.try_send((ws::Message::Binary(head), payload)).map_err(|error| closed(&error))
+        sent.map_err(|closed| LinkClosed::new(closed.to_string()))
     }
-}
 
-fn closed<T>(error: &mpsc::error::TrySendError<T>) -> LinkClosed {
-    LinkClosed::new(match error {
-        mpsc::error::TrySendError::Full(_) => "the browser has stopped reading its link",
-        mpsc::error::TrySendError::Closed(_) => "the link is closed",
-    })
-}
-
-async fn write(
-    mut sink: SplitSink<WebSocket, ws::Message>,
-    mut control: mpsc::Receiver<ws::Message>,
-    mut frames: mpsc::Receiver<(ws::Message, Body)>,
-) {
-    let result: Result<(), axum::Error> = async {
-        loop {
-            tokio::select! {
-                biased;
-                Some(message) = control.recv() => sink.send(message).await?,
-                Some((head, body)) = frames.recv() => {
-                    sink.send(head).await?;
-                    for part in frame::payload_messages(&body) {
-                        sink.send(ws::Message::Binary(part)).await?;
-                        while let Ok(message) = control.try_recv() {
-                            sink.send(message).await?;
-                        }
-                    }
-                }
-                else => return sink.close().await,
-            }
-        }
-    }
-    .await;
-    if let Err(error) = result {
-        tracing::debug!(%error, "link writer ended");
+    fn place(&self) -> Result<Place, LinkClosed> {
+        self.socket.reserve().ok_or_else(|| {
+            LinkClosed::new(if self.socket.is_closed() {
+                "the link is closed"
+            } else {
+                "the browser has stopped reading its link"
+            })
+        })
     }
 }
 
@@ -139,9 +108,11 @@ impl LinkReceiver {
     /// The next message, its body complete.
     pub async fn receive<M: Message>(&mut self) -> Result<Received<M>, LinkClosed> {
         let frame = match self.next().await? {
-            Incoming::Text(text) => return Ok(Received { message: parse(&text)?, body: Body::default() }),
-            Incoming::Binary(bytes) => {
-                Frame::split(&bytes).map_err(|error| LinkClosed::new(error.to_string()))?
+            socket::Message::Text(text) => {
+                return Ok(Received { message: parse(&text)?, body: Body::default() });
+            }
+            socket::Message::Binary(body) => {
+                Frame::split(&body.contiguous()).map_err(|error| LinkClosed::new(error.to_string()))?
             }
         };
         let message: M = parse(frame.header())?;
@@ -161,9 +132,9 @@ impl LinkReceiver {
         let mut body = Body::default();
         for _ in 0..payload.messages {
             match self.next().await? {
-                Incoming::Binary(part) if part.len() <= PAYLOAD_MESSAGE_MAX => body.push(part),
-                Incoming::Binary(_) => return Err(LinkClosed::new("a payload message is over 1 MiB")),
-                Incoming::Text(_) => {
+                socket::Message::Binary(part) if part.len() <= PAYLOAD_MESSAGE_MAX => body.append(&part),
+                socket::Message::Binary(_) => return Err(LinkClosed::new("a payload message is over 1 MiB")),
+                socket::Message::Text(_) => {
                     return Err(LinkClosed::new("a text message came in the middle of a body"));
                 }
             }
@@ -174,27 +145,16 @@ impl LinkReceiver {
         Err(LinkClosed::new(format!("{} bytes were announced, {} came", payload.bytes, body.len())))
     }
 
-    async fn next(&mut self) -> Result<Incoming, LinkClosed> {
-        loop {
-            match self.socket.next().await {
-                Some(Ok(ws::Message::Text(text))) => return Ok(Incoming::Text(text)),
-                Some(Ok(ws::Message::Binary(bytes))) => return Ok(Incoming::Binary(bytes)),
-                Some(Ok(ws::Message::Ping(_) | ws::Message::Pong(_))) => {}
-                Some(Ok(ws::Message::Close(frame))) => {
-                    let said =
-                        frame.map(|frame| format!("{} {}", frame.code, frame.reason)).unwrap_or_default();
-                    return Err(LinkClosed::new(format!("the browser closed the link {said}").trim_end()));
+    async fn next(&mut self) -> Result<socket::Message, LinkClosed> {
+        self.socket.next().await.map_err(|ended| {
+            LinkClosed::new(match ended {
+                Ended::Closed { code, reason } => {
+                    format!("the browser closed the link {code} {reason}").trim_end().to_owned()
                 }
-                Some(Err(error)) => return Err(LinkClosed::new(format!("the link broke: {error}"))),
-                None => return Err(LinkClosed::new("the link ended")),
-            }
-        }
+                ended => format!("the link broke: {ended}"),
+            })
+        })
     }
-}
-
-enum Incoming {
-    Text(ws::Utf8Bytes),
-    Binary(bytes::Bytes),
 }
 
 fn parse<M: Message>(header: &str) -> Result<M, LinkClosed> {

@@ -1,29 +1,19 @@
 //! `/v2/ws`: many requests in flight on one connection, answered in any order.
 //!
-//! A reader parses and submits; a writer sends. A request reserves its place in the writer's queue when it is
-//! submitted, so an answer never waits for a slow client, and a slow client holds no more than its own places and
+//! A reader parses and submits; whoever answers sends. A request reserves its place among what is to be sent when it
+//! is submitted, so an answer never waits for a slow client, and a slow client holds no more than its own places and
 //! their bytes.
 
 use std::{
     collections::HashMap,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
 use axum::{
-    extract::{
-        State,
-        ws::{self, WebSocket, WebSocketUpgrade},
-    },
-    response::Response,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
 };
-use futures_util::{
-    SinkExt, StreamExt,
-    stream::{SplitSink, SplitStream},
-};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
-use tokio_tungstenite::tungstenite;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Api, FRAME_MAX, infer, infer::Form};
@@ -35,101 +25,62 @@ use crate::{
         frame::Frame,
     },
     scheduler::{Answer, Submitted},
+    socket::{self, Closed, Ended, Limits, Message, Outgoing, PATIENCE, Sender, Socket},
 };
 
 /// Requests in flight per connection; more are refused as `overloaded`.
 const IN_FLIGHT_MAX: usize = 256;
 
-/// Places in the writer's queue: one per request, and some for errors and events.
-const OUTBOX: usize = IN_FLIGHT_MAX + 64;
+/// A place to be written per request, and some for errors and events.
+const LIMITS: Limits = Limits { message: FRAME_MAX, places: IN_FLIGHT_MAX + 64, patience: PATIENCE };
 
 /// Bytes of answers that may wait for a client to read them: four of the largest.
 const UNREAD_MAX: usize = 4 * FRAME_MAX;
 
-/// How long a stopping daemon waits for clients to read: time enough for all who read at all.
-const STOP_GRACE: Duration = Duration::from_secs(1);
-
 /// The close code for a message that is too big (RFC 6455).
 const TOO_BIG: u16 = 1009;
 
-pub(super) async fn upgrade(State(api): State<Arc<Api>>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
-        .max_message_size(FRAME_MAX)
-        .max_frame_size(FRAME_MAX)
-        .on_upgrade(async move |socket| serve(socket, api).await)
+pub(super) async fn upgrade(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let tasks = api.tasks.clone();
+    socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, api)).into_response()
 }
 
 type InFlight = Arc<Mutex<HashMap<String, Option<Submitted>>>>;
 
-/// A message on its way to the socket, with what an answer holds of the connection's bytes until it is written.
-struct Outgoing {
-    message: ws::Message,
-    held: Option<OwnedSemaphorePermit>,
-}
-
 struct Connection {
     api: Arc<Api>,
-    outbox: mpsc::Sender<Outgoing>,
+    sender: Sender,
     in_flight: InFlight,
     /// Bytes that answers may still take before the client reads.
     unread: Arc<Semaphore>,
 }
 
-async fn serve(socket: WebSocket, api: Arc<Api>) {
-    let (sink, stream) = socket.split();
-    let (outbox, outgoing) = mpsc::channel(OUTBOX);
+async fn serve(Socket { reader, sender }: Socket, api: Arc<Api>) {
     let stopping = api.tasks.stopping();
-    api.tasks.spawn("ws writer", write(sink, outgoing, stopping.clone()));
     let unread = Arc::new(Semaphore::new(UNREAD_MAX));
-    let connection = Connection { api, outbox, in_flight: InFlight::default(), unread };
+    let connection = Connection { api, sender, in_flight: InFlight::default(), unread };
     tokio::select! {
-        () = connection.read(stream) => {}
+        _ = connection.read(reader) => {}
         () = stopping.cancelled() => {}
     }
     let abandoned = std::mem::take(&mut *connection.in_flight());
     abandoned.into_values().flatten().for_each(|submitted| submitted.cancel());
 }
 
-/// Sends what comes until nothing more can come, or until the daemon is stopping and the client does not read.
-async fn write(
-    mut sink: SplitSink<WebSocket, ws::Message>,
-    mut outgoing: mpsc::Receiver<Outgoing>,
-    stopping: CancellationToken,
-) {
-    let mut overdue = pin!(async {
-        stopping.cancelled().await;
-        tokio::time::sleep(STOP_GRACE).await;
-    });
-    while let Some(Outgoing { message, held }) = outgoing.recv().await {
-        let sent = tokio::select! {
-            biased;
-            sent = sink.send(message) => sent,
-            () = &mut overdue => return tracing::debug!("a client does not read what it is told last"),
-        };
-        if let Err(error) = sent {
-            return tracing::debug!(%error, "a client is gone");
-        }
-        drop(held);
-    }
-    tokio::select! {
-        // The peer may have closed first.
-        _ = sink.close() => {}
-        () = overdue => {}
-    }
-}
-
 impl Connection {
-    async fn read(&self, mut stream: SplitStream<WebSocket>) {
+    async fn read(&self, mut reader: socket::Reader) -> Result<(), Closed> {
         let mut subscription = None;
-        while let Some(message) = stream.next().await {
-            let parsed = match message {
-                Ok(ws::Message::Text(text)) => parse_message(&text, &bytes::Bytes::new()),
-                Ok(ws::Message::Binary(bytes)) => Frame::split(&bytes)
+        loop {
+            let parsed = match reader.next().await {
+                Ok(Message::Text(text)) => parse_message(&text, &bytes::Bytes::new()),
+                Ok(Message::Binary(body)) => Frame::split(&body.contiguous())
                     .map_err(Malformed::from)
                     .and_then(|f| parse_message(f.header(), &f.body)),
-                Ok(ws::Message::Ping(_) | ws::Message::Pong(_)) => continue,
-                Ok(ws::Message::Close(_)) => return,
-                Err(error) => return self.framing_lost(error).await,
+                Err(Ended::TooBig { .. }) => return self.too_big().await,
+                Err(ended) => {
+                    tracing::debug!(%ended, "a client has left");
+                    return Ok(());
+                }
             };
             let heard = match parsed {
                 Ok(ClientMessage::Infer(infer)) => self.infer(*infer),
@@ -142,28 +93,19 @@ impl Connection {
                 }
                 Err(malformed) => Err(malformed),
             };
-            if let Err(Malformed { id, failure }) = heard
-                && self.outbox.send(told(client::encode_error(id.as_deref(), &failure))).await.is_err()
-            {
-                return;
+            if let Err(Malformed { id, failure }) = heard {
+                tell(&self.sender, client::encode_error(id.as_deref(), &failure)).await?;
             }
         }
     }
 
     /// Says what was wrong, as far as the socket still allows, and closes.
-    async fn framing_lost(&self, error: axum::Error) {
-        let error = error.into_inner();
-        let too_big = error
-            .downcast_ref::<tungstenite::Error>()
-            .is_some_and(|error| matches!(error, tungstenite::Error::Capacity(_)));
-        if too_big {
-            let message = format!("a frame is over the limit of {FRAME_MAX} bytes");
-            let failure = Failure::new(Code::TooLarge, Retry::Never, message);
-            let close = ws::CloseFrame { code: TOO_BIG, reason: "frame too large".into() };
-            // The client may have gone already.
-            let _ = self.outbox.send(told(client::encode_error(None, &failure))).await;
-            let _ = self.outbox.send(Outgoing { message: ws::Message::Close(Some(close)), held: None }).await;
-        }
+    async fn too_big(&self) -> Result<(), Closed> {
+        let message = format!("a frame is over the limit of {FRAME_MAX} bytes");
+        let failure = Failure::new(Code::TooLarge, Retry::Never, message);
+        tell(&self.sender, client::encode_error(None, &failure)).await?;
+        self.sender.close(TOO_BIG, "frame too large");
+        Ok(())
     }
 
     fn infer(&self, parsed: ParsedInfer) -> Result<(), Malformed> {
@@ -204,13 +146,17 @@ impl Connection {
         if self.unread.available_permits() < FRAME_MAX {
             return Err(unread());
         }
-        let place = self.outbox.clone().try_reserve_owned().map_err(|_| unread())?;
+        let place = self.sender.reserve().ok_or_else(unread)?;
         let (in_flight, bytes) = (self.in_flight.clone(), self.unread.clone());
         let reply = Box::new(move |result: Result<Answer, Failure>| {
             let answer = result.and_then(|answer| encode(&id, &model, &form, &answer, bytes));
-            let outgoing = answer.unwrap_or_else(|failure| told(client::encode_error(Some(&id), &failure)));
+            let (reply, held) = match answer {
+                Ok((reply, held)) => (reply, Some(held)),
+                Err(failure) => (client::encode_error(Some(&id), &failure), None),
+            };
             lock(&in_flight).remove(&id);
-            place.send(outgoing);
+            // The client may be gone.
+            let _ = place.send(outgoing(reply), held);
         });
         self.api.scheduler.submit(request, reply)
     }
@@ -230,8 +176,8 @@ impl Connection {
     /// Events of these topics, until the guard is dropped.
     fn subscribe(&self, topics: Vec<Topic>) -> DropGuard {
         let events = self.api.events.subscribe();
-        let (outbox, ended) = (self.outbox.clone(), CancellationToken::new());
-        let forward = forward(events, topics, outbox);
+        let (sender, ended) = (self.sender.clone(), CancellationToken::new());
+        let forward = forward(events, topics, sender);
         let guard = ended.clone().drop_guard();
         self.api.tasks.spawn("ws events", async move {
             tokio::select! {
@@ -256,21 +202,21 @@ fn unread() -> Failure {
     Failure::new(Code::Overloaded, Retry::Same, "the client does not read its answers")
 }
 
-/// The answer as a message, when it fits a frame and what the client has yet to read.
+/// The answer when it fits a frame and what the client has yet to read, and what it holds of the latter.
 fn encode(
     id: &str,
     model: &ModelName,
     form: &Form,
     answer: &Answer,
     bytes: Arc<Semaphore>,
-) -> Result<Outgoing, Failure> {
+) -> Result<(Reply, OwnedSemaphorePermit), Failure> {
     let binary = |output: &str| form.binary(output);
     fits(client::least_size(&answer.outputs, binary))?;
     let Answer { run, outputs, provenance, timing } = answer;
     let reply = client::encode_result(id, model, outputs, binary, run, provenance, *timing);
     let size = fits(reply.size())?;
     let held = bytes.try_acquire_many_owned(size).map_err(|_| unread())?;
-    Ok(Outgoing { message: message_of(reply), held: Some(held) })
+    Ok((reply, held))
 }
 
 fn fits(size: usize) -> Result<u32, Failure> {
@@ -281,17 +227,13 @@ fn fits(size: usize) -> Result<u32, Failure> {
     })
 }
 
-async fn forward(
-    mut events: broadcast::Receiver<Arc<Event>>,
-    topics: Vec<Topic>,
-    outbox: mpsc::Sender<Outgoing>,
-) {
+async fn forward(mut events: broadcast::Receiver<Arc<Event>>, topics: Vec<Topic>, sender: Sender) {
     let mut lagged = 0;
     loop {
         match events.recv().await {
             Ok(event) if topics.contains(&event.topic) => {
-                let event = told(client::encode_event(event.topic, event.seq, lagged, &event.event));
-                if outbox.send(event).await.is_err() {
+                let event = client::encode_event(event.topic, event.seq, lagged, &event.event);
+                if tell(&sender, event).await.is_err() {
                     return;
                 }
             }
@@ -303,13 +245,13 @@ async fn forward(
 }
 
 /// Errors and events: small, and bounded by the places.
-fn told(reply: Reply) -> Outgoing {
-    Outgoing { message: message_of(reply), held: None }
+async fn tell(sender: &Sender, reply: Reply) -> Result<(), Closed> {
+    sender.place().await?.send(outgoing(reply), None)
 }
 
-fn message_of(reply: Reply) -> ws::Message {
+fn outgoing(reply: Reply) -> Outgoing {
     match reply {
-        Reply::Text(text) => ws::Message::Text(text.into()),
-        Reply::Binary(bytes) => ws::Message::Binary(bytes),
+        Reply::Text(text) => Outgoing::Text(text),
+        Reply::Binary { head, body } => Outgoing::Binary { head, body },
     }
 }

@@ -11,6 +11,9 @@ const PREFIX: usize = 4;
 /// The first tensor starts at a multiple of this, so that a receiver can view it as any element type in place.
 const ALIGNMENT: usize = 8;
 
+/// An answer's header with its provenance fits.
+const HEAD_USUAL: usize = 1024;
+
 /// Bodies over this travel in messages of their own, so that control frames get through in between.
 pub const PAYLOAD_MESSAGE_MAX: usize = 1 << 20;
 
@@ -57,14 +60,14 @@ impl Frame {
 
 /// A header and its body as one binary frame.
 pub fn encode<T: Serialize>(header: &T, body: &Body) -> Bytes {
-    let mut frame = start(header, body.len());
+    let mut frame = head(header);
     body.parts().iter().for_each(|part| frame.extend_from_slice(part));
     frame.into()
 }
 
-/// Length prefix and padded header, with room for `body` more bytes.
-fn start<T: Serialize>(header: &T, body: usize) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(512 + body);
+/// What a binary frame holds before its body: the length and the padded header.
+pub fn head<T: Serialize>(header: &T) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(HEAD_USUAL);
     frame.extend_from_slice(&[0; PREFIX]);
     serde_json::to_writer(&mut frame, header).expect("messages hold only strings, numbers and lists");
     frame.resize(frame.len().next_multiple_of(ALIGNMENT), b' ');
@@ -74,10 +77,7 @@ fn start<T: Serialize>(header: &T, body: usize) -> Vec<u8> {
 }
 
 /// The body as messages of at most [`PAYLOAD_MESSAGE_MAX`] bytes, sharing its memory.
-pub fn payload_messages(body: &Body) -> impl Iterator<Item = Bytes> {
-    body.parts().iter().flat_map(|part| {
-        (0..part.len())
-            .step_by(PAYLOAD_MESSAGE_MAX)
-            .map(|from| part.slice(from..part.len().min(from + PAYLOAD_MESSAGE_MAX)))
-    })
+pub fn payload_messages(body: &Body) -> impl Iterator<Item = Body> {
+    let from = (0..body.len()).step_by(PAYLOAD_MESSAGE_MAX);
+    from.map(|from| body.slice(from, PAYLOAD_MESSAGE_MAX.min(body.len() - from)))
 }

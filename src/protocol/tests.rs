@@ -67,7 +67,7 @@ fn large_bodies_are_cut_into_messages() {
         (vec![1], vec![1]),
         (vec![PAYLOAD_MESSAGE_MAX], vec![PAYLOAD_MESSAGE_MAX]),
         (vec![PAYLOAD_MESSAGE_MAX + 1], vec![PAYLOAD_MESSAGE_MAX, 1]),
-        (vec![3, 2 * PAYLOAD_MESSAGE_MAX, 4], vec![3, PAYLOAD_MESSAGE_MAX, PAYLOAD_MESSAGE_MAX, 4]),
+        (vec![3, 2 * PAYLOAD_MESSAGE_MAX, 4], vec![PAYLOAD_MESSAGE_MAX, PAYLOAD_MESSAGE_MAX, 7]),
     ];
     for (parts, wanted) in cases {
         let mut body = Body::default();

@@ -21,6 +21,8 @@ mod support;
 mod tidy;
 mod unread;
 mod webdriver;
+#[path = "../../src/socket/frame.rs"]
+mod websocket;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
 use weft::{domain, driver::wire::message, onnx, protocol};

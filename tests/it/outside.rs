@@ -3,12 +3,21 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use axum::body::Body;
+use futures_util::{SinkExt, StreamExt};
 use http::{Request, StatusCode};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue},
+};
 use weft::{
-    bridge::{Bridge, BridgeError, Certificate, Door, Outside, guard::Origin},
+    bridge::{self, Bridge, BridgeError, Certificate, Door, Outside, guard::Origin},
+    domain::Body as Tensors,
     tasks::Tasks,
 };
 
@@ -33,12 +42,39 @@ fn certificate(folder: &Path) -> (Certificate, RootCertStore) {
     (files, roots)
 }
 
+fn settings(roots: &RootCertStore) -> ClientConfig {
+    ClientConfig::builder().with_root_certificates(Arc::new(roots.clone())).with_no_client_auth()
+}
+
+async fn encrypted(place: &str, roots: &RootCertStore) -> TlsStream<TcpStream> {
+    let plain = TcpStream::connect(place).await.expect("a listener");
+    let name = ServerName::try_from("127.0.0.1").expect("a name");
+    TlsConnector::from(Arc::new(settings(roots))).connect(name, plain).await.expect("TLS")
+}
+
+/// Opens a link at `place` as a page of `origin` would.
+async fn link(
+    place: &str,
+    origin: &str,
+    roots: &RootCertStore,
+) -> Result<WebSocketStream<TlsStream<TcpStream>>, tungstenite::Error> {
+    let mut request = format!("wss://{place}/harness/link").into_client_request().expect("a good request");
+    request.headers_mut().insert("origin", HeaderValue::from_str(origin).expect("a header"));
+    let opened = Box::pin(tokio_tungstenite::client_async(request, encrypted(place, roots).await));
+    soon("an answer", opened).await.map(|(socket, _)| socket)
+}
+
+/// What a page says, whatever it is.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Said(Value);
+
+impl bridge::Message for Said {}
+
 /// What the server at `url` answers to somebody who trusts `roots`.
 async fn get(url: &str, headers: &[(&str, &str)], roots: &RootCertStore) -> Result<StatusCode, String> {
-    let settings =
-        ClientConfig::builder().with_root_certificates(Arc::new(roots.clone())).with_no_client_auth();
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(settings).https_or_http().enable_http1().build();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(settings(roots));
+    let connector = connector.https_or_http().enable_http1().build();
     let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(connector);
     let request =
         headers.iter().fold(Request::get(url), |request, (name, value)| request.header(*name, *value));
@@ -100,4 +136,57 @@ async fn a_certificate_is_made_when_none_is_named_and_nobody_trusts_it() {
         other => panic!("{other:?}"),
     }
     soon("stopping", tasks.stop()).await;
+}
+
+#[tokio::test]
+async fn a_link_over_tls_carries_bodies_and_ends_with_the_daemon() {
+    let (tasks, folder) = (Tasks::new(), tempfile::tempdir().expect("a temporary folder"));
+    let (files, roots) = certificate(folder.path());
+    let bridge = Bridge::bind(door(Some(files), None), 1000, folder.path().to_owned(), &tasks);
+    let bridge = bridge.await.expect("a good start");
+    let origin = bridge.open_far_page(1).url.split("/harness/").next().expect("an origin").to_owned();
+    let place = origin.strip_prefix("https://").expect("TLS").to_owned();
+    for foreign in [format!("http://{place}"), format!("http://{}", bridge.address())] {
+        match link(&place, &foreign, &roots).await {
+            Err(tungstenite::Error::Http(refused)) => assert_eq!(refused.status(), 403, "{foreign}"),
+            other => panic!("{foreign}: {:?}", other.map(|_| "a link")),
+        }
+    }
+
+    let mut expected = bridge.expect_lane(7);
+    let mut browser = link(&place, &origin, &roots).await.expect("a link");
+    let hello =
+        json!({"type": "hello", "protocol": 1, "role": "lane", "ticket": expected.ticket, "epoch": 7});
+    browser.send(Message::text(hello.to_string())).await.expect("an open link");
+    let mut session = soon("a session", expected.session()).await.expect("a good hello");
+    let body: Vec<u8> = (0..5 << 20).map(|at| (at % 251) as u8).collect();
+    let announce = |payload| json!({"type": "any", "payload": payload});
+    session.sender.frame(announce, Tensors::from(body.clone())).expect("an open link");
+    let head = soon("a head", browser.next()).await.expect("a message").expect("a good message");
+    assert!(head.is_binary() && head.len() < 200);
+    let mut found = Vec::new();
+    while found.len() < body.len() {
+        found.extend(soon("a part", browser.next()).await.expect("a part").expect("a good part").into_data());
+    }
+    assert!(found == body, "{} bytes", found.len());
+    browser.send(Message::text(r#"{"type":"done"}"#)).await.expect("an open link");
+    let said = soon("a word", session.receiver.receive::<Said>()).await.expect("an open link");
+    assert_eq!(said.message.0["type"], "done");
+
+    // Nobody is waited for who says nothing: neither before TLS nor within, neither before the hello nor after.
+    let _silent = TcpStream::connect(&place).await.expect("a listener");
+    let _encrypted = encrypted(&place, &roots).await;
+    let _unknown = link(&place, &origin, &roots).await.expect("a link");
+    let before = std::time::Instant::now();
+    let stopping = async {
+        tasks.stop().await;
+        before.elapsed()
+    };
+    let closed = async {
+        let last = soon("the end", browser.next()).await;
+        assert!(matches!(last, None | Some(Ok(Message::Close(_)) | Err(_))), "{last:?}");
+    };
+    drop(session);
+    let (took, ()) = tokio::join!(stopping, closed);
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
 }

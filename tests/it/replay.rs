@@ -10,6 +10,7 @@ fn the_corpus_holds_no_surprise() {
         ("control", properties::control as fn(&[u8])),
         ("frame", properties::frame),
         ("onnx", properties::onnx),
+        ("websocket", properties::websocket),
     ];
     for (target, property) in properties {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);

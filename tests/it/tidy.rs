@@ -12,7 +12,7 @@ use std::{
 /// command line read it.
 const TIERS: [&[&str]; 14] = [
     &["domain", "tasks"],
-    &["protocol", "onnx", "predict"],
+    &["protocol", "onnx", "predict", "socket"],
     &["planner", "content", "store", "driver", "bridge", "events"],
     &["backend"],
     &["models"],
@@ -28,13 +28,15 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 8] = [
+const HIDDEN: [(&str, &[&str]); 10] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
     ("fantoccini", &["src/driver/webdriver/"]),
     ("axum", &["src/http/", "src/bridge/"]),
-    ("axum_server", &["src/bridge/"]),
+    ("tokio_rustls", &["src/bridge/"]),
+    ("hyper", &["src/socket/"]),
+    ("hyper_util", &["src/driver/webdriver/", "src/socket/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
 ];

@@ -1,3 +1,10 @@
+import { type Bytes, writeFrame } from '../protocol/frame.ts';
+
+/** A frame as a socket delivers it. */
+export function frameOf(header: object, body: readonly Bytes[]): ArrayBuffer {
+  return writeFrame(header, body).slice().buffer;
+}
+
 /** A socket for tests; the test is its other end. */
 export class FakeSocket {
   static last: FakeSocket | null = null;
@@ -12,8 +19,9 @@ export class FakeSocket {
     FakeSocket.last = this;
   }
 
-  send(message: unknown): void {
-    this.sent.push(message);
+  /** Copies bytes, as a socket does. */
+  send(message: string | Uint8Array<ArrayBuffer>): void {
+    this.sent.push(typeof message === 'string' ? message : message.slice().buffer);
   }
 
   close(code: number, reason: string): void {

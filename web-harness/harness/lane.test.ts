@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { decodeFrame, encodeFrame, type JsonObject } from '../protocol/frame.ts';
+import { decodeFrame, type JsonObject } from '../protocol/frame.ts';
 import type { BoundStep, Engine, StartedEngine } from './engines/engine.ts';
+import { FakeSocket, frameOf } from './fakesocket.ts';
 import type * as Memory from './memory.ts';
-import { FakeSocket } from './fakesocket.ts';
 
 /** An engine whose runs end when the test says so. */
 class FakeEngine implements Engine {
@@ -110,7 +110,7 @@ async function welcomed(engine: () => Promise<StartedEngine>): Promise<FakeSocke
 }
 
 function step(id: number): ArrayBuffer {
-  return encodeFrame({ type: 'step', id, session: 's', inputs: [], outputs: [] }, [Uint8Array.of(id)]);
+  return frameOf({ type: 'step', id, session: 's', inputs: [], outputs: [] }, [Uint8Array.of(id)]);
 }
 
 /** What the lane has sent since the last call. */

@@ -3,7 +3,7 @@
  * It owns the socket and never knows what a message asks for.
  */
 
-import { type Bytes, CHUNK_BYTES, chunksOf, encodeFrame, FrameError, parseHeader, PROTOCOL_VERSION } from '../protocol/frame.ts';
+import { type Bytes, CHUNK_BYTES, chunksOf, writeFrame, FrameError, parseHeader, PROTOCOL_VERSION } from '../protocol/frame.ts';
 import { type Delivery, Inbox } from '../protocol/inbox.ts';
 import type { FromLane, FromPage, Hello } from '../protocol/messages.ts';
 import { MessageError } from '../protocol/reader.ts';
@@ -82,11 +82,11 @@ export class Link {
     let bytes = 0;
     for (const part of body) bytes += part.length;
     if (bytes <= CHUNK_BYTES) {
-      this.socket.send(encodeFrame(header, body));
+      this.socket.send(writeFrame(header, body));
       return;
     }
     const chunks = chunksOf(body);
-    this.socket.send(encodeFrame({ ...header, payload: { messages: chunks.length, bytes } }, []));
+    this.socket.send(writeFrame({ ...header, payload: { messages: chunks.length, bytes } }, []));
     for (const chunk of chunks) this.socket.send(chunk);
   }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Bytes, CHUNK_BYTES, chunksOf, decodeFrame, encodeFrame, FrameError, type JsonObject } from './frame.ts';
+import { type Bytes, CHUNK_BYTES, chunksOf, decodeFrame, FrameError, type JsonObject, writeFrame } from './frame.ts';
 
 interface Vector {
   name: string;
@@ -50,9 +50,18 @@ describe('frames of the shared vectors', () => {
     expect(header).toEqual(vector.header);
     expect(hex(body)).toBe(vector.body_hex);
     if (vector.canonical === true) {
-      expect(hex(encodeFrame(header, [body]))).toBe(vector.frame_hex);
+      expect(hex(writeFrame(header, [body]))).toBe(vector.frame_hex);
       expect(body.byteOffset % 8).toBe(0);
     }
+  });
+});
+
+describe('writeFrame', () => {
+  it('writes over the frame before, however long it was', () => {
+    const long = new Uint8Array(1 << 17).fill(7);
+    expect(decodeFrame(writeFrame({ of: 'long' }, [long]).slice().buffer).body).toEqual(long);
+    const short = decodeFrame(writeFrame({ of: 'ü' }, [Uint8Array.of(1), Uint8Array.of(2)]).slice().buffer);
+    expect([short.header, [...short.body]]).toEqual([{ of: 'ü' }, [1, 2]]);
   });
 });
 

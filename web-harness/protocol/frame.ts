@@ -76,22 +76,31 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Writes the header, padded so that the body is aligned, and the parts of the body after it. */
-export function encodeFrame(header: object, body: readonly Bytes[]): ArrayBuffer {
-  const json = encoder.encode(JSON.stringify(header));
-  const bodyStart = Math.ceil((LENGTH_BYTES + json.length) / ALIGNMENT) * ALIGNMENT;
+/** What frames are written into, so that a small answer allocates nothing; it grows to the largest. */
+let page: Bytes = new Uint8Array(1 << 16);
+
+/** UTF-8 takes no more bytes than this for a unit of UTF-16. */
+const UNIT_BYTES = 3;
+
+/**
+ * Writes the header, padded so that the body is aligned, and the parts of the body after it.
+ * The frame holds until the next one is written; a socket has copied it when `send` returns.
+ */
+export function writeFrame(header: object, body: readonly Bytes[]): Bytes {
+  const json = JSON.stringify(header);
+  let most = LENGTH_BYTES + UNIT_BYTES * json.length + ALIGNMENT;
+  for (const part of body) most += part.length;
+  if (most > page.length) page = new Uint8Array(most);
+  const headerEnd = LENGTH_BYTES + encoder.encodeInto(json, page.subarray(LENGTH_BYTES)).written;
+  const bodyStart = Math.ceil(headerEnd / ALIGNMENT) * ALIGNMENT;
+  new DataView(page.buffer).setUint32(0, bodyStart - LENGTH_BYTES, true);
+  page.fill(SPACE, headerEnd, bodyStart);
   let end = bodyStart;
-  for (const part of body) end += part.length;
-  const frame = new Uint8Array(end);
-  new DataView(frame.buffer).setUint32(0, bodyStart - LENGTH_BYTES, true);
-  frame.set(json, LENGTH_BYTES);
-  frame.fill(SPACE, LENGTH_BYTES + json.length, bodyStart);
-  let offset = bodyStart;
   for (const part of body) {
-    frame.set(part, offset);
-    offset += part.length;
+    page.set(part, end);
+    end += part.length;
   }
-  return frame.buffer;
+  return page.subarray(0, end);
 }
 
 /** Cuts the parts of a body into messages of at most `CHUNK_BYTES`, without copying. */

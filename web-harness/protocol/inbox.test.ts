@@ -1,16 +1,20 @@
 import { describe, expect, it } from 'vitest';
-import { CHUNK_BYTES, encodeFrame } from './frame.ts';
+import { type Bytes, CHUNK_BYTES, writeFrame } from './frame.ts';
 import { Inbox } from './inbox.ts';
 
+function frameOf(header: object, body: readonly Bytes[]): ArrayBuffer {
+  return writeFrame(header, body).slice().buffer;
+}
+
 function announce(messages: unknown, bytes: unknown): ArrayBuffer {
-  return encodeFrame({ type: 'step', id: 1, payload: { messages, bytes } }, []);
+  return frameOf({ type: 'step', id: 1, payload: { messages, bytes } }, []);
 }
 
 describe('Inbox', () => {
   it('delivers a text frame and a whole binary frame at once', () => {
     const inbox = new Inbox();
     expect(inbox.accept('{"type":"cancel","id":4}')?.header).toEqual({ type: 'cancel', id: 4 });
-    const delivery = inbox.accept(encodeFrame({ type: 'echo' }, [Uint8Array.of(5, 6)]));
+    const delivery = inbox.accept(frameOf({ type: 'echo' }, [Uint8Array.of(5, 6)]));
     expect([...(delivery?.body ?? [])]).toEqual([5, 6]);
   });
 
@@ -31,7 +35,7 @@ describe('Inbox', () => {
     inbox.accept(announce(1, 2));
     expect(inbox.accept('{"type":"cancel","id":1}')?.header['type']).toBe('cancel');
     expect([...(inbox.accept(Uint8Array.of(7, 8).buffer)?.body ?? [])]).toEqual([7, 8]);
-    expect(inbox.accept(encodeFrame({ type: 'echo' }, []))?.header['type']).toBe('echo');
+    expect(inbox.accept(frameOf({ type: 'echo' }, []))?.header['type']).toBe('echo');
   });
 
   it.each([
@@ -45,7 +49,7 @@ describe('Inbox', () => {
   });
 
   it('refuses a body beside an announcement', () => {
-    const frame = encodeFrame({ payload: { messages: 1, bytes: 1 } }, [Uint8Array.of(1)]);
+    const frame = frameOf({ payload: { messages: 1, bytes: 1 } }, [Uint8Array.of(1)]);
     expect(() => new Inbox().accept(frame)).toThrow(/holds a body too/);
   });
 

@@ -18,6 +18,9 @@ const TENSORS_MAX: usize = 1024;
 /// Dimensions per tensor; ONNX Runtime itself takes no more than 8 or so in most kernels.
 const RANK_MAX: usize = 32;
 
+/// The type of a request.
+const INFER: &str = "infer";
+
 #[derive(Debug)]
 pub enum ClientMessage {
     Infer(Box<ParsedInfer>),
@@ -112,6 +115,8 @@ struct Envelope {
 
 #[derive(Deserialize)]
 struct Infer {
+    #[serde(rename = "type")]
+    kind: String,
     id: String,
     model_name: ModelName,
     model_version: Option<String>,
@@ -158,6 +163,14 @@ struct Subscribe {
 
 /// Parses one message: the header, and the tensors that came behind it.
 pub fn parse_message(header: &str, body: &Bytes) -> Result<ClientMessage, Malformed> {
+    // Most messages are this, and read but once.
+    match serde_json::from_str::<Infer>(header) {
+        Ok(infer) if infer.kind == INFER && infer.id.len() <= ID_MAX => infer.message(body),
+        _ => parse_by_type(header, body),
+    }
+}
+
+fn parse_by_type(header: &str, body: &Bytes) -> Result<ClientMessage, Malformed> {
     let envelope: Envelope = serde_json::from_str(header)
         .map_err(|error| Malformed { id: None, failure: Failure::invalid(describe(&error)) })?;
     let id = envelope.id.clone();
@@ -167,9 +180,9 @@ pub fn parse_message(header: &str, body: &Bytes) -> Result<ClientMessage, Malfor
         return Err(Malformed { id: None, failure: Failure::invalid(message) });
     }
     match envelope.kind.as_deref() {
-        Some("infer") => {
+        Some(INFER) => {
             let infer: Infer = serde_json::from_str(header).map_err(|error| malformed(describe(&error)))?;
-            infer.check(body).map(|infer| ClientMessage::Infer(Box::new(infer))).map_err(malformed)
+            infer.message(body)
         }
         Some("cancel") => match envelope.id {
             Some(id) => Ok(ClientMessage::Cancel { id }),
@@ -193,6 +206,12 @@ fn describe(error: &serde_json::Error) -> String {
 }
 
 impl Infer {
+    fn message(self, body: &Bytes) -> Result<ClientMessage, Malformed> {
+        let id = self.id.clone();
+        let malformed = |message| Malformed { id: Some(id), failure: Failure::invalid(message) };
+        self.check(body).map(|infer| ClientMessage::Infer(Box::new(infer))).map_err(malformed)
+    }
+
     fn check(self, body: &Bytes) -> Result<ParsedInfer, String> {
         if self.inputs.len() > TENSORS_MAX || self.outputs.len() > TENSORS_MAX {
             return Err(format!("more than {TENSORS_MAX} inputs or outputs"));

@@ -1,6 +1,5 @@
 //! What a client is told.
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::json::Data;
@@ -8,10 +7,14 @@ use crate::domain::{Body, Datatype, Digest, Failure, ModelName, Provenance, RunI
 use crate::protocol::frame;
 
 /// A reply, in the frame kind that it needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     Text(String),
-    Binary(Bytes),
+    /// A frame's head, and the tensors that follow it.
+    Binary {
+        head: Vec<u8>,
+        body: Body,
+    },
 }
 
 impl Reply {
@@ -19,7 +22,7 @@ impl Reply {
     pub fn size(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
+            Self::Binary { head, body } => head.len() + body.len(),
         }
     }
 }
@@ -101,7 +104,7 @@ pub fn encode_result(
         outputs,
         parameters: ResultParameters { run, provenance, timing_us: timing },
     };
-    if any_binary { Reply::Binary(frame::encode(&message, &body)) } else { Reply::Text(text(&message)) }
+    if any_binary { Reply::Binary { head: frame::head(&message), body } } else { Reply::Text(text(&message)) }
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,8 @@ pub mod onnx;
 mod properties;
 #[path = "../../../src/protocol/mod.rs"]
 pub mod protocol;
+#[path = "../../../src/socket/frame.rs"]
+pub mod websocket;
 
 pub fn fuzz_frame(input: &[u8]) {
     properties::frame(input);
@@ -20,4 +22,8 @@ pub fn fuzz_control(input: &[u8]) {
 
 pub fn fuzz_onnx(input: &[u8]) {
     properties::onnx(input);
+}
+
+pub fn fuzz_websocket(input: &[u8]) {
+    properties::websocket(input);
 }

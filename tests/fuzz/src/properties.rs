@@ -12,6 +12,7 @@ use crate::{
         frame::{self, Frame},
         link::{DaemonToLane, DaemonToPage, Hello, LaneToDaemon, PageToDaemon},
     },
+    websocket::{Header, Written, unmask},
 };
 
 /// A binary frame, or what a text frame would hold.
@@ -74,5 +75,29 @@ pub(crate) fn onnx(input: &[u8]) {
     if let Ok(analysis) = onnx::analyse(&Bytes::copy_from_slice(input)) {
         assert!(!analysis.signature.outputs.is_empty(), "a graph without outputs is refused");
         assert_eq!(analysis.ranges.len(), analysis.signature.inputs.len(), "every input has a range");
+    }
+}
+
+/// What a client sends on its WebSocket: frames behind one another.
+pub(crate) fn websocket(mut input: &[u8]) {
+    while let Ok(Some((header, taken))) = Header::read(input) {
+        for cut in 0..taken {
+            assert_eq!(Header::read(&input[..cut]), Ok(None), "{cut} bytes of a header of {taken}");
+        }
+        let (bytes, rest) = input.split_at(taken);
+        assert!(!header.opcode.is_control() || header.last && header.len <= 125, "control frames are short");
+        let written = Written::new(header.opcode, header.len as usize);
+        let again = [written.bytes(), &header.mask].concat();
+        assert_eq!(again.len(), taken, "no header is longer than needed");
+        assert!(again[0] & 0x0f == bytes[0] & 0x0f && again[2..] == bytes[2..], "{header:?}");
+        let payload = &rest[..rest.len().min(usize::try_from(header.len).unwrap_or(usize::MAX))];
+        let mut whole = payload.to_vec();
+        unmask(&mut whole, header.mask, 0);
+        let cut = payload.len() / 3;
+        let mut cut_up = payload.to_vec();
+        unmask(&mut cut_up[..cut], header.mask, 0);
+        unmask(&mut cut_up[cut..], header.mask, cut);
+        assert_eq!(whole, cut_up);
+        input = &rest[payload.len()..];
     }
 }
