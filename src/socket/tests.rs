@@ -286,14 +286,17 @@ async fn who_says_nothing_more_is_still_answered() {
 }
 
 #[tokio::test]
-async fn the_last_words_arrive_though_something_is_unread() {
+async fn who_is_in_the_middle_of_something_is_not_cut_off_before_the_last_words() {
     let tasks = Tasks::new();
     let (socket, mut client) = connected(&tasks).await;
-    client.write_all(&frame(0x82, &pattern(100_000))).await.expect("an open socket");
+    let large = frame(0x82, &pattern(16 << 20));
+    client.write_all(&large[..100_000]).await.expect("an open socket");
     socket.sender.close(1009, "");
     drop(socket);
+    client.readable().await.expect("the last words");
+    client.write_all(&large[100_000..]).await.expect("no reset");
     let mut found = Vec::new();
-    client.read_to_end(&mut found).await.expect("an end without a reset");
+    client.read_to_end(&mut found).await.expect("no reset");
     assert_eq!(found, b"\x88\x02\x03\xf1");
     drop(client);
     tokio::time::timeout(Duration::from_secs(10), tasks.stop()).await.expect("the end is noticed");
