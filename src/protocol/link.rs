@@ -9,7 +9,7 @@ use crate::domain::{
 };
 
 /// Raised with every change of the messages; a link with another version is closed.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Why the daemon closes a link before it is a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

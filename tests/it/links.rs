@@ -25,7 +25,7 @@ async fn bridge(tasks: &Tasks, models: &std::path::Path) -> Bridge {
 }
 
 fn hello(change: impl FnOnce(&mut Value), ticket: &str) -> Message {
-    let mut hello = json!({"type": "hello", "protocol": 1, "role": "lane", "ticket": ticket, "epoch": 3});
+    let mut hello = json!({"type": "hello", "protocol": 2, "role": "lane", "ticket": ticket, "epoch": 3});
     change(&mut hello);
     Message::text(hello.to_string())
 }
@@ -50,7 +50,7 @@ async fn a_link_needs_the_right_first_message() {
     let cases: [(&str, Message, u16); 9] = [
         ("an unknown ticket", hello(none, "guessed"), 4401),
         ("a ticket that was taken back", hello(none, &revoked), 4401),
-        ("another version", hello(|hello| hello["protocol"] = json!(2), "t"), 4426),
+        ("another version", hello(|hello| hello["protocol"] = json!(1), "t"), 4426),
         ("no ticket", hello(|hello| hello["ticket"] = Value::Null, "t"), 4400),
         ("no hello", Message::text(r#"{"type":"lane_ready"}"#), 4400),
         ("no JSON", Message::text("hello"), 4400),

@@ -1,5 +1,5 @@
 /**
- * The messages of the harness link, version 1, as `docs/protocol.md` states them.
+ * The messages of the harness link, version 2, as `docs/protocol.md` states them.
  * It owns their shapes and the reading of the daemon's; it never acts on one.
  */
 

@@ -96,7 +96,7 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
     let backend = text("backend");
     let mut socket = connect(&origin).await;
     let hello =
-        json!({"type": "hello", "protocol": 1, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
+        json!({"type": "hello", "protocol": 2, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
     send(&mut socket, &hello).await;
     let welcome = socket.next().await.expect("a welcome").expect("a good message");
     assert_eq!(welcome, Message::text(r#"{"type":"welcome"}"#));
