@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Fleet, Shared};
+use super::{Fleet, Shared, page::END_FOLLOWS};
 use crate::{
     backend::{Backend, page::PageLane},
-    bridge::{Expected, LinkSender},
+    bridge::{Expected, LinkClosed, LinkSender},
     domain::{BackendKind, Environment, InstanceId, LaneId},
     driver::Instance,
     protocol::link::{Capability, DaemonToPage, LaneToDaemon},
@@ -27,11 +27,19 @@ pub(super) struct Unavailable {
     pub(super) reason: String,
     /// The browser offers no GPU adapter; other flags may.
     pub(super) no_adapter: bool,
+    /// A link was closed, which may be the first sign that the page or its browser is gone.
+    pub(super) closed: bool,
+}
+
+impl Unavailable {
+    fn closed(reason: String) -> Self {
+        Self { reason, no_adapter: false, closed: true }
+    }
 }
 
 impl From<String> for Unavailable {
     fn from(reason: String) -> Self {
-        Self { reason, no_adapter: false }
+        Self { reason, no_adapter: false, closed: false }
     }
 }
 
@@ -98,15 +106,22 @@ pub(super) fn start(
     let (backend, shared) = (backend.clone(), shared.clone());
     async move {
         let work = async {
-            sent.map_err(|closed| closed.reason)?;
+            sent.map_err(|closed| Unavailable::closed(closed.reason))?;
             tokio::select! {
-                reason = exited => Err(reason.unwrap_or_else(|_| "the page is gone".to_owned()).into()),
+                reason = exited => Err(match reason {
+                    Ok(reason) => reason.into(),
+                    Err(_) => Unavailable::closed("the page is gone".to_owned()),
+                }),
                 ready = tokio::time::timeout(READY_WITHIN, ready(expected, browser, instance, &lane, host, &shared)) => {
                     ready.unwrap_or_else(|_| Err(format!("no report within {} s", READY_WITHIN.as_secs()).into()))
                 }
             }
         };
         let outcome = work.await;
+        if matches!(outcome, Err(Unavailable { closed: true, .. })) {
+            // The end of the page or of its browser ends this wait: then the lane is not absent, but comes back.
+            tokio::time::sleep(END_FOLLOWS).await;
+        }
         Started { lane, backend, outcome }
     }
 }
@@ -121,15 +136,15 @@ async fn ready(
 ) -> Result<(Arc<dyn Backend>, Capability), Unavailable> {
     let opened = expected.session().await;
     let mut session = opened.ok_or_else(|| "the Worker did not open its link".to_owned())?;
-    session.sender.control(&crate::protocol::link::DaemonToLane::Welcome).map_err(|closed| closed.reason)?;
-    let capability =
-        match session.receiver.receive::<LaneToDaemon>().await.map_err(|closed| closed.reason)?.message {
-            LaneToDaemon::LaneReady { capability } => capability,
-            LaneToDaemon::LaneUnavailable { reason, no_adapter } => {
-                return Err(Unavailable { reason, no_adapter });
-            }
-            other => return Err(format!("the Worker reported {other:?} before it was ready").into()),
-        };
+    let closed = |closed: LinkClosed| Unavailable::closed(closed.reason);
+    session.sender.control(&crate::protocol::link::DaemonToLane::Welcome).map_err(closed)?;
+    let capability = match session.receiver.receive::<LaneToDaemon>().await.map_err(closed)?.message {
+        LaneToDaemon::LaneReady { capability } => capability,
+        LaneToDaemon::LaneUnavailable { reason, no_adapter } => {
+            return Err(Unavailable { reason, no_adapter, closed: false });
+        }
+        other => return Err(format!("the Worker reported {other:?} before it was ready").into()),
+    };
     let environment = Environment {
         instance,
         lane: lane.clone(),

@@ -30,7 +30,7 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 const HEARTBEAT_WITHIN: Duration = Duration::from_secs(10);
 
 /// From the loss of a page's link to the driver's word on the browser itself.
-const END_FOLLOWS: Duration = Duration::from_millis(500);
+pub(super) const END_FOLLOWS: Duration = Duration::from_millis(500);
 
 /// Worker restarts in one page before the whole page is loaded anew.
 const LANE_RESTARTS_MAX: u32 = 3;
@@ -247,7 +247,9 @@ impl Watch<'_> {
                 });
                 shared.status.follow(id, &up, &shared.tasks);
             }
-            Err(Unavailable { reason, no_adapter }) if backend == BackendKind::Webgpu && self.may_switch => {
+            Err(Unavailable { reason, no_adapter, .. })
+                if backend == BackendKind::Webgpu && self.may_switch =>
+            {
                 shared.gpu.learn(&fleet.browser, &self.host.version, no_adapter);
                 tracing::info!(instance = %id, reason, "no WebGPU with hardware flags, trying software");
                 return true;

@@ -285,3 +285,21 @@ async fn a_recipe_grows_when_its_lanes_are_busy_and_requests_wait() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_browser_whose_lane_goes_first_costs_a_retry_and_no_request() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let (daemon, mut client) = proven(&browser).await;
+    for _ in 0..3 {
+        let (ask, mut asked) = mpsc::unbounded_channel();
+        browser.behaves(Conduct::Ask(ask));
+        client.send(&infer_x("running", &here())).await;
+        let _step: Asked = soon("a step", asked.recv()).await.expect("the browser lives");
+        browser.behaves(Conduct::Compute);
+        browser.kill_lane("wasm");
+        browser.close_page();
+        browser.crash();
+        assert_eq!(client.reply("running").await.negated()["attempt"], 2);
+    }
+    daemon.stop().await;
+}
