@@ -2,6 +2,7 @@
 
 mod backend;
 mod body;
+mod caller;
 mod environment;
 mod failure;
 mod ids;
@@ -13,6 +14,7 @@ mod verdict;
 
 pub use backend::BackendKind;
 pub use body::Body;
+pub use caller::Caller;
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
 pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RunId};

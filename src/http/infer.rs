@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Api, models};
 use crate::{
-    domain::{Code, Digest, Failure, Retry},
+    domain::{Caller, Code, Digest, Failure, Retry},
     protocol::client::{FallbackPolicy, ParsedInfer},
     scheduler::{Accepted, Request, Wants},
     tasks,
@@ -23,7 +23,7 @@ impl Form {
     }
 }
 
-pub(super) fn request(parsed: ParsedInfer, api: &Api) -> Result<(Request, Form), Failure> {
+pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<(Request, Form), Failure> {
     let accepted = Accepted { at: Instant::now(), at_us: tasks::now_us() };
     let entry = api.registry.get(&parsed.model).ok_or_else(|| models::unknown(parsed.model.as_str(), api))?;
     if let Some(version) = &parsed.version
@@ -59,6 +59,7 @@ pub(super) fn request(parsed: ParsedInfer, api: &Api) -> Result<(Request, Form),
         binding,
         wants,
         priority: parameters.priority,
+        caller,
         accepted,
         deadline: accepted.at + parameters.timeout().unwrap_or(api.timeout),
         entry,

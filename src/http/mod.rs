@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     bridge::guard,
-    domain::{Code, Failure, Retry},
+    domain::{Caller, Code, Failure, Retry},
     events::Events,
     models::Registry,
     pool::Pool,
@@ -92,7 +92,8 @@ fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-async fn guarded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Caller::local());
     match guard::check(request.headers(), api.address) {
         Ok(()) if request.method().is_safe() => next.run(request).await,
         Ok(()) => match api.tasks.accept() {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
@@ -18,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Api, FRAME_MAX, infer, infer::Form};
 use crate::{
-    domain::{Code, Failure, ModelName, Retry},
+    domain::{Caller, Code, Failure, ModelName, Retry},
     events::Event,
     protocol::{
         client::{self, ClientMessage, Malformed, ParsedInfer, Reply, Topic, parse_message},
@@ -40,25 +41,30 @@ const UNREAD_MAX: usize = 4 * FRAME_MAX;
 /// The close code for a message that is too big (RFC 6455).
 const TOO_BIG: u16 = 1009;
 
-pub(super) async fn upgrade(State(api): State<Arc<Api>>, request: Request) -> Response {
+pub(super) async fn upgrade(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
     let tasks = api.tasks.clone();
-    socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, api)).into_response()
+    socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, caller, api)).into_response()
 }
 
 type InFlight = Arc<Mutex<HashMap<String, Option<Submitted>>>>;
 
 struct Connection {
     api: Arc<Api>,
+    caller: Caller,
     sender: Sender,
     in_flight: InFlight,
     /// Bytes that answers may still take before the client reads.
     unread: Arc<Semaphore>,
 }
 
-async fn serve(Socket { reader, sender }: Socket, api: Arc<Api>) {
+async fn serve(Socket { reader, sender }: Socket, caller: Caller, api: Arc<Api>) {
     let stopping = api.tasks.stopping();
     let unread = Arc::new(Semaphore::new(UNREAD_MAX));
-    let connection = Connection { api, sender, in_flight: InFlight::default(), unread };
+    let connection = Connection { api, caller, sender, in_flight: InFlight::default(), unread };
     tokio::select! {
         _ = connection.read(reader) => {}
         () = stopping.cancelled() => {}
@@ -142,7 +148,7 @@ impl Connection {
 
     fn submit(&self, parsed: ParsedInfer) -> Result<Submitted, Failure> {
         let (id, model) = (parsed.id.clone(), parsed.model.clone());
-        let (request, form) = infer::request(parsed, &self.api)?;
+        let (request, form) = infer::request(parsed, self.caller.clone(), &self.api)?;
         if self.unread.available_permits() < FRAME_MAX {
             return Err(unread());
         }

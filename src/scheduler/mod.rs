@@ -29,7 +29,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{BackendKind, Code, DimBinding, Failure, LeaseId, Provenance, Retry, RunId, Tensor, Timing},
+    domain::{
+        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Provenance, Retry, RunId, Tensor, Timing,
+    },
     events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
@@ -60,6 +62,7 @@ pub struct Request {
     pub wants: Wants,
     /// 1 is served first; 0 stands for [`PRIORITY_DEFAULT`].
     pub priority: u32,
+    pub caller: Caller,
     pub accepted: Accepted,
     pub deadline: Instant,
 }

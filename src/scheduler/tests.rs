@@ -26,8 +26,8 @@ use super::{
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
-        Adapter, BackendKind, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId, LaneMemory,
-        Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
+        Adapter, BackendKind, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId,
+        LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::Entry,
 };
@@ -312,6 +312,7 @@ fn request() -> Request {
         binding: DimBinding::new(),
         wants: Wants::default(),
         priority: 0,
+        caller: Caller::local(),
         accepted: Accepted { at, at_us: 0 },
         deadline: at,
     }
