@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Answer,
-    actor::{Attempt, Pending},
+    pending::{Attempt, Pending},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName, Step, StepOutput, StepTiming},
@@ -32,7 +32,7 @@ pub(super) struct Ledger {
 /// What the actor learns once the lane is free.
 pub(super) struct Finished {
     pub(super) session: SessionName,
-    /// Send to reply, when the lane answered with a result.
+    /// How long the step had the lane to itself, when it answered with a result.
     pub(super) took: Option<Duration>,
     /// A request to be tried again, with the reason.
     pub(super) again: Option<(Box<Pending>, BackendError)>,
@@ -73,7 +73,8 @@ pub(super) async fn run(
     };
     match early {
         Ok(Ok(output)) => {
-            let took = sent.elapsed();
+            // Behind the lane's other step it waited like in the queue.
+            let took = sent.elapsed().saturating_sub(Duration::from_micros(output.timing.wait));
             succeed(*pending, attempt, sent, output, &ledger);
             Finished { session, took: Some(took), again: None }
         }
