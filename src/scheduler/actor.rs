@@ -438,3 +438,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
