@@ -361,7 +361,9 @@ async fn the_earliest_deadline_comes_first() {
         running.push(next);
     }
     assert_eq!(order, [3.0, 4.0, 2.0]);
-    running.into_iter().for_each(|step| step.answer(Deed::Compute));
+    for step in running {
+        step.answer(Deed::Compute);
+    }
     for number in 0..5 {
         assert_eq!(client.reply(&number.to_string()).await.header["type"], "result");
     }
@@ -420,7 +422,9 @@ async fn what_would_come_too_late_is_refused_at_once() {
     refused.refused("overloaded", "same", "its answer is expected in");
     assert_eq!(refused.header["error"]["retry_after_s"], 1);
     client.send(&infer_x("patient", &pinned())).await;
-    running.into_iter().for_each(|step| step.answer(Deed::Compute));
+    for step in running {
+        step.answer(Deed::Compute);
+    }
     step(&mut asked).await.answer(Deed::Compute);
     client.reply("patient").await.negated();
     daemon.stop().await;
@@ -473,7 +477,9 @@ async fn each_policy_prefers_its_lanes() {
     let lanes: std::collections::BTreeSet<_> = held.iter().map(|asked| asked.lane.clone()).collect();
     assert_eq!(lanes.len(), 3, "{lanes:?}");
     browser.behaves(Conduct::Compute);
-    held.into_iter().for_each(|asked| asked.answer(Deed::Compute));
+    for step in held {
+        step.answer(Deed::Compute);
+    }
     let mut backends = std::collections::BTreeSet::new();
     for number in 0..20 {
         let reply = client.reply(&number.to_string()).await;
