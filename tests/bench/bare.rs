@@ -90,7 +90,7 @@ async fn told(lines: impl AsyncBufRead + Unpin + Send + 'static, start: &str) ->
 
 /// The end of the first run in the page that is on its way.
 async fn first_run(site: &mut Site, model: &Model) -> anyhow::Result<()> {
-    let mut worker = LoopWorker::start(site.linked("loop").await?, &[model.frame(0)]).await?;
+    let mut worker = LoopWorker::start(site.linked().await?, &[model.frame(0)]).await?;
     worker.run(1).await?;
     Ok(())
 }
