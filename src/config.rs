@@ -20,6 +20,7 @@ use crate::{
     pool::Bounds,
     scheduler::Limits,
 };
+pub use telemetry::{RawTelemetry, Telemetry};
 
 const LISTEN: &str = "127.0.0.1:9338";
 
@@ -77,6 +78,7 @@ pub struct RawConfig {
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
+    pub telemetry: RawTelemetry,
 }
 
 /// How many instances of a recipe: so many, or as many as the load asks for between two bounds.
@@ -185,6 +187,7 @@ pub struct Config {
     /// This program, which is started again as the guardian.
     pub program: PathBuf,
     pub surroundings: Surroundings,
+    pub telemetry: Telemetry,
 }
 
 #[derive(Clone, Debug)]
@@ -289,6 +292,7 @@ impl RawConfig {
             program: env::current_exe()
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,
+            telemetry: self.telemetry.resolve()?,
         })
     }
 }
@@ -389,5 +393,6 @@ fn native_library() -> PathBuf {
 }
 
 mod bridge;
+mod telemetry;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,7 @@ use crate::{
     scheduler::Scheduler,
     store::{Store, StoreError},
     tasks::Tasks,
+    telemetry::Metrics,
 };
 
 /// Pages say that they live once a second.
@@ -216,10 +217,20 @@ impl Daemon {
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
         let gate = Arc::new(Gate::new(reference, store.clone()));
-        let scheduler =
-            Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, backlog, tasks);
+        let metrics = Metrics::default();
+        let scheduler = Scheduler::start(
+            config.limits,
+            gate,
+            store.clone(),
+            events.clone(),
+            lanes,
+            backlog,
+            metrics.clone(),
+            tasks,
+        );
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
+        tasks.spawn("metrics upkeep", metrics.clone().upkeep(tasks.stopping()));
         let api = Api {
             id: id.clone(),
             address,
@@ -231,6 +242,7 @@ impl Daemon {
             tasks: tasks.clone(),
             native: native.clone(),
             timeout: config.timeout,
+            metrics,
         };
         http::serve(listener, api);
         let record = Record { pid: std::process::id(), url: format!("http://{address}"), id };

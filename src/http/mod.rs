@@ -7,8 +7,10 @@ mod error;
 mod health;
 mod infer;
 mod models;
+mod origin;
 mod pool;
 mod resources;
+mod scrape;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -32,6 +34,7 @@ use crate::{
     scheduler::{STOPPING, Scheduler},
     store::Store,
     tasks::Tasks,
+    telemetry::Metrics,
 };
 pub use error::Problem;
 
@@ -53,6 +56,7 @@ pub struct Api {
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
     pub timeout: Duration,
+    pub metrics: Metrics,
 }
 
 /// Serves `api` until the daemon stops.
@@ -74,6 +78,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v2/health/live", get(health::live))
         .route("/v2/health/ready", get(health::ready))
         .route("/v2/ws", get(ws::upgrade))
+        .route("/metrics", get(scrape::metrics))
         .route("/api/v1/instances", get(resources::instances))
         .route("/api/v1/instances/{id}/restart", post(pool::restart))
         .route("/api/v1/leases", get(pool::leases).post(pool::lease))
@@ -89,6 +94,7 @@ fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
+        .layer(middleware::from_fn(origin::named))
         .with_state(api)
 }
 

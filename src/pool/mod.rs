@@ -19,6 +19,7 @@ mod status;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc,
@@ -40,7 +41,7 @@ use crate::{
 
 pub use lease::{LeaseError, Leased};
 pub use scale::Bounds;
-pub use status::{InstanceState, InstanceStatus, LaneState, LaneStatus, PoolStatus};
+pub use status::{InstanceState, InstanceStatus, LaneState, LaneStatus, Launches, PoolStatus};
 
 /// Lives end and lanes come a few times a minute; leases wait for their answers.
 const INBOX: usize = 1024;
@@ -183,6 +184,11 @@ impl Pool {
 
     pub fn status(&self) -> PoolStatus {
         self.status.read()
+    }
+
+    /// By recipe.
+    pub fn launches(&self) -> BTreeMap<String, Launches> {
+        self.status.launches()
     }
 
     /// Resolves when every instance is ready or has failed with a reason.

@@ -18,7 +18,10 @@ mod relief;
 mod step;
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,16 +33,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Provenance, Retry, RunId, Tensor, Timing,
+        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Provenance, RequestId, Retry, RunId, Tensor,
+        Timing,
     },
     events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
     store::Store,
     tasks::Tasks,
+    telemetry::{Metrics, Trace},
 };
 use actor::{Actor, Message};
 use admission::Admission;
+use step::Ledger;
 
 pub use admission::Limits;
 pub use lane::LaneLoad;
@@ -65,6 +71,7 @@ pub struct Request {
     pub caller: Caller,
     pub accepted: Accepted,
     pub deadline: Instant,
+    pub trace: Trace,
 }
 
 /// Where a request without a priority stands: behind what somebody called urgent, ahead of what somebody deferred.
@@ -111,6 +118,7 @@ impl Wants {
 
 pub struct Answer {
     pub run: RunId,
+    pub request: RequestId,
     pub outputs: Vec<Tensor>,
     pub provenance: Provenance,
     pub timing: Timing,
@@ -124,6 +132,8 @@ pub type Reply = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
 pub struct Scheduler {
     inbox: mpsc::Sender<Message>,
     admission: Admission,
+    backlog: Arc<AtomicUsize>,
+    metrics: Metrics,
 }
 
 /// A submitted request, for cancelling it.
@@ -150,16 +160,24 @@ impl Scheduler {
         events: Events,
         lanes: mpsc::Receiver<PoolEvent>,
         backlog: Arc<AtomicUsize>,
+        metrics: Metrics,
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let actor = Actor::new(inbox.clone(), limits, gate, store, events, backlog, tasks.clone());
+        let ledger = Ledger { store, events, metrics: metrics.clone() };
+        let actor = Actor::new(inbox.clone(), limits, gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, admission: Admission::new(limits, tasks.clone()) }
+        Self { inbox, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
     pub fn submit(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
+        let model = request.entry.model.name.clone();
+        let submitted = self.enter(request, reply);
+        submitted.inspect_err(|failure| self.metrics.refused(Some(&model), failure.code))
+    }
+
+    fn enter(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
         let permit = self.admission.admit(&request)?;
         let cancelled = CancellationToken::new();
         let pending = actor::Pending::new(request, reply, cancelled.clone(), permit);
@@ -208,6 +226,11 @@ impl Scheduler {
     pub async fn forget(&self, model: crate::domain::Digest) {
         // A stopping daemon forgets everything anyway.
         let _ = self.inbox.send(Message::Forget(model)).await;
+    }
+
+    /// Requests that no lane has room for.
+    pub fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
     }
 
     /// Requests admitted and not yet answered.
