@@ -5,6 +5,9 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::telemetry::{Format, Log};
 
+/// The CDP library tells of every message that it does not know, of which browsers send many.
+pub const FILTER: &str = "warn,weft=info,chromiumoxide::handler=off";
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawTelemetry {
@@ -18,8 +21,8 @@ pub struct Telemetry {
     /// A collector that takes OTLP over HTTP.
     pub otlp: Option<String>,
     pub log: Format,
-    /// Which lines are logged, unless the command line or the environment says so.
-    pub filter: Option<String>,
+    /// Which lines are logged.
+    pub filter: String,
 }
 
 impl RawTelemetry {
@@ -41,6 +44,7 @@ impl RawTelemetry {
         {
             return invalid(format!("telemetry.filter: {error}"));
         }
-        Ok(Telemetry { otlp: self.otlp, log: self.log.unwrap_or_default(), filter: self.filter })
+        let filter = self.filter.unwrap_or_else(|| FILTER.to_owned());
+        Ok(Telemetry { otlp: self.otlp, log: self.log.unwrap_or_default(), filter })
     }
 }

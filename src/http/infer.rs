@@ -78,7 +78,7 @@ fn checked(
         caller,
         accepted,
         trace: origin.trace(entry.model.name.as_str()),
-        deadline: accepted.at + parameters.timeout().unwrap_or(api.timeout),
+        deadline: accepted.at + parameters.timeout().unwrap_or(*api.timeout.borrow()),
         entry,
     };
     Ok((request, form))

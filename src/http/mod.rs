@@ -9,6 +9,7 @@ mod infer;
 mod models;
 mod origin;
 mod pool;
+mod reload;
 mod resources;
 mod scrape;
 mod ws;
@@ -23,7 +24,7 @@ use axum::{
     routing::{delete, get, post},
     serve::ListenerExt,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     bridge::guard,
@@ -37,6 +38,7 @@ use crate::{
     telemetry::Metrics,
 };
 pub use error::Problem;
+pub use reload::{Reload, Reloaded};
 
 /// The largest frame or JSON body of a client.
 pub const FRAME_MAX: usize = 64 << 20;
@@ -55,8 +57,9 @@ pub struct Api {
     /// The native lanes, which no pool keeps.
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
-    pub timeout: Duration,
+    pub timeout: watch::Receiver<Duration>,
     pub metrics: Metrics,
+    pub reload: Reload,
 }
 
 /// Serves `api` until the daemon stops.
@@ -84,6 +87,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/leases", get(pool::leases).post(pool::lease))
         .route("/api/v1/leases/{lease}", delete(pool::release))
         .route("/api/v1/lanes", get(resources::lanes))
+        .route("/api/v1/reload", post(reload::reload))
         .route("/api/v1/runs", get(resources::runs))
         .route("/api/v1/models", get(models::list).post(models::add))
         .route("/api/v1/models/{name}", get(models::show))

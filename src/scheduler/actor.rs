@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -138,7 +138,7 @@ impl Pending {
 
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
-    limits: Limits,
+    limits: watch::Receiver<Limits>,
     gate: Arc<Gate>,
     ledger: Ledger,
     tasks: Tasks,
@@ -158,7 +158,7 @@ pub(super) struct Actor {
 impl Actor {
     pub(super) fn new(
         inbox: mpsc::Sender<Message>,
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
         ledger: Ledger,
         backlog: Arc<AtomicUsize>,

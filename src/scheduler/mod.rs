@@ -26,7 +26,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -154,7 +154,7 @@ impl Submitted {
 
 impl Scheduler {
     pub fn start(
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
         store: Arc<Store>,
         events: Events,
@@ -165,7 +165,7 @@ impl Scheduler {
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
         let ledger = Ledger { store, events, metrics: metrics.clone() };
-        let actor = Actor::new(inbox.clone(), limits, gate, ledger, backlog.clone(), tasks.clone());
+        let actor = Actor::new(inbox.clone(), limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }
@@ -237,6 +237,11 @@ impl Scheduler {
     pub fn pending(&self) -> usize {
         self.admission.pending()
     }
+}
+
+/// What a stopping daemon answers.
+pub fn stopping() -> Failure {
+    overloaded(STOPPING)
 }
 
 fn overloaded(message: &str) -> Failure {

@@ -334,7 +334,13 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
     let scheduler = Scheduler {
         inbox,
         admission: Admission::new(
-            Limits { requests: 2, bytes: 0, lane_memory: 0, recycle_after: Duration::ZERO },
+            watch::Sender::new(Limits {
+                requests: 2,
+                bytes: 0,
+                lane_memory: 0,
+                recycle_after: Duration::ZERO,
+            })
+            .subscribe(),
             crate::tasks::Tasks::new(),
         ),
         backlog: Arc::default(),

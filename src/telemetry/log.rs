@@ -49,7 +49,7 @@ type Filter = reload::Handle<EnvFilter, Registry>;
 type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The running log. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Log {
     filters: Arc<Vec<Filter>>,
     exporter: Option<Exporter>,

@@ -27,7 +27,7 @@ const DELAY: Duration = Duration::from_secs(1);
 /// A collector that takes longer is down.
 const EXPORT_WITHIN: Duration = Duration::from_secs(5);
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Exporter {
     traces: SdkTracerProvider,
     logs: SdkLoggerProvider,

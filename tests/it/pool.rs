@@ -197,8 +197,8 @@ async fn a_browser_of_another_version_than_its_recipe_wants_is_refused() {
     let driver = browser.clone();
     let daemon = TestDaemon::start_with(
         home(),
-        |_, _, _| {
-            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver));
+        move |_, _, _| {
+            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver.clone()));
             fleet.version = Some("2".to_owned());
             vec![fleet]
         },
@@ -224,8 +224,8 @@ async fn an_instance_is_launched_anew_after_its_runs() {
     let driver = browser.clone();
     let daemon = TestDaemon::start_with(
         home(),
-        |_, _, _| {
-            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver));
+        move |_, _, _| {
+            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver.clone()));
             fleet.limits.runs = Some(1);
             vec![fleet]
         },
@@ -253,8 +253,8 @@ async fn a_recipe_grows_when_its_lanes_are_busy_and_requests_wait() {
     let driver = browser.clone();
     let daemon = TestDaemon::start_with(
         home(),
-        |_, _, _| {
-            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver));
+        move |_, _, _| {
+            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver.clone()));
             fleet.instances = Bounds { least: 1, most: 2 };
             vec![fleet]
         },
