@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "some of its graphs are for other tests")]
 #[path = "../it/support/graphs.rs"]
 mod graphs;
+mod prometheus;
 #[path = "../support/serve.rs"]
 mod serve;
 mod triton;
