@@ -24,7 +24,7 @@ use crate::{
         ort::{OrtError, OrtLane, OrtLibrary},
     },
     bridge::{Bridge, BridgeError},
-    config::{Config, Gpu},
+    config::{Config, Gpu, Native},
     domain::{BackendKind, Environment},
     driver::{
         Drivers,
@@ -38,7 +38,7 @@ use crate::{
     http::{self, Api},
     models::{Blobs, ModelError, Reference, Registry, gate::Gate},
     pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
-    scheduler::Scheduler,
+    scheduler::{Ledger, Scheduler},
     store::{Store, StoreError},
     tasks::Tasks,
     telemetry::Metrics,
@@ -100,6 +100,12 @@ pub struct Record {
 impl Record {
     pub fn read(home: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(home.join(RECORD)).ok()?).ok()
+    }
+
+    fn write(&self, home: &Path) -> Result<(), DaemonError> {
+        let text = serde_json::to_string(self).expect("a record holds a number and strings");
+        std::fs::write(home.join(RECORD), text)
+            .map_err(|source| DaemonError::Home { path: home.to_owned(), source })
     }
 }
 
@@ -204,12 +210,7 @@ impl Daemon {
         let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
-        let natives = config
-            .native
-            .providers
-            .iter()
-            .map(|provider| Ok(Arc::new(OrtLane::start(&library, provider, config.native.threads)?) as _))
-            .collect::<Result<Vec<Arc<dyn Backend>>, OrtError>>()?;
+        let natives = natives(config, &library)?;
         let blobs = Blobs::open(config.home.join("models"))?;
         let folder = blobs.folder().to_owned();
         let registry =
@@ -233,16 +234,8 @@ impl Daemon {
         let pool = Pool::start(fleets, surroundings, tasks).await;
         let gate = Arc::new(Gate::new(reference, store.clone()));
         let metrics = Metrics::default();
-        let scheduler = Scheduler::start(
-            live.limits.subscribe(),
-            gate,
-            store.clone(),
-            events.clone(),
-            lanes,
-            backlog,
-            metrics.clone(),
-            tasks,
-        );
+        let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
+        let scheduler = Scheduler::start(live.limits.subscribe(), gate, ledger, lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
         tasks.spawn("metrics upkeep", metrics.clone().upkeep(tasks.stopping()));
@@ -264,11 +257,7 @@ impl Daemon {
             reload: reloader.handle(),
         };
         http::serve(listener, api);
-        let record = Record { pid: std::process::id(), url: format!("http://{address}"), id };
-        let text = serde_json::to_string(&record).expect("a record holds a number and strings");
-        let home = &config.home;
-        std::fs::write(home.join(RECORD), text)
-            .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
+        Record { pid: std::process::id(), url: format!("http://{address}"), id }.write(&config.home)?;
         Ok(Rooms { pool, native, store, drain, reloader })
     }
 
@@ -357,6 +346,13 @@ fn clear(run: &RunDir) {
     if let Err(error) = run.clear() {
         tracing::error!(%error, "the run was not cleared; the next start on this home tries again");
     }
+}
+
+/// A lane of this process per execution provider.
+fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>>, OrtError> {
+    let Native { providers, threads, .. } = &config.native;
+    let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
+    providers.iter().map(lane).collect()
 }
 
 /// A reference that can start its lane anew.

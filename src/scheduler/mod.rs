@@ -36,20 +36,18 @@ use crate::{
         BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Provenance, RequestId, Retry, RunId, Tensor,
         Timing,
     },
-    events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
-    store::Store,
     tasks::Tasks,
     telemetry::{Metrics, Trace},
 };
 use actor::{Actor, Message};
 use admission::Admission;
-use step::Ledger;
 
 pub use admission::Limits;
 pub use lane::LaneLoad;
 pub use proofs::Judged;
+pub use step::Ledger;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
@@ -156,15 +154,13 @@ impl Scheduler {
     pub fn start(
         limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         lanes: mpsc::Receiver<PoolEvent>,
         backlog: Arc<AtomicUsize>,
-        metrics: Metrics,
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let ledger = Ledger { store, events, metrics: metrics.clone() };
+        let metrics = ledger.metrics.clone();
         let actor = Actor::new(inbox.clone(), limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, admission: Admission::new(limits, tasks.clone()), backlog, metrics }

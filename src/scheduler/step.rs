@@ -25,10 +25,10 @@ const HANG_GRACE: Duration = Duration::from_secs(30);
 
 /// Where finished runs are told.
 #[derive(Clone)]
-pub(super) struct Ledger {
-    pub(super) store: Arc<Store>,
-    pub(super) events: Events,
-    pub(super) metrics: Metrics,
+pub struct Ledger {
+    pub store: Arc<Store>,
+    pub events: Events,
+    pub metrics: Metrics,
 }
 
 /// What the actor learns once the lane is free.
