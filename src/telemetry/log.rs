@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tracing::Metadata;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::{FilterExt, ParseError, filter_fn},
+    filter::{FilterExt, LevelFilter, ParseError, filter_fn},
     layer::SubscriberExt,
     reload,
     util::SubscriberInitExt,
@@ -66,10 +66,16 @@ impl Log {
         let (mut layers, mut filters) = (vec![lines], vec![filter]);
         if let Some(exporter) = &exporter {
             let traces = filter_fn(|metadata| metadata.is_span() && metadata.target() == TRACES);
+            let traces = traces.with_max_level_hint(LevelFilter::DEBUG);
             let spans = tracing_opentelemetry::layer().with_tracer(exporter.tracer()).with_location(false);
             layers.push(spans.with_threads(false).with_filter(traces).boxed());
             let (filter, handle) = reload::Layer::new(parse(&order.filter)?);
-            layers.push(exporter.bridge().with_filter(filter.and(filter_fn(foreign))).boxed());
+            layers.push(
+                exporter
+                    .bridge()
+                    .with_filter(filter.and(filter_fn(foreign).with_max_level_hint(LevelFilter::TRACE)))
+                    .boxed(),
+            );
             filters.push(handle);
         }
         tracing_subscriber::registry().with(layers).try_init().map_err(|_| LogError::Twice)?;

@@ -144,7 +144,9 @@ async fn one_trace_joins_request_queue_and_step_and_a_log_in_json() {
         .negated();
     client.ask(&infer_x("rootless", &json!({"traceparent": "nonsense"}))).await.negated();
     drop(client);
-    assert_eq!(served.end(Signal::SIGTERM), (Some(0), String::new()));
+    // The collector answers on this thread.
+    let ended = tokio::task::spawn_blocking(move || served.end(Signal::SIGTERM));
+    assert_eq!(soon("its end", ended).await.expect("no panic"), (Some(0), String::new()));
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let spans = collector.spans();
     let own: BTreeMap<_, _> = spans
