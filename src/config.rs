@@ -144,6 +144,7 @@ pub struct RawLimits {
     pub timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub drain: Option<Duration>,
+    #[serde(with = "humantime_serde")]
     pub idle: Option<Duration>,
     pub restarts: Option<usize>,
 }

@@ -23,7 +23,11 @@ driver = "cdp"
 find = ["no-such-browser"]
 install = "it cannot be"
 backends = ["wasm"]
-limits = { instances = 4 }
+
+[gpu.hardware]
+[gpu.software]
+[limits]
+instances = 4
 "#;
 
 fn here() -> Value {
