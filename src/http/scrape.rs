@@ -21,7 +21,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> ([(HeaderName, &'sta
         Sample::new("weft_store_rows_lost_total", api.store.lost_runs() as f64),
     ];
     let (lanes, instances) = (resources::lane_items(&api).await, resources::instance_items(&api).await);
-    lanes.iter().for_each(|lane| samples.extend(of_lane(lane)));
+    samples.extend(lanes.iter().flat_map(of_lane));
     for instance in &instances {
         let browser = word(&instance["browser"]);
         samples.push(

@@ -114,8 +114,7 @@ fn lines(order: &LogOrder) -> Result<(Boxed, Filter), LogError> {
 }
 
 fn foreign(metadata: &Metadata<'_>) -> bool {
-    let own = |own: &&str| metadata.target().starts_with(*own);
-    !OWN.iter().any(|target| own(&target))
+    !OWN.iter().any(|own| metadata.target().starts_with(own))
 }
 
 fn parse(text: &str) -> Result<EnvFilter, LogError> {

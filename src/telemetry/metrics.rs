@@ -268,8 +268,8 @@ impl Sample {
     }
 
     #[must_use]
-    pub fn of(mut self, label: &'static str, value: impl ToString) -> Self {
-        self.labels.push((label, value.to_string()));
+    pub fn of(mut self, label: &'static str, value: &str) -> Self {
+        self.labels.push((label, value.to_owned()));
         self
     }
 
