@@ -18,25 +18,28 @@ mod relief;
 mod step;
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Provenance, Retry, RunId, Tensor, Timing,
+        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Provenance, RequestId, Retry, RunId, Tensor,
+        Timing,
     },
-    events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
-    store::Store,
     tasks::Tasks,
+    telemetry::{Metrics, Trace},
 };
 use actor::{Actor, Message};
 use admission::Admission;
@@ -44,6 +47,7 @@ use admission::Admission;
 pub use admission::Limits;
 pub use lane::LaneLoad;
 pub use proofs::Judged;
+pub use step::Ledger;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
@@ -65,6 +69,7 @@ pub struct Request {
     pub caller: Caller,
     pub accepted: Accepted,
     pub deadline: Instant,
+    pub trace: Trace,
 }
 
 /// Where a request without a priority stands: behind what somebody called urgent, ahead of what somebody deferred.
@@ -111,6 +116,7 @@ impl Wants {
 
 pub struct Answer {
     pub run: RunId,
+    pub request: RequestId,
     pub outputs: Vec<Tensor>,
     pub provenance: Provenance,
     pub timing: Timing,
@@ -124,6 +130,8 @@ pub type Reply = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
 pub struct Scheduler {
     inbox: mpsc::Sender<Message>,
     admission: Admission,
+    backlog: Arc<AtomicUsize>,
+    metrics: Metrics,
 }
 
 /// A submitted request, for cancelling it.
@@ -144,22 +152,28 @@ impl Submitted {
 
 impl Scheduler {
     pub fn start(
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         lanes: mpsc::Receiver<PoolEvent>,
         backlog: Arc<AtomicUsize>,
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let actor = Actor::new(inbox.clone(), limits, gate, store, events, backlog, tasks.clone());
+        let metrics = ledger.metrics.clone();
+        let actor = Actor::new(inbox.clone(), limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, admission: Admission::new(limits, tasks.clone()) }
+        Self { inbox, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
     pub fn submit(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
+        let model = request.entry.model.name.clone();
+        let submitted = self.enter(request, reply);
+        submitted.inspect_err(|failure| self.metrics.refused(Some(&model), failure.code))
+    }
+
+    fn enter(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
         let permit = self.admission.admit(&request)?;
         let cancelled = CancellationToken::new();
         let pending = actor::Pending::new(request, reply, cancelled.clone(), permit);
@@ -210,10 +224,20 @@ impl Scheduler {
         let _ = self.inbox.send(Message::Forget(model)).await;
     }
 
+    /// Requests that no lane has room for.
+    pub fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
     /// Requests admitted and not yet answered.
     pub fn pending(&self) -> usize {
         self.admission.pending()
     }
+}
+
+/// What a stopping daemon answers.
+pub fn stopping() -> Failure {
+    overloaded(STOPPING)
 }
 
 fn overloaded(message: &str) -> Failure {

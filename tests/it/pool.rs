@@ -29,10 +29,14 @@ async fn proven(browser: &FakeBrowser) -> (TestDaemon, Client) {
 }
 
 /// A daemon with a fleet that is not the usual one.
-async fn changed(browser: &FakeBrowser, change: impl FnOnce(&mut Fleet)) -> TestDaemon {
-    let mut fleet = fleet(&browser.name, browser.backends(), Arc::new(browser.clone()));
-    change(&mut fleet);
-    let daemon = TestDaemon::start_with(home(), |_, _, _| vec![fleet], |_| {}).await.expect("a good start");
+async fn changed(browser: &FakeBrowser, change: impl Fn(&mut Fleet) + Send + Sync + 'static) -> TestDaemon {
+    let browser = browser.clone();
+    let fleets = move |_: &_, _: &_, _: &_| {
+        let mut fleet = fleet(&browser.name, browser.backends(), Arc::new(browser.clone()));
+        change(&mut fleet);
+        vec![fleet]
+    };
+    let daemon = TestDaemon::start_with(home(), fleets, |_| {}).await.expect("a good start");
     daemon.settled().await;
     daemon
 }
