@@ -7,8 +7,11 @@ mod error;
 mod health;
 mod infer;
 mod models;
+mod origin;
 mod pool;
+mod reload;
 mod resources;
+mod scrape;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -21,7 +24,7 @@ use axum::{
     routing::{delete, get, post},
     serve::ListenerExt,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     bridge::guard,
@@ -32,8 +35,10 @@ use crate::{
     scheduler::{STOPPING, Scheduler},
     store::Store,
     tasks::Tasks,
+    telemetry::Metrics,
 };
 pub use error::Problem;
+pub use reload::{Reload, Reloaded};
 
 /// The largest frame or JSON body of a client.
 pub const FRAME_MAX: usize = 64 << 20;
@@ -52,9 +57,11 @@ pub struct Api {
     /// The native lanes, which no pool keeps.
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
-    pub timeout: Duration,
+    pub timeout: watch::Receiver<Duration>,
     /// Which lanes are preferred when a request does not say.
     pub policy: Policy,
+    pub metrics: Metrics,
+    pub reload: Reload,
 }
 
 /// Serves `api` until the daemon stops.
@@ -76,11 +83,13 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v2/health/live", get(health::live))
         .route("/v2/health/ready", get(health::ready))
         .route("/v2/ws", get(ws::upgrade))
+        .route("/metrics", get(scrape::metrics))
         .route("/api/v1/instances", get(resources::instances))
         .route("/api/v1/instances/{id}/restart", post(pool::restart))
         .route("/api/v1/leases", get(pool::leases).post(pool::lease))
         .route("/api/v1/leases/{lease}", delete(pool::release))
         .route("/api/v1/lanes", get(resources::lanes))
+        .route("/api/v1/reload", post(reload::reload))
         .route("/api/v1/runs", get(resources::runs))
         .route("/api/v1/models", get(models::list).post(models::add))
         .route("/api/v1/models/{name}", get(models::show))
@@ -91,6 +100,7 @@ fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
+        .layer(middleware::from_fn(origin::named))
         .with_state(api)
 }
 

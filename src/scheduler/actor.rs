@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -32,10 +32,8 @@ use super::{
 use crate::{
     backend::{Backend, BackendError, SessionName},
     domain::{Code, Digest, InstanceId, LaneId, Retry},
-    events::Events,
     models::{Entry, gate::Gate},
     pool::{Hold, PoolEvent},
-    store::Store,
     tasks::Tasks,
 };
 
@@ -79,7 +77,7 @@ pub(super) enum Message {
 
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
-    limits: Limits,
+    limits: watch::Receiver<Limits>,
     gate: Arc<Gate>,
     ledger: Ledger,
     tasks: Tasks,
@@ -113,24 +111,24 @@ struct Paces {
 impl Actor {
     pub(super) fn new(
         (inbox, sweep): (mpsc::Sender<Message>, Arc<AtomicBool>),
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         backlog: Arc<AtomicUsize>,
         tasks: Tasks,
     ) -> Self {
+        let queue = Queue::new(limits.borrow().age_step);
         Self {
             inbox,
             backlog,
             frees: Vec::new(),
             limits,
             gate,
-            ledger: Ledger { store, events },
+            ledger,
             tasks,
             lanes: BTreeMap::new(),
             outlook: Outlook::default(),
-            queue: Queue::new(limits.age_step),
+            queue,
             models: BTreeMap::new(),
             starts: 0,
             changed: false,
@@ -320,8 +318,9 @@ impl Actor {
 
     fn load(&self, backend: &Arc<dyn Backend>, session: SessionName, entry: Arc<Entry>, again: bool) {
         let (inbox, backend, gate) = (self.inbox.clone(), backend.clone(), self.gate.clone());
+        let metrics = self.ledger.metrics.clone();
         self.tasks.spawn("prepare", async move {
-            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate).await;
+            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate, &metrics).await;
             let _ = inbox.send(Message::Prepared { backend, session, entry, again, result }).await;
         });
     }

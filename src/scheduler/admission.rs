@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+
 use crate::{
     domain::{Caller, Code, Failure, Retry},
     tasks::{Tasks, UnderWay},
@@ -30,7 +32,7 @@ pub struct Limits {
 
 #[derive(Clone)]
 pub(super) struct Admission {
-    limits: Limits,
+    limits: watch::Receiver<Limits>,
     pending: Arc<Pending>,
     tasks: Tasks,
 }
@@ -106,26 +108,27 @@ impl Permit {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Limits, tasks: Tasks) -> Self {
+    pub(super) fn new(limits: watch::Receiver<Limits>, tasks: Tasks) -> Self {
         Self { limits, pending: Arc::default(), tasks }
     }
 
     pub(super) fn admit(&self, caller: &Caller, bytes: usize) -> Result<Permit, Failure> {
         let under_way = self.tasks.accept().ok_or_else(|| super::overloaded(super::STOPPING))?;
-        let Limits { requests: most, caller_requests, bytes: most_bytes, .. } = self.limits;
+        let Limits { requests: most, caller_requests, bytes: most_bytes, .. } = *self.limits.borrow();
         let requests = self.pending.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let held = self.pending.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let own = self.pending.count(&caller.id);
         // From here on a refusal gives the share back.
         let (pending, caller) = (self.pending.clone(), caller.id.clone());
         let permit = Permit { pending, caller, bytes, most_bytes, _under_way: under_way };
+        // Nobody's own limit is to blame where the daemon is full.
+        if requests > most {
+            return Err(super::overloaded(&format!("{most} requests are pending, which is the limit")));
+        }
         if own > caller_requests {
             let message =
                 format!("{caller_requests} requests of this caller are pending, which is its limit");
             return Err(Failure::new(Code::RateLimited, Retry::Same, message));
-        }
-        if requests > most {
-            return Err(super::overloaded(&format!("{most} requests are pending, which is the limit")));
         }
         if held > most_bytes {
             return Err(too_many_bytes(held - bytes, most_bytes));

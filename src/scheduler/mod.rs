@@ -30,21 +30,20 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Policy, Provenance, Retry, RunId, Tensor,
-        Timing,
+        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Policy, Provenance, RequestId, Retry, RunId,
+        Tensor, Timing,
     },
-    events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
-    store::Store,
     tasks::Tasks,
+    telemetry::{Metrics, Trace},
 };
 use actor::{Actor, Message};
 use admission::Admission;
@@ -54,6 +53,7 @@ pub use admission::{Limits, Permit};
 pub use lane::LaneLoad;
 pub use proofs::Judged;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_LAST};
+pub use step::Ledger;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
@@ -75,6 +75,7 @@ pub struct Request {
     pub caller: Caller,
     pub accepted: Accepted,
     pub deadline: Instant,
+    pub trace: Trace,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +122,7 @@ impl Wants {
 
 pub struct Answer {
     pub run: RunId,
+    pub request: RequestId,
     pub outputs: Vec<Tensor>,
     pub provenance: Provenance,
     pub timing: Timing,
@@ -135,6 +137,8 @@ pub struct Scheduler {
     inbox: mpsc::Sender<Message>,
     sweep: Arc<AtomicBool>,
     admission: Admission,
+    backlog: Arc<AtomicUsize>,
+    metrics: Metrics,
 }
 
 /// A submitted request, for cancelling it.
@@ -157,20 +161,19 @@ impl Submitted {
 
 impl Scheduler {
     pub fn start(
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         lanes: mpsc::Receiver<PoolEvent>,
         backlog: Arc<AtomicUsize>,
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let sweep = Arc::new(AtomicBool::new(false));
+        let (sweep, metrics) = (Arc::new(AtomicBool::new(false)), ledger.metrics.clone());
         let mailbox = (inbox.clone(), sweep.clone());
-        let actor = Actor::new(mailbox, limits, gate, store, events, backlog, tasks.clone());
+        let actor = Actor::new(mailbox, limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, sweep, admission: Admission::new(limits, tasks.clone()) }
+        Self { inbox, sweep, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }
 
     /// Admits a message of so many bytes before it is parsed, or refuses it at once.
@@ -180,7 +183,13 @@ impl Scheduler {
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
-    pub fn submit(&self, request: Request, mut permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
+    pub fn submit(&self, request: Request, permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
+        let model = request.entry.model.name.clone();
+        let submitted = self.enter(request, permit, reply);
+        submitted.inspect_err(|failure| self.metrics.refused(Some(&model), failure.code))
+    }
+
+    fn enter(&self, request: Request, mut permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
         permit.hold(request.inputs.iter().map(|tensor| tensor.body.len()).sum())?;
         let cancelled = CancellationToken::new();
         let pending = Pending::new(request, reply, cancelled.clone(), permit);
@@ -231,10 +240,20 @@ impl Scheduler {
         let _ = self.inbox.send(Message::Forget(model)).await;
     }
 
+    /// Requests that no lane has room for.
+    pub fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
     /// Requests admitted and not yet answered.
     pub fn pending(&self) -> usize {
         self.admission.pending()
     }
+}
+
+/// What a stopping daemon answers.
+pub fn stopping() -> Failure {
+    overloaded(STOPPING)
 }
 
 fn overloaded(message: &str) -> Failure {

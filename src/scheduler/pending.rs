@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{Reply, Request, Wants, admission::Permit, choose::Case, latency::KindMeans, queue::Place, step};
 use crate::{
@@ -38,6 +39,7 @@ pub(super) struct Attempt {
     pub(super) run: RunId,
     pub(super) session: SessionName,
     pub(super) provenance: Provenance,
+    pub(super) span: Span,
 }
 
 /// What an attempt was charged to its caller ahead, in microseconds of lane time.

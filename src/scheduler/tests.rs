@@ -31,6 +31,7 @@ use crate::{
         LaneMemory, Model, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::Entry,
+    telemetry::{Metrics, Origin},
 };
 
 /// A lane that is only looked at.
@@ -407,6 +408,7 @@ pub(super) fn request() -> Request {
         caller: Caller::local(),
         accepted: Accepted { at, at_us: 0 },
         deadline: at,
+        trace: Origin::of(&http::HeaderMap::new()).trace("m"),
     }
 }
 
@@ -422,7 +424,7 @@ pub(super) const LIMITS: Limits = Limits {
 #[test]
 fn what_is_pending_is_counted_by_request_caller_and_byte() {
     let limits = Limits { requests: 4, caller_requests: 3, bytes: 100, ..LIMITS };
-    let admission = Admission::new(limits, crate::tasks::Tasks::new());
+    let admission = Admission::new(watch::Sender::new(limits).subscribe(), crate::tasks::Tasks::new());
     let (one, other) = (Caller { id: "one".into(), weight: 1 }, Caller { id: "other".into(), weight: 9 });
     let mut held = Vec::new();
     // Who asks for how many bytes, and what is said.
@@ -468,9 +470,11 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
         inbox,
         sweep: Arc::new(AtomicBool::new(false)),
         admission: Admission::new(
-            Limits { requests: 2, caller_requests: 2, ..LIMITS },
+            watch::Sender::new(Limits { requests: 2, caller_requests: 2, ..LIMITS }).subscribe(),
             crate::tasks::Tasks::new(),
         ),
+        backlog: Arc::default(),
+        metrics: Metrics::default(),
     };
     assert_eq!(submit(&scheduler), Ok(()));
     assert_eq!(submit(&scheduler), Err("the scheduler's inbox is full".to_owned()));

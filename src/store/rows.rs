@@ -10,7 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{RunCursor, StoredModel, StoredVerdict};
 use crate::domain::{
-    Failure, InstanceId, LaneId, Model, Provenance, RunId, RunRecord, Timing, Tolerance, Verdict, VerdictKey,
+    Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance, Verdict,
+    VerdictKey,
 };
 
 /// The outcome of a run without an error; error codes are words of their own.
@@ -50,6 +51,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         error.map_or(OK, |error| error.code.as_str()),
         error.map(|error| error.message.as_str()),
         error.map(|error| json(&error.retry)),
+        record.request.as_ref().map(RequestId::as_str),
     ])
 }
 
@@ -74,14 +76,19 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
     };
     let outcome: String = cells.next()?;
     let error = if outcome == OK {
+        cells.at += ERROR_COLUMNS;
         None
     } else {
         cells.at -= 1;
         let (code, message): (_, String) = (cells.word()?, cells.next()?);
         Some(Failure::new(code, cells.json()?, message))
     };
-    Ok((cursor, RunRecord { run, accepted_at_us, model, provenance, timing, error }))
+    let request = cells.optional_parse()?;
+    Ok((cursor, RunRecord { run, request, accepted_at_us, model, provenance, timing, error }))
 }
+
+/// `error` and `retry`.
+const ERROR_COLUMNS: usize = 2;
 
 /// From `digest` to `fallback`.
 const PROVENANCE_COLUMNS: usize = 17;
@@ -209,6 +216,11 @@ impl Cells<'_, '_> {
     fn parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<T> {
         let text: String = self.next()?;
         text.parse().map_err(|error: String| self.unreadable(error.into()))
+    }
+
+    fn optional_parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<Option<T>> {
+        let text: Option<String> = self.next()?;
+        text.map(|text| text.parse().map_err(|error: String| self.unreadable(error.into()))).transpose()
     }
 
     fn json<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {

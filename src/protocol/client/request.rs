@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::domain::{BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Policy, Retry, Tensor};
+use crate::domain::{
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Policy, RequestId, Retry, Tensor,
+};
 
 /// Room for a UUID with a prefix; ids come back in every reply.
 const ID_MAX: usize = 128;
@@ -75,6 +77,10 @@ pub struct Parameters {
     pub strict: bool,
     pub binary_data_output: bool,
     pub lease: Option<LeaseId>,
+    /// What the caller calls this request.
+    pub request: Option<RequestId>,
+    /// The W3C's, for a span of the caller's that ours belong to.
+    pub traceparent: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

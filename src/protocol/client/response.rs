@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::json::Data;
-use crate::domain::{Body, Datatype, Digest, Failure, ModelName, Provenance, RunId, Tensor, Timing};
+use crate::domain::{
+    Body, Datatype, Digest, Failure, ModelName, Provenance, RequestId, RunId, Tensor, Timing,
+};
 use crate::protocol::frame;
 
 /// A reply, in the frame kind that it needs.
@@ -56,6 +58,7 @@ struct OutputParameters {
 #[derive(Serialize)]
 struct ResultParameters<'a> {
     run: &'a RunId,
+    request: &'a RequestId,
     provenance: &'a Provenance,
     timing_us: Timing,
 }
@@ -75,7 +78,7 @@ pub fn encode_result(
     model: &ModelName,
     outputs: &[Tensor],
     binary: impl Fn(&str) -> bool,
-    run: &RunId,
+    (run, request): (&RunId, &RequestId),
     provenance: &Provenance,
     timing: Timing,
 ) -> Reply {
@@ -102,7 +105,7 @@ pub fn encode_result(
         model_name: model,
         model_version: provenance.model_digest,
         outputs,
-        parameters: ResultParameters { run, provenance, timing_us: timing },
+        parameters: ResultParameters { run, request, provenance, timing_us: timing },
     };
     if any_binary { Reply::Binary { head: frame::head(&message), body } } else { Reply::Text(text(&message)) }
 }

@@ -62,7 +62,8 @@ impl Actor {
     }
 
     /// Puts a request where its priority, its caller and its arrival say, also one that comes back.
-    pub(super) fn enqueue(&mut self, pending: Box<Pending>, now: Instant) -> Number {
+    pub(super) fn enqueue(&mut self, mut pending: Box<Pending>, now: Instant) -> Number {
+        pending.request.trace.queued();
         let (lot, place) = (pending.lot(), pending.place());
         self.queue.insert(lot, place, pending, now)
     }
@@ -103,6 +104,7 @@ impl Actor {
         let reply = pending.reply.take();
         if pending.failed.as_ref() == Some(failure) {
             // The row of its last attempt says the same.
+            self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
             return reply.into_iter().for_each(|reply| reply(Err(failure.clone())));
         }
         step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
@@ -131,6 +133,7 @@ impl Actor {
         ));
         failure.retry_after_s = Some(Duration::from_micros((needed - left) as u64).as_secs() + 1);
         // Like a request that was not admitted, it has no row: it never ran.
+        self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
         if let Some(reply) = pending.reply.take() {
             reply(Err(failure));
         }
@@ -208,7 +211,9 @@ impl Actor {
         let charge = Charge { caller: pending.request.caller.clone(), micros: lane.service(model, kinds) };
         self.queue.shares().charge(&charge.caller, charge.micros);
         let sent = step::send(&pending, session.clone(), &*lane.backend);
-        let attempt = Attempt { run: step::run_id(), session, provenance };
+        let run = step::run_id();
+        let span = pending.request.trace.step(&run, &provenance);
+        let attempt = Attempt { run, session, provenance, span };
         let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
         self.tasks.spawn("step", async move {
             let finished = step::run(pending, attempt, sent, &*backend, ledger).await;

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{Mutex as Turn, mpsc},
+    sync::{Mutex as Turn, mpsc, watch},
     time::{Instant, sleep},
 };
 
@@ -27,13 +27,14 @@ use crate::{
     models::{Entry, Reference, gate::Gate},
     pool::PoolEvent,
     scheduler::{
-        Accepted, Answer, Limits, Request, Scheduler, Wants,
+        Accepted, Answer, Ledger, Limits, Request, Scheduler, Wants,
         admission::Admission,
         lane::{Lane, SessionState},
         tests::{LIMITS, request},
     },
     store::Store,
     tasks::Tasks,
+    telemetry::Metrics,
 };
 
 /// A lane whose steps take the time of their model, one after the other.
@@ -111,12 +112,13 @@ fn stage(lanes: Vec<Paced>) -> Stage {
     let nothing = Arc::new(Paced::new("ort-cpu", &[]));
     let gate =
         Gate::new(Arc::new(Reference::new(nothing, || Err("nothing is proven here".into()))), store.clone());
+    let limits = watch::Sender::new(limits).subscribe();
+    let ledger = Ledger { store, events: Events::default(), metrics: Metrics::default() };
     let mut actor = Actor::new(
         (inbox.clone(), sweep.clone()),
-        limits,
+        limits.clone(),
         Arc::new(gate),
-        store,
-        Events::default(),
+        ledger,
         Arc::new(AtomicUsize::new(0)),
         tasks.clone(),
     );
@@ -137,7 +139,8 @@ fn stage(lanes: Vec<Paced>) -> Stage {
     let (pool, events) = mpsc::channel(1);
     tasks.spawn("scheduler", actor.run(messages, events));
     let (told, answers) = mpsc::unbounded_channel();
-    let scheduler = Scheduler { inbox, sweep, admission: Admission::new(limits, tasks) };
+    let (admission, backlog) = (Admission::new(limits, tasks), Arc::default());
+    let scheduler = Scheduler { inbox, sweep, admission, backlog, metrics: Metrics::default() };
     Stage { scheduler, told, answers, _pool: pool }
 }
 
