@@ -90,6 +90,32 @@ impl Signature {
 }
 
 impl Port {
+    /// The shape that so many elements have, when that leaves at most one dimension open.
+    pub fn shape_of(&self, elements: u64) -> Result<Vec<u64>, String> {
+        let fixed = self.shape.iter().try_fold(1u64, |product, dim| match dim {
+            Dim::Fixed(size) => product.checked_mul(*size),
+            Dim::Symbol(_) | Dim::Free(_) => Some(product),
+        });
+        let fixed = fixed.ok_or_else(|| "its fixed dimensions have more elements than fit".to_owned())?;
+        let open = self.shape.iter().filter(|dim| !matches!(dim, Dim::Fixed(_))).count();
+        let wanted = shape_text(&self.shape);
+        let size = match open {
+            0 if fixed == elements => 1,
+            1 if fixed > 0 && elements.is_multiple_of(fixed) => elements / fixed,
+            0 | 1 => return Err(format!("{elements} elements came, the model wants {wanted}")),
+            _ => {
+                return Err(format!(
+                    "the shape must be given, since {wanted} leaves more than one size open"
+                ));
+            }
+        };
+        let sizes = self.shape.iter().map(|dim| match dim {
+            Dim::Fixed(size) => *size,
+            Dim::Symbol(_) | Dim::Free(_) => size,
+        });
+        Ok(sizes.collect())
+    }
+
     fn bind(&self, tensor: &Tensor, binding: &mut DimBinding) -> Result<(), Failure> {
         if tensor.datatype != self.datatype {
             return Err(Failure::invalid(format!(

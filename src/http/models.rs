@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Problem};
 use crate::{
-    domain::{BackendKind, Code, Digest, Failure, ModelName, Retry, Tolerance},
+    domain::{BackendKind, Code, Digest, Failure, Model, ModelName, Retry, Tolerance},
     models::{Entry, GateInputs, NewModel},
     scheduler::Wants,
     tasks,
@@ -126,9 +126,21 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<J
     Ok(Json(json!(entry.model)))
 }
 
-fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {
+pub(super) fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {
     let entry = name.parse::<ModelName>().ok().and_then(|name| api.registry.get(&name));
     entry.ok_or_else(|| unknown(name, api))
+}
+
+/// A model has one version: its file's digest.
+pub(super) fn check_version(entry: &Entry, version: Option<&str>) -> Result<(), Failure> {
+    let Model { name, digest, .. } = &entry.model;
+    match version {
+        Some(version) if version.parse() != Ok(*digest) => {
+            let message = format!("model {name} has version {digest}, not {version}");
+            Err(Failure::new(Code::UnknownModel, Retry::Never, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn unknown(name: &str, api: &Api) -> Failure {

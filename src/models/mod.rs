@@ -8,11 +8,13 @@ mod entry;
 pub mod gate;
 mod reference;
 mod registry;
+mod served;
 
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs};
 pub use reference::Reference;
 pub use registry::{NewModel, Registry};
+pub use served::{Served, Tally};
 
 use std::{path::PathBuf, time::Duration};
 

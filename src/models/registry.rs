@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{Mutex, oneshot};
 
-use super::{Blobs, Entry, GateInputs, ModelError, Reference, entry::SEED, gate, reference::Loaded};
+use super::{Blobs, Entry, GateInputs, ModelError, Reference, Served, entry::SEED, gate, reference::Loaded};
 use crate::{
     domain::{Digest, DimBinding, Model, ModelName, Port, Tolerance},
     onnx,
@@ -162,7 +162,8 @@ impl Registry {
             licence: new.licence,
             opset: analysis.opset,
         };
-        let mut entry = Entry { model, path, given, shapes: Vec::new(), ranges: analysis.ranges };
+        let (shapes, ranges) = (Vec::new(), analysis.ranges);
+        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default() };
         self.try_run(&mut entry).await?;
         let kept = GateInputs { inputs: new.inputs.inputs, shapes: entry.shapes.clone() };
         let kept = serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists");
@@ -229,5 +230,6 @@ fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry
         None => GateInputs::default(),
     };
     let given = inputs.tensors().map_err(ModelError::Inputs)?;
-    Ok(Entry { model, path, given, shapes: inputs.shapes, ranges: analysis.ranges })
+    let (shapes, ranges) = (inputs.shapes, analysis.ranges);
+    Ok(Entry { model, path, given, shapes, ranges, served: Served::default() })
 }

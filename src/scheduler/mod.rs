@@ -36,7 +36,7 @@ use crate::{
     models::{Entry, gate::Gate},
     pool::PoolEvent,
     store::Store,
-    tasks::Tasks,
+    tasks::{self, Tasks},
 };
 use actor::{Actor, Message};
 use admission::Admission;
@@ -160,6 +160,25 @@ impl Scheduler {
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
     pub fn submit(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
+        let (entry, at) = (request.entry.clone(), request.accepted.at);
+        let counted: Reply = Box::new({
+            let entry = entry.clone();
+            move |result: Result<Answer, Failure>| {
+                match &result {
+                    Ok(answer) => entry.served.succeeded(answer.timing, tasks::now_us()),
+                    Err(_) => entry.served.failed(at.elapsed(), tasks::now_us()),
+                }
+                reply(result);
+            }
+        });
+        let submitted = self.offer(request, counted);
+        if submitted.is_err() {
+            entry.served.failed(at.elapsed(), tasks::now_us());
+        }
+        submitted
+    }
+
+    fn offer(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
         let permit = self.admission.admit(&request)?;
         let cancelled = CancellationToken::new();
         let pending = actor::Pending::new(request, reply, cancelled.clone(), permit);

@@ -29,7 +29,7 @@ use crate::{
         Adapter, BackendKind, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId,
         LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
     },
-    models::Entry,
+    models::{Entry, Served},
 };
 
 /// A lane that is only looked at.
@@ -302,8 +302,14 @@ fn request() -> Request {
         licence: None,
         opset: 17,
     };
-    let entry =
-        Entry { model, path: PathBuf::new(), given: Vec::new(), shapes: Vec::new(), ranges: Vec::new() };
+    let entry = Entry {
+        model,
+        path: PathBuf::new(),
+        given: Vec::new(),
+        shapes: Vec::new(),
+        ranges: Vec::new(),
+        served: Served::default(),
+    };
     let at = Instant::now();
     Request {
         entry: Arc::new(entry),

@@ -4,10 +4,12 @@ mod absent;
 mod attach;
 mod bad_input;
 mod cli;
+mod encoding;
 mod gate;
 mod links;
 mod memory;
 mod native;
+mod oip;
 mod outside;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]
