@@ -57,9 +57,10 @@ fn parse(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<ParsedInfer, Failure> {
+    let model = entry.model.name.clone();
     match header_length(headers)? {
-        Some(0) => client::parse_raw(&entry.model, body),
-        header => client::parse_posted(entry.model.name.clone(), version, &body, header),
+        Some(0) => client::parse_raw(model, &entry.model.signature, body),
+        header => client::parse_posted(model, version, &body, header),
     }
 }
 

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::domain::{BackendKind, Body, Code, Datatype, Failure, LeaseId, Model, ModelName, Retry, Tensor};
+use crate::domain::{
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Retry, Signature, Tensor,
+};
 
 /// Room for a UUID with a prefix; ids come back in every reply.
 const ID_MAX: usize = 128;
@@ -201,11 +203,10 @@ pub fn parse_posted(
 /// A request over HTTP that is nothing but the bytes of the model's only input; all outputs are wanted as bytes.
 ///
 /// The shape follows from the signature and the number of bytes. A `BYTES` input is one element, without its length.
-pub fn parse_raw(model: &Model, bytes: Bytes) -> Result<ParsedInfer, Failure> {
-    let [port] = model.signature.inputs.as_slice() else {
-        let inputs = model.signature.inputs.len();
-        let message =
-            format!("a header length of 0 is for models with one input, {} has {inputs}", model.name);
+pub fn parse_raw(model: ModelName, signature: &Signature, bytes: Bytes) -> Result<ParsedInfer, Failure> {
+    let [port] = signature.inputs.as_slice() else {
+        let inputs = signature.inputs.len();
+        let message = format!("a header length of 0 is for models with one input, {model} has {inputs}");
         return Err(Failure::invalid(message));
     };
     let wrong = |problem: String| Failure::invalid(format!("input {:?}: {problem}", port.name));
@@ -227,7 +228,7 @@ pub fn parse_raw(model: &Model, bytes: Bytes) -> Result<ParsedInfer, Failure> {
     let input = Tensor { name: port.name.clone(), datatype: port.datatype, shape, body };
     Ok(ParsedInfer {
         id: String::new(),
-        model: model.name.clone(),
+        model,
         version: None,
         inputs: vec![input],
         outputs: Vec::new(),
