@@ -6,6 +6,7 @@ mod bad_input;
 mod cli;
 mod gate;
 mod links;
+mod loading;
 mod memory;
 mod native;
 mod outside;
