@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Datatype, Digest, Failure, ModelName, Tensor, Tolerance};
+use super::{Batching, Datatype, Digest, Failure, ModelName, Tensor, Tolerance};
 
 /// One dimension of a port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,7 @@ pub struct Model {
     pub source: String,
     pub licence: Option<String>,
     pub opset: u64,
+    pub batching: Batching,
 }
 
 impl Signature {
@@ -75,6 +76,25 @@ impl Signature {
             port.bind(tensor, &mut binding)?;
         }
         Ok(binding)
+    }
+
+    /// The dimension along which several requests could be one: the first of every input, and nowhere else.
+    /// Exporters name an output's dimensions anew, so that only a proof shows whether the outputs follow it.
+    pub fn batch_symbol(&self) -> Option<&str> {
+        let Some(Dim::Symbol(symbol)) = self.inputs.first()?.shape.first() else { return None };
+        let is = |dim: &Dim| matches!(dim, Dim::Symbol(other) if other == symbol);
+        let beyond = |port: &Port| port.shape.iter().skip(1).any(is);
+        let takes = self.inputs.iter().all(|port| port.shape.first().is_some_and(is) && !beyond(port));
+        // A vector alone is one thing of that length as likely as many things.
+        let several = self.inputs.iter().any(|port| port.shape.len() > 1);
+        let inner =
+            |dim: &Dim| self.inputs.iter().any(|port| port.shape.iter().skip(1).any(|other| other == dim));
+        let follows = |port: &Port| match port.shape.first() {
+            Some(first @ Dim::Symbol(_)) => !inner(first) && !beyond(port),
+            Some(Dim::Free(_)) => !beyond(port),
+            Some(Dim::Fixed(_)) | None => false,
+        };
+        (takes && several && self.outputs.iter().all(follows)).then_some(symbol)
     }
 
     /// Checks that every wanted output exists.

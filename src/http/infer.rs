@@ -54,6 +54,7 @@ pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<
         binding,
         wants,
         priority: parameters.priority,
+        sequence: parameters.sequence()?,
         caller,
         accepted,
         deadline: accepted.at + parameters.timeout().unwrap_or(api.timeout),

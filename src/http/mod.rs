@@ -85,6 +85,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/models/{name}", get(models::show))
         .route("/api/v1/models/{name}", delete(models::remove))
         .route("/api/v1/models/{name}/verify", post(models::verify))
+        .route("/api/v1/models/{name}/load", post(models::load))
+        .route("/api/v1/models/{name}/unload", post(models::unload))
         .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
         .layer(encoding::answers())
         .layer(encoding::bodies())

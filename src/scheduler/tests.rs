@@ -26,8 +26,8 @@ use super::{
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
-        Adapter, BackendKind, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId,
-        LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
+        Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
+        LaneId, LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::{Entry, Served},
 };
@@ -301,6 +301,7 @@ fn request() -> Request {
         source: String::new(),
         licence: None,
         opset: 17,
+        batching: Batching::barred("nothing runs"),
     };
     let entry = Entry {
         model,
@@ -321,6 +322,7 @@ fn request() -> Request {
         caller: Caller::local(),
         accepted: Accepted { at, at_us: 0 },
         deadline: at,
+        sequence: None,
     }
 }
 

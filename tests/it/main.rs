@@ -7,6 +7,7 @@ mod cli;
 mod encoding;
 mod gate;
 mod links;
+mod loading;
 mod memory;
 mod native;
 mod oip;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, State},
+    http::StatusCode,
 };
 use serde_json::{Value, json};
 
-use super::{super::Problem, Api, NamedPath};
+use super::{super::Problem, Api, NamedPath, repository::Standing};
 use crate::domain::{Dim, Port};
 
 /// Triton's name for what ONNX Runtime runs, which every lane does.
@@ -43,4 +44,17 @@ fn port(port: &Port) -> Value {
         "datatype": port.datatype,
         "shape": port.shape.iter().map(size).collect::<Vec<_>>(),
     })
+}
+
+pub(super) async fn ready(
+    State(api): State<Arc<Api>>,
+    path: NamedPath,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let Path(named) = path?;
+    let entry = named.find(&api)?;
+    let standing = Standing::of(&entry, &api).await?;
+    let status = if standing.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let Standing { state, reason } = &standing;
+    let name = &entry.model.name;
+    Ok((status, Json(json!({"name": name, "ready": standing.ready(), "state": state, "reason": reason}))))
 }

@@ -5,7 +5,7 @@
 
 mod infer;
 mod metadata;
-//X mod repository;
+mod repository;
 mod statistics;
 
 use std::sync::Arc;
@@ -25,16 +25,16 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/v2", get(metadata::server))
         .route("/v2/models/{name}", get(metadata::model))
         .route("/v2/models/{name}/versions/{version}", get(metadata::model))
-        //X        .route("/v2/models/{name}/ready", get(metadata::ready))
-        //X        .route("/v2/models/{name}/versions/{version}/ready", get(metadata::ready))
+        .route("/v2/models/{name}/ready", get(metadata::ready))
+        .route("/v2/models/{name}/versions/{version}/ready", get(metadata::ready))
         .route("/v2/models/{name}/infer", post(infer::infer))
         .route("/v2/models/{name}/versions/{version}/infer", post(infer::infer))
         .route("/v2/models/stats", get(statistics::all))
         .route("/v2/models/{name}/stats", get(statistics::one))
         .route("/v2/models/{name}/versions/{version}/stats", get(statistics::one))
-    //X        .route("/v2/repository/index", post(repository::index))
-    //X        .route("/v2/repository/models/{name}/load", post(repository::load))
-    //X        .route("/v2/repository/models/{name}/unload", post(repository::unload))
+        .route("/v2/repository/index", post(repository::index))
+        .route("/v2/repository/models/{name}/load", post(repository::load))
+        .route("/v2/repository/models/{name}/unload", post(repository::unload))
 }
 
 /// The model that a path names.

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::json;
 use crate::domain::{
-    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Retry, Signature, Tensor,
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Retry, Sequence, SequenceId, Signature,
+    Tensor,
 };
 
 /// Room for a UUID with a prefix; ids come back in every reply.
@@ -77,6 +78,10 @@ pub struct Parameters {
     pub strict: bool,
     pub binary_data_output: bool,
     pub lease: Option<LeaseId>,
+    /// 0 and the empty text stand for none.
+    pub sequence_id: Option<SequenceId>,
+    pub sequence_start: bool,
+    pub sequence_end: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -102,6 +107,25 @@ impl Parameters {
 
     pub fn browsers(&self) -> Vec<String> {
         self.browser.as_ref().map(OneOrMany::list).unwrap_or_default()
+    }
+
+    /// The request's place in a sequence, if it has one.
+    pub fn sequence(&self) -> Result<Option<Sequence>, Failure> {
+        let Self { sequence_id, sequence_start: start, sequence_end: end, .. } = self;
+        let id = sequence_id.clone().filter(|id| match id {
+            SequenceId::Number(number) => *number != 0,
+            SequenceId::Text(text) => !text.is_empty(),
+        });
+        match id {
+            Some(SequenceId::Text(text)) if text.len() > ID_MAX => {
+                Err(Failure::invalid(format!("a sequence_id has at most {ID_MAX} bytes")))
+            }
+            Some(id) => Ok(Some(Sequence { id, start: *start, end: *end })),
+            None if *start || *end => {
+                Err(Failure::invalid("sequence_start and sequence_end need a sequence_id"))
+            }
+            None => Ok(None),
+        }
     }
 
     pub fn timeout(&self) -> Option<Duration> {
