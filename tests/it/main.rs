@@ -7,13 +7,16 @@ mod assembly;
 mod attach;
 mod bad_input;
 mod cli;
+mod encoding;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
 mod gate;
 mod links;
+mod loading;
 mod memory;
 mod metrics;
 mod native;
+mod oip;
 mod outside;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]
