@@ -84,6 +84,7 @@ impl From<StringRejection> for Failure {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { failure, status } = self;
+        let retry_after = failure.retry_after_s.unwrap_or(1);
         let body = json!({
             "type": "about:blank",
             "title": failure.code,
@@ -96,7 +97,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
         response
     }

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::{Api, models};
 use crate::{
-    domain::{Caller, Code, Digest, Failure, Retry},
-    protocol::client::{FallbackPolicy, ParsedInfer},
+    domain::{Caller, Code, Digest, Failure, Policy, Retry},
+    protocol::client::{FallbackPolicy, Parameters, ParsedInfer},
     scheduler::{Accepted, Request, Wants},
     tasks,
 };
@@ -42,10 +42,13 @@ pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<
     let parameters = &parsed.parameters;
     let (backends, browsers) = (parameters.backends(), parameters.browsers());
     let restricted = !backends.is_empty() || !browsers.is_empty();
+    let policy = parameters.policy.unwrap_or(api.policy);
+    check_pin(policy, parameters, restricted)?;
     let wants = Wants {
+        policy,
         backends,
         browsers,
-        native_fallback: native_fallback(parameters.fallback, restricted),
+        native_fallback: policy != Policy::Pin && native_fallback(parameters.fallback, restricted),
         strict: parameters.strict,
         lease: parameters.lease.clone(),
     };
@@ -66,6 +69,20 @@ pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<
         entry,
     };
     Ok((request, form))
+}
+
+/// Whoever pins a request says where to, and allows nothing else.
+fn check_pin(policy: Policy, parameters: &Parameters, restricted: bool) -> Result<(), Failure> {
+    if policy != Policy::Pin {
+        return Ok(());
+    }
+    if !restricted && parameters.lease.is_none() {
+        return Err(Failure::invalid("the policy pin wants a backend, a browser or a lease to be named"));
+    }
+    if parameters.fallback == Some(FallbackPolicy::Native) {
+        return Err(Failure::invalid("the policy pin allows no fallback"));
+    }
+    Ok(())
 }
 
 /// By default a caller who names where to run wants nothing else.

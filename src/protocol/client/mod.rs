@@ -5,5 +5,7 @@ mod request;
 mod response;
 
 pub use json::{TensorJson, elements};
-pub use request::{ClientMessage, FallbackPolicy, Malformed, Parameters, ParsedInfer, Topic, parse_message};
+pub use request::{
+    ClientMessage, FallbackPolicy, Malformed, Parameters, ParsedInfer, Topic, infer_id, parse_message,
+};
 pub use response::{Reply, encode_error, encode_event, encode_result, least_size};

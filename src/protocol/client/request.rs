@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::json;
 use crate::domain::{
-    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Retry, Sequence, SequenceId, Tensor,
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Policy, Retry, Sequence, SequenceId,
+    Tensor,
 };
 
 /// Room for a UUID with a prefix; ids come back in every reply.
@@ -69,6 +70,7 @@ pub struct Parameters {
     pub backend: Option<OneOrMany<BackendKind>>,
     pub browser: Option<OneOrMany<String>>,
     pub fallback: Option<FallbackPolicy>,
+    pub policy: Option<Policy>,
     pub priority: u32,
     /// Microseconds; 0 for the default.
     pub timeout: u64,
@@ -184,6 +186,12 @@ struct OutputParameters {
 #[derive(Deserialize)]
 struct Subscribe {
     topics: Vec<Topic>,
+}
+
+/// The id of an inference request that is refused before its tensors are read; `None` for whatever else a message is.
+pub fn infer_id(header: &str) -> Option<String> {
+    let Envelope { kind, id } = serde_json::from_str(header).ok()?;
+    id.filter(|id| kind.as_deref() == Some(INFER) && id.len() <= ID_MAX)
 }
 
 /// Parses one message: the header, and the tensors that came behind it.

@@ -55,8 +55,12 @@ fn a_lane_with_a_session_per_size_gets_the_largest_that_it_has() {
 
 #[test]
 fn only_proven_models_with_room_for_more_than_one_join() {
-    let cases =
-        [(batching(8, 0), true), (batching(2, 5), true), (batching(1, 0), false), (Batching::barred("no"), false)];
+    let cases = [
+        (batching(8, 0), true),
+        (batching(2, 5), true),
+        (batching(1, 0), false),
+        (Batching::barred("no"), false),
+    ];
     for (batching, wanted) in cases {
         assert_eq!(joins(&batching), wanted, "{batching:?}");
     }
