@@ -244,7 +244,9 @@ impl Actor {
             Message::Forget { name, models } => {
                 self.residences.forget(&name);
                 self.forget_sequences(&name);
-                models.into_iter().for_each(|model| self.forget(model));
+                for model in models {
+                    self.forget(model);
+                }
             }
         }
     }

@@ -65,6 +65,8 @@ pub(super) struct Waiting {
     pub(super) full: bool,
     pub(super) oldest: Instant,
     pub(super) earliest_deadline: Instant,
+    /// When the first of them has spent half of its time.
+    pub(super) half_spent: Instant,
 }
 
 /// When a step is to be sent to a lane that is free; `None` for at once.
@@ -79,7 +81,8 @@ pub(super) fn held_until(
     }
     let waited = waiting.oldest + batching.delay;
     let latest = waiting.earliest_deadline.checked_sub(expected + MARGIN).unwrap_or(now);
-    let until = waited.min(latest);
+    // What a step takes is but a guess, so that waiting for others may cost nobody more than half of its time.
+    let until = waited.min(latest).min(waiting.half_spent);
     (until > now).then_some(until)
 }
 

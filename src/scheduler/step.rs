@@ -96,9 +96,9 @@ pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend,
             return Finished { took: None, again: Vec::new() };
         }
     };
-    let answered = result.and_then(|StepOutput { outputs, timing }| match shared {
-        false => Ok((vec![outputs], timing)),
-        true => Ok((domain::split(&outputs, &rows).map_err(unfit)?, timing)),
+    let answered = result.and_then(|StepOutput { outputs, timing }| {
+        let outputs = if shared { domain::split(&outputs, &rows).map_err(unfit)? } else { vec![outputs] };
+        Ok((outputs, timing))
     });
     match answered {
         Ok((mut outputs, timing)) => {

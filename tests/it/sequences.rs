@@ -19,8 +19,8 @@ async fn step(asked: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
     soon("a step", asked.recv()).await.expect("the browser lives")
 }
 
-fn number(asked: &Asked) -> f32 {
-    wire::floats(&asked.inputs[0].body.contiguous())[0]
+fn number(asked: &Asked) -> u32 {
+    wire::floats(&asked.inputs[0].body.contiguous())[0] as u32
 }
 
 async fn stage() -> ([FakeBrowser; 2], TestDaemon, Client, mpsc::UnboundedReceiver<Asked>) {
@@ -43,7 +43,7 @@ async fn a_sequence_stays_in_its_lane_and_in_order() {
         client.send(&part("two", &id, "", 2.0)).await;
         client.send(&part("three", &id, "end", 3.0)).await;
         let mut lanes = Vec::new();
-        for wanted in [1.0, 2.0, 3.0] {
+        for wanted in [1, 2, 3] {
             let next = step(&mut asked).await;
             assert_eq!(number(&next), wanted);
             lanes.push(next.lane.clone());
@@ -139,7 +139,7 @@ async fn what_waits_in_a_sequence_ends_in_time_or_when_it_is_cancelled() {
     first.answer(Deed::Compute);
     assert_eq!(client.reply("first").await.header["type"], "result");
     let last = step(&mut asked).await;
-    assert_eq!(number(&last), 4.0);
+    assert_eq!(number(&last), 4);
     last.answer(Deed::Compute);
     assert_eq!(client.reply("last").await.header["type"], "result");
     daemon.stop().await;

@@ -66,6 +66,7 @@ pub enum FallbackPolicy {
 /// Request parameters. An unknown one is an error: a misspelt restriction must not be ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a parameter of its own name")]
 pub struct Parameters {
     pub backend: Option<OneOrMany<BackendKind>>,
     pub browser: Option<OneOrMany<String>>,

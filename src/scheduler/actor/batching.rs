@@ -29,13 +29,17 @@ impl Actor {
         let full = waiting.saturating_mul(rows(&pending.request.inputs).max(1)) >= u64::from(batching.max);
         let oldest = self.queue.places(&lot).map(|place| place.arrived).min()?;
         let earliest_deadline = self.queue.places(&lot).map(|place| place.deadline).min()?;
+        let half_spent =
+            self.queue.places(&lot).map(|place| place.arrived + (place.deadline - place.arrived) / 2);
+        let half_spent = half_spent.min()?;
         let expected = self.service(pending, lane) * waiting as f64;
         let expected = Duration::from_micros(expected as u64);
-        batch::held_until(batching, Waiting { full, oldest, earliest_deadline }, expected, now)
+        batch::held_until(batching, Waiting { full, oldest, earliest_deadline, half_spent }, expected, now)
     }
 
     /// Takes out of the queue what shares a step with this request, which has left it; answers with the session that
     /// the step needs.
+    #[allow(clippy::vec_box, reason = "they come out of the queue boxed, and go on so")]
     pub(super) fn gather(
         &mut self,
         first: Box<Pending>,
@@ -50,6 +54,12 @@ impl Actor {
             return (step, session);
         }
         let batching = step[0].request.entry.model.batching.clone();
+        let more = |count: u64| {
+            self.sized(&step[0], rows(&step[0].request.inputs).saturating_mul(count), lane, &session, now)
+        };
+        if !session.shapes.is_empty() && !(2..=u64::from(batching.max)).any(|count| more(count).is_some()) {
+            return (step, session);
+        }
         let mut fill = Fill::first(&step[0].request);
         let mut sums = vec![fill.rows];
         while let Some(number) = self.queue.first_of(lot) {
@@ -82,20 +92,29 @@ impl Actor {
         session: SessionName,
         now: Instant,
     ) -> (usize, SessionName) {
-        let Some(lane) = self.lanes.get(lane).filter(|_| !session.shapes.is_empty()) else {
+        if session.shapes.is_empty() {
             return (sums.len(), session);
-        };
-        // Its sessions have fixed dimensions: one per size, of which only those are used that are there.
-        let Some(symbol) = first.request.entry.model.signature.batch_symbol() else { return (1, session) };
-        let of = |rows: u64| {
-            let mut sized = session.clone();
-            sized.shapes.insert(symbol.to_owned(), rows);
-            sized
-        };
-        let strict = first.request.wants.strict;
-        let has = |rows: u64| matches!(lane.standing(&of(rows), strict, now), Standing::Ready);
+        }
+        let has = |rows: u64| self.sized(first, rows, lane, &session, now).is_some();
         let size = batch::sized(sums, has);
-        (size, if size == 1 { session } else { of(sums[size - 1]) })
+        let sized = self.sized(first, sums[size - 1], lane, &session, now);
+        (size, sized.unwrap_or(session))
+    }
+
+    /// The session of so many rows in a lane whose sessions have fixed dimensions, if it is there: one per size.
+    fn sized(
+        &self,
+        first: &Pending,
+        rows: u64,
+        lane: &LaneId,
+        session: &SessionName,
+        now: Instant,
+    ) -> Option<SessionName> {
+        let symbol = first.request.entry.model.signature.batch_symbol()?;
+        let mut sized = session.clone();
+        sized.shapes.insert(symbol.to_owned(), rows);
+        let standing = self.lanes.get(lane)?.standing(&sized, first.request.wants.strict, now);
+        matches!(standing, Standing::Ready).then_some(sized)
     }
 
     /// Charges a request's caller what it is expected to take in this lane.

@@ -112,7 +112,9 @@ impl Actor {
         let reply = pending.reply.take();
         if pending.failed.as_ref() == Some(failure) {
             // The row of its last attempt says the same.
-            reply.into_iter().for_each(|reply| reply(Err(failure.clone())));
+            if let Some(reply) = reply {
+                reply(Err(failure.clone()));
+            }
         } else {
             step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
         }
@@ -158,8 +160,11 @@ impl Actor {
     /// Gives queued requests to lanes, in order, as far as lanes are free.
     pub(super) fn dispatch(&mut self) {
         // A refusal may let the next of its sequence go.
-        while std::mem::take(&mut self.changed) && !self.queue.is_empty() {
+        while std::mem::take(&mut self.changed) {
             self.release = None;
+            if self.queue.is_empty() {
+                return;
+            }
             let now = Instant::now();
             let mut pass = self.queue.pass(now);
             while let Some((lot, number)) = pass.next(&self.queue) {
@@ -218,6 +223,7 @@ impl Actor {
     }
 
     /// Gives requests that are no longer queued to a lane, as one step.
+    #[allow(clippy::vec_box, reason = "they come out of the queue boxed, and go on so")]
     fn start(
         &mut self,
         step: Vec<Box<Pending>>,
@@ -239,11 +245,8 @@ impl Actor {
         lane.requests += step.len();
         self.starts += 1;
         lane.last_start = self.starts;
-        let charge = |pending: &Box<Pending>| Charge {
-            caller: pending.request.caller.clone(),
-            micros: pending.charged,
-        };
-        let charges = step.iter().map(charge).collect();
+        let charged = step.iter().map(|pending| (&pending.request.caller, pending.charged));
+        let charges = charged.map(|(caller, micros)| Charge { caller: caller.clone(), micros }).collect();
         let sequence = match step.as_slice() {
             [only] => only.sequence.clone().zip(only.request.sequence.as_ref().map(|sequence| sequence.end)),
             _ => None,

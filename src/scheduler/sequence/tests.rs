@@ -35,6 +35,7 @@ enum Act {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn a_sequence_goes_on_in_order_and_in_its_lane() {
     use Act::{Comes, Done, Idles, Loses};
     let cases: Vec<(&str, Vec<(Act, &str)>, Option<&str>)> = vec![
