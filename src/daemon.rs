@@ -231,6 +231,7 @@ impl Daemon {
             tasks: tasks.clone(),
             native: native.clone(),
             timeout: config.timeout,
+            policy: config.policy,
         };
         http::serve(listener, api);
         let record = Record { pid: std::process::id(), url: format!("http://{address}"), id };

@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     bridge::guard,
-    domain::{Caller, Code, Failure, Retry},
+    domain::{Caller, Code, Failure, Policy, Retry},
     events::Events,
     models::Registry,
     pool::Pool,
@@ -55,6 +55,8 @@ pub struct Api {
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
     pub timeout: Duration,
+    /// Which lanes are preferred when a request does not say.
+    pub policy: Policy,
 }
 
 /// Serves `api` until the daemon stops.

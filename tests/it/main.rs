@@ -3,6 +3,7 @@
 mod absent;
 mod attach;
 mod bad_input;
+mod batching;
 mod cli;
 mod encoding;
 mod gate;
@@ -18,6 +19,7 @@ mod properties;
 mod records;
 mod replay;
 mod scheduling;
+mod sequences;
 mod stopping;
 mod storm;
 mod support;

@@ -313,7 +313,7 @@ async fn what_may_be_pending_is_bounded() {
         &json!({}),
     );
     let cases: [(usize, usize, &str); 2] =
-        [(2, 1 << 20, "2 requests are pending"), (9, 96, "hold 32 bytes of inputs")];
+        [(2, 1 << 20, "2 requests are pending"), (9, 256, "hold 32 bytes of inputs")];
     for (requests, bytes, says) in cases {
         let browser = FakeBrowser::new("fake", &["wasm"]);
         let daemon = TestDaemon::start_in(home(), &[&browser], |config| {
