@@ -154,11 +154,11 @@ fn serve(callers: &[(&Caller, u64)], micros: u64, seed: u64) -> BTreeMap<String,
 
 #[test]
 fn lane_time_is_shared_by_weight_within_a_twentieth() {
-    for seed in 0..20 {
+    for seed in 0..4 {
         let (one, three) = (caller("one", 1), caller("three", 3));
         // Whatever each one's requests cost.
         for (cheap, dear) in [(100, 100), (100, 2_000), (2_000, 100)] {
-            let got = serve(&[(&one, cheap), (&three, dear)], 2_000_000, seed);
+            let got = serve(&[(&one, cheap), (&three, dear)], 1_000_000, seed);
             let ratio = got["three"] as f64 / got["one"] as f64;
             assert!((2.85..=3.15).contains(&ratio), "{ratio} with seed {seed}, costs {cheap} and {dear}");
         }
