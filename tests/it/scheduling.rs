@@ -440,7 +440,7 @@ async fn each_policy_prefers_its_lanes() {
     daemon.settled().await;
     daemon.add("neg", graphs::neg()).await;
     let mut client = daemon.client().await;
-    for kind in kinds {
+    for kind in kinds.into_iter().chain(["ort-cpu"]) {
         client.serves(&json!({"backend": kind})).await;
     }
     // The daemon's own, which is native first, and what a request says instead.

@@ -265,3 +265,18 @@ fn every_request_leaves_once() {
         assert!(queue.rises.is_empty() && queue.deadlines.is_empty(), "seed {seed}");
     }
 }
+
+/// Callers that come once each, while one waits all the time and is never served.
+#[test]
+fn what_is_remembered_of_callers_is_bounded() {
+    let now = Instant::now();
+    let mut queue = Queue::new(STEP);
+    queue.insert(0, place(&caller("stuck", 1), 0, now, STEP), (), now);
+    for number in 0..10_000 {
+        let passing = caller(&number.to_string(), 1);
+        let number = queue.insert(1, place(&passing, 0, now, STEP), (), now);
+        queue.remove(number);
+        queue.shares().charge(&passing, 1_000.0);
+        assert!(queue.shares().len() <= 4097, "{} accounts", queue.shares().len());
+    }
+}
