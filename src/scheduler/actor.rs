@@ -523,3 +523,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,14 @@ use crate::domain::Caller;
 /// Accounts beyond these are looked through for those that no longer say anything.
 const ACCOUNTS_KEPT: usize = 256;
 
+/// With so many of them, debts are forgiven to whoever does not wait; who waits is bounded by what may be pending.
+const ACCOUNTS_MAX: usize = 4096;
+
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     accounts: BTreeMap<Arc<str>, Account>,
-    /// The virtual time when nobody waits: the most that anybody had who left.
+    /// The virtual time when nobody waits: the most that anybody had been charged when a lane took it.
+    /// What it is charged then is left out, since that is a guess which may be given back.
     floor: f64,
     /// How many accounts there may be before they are looked through again.
     most: usize,
@@ -52,12 +56,7 @@ impl Shares {
 
     /// Lane time given to this caller in microseconds; negative to give some back.
     pub(super) fn charge(&mut self, caller: &Caller, micros: f64) {
-        let floor = self.floor;
-        let account = self.account(caller);
-        account.counter += micros / weight(caller);
-        if account.queued == 0 {
-            self.floor = floor.max(account.counter);
-        }
+        self.account(caller).counter += micros / weight(caller);
     }
 
     /// The order among callers that wait; who is not known stands first among them.
@@ -70,6 +69,11 @@ impl Shares {
         let others = self.accounts.iter().filter(|(id, account)| account.queued > 0 && **id != caller.id);
         let others: f64 = others.map(|(_, account)| account.weight).sum();
         weight(caller) / (weight(caller) + others)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.accounts.len()
     }
 
     fn virtual_time(&self) -> f64 {
@@ -93,8 +97,10 @@ impl Shares {
         }
         let now = self.virtual_time();
         self.accounts.retain(|_, account| account.queued > 0 || account.counter > now);
-        // Those who are left owe something or wait, and who waits is bounded by what may be pending.
-        self.most = 2 * self.accounts.len();
+        if self.accounts.len() >= ACCOUNTS_MAX {
+            self.accounts.retain(|_, account| account.queued > 0);
+        }
+        self.most = (2 * self.accounts.len()).min(ACCOUNTS_MAX);
     }
 }
 

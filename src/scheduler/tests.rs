@@ -62,7 +62,7 @@ impl Backend for Scenery {
     }
 }
 
-fn model() -> Digest {
+pub(super) fn model() -> Digest {
     Digest::new([7; 32])
 }
 
@@ -385,7 +385,7 @@ fn what_may_still_come_is_waited_for() {
     }
 }
 
-fn request() -> Request {
+pub(super) fn request() -> Request {
     let model = Model {
         name: "m".parse().expect("a name"),
         digest: model(),
@@ -420,7 +420,7 @@ fn request() -> Request {
     }
 }
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     requests: 0,
     caller_requests: 0,
     bytes: 0,

@@ -154,11 +154,11 @@ fn serve(callers: &[(&Caller, u64)], micros: u64, seed: u64) -> BTreeMap<String,
 
 #[test]
 fn lane_time_is_shared_by_weight_within_a_twentieth() {
-    for seed in 0..20 {
+    for seed in 0..4 {
         let (one, three) = (caller("one", 1), caller("three", 3));
         // Whatever each one's requests cost.
         for (cheap, dear) in [(100, 100), (100, 2_000), (2_000, 100)] {
-            let got = serve(&[(&one, cheap), (&three, dear)], 2_000_000, seed);
+            let got = serve(&[(&one, cheap), (&three, dear)], 1_000_000, seed);
             let ratio = got["three"] as f64 / got["one"] as f64;
             assert!((2.85..=3.15).contains(&ratio), "{ratio} with seed {seed}, costs {cheap} and {dear}");
         }
@@ -263,5 +263,20 @@ fn every_request_leaves_once() {
         }
         assert_eq!((came, queue.len(), queue.lots.len()), (left, 0, 0), "seed {seed}");
         assert!(queue.rises.is_empty() && queue.deadlines.is_empty(), "seed {seed}");
+    }
+}
+
+/// Callers that come once each, while one waits all the time and is never served.
+#[test]
+fn what_is_remembered_of_callers_is_bounded() {
+    let now = Instant::now();
+    let mut queue = Queue::new(STEP);
+    queue.insert(0, place(&caller("stuck", 1), 0, now, STEP), (), now);
+    for number in 0..10_000 {
+        let passing = caller(&number.to_string(), 1);
+        let number = queue.insert(1, place(&passing, 0, now, STEP), (), now);
+        queue.remove(number);
+        queue.shares().charge(&passing, 1_000.0);
+        assert!(queue.shares().len() <= 4097, "{} accounts", queue.shares().len());
     }
 }
