@@ -30,7 +30,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     bridge::guard,
-    domain::{Caller, Code, Failure, Retry},
+    domain::{Caller, Code, Failure, Policy, Retry},
     events::Events,
     models::Registry,
     pool::Pool,
@@ -60,6 +60,8 @@ pub struct Api {
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
     pub timeout: watch::Receiver<Duration>,
+    /// Which lanes are preferred when a request does not say.
+    pub policy: Policy,
     pub metrics: Metrics,
     pub reload: Reload,
 }

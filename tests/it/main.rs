@@ -6,6 +6,7 @@ mod absent;
 mod assembly;
 mod attach;
 mod bad_input;
+mod batching;
 mod cli;
 mod encoding;
 #[path = "../../src/socket/frame.rs"]
@@ -25,6 +26,7 @@ mod records;
 mod reload;
 mod replay;
 mod scheduling;
+mod sequences;
 mod stopping;
 mod storm;
 mod support;
