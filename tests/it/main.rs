@@ -1,9 +1,14 @@
 //! Fast tests of the rooms together; no browser is started here.
 
 mod absent;
+#[path = "../../src/socket/assembly.rs"]
+#[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
+mod assembly;
 mod attach;
 mod bad_input;
 mod cli;
+#[path = "../../src/socket/frame.rs"]
+mod frame;
 mod gate;
 mod links;
 mod memory;
@@ -24,8 +29,6 @@ mod telemetry;
 mod tidy;
 mod unread;
 mod webdriver;
-#[path = "../../src/socket/frame.rs"]
-mod websocket;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
 use weft::{domain, driver::wire::message, onnx, protocol};
