@@ -477,8 +477,8 @@ async fn each_policy_prefers_its_lanes() {
     let lanes: std::collections::BTreeSet<_> = held.iter().map(|asked| asked.lane.clone()).collect();
     assert_eq!(lanes.len(), 3, "{lanes:?}");
     browser.behaves(Conduct::Compute);
-    for asked in held {
-        asked.answer(Deed::Compute);
+    for step in held {
+        step.answer(Deed::Compute);
     }
     let mut backends = std::collections::BTreeSet::new();
     for number in 0..20 {
