@@ -53,7 +53,9 @@ impl Served {
             (&self.compute_infer, compute),
             (&self.compute_output, encode),
         ];
-        tallies.into_iter().for_each(|(tally, us)| tally.add(Duration::from_micros(us)));
+        for (tally, us) in tallies {
+            tally.add(Duration::from_micros(us));
+        }
         self.asked(now_us);
     }
 
