@@ -1,6 +1,7 @@
 //! The vocabulary: plain types that every other room speaks. No IO, no async, no clock.
 
 mod backend;
+mod batch;
 mod body;
 mod caller;
 mod environment;
@@ -10,10 +11,12 @@ mod memory;
 mod model;
 mod policy;
 mod run;
+mod sequence;
 mod tensor;
 mod verdict;
 
 pub use backend::BackendKind;
+pub use batch::{Batching, join, rows, split};
 pub use body::Body;
 pub use caller::Caller;
 pub use environment::{Adapter, Environment, PageEnvironment};
@@ -23,6 +26,7 @@ pub use memory::LaneMemory;
 pub use model::{Dim, DimBinding, Model, Port, Signature};
 pub use policy::Policy;
 pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};
+pub use sequence::{Sequence, SequenceId};
 pub use tensor::{Datatype, Tensor, TensorError};
 pub use verdict::{Tolerance, Verdict, VerdictKey, VerdictStatus};
 

@@ -3,10 +3,12 @@
 //! Requests are checked and handed to the scheduler; this room decides nothing about how they run.
 //! It is the only place where a failure becomes an HTTP status.
 
+mod encoding;
 mod error;
 mod health;
 mod infer;
 mod models;
+mod oip;
 mod origin;
 mod pool;
 mod reload;
@@ -79,11 +81,10 @@ pub fn serve(listener: TcpListener, api: Api) {
 
 fn router(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/v2", get(health::server))
         .route("/v2/health/live", get(health::live))
         .route("/v2/health/ready", get(health::ready))
-        .route("/v2/ws", get(ws::upgrade))
         .route("/metrics", get(scrape::metrics))
+        .merge(oip::routes())
         .route("/api/v1/instances", get(resources::instances))
         .route("/api/v1/instances/{id}/restart", post(pool::restart))
         .route("/api/v1/leases", get(pool::leases).post(pool::lease))
@@ -95,12 +96,20 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/models/{name}", get(models::show))
         .route("/api/v1/models/{name}", delete(models::remove))
         .route("/api/v1/models/{name}/verify", post(models::verify))
+        .route("/api/v1/models/{name}/load", post(models::load))
+        .route("/api/v1/models/{name}/unload", post(models::unload))
         .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
+        .layer(encoding::answers())
+        .layer(encoding::bodies())
+        .layer(middleware::from_fn(encoding::known))
+        // Its messages are not compressed.
+        .route("/v2/ws", get(ws::upgrade))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
         .layer(middleware::from_fn(origin::named))
+        .layer(middleware::from_fn(error::written))
         .with_state(api)
 }
 

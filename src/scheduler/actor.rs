@@ -1,7 +1,10 @@
 //! The scheduler's loop: one inbox, the pool's events, and the next deadline.
 
+mod batching;
 mod dispatch;
+mod loading;
 mod memory;
+mod sequences;
 
 use std::{
     collections::BTreeMap,
@@ -27,11 +30,13 @@ use super::{
     prepare::{self, Prepared, Refusal},
     proofs::{Judged, Proof},
     queue::Queue,
+    residence::{Residence, Residences},
+    sequence::{SequenceKey, Sequences},
     step::{Finished, Ledger},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, InstanceId, LaneId, Retry},
+    domain::{Code, Digest, InstanceId, LaneId, ModelName, Retry},
     models::{Entry, gate::Gate},
     pool::{Hold, PoolEvent},
     tasks::Tasks,
@@ -42,6 +47,10 @@ const SESSIONS_MAX: usize = 16;
 
 /// Loads under way per lane. They take turns in it, and each holds memory.
 const PREPARING_MAX: usize = 2;
+
+/// Loads under way in all lanes together: each fetches a file and keeps a core and the reference busy, so that more
+/// would only take turns, and each holds memory meanwhile.
+const LOADING_MAX: usize = 8;
 
 /// A load that failed for a passing reason is not tried again before this.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -63,16 +72,33 @@ pub(super) enum Message {
     },
     Finished {
         backend: Arc<dyn Backend>,
-        charge: Charge,
+        session: SessionName,
+        /// What the step's requests were charged ahead.
+        charges: Vec<Charge>,
+        /// The sequence of its only request, and whether that was the last.
+        sequence: Option<(SequenceKey, bool)>,
         finished: Finished,
     },
     Prove {
         entry: Arc<Entry>,
         wants: Wants,
+        /// Whether the model is kept where it is proven.
+        keep: bool,
         done: oneshot::Sender<Vec<Judged>>,
     },
+    Unload {
+        entry: Arc<Entry>,
+        done: oneshot::Sender<()>,
+    },
+    Residence {
+        entry: Arc<Entry>,
+        reply: oneshot::Sender<Residence>,
+    },
     Lanes(oneshot::Sender<Vec<LaneLoad>>),
-    Forget(Digest),
+    Forget {
+        name: ModelName,
+        models: Vec<Digest>,
+    },
 }
 
 pub(super) struct Actor {
@@ -95,6 +121,10 @@ pub(super) struct Actor {
     /// The queue's length, for the pool.
     backlog: Arc<AtomicUsize>,
     proofs: Vec<Proof>,
+    residences: Residences,
+    sequences: Sequences<Box<Pending>>,
+    /// When the first request that waits for others to share its step waits no more.
+    release: Option<Instant>,
     /// Who waits until an instance's lanes do nothing.
     frees: Vec<(InstanceId, oneshot::Sender<()>)>,
     /// Loads that lanes which are gone had no room for; their like has none either.
@@ -117,7 +147,7 @@ impl Actor {
         backlog: Arc<AtomicUsize>,
         tasks: Tasks,
     ) -> Self {
-        let queue = Queue::new(limits.borrow().age_step);
+        let age_step = limits.borrow().age_step;
         Self {
             inbox,
             backlog,
@@ -128,12 +158,15 @@ impl Actor {
             tasks,
             lanes: BTreeMap::new(),
             outlook: Outlook::default(),
-            queue,
+            queue: Queue::new(age_step),
             models: BTreeMap::new(),
             starts: 0,
             changed: false,
             sweep,
             proofs: Vec::new(),
+            residences: Residences::default(),
+            sequences: Sequences::default(),
+            release: None,
             outgrown: BTreeMap::new(),
         }
     }
@@ -152,6 +185,7 @@ impl Actor {
                 // What the pool says decides what becomes of the messages; it says little.
                 Some(event) = pool.recv() => {
                     self.pool_event(event);
+                    self.settle_residences();
                     self.changed = true;
                 }
                 Some(message) = messages.recv() => self.message(message),
@@ -181,17 +215,37 @@ impl Actor {
                     self.prepared(&backend, &session, &entry, result);
                 }
                 self.relieve(&backend);
+                self.settle_residences();
             }
-            Message::Finished { backend, charge, finished } => {
-                self.finished(&backend, &charge, finished);
+            Message::Finished { backend, session, charges, sequence, finished } => {
+                let answered = finished.took.is_some();
+                let goes_on = !finished.again.is_empty();
+                self.finished(&backend, &session, &charges, finished);
+                if let Some((key, end)) = sequence.filter(|_| !goes_on) {
+                    self.sequence_step_ended(&key, end, answered.then_some(&backend));
+                }
                 self.relieve(&backend);
             }
-            Message::Prove { entry, wants, done } => self.proofs.push(Proof::new(entry, wants, done)),
+            Message::Prove { entry, wants, keep, done } => {
+                self.proofs.push(Proof::new(entry, wants, keep, done));
+            }
+            Message::Unload { entry, done } => {
+                self.unload_model(&entry);
+                // Whoever asked may have left.
+                let _ = done.send(());
+            }
+            Message::Residence { entry, reply } => drop(reply.send(self.residence(&entry))),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
                 let _ = reply.send(self.lanes.values().map(Lane::load).collect());
             }
-            Message::Forget(model) => self.forget(model),
+            Message::Forget { name, models } => {
+                self.residences.forget(&name);
+                self.forget_sequences(&name);
+                for model in models {
+                    self.forget(model);
+                }
+            }
         }
     }
 
@@ -240,12 +294,15 @@ impl Actor {
             PoolEvent::Gone { instance } => {
                 self.outlook.gone(&instance);
                 let gone = |lane: &Lane| lane.environment().instance == instance;
-                self.lanes.retain(|_, lane| !gone(lane));
+                for (id, _) in self.lanes.extract_if(.., |_, lane| gone(lane)) {
+                    self.sequences.lose(&id);
+                }
             }
         }
     }
 
     fn remove_lane(&mut self, id: &LaneId) {
+        self.sequences.lose(id);
         if let Some(lane) = self.lanes.remove(id)
             && !lane.native()
         {
@@ -270,45 +327,72 @@ impl Actor {
         }
     }
 
-    fn finished(&mut self, backend: &Arc<dyn Backend>, charge: &Charge, finished: Finished) {
-        let model = finished.session.model;
+    fn finished(
+        &mut self,
+        backend: &Arc<dyn Backend>,
+        session: &SessionName,
+        charges: &[Charge],
+        finished: Finished,
+    ) {
+        let (model, requests) = (session.model, charges.len());
+        // Each request has its part of the time.
+        let part = finished.took.map(|took| took / u32::try_from(requests).unwrap_or(u32::MAX));
         if let Some(lane) = self.lane_of(backend) {
             lane.running = lane.running.saturating_sub(1);
-            lane.ran(&finished.session);
-            if let Some(took) = finished.took {
-                lane.measured(model, took, Instant::now());
+            lane.requests = lane.requests.saturating_sub(requests);
+            lane.ran(session);
+            if let Some(part) = part {
+                lane.measured(model, part, Instant::now());
             }
         }
-        if let Some(took) = finished.took {
-            let micros = took.as_micros() as f64;
+        if let (Some(took), Some(part)) = (finished.took, part) {
+            let micros = part.as_micros() as f64;
             let paces = self.models.entry(model).or_default();
             paces.kinds.measured(&backend.environment().backend, micros);
-            paces.recent.measured(micros);
-            self.queue.shares().charge(&charge.caller, micros - charge.micros);
+            paces.recent.measured(took.as_micros() as f64);
+            for charge in charges {
+                self.queue.shares().charge(&charge.caller, micros - charge.micros);
+            }
         }
-        let Some((mut pending, error)) = finished.again else { return };
-        // The caller pays for one attempt.
-        self.queue.shares().charge(&charge.caller, -charge.micros);
-        match error {
-            BackendError::Lost { ref reason } => self.lost(backend, reason),
-            BackendError::NotLoaded { .. } => {
-                if let Some(lane) = self.lane_of(backend) {
-                    lane.sessions.remove(&finished.session);
+        for (mut pending, error) in finished.again {
+            // The caller pays for one attempt.
+            self.queue.shares().charge(&pending.request.caller, -pending.charged);
+            match error {
+                BackendError::Lost { ref reason } => self.lost(backend, reason),
+                BackendError::NotLoaded { .. } => {
+                    if let Some(lane) = self.lane_of(backend) {
+                        lane.sessions.remove(session);
+                    }
                 }
+                // Alone it may fare better there.
+                _ if error.retry() == Retry::Elsewhere && requests == 1 => {
+                    pending.excluded.push(backend.environment().lane.clone());
+                }
+                _ => {}
             }
-            _ if error.retry() == Retry::Elsewhere => {
-                pending.excluded.push(backend.environment().lane.clone());
-            }
-            _ => {}
+            pending.failed = Some(error.into());
+            self.come_back(pending);
         }
-        pending.failed = Some(error.into());
-        self.enqueue(pending, Instant::now());
+    }
+
+    /// Queues a request anew, unless its model or its sequence is gone meanwhile.
+    fn come_back(&mut self, mut pending: Box<Pending>) {
+        let unloaded = self.residences.check(&pending.request.entry.model.name).err();
+        let lost = || pending.sequence.as_ref().and_then(|key| self.sequences.lost(key));
+        match unloaded.or_else(lost) {
+            Some(failure) => self.refuse(pending, &failure),
+            None => {
+                pending.request.trace.queued();
+                self.enqueue(pending, Instant::now());
+            }
+        }
     }
 
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
+        let loading: usize = self.lanes.values().map(Lane::preparing).sum();
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX {
-            // What wants it waits, and asks again when one of those is done, or the lane is back.
+        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX || loading >= LOADING_MAX {
+            // What wants it waits, and asks again when a load is done, or the lane is back.
             return;
         }
         lane.sessions.insert(session.clone(), SessionState::Preparing);
@@ -385,6 +469,7 @@ impl Actor {
         let mut unloaded = Vec::new();
         for lane in self.lanes.values_mut() {
             let backend = &lane.backend;
+            lane.kept.remove(&model);
             lane.sessions.retain(|name, state| {
                 match state {
                     _ if name.model != model => return true,
@@ -430,6 +515,9 @@ impl Actor {
                 self.prepare(&lane, session, proof.entry.clone());
             }
             if done {
+                if let Some((entry, wants)) = proof.kept() {
+                    self.keep(entry, wants);
+                }
                 proof.finish();
             } else {
                 self.proofs.push(proof);

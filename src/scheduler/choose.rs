@@ -23,6 +23,8 @@ pub(super) struct Case<'a> {
     pub(super) model: Digest,
     pub(super) binding: &'a DimBinding,
     pub(super) wants: &'a Wants,
+    /// The only lane that will do, for the sequence's sake.
+    pub(super) tied: Option<&'a LaneId>,
     /// Lanes that an earlier attempt failed on.
     pub(super) excluded: &'a [LaneId],
     /// Why the last attempt failed.
@@ -62,9 +64,9 @@ pub(super) struct Choice {
 /// Lanes that are proven for a model, and serve it or others.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Serving {
-    /// Steps that end in a microsecond.
+    /// Requests that end in a microsecond.
     pub(super) rate: f64,
-    /// Steps under way.
+    /// Requests under way.
     pub(super) running: usize,
 }
 
@@ -100,7 +102,10 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         let decision = Decision::Fail(Failure::new(Code::NoBackend, Retry::Never, message));
         return Choice { decision, prepare: Vec::new(), full: None };
     }
-    let wanted = survey(case, lanes, outlook, |lane| lane.admitted(case.wants));
+    let wanted = survey(case, lanes, outlook, |lane| match case.tied {
+        Some(tied) => lane.environment().lane == *tied,
+        None => lane.admitted(case.wants),
+    });
     let mut prepare = wanted.absent.clone();
     if let Some((_, lane, session)) = wanted.free {
         let decision = Decision::Run { lane: lane.clone(), session, fallback: None };
@@ -113,7 +118,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         return Choice { decision: Decision::Wait, prepare, full: Some(wanted.serving) };
     }
     let reason = unmet(case, &wanted, lanes, outlook);
-    if case.wants.native_fallback {
+    if case.wants.native_fallback && case.tied.is_none() {
         let native = survey(case, lanes, outlook, Lane::native);
         prepare.extend(native.absent.iter().cloned());
         if let Some((_, lane, session)) = native.free {
@@ -175,7 +180,7 @@ fn survey<'a>(
             Standing::Ready => {
                 survey.busy = true;
                 survey.serving.rate += lane.service(case.model, case.kinds).max(1.0).recip();
-                survey.serving.running += lane.running;
+                survey.serving.running += lane.requests;
             }
             Standing::Preparing => survey.preparing = true,
             Standing::Absent => survey.absent.push((id.clone(), session)),
@@ -239,6 +244,11 @@ impl Outlook {
             (None | Some(Hold::Open), None) => {}
         }
         if self.suspects.contains(instance) { Access::Later } else { Access::Open }
+    }
+
+    /// Whether an instance is there for everybody.
+    pub(super) fn open(&self, instance: &InstanceId) -> bool {
+        matches!(self.access(instance, None), Access::Open)
     }
 
     /// Whether some instance is held for this lease.

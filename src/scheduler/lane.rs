@@ -1,6 +1,10 @@
 //! What the actor knows of one lane.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
@@ -22,9 +26,14 @@ pub(super) const DEPTH: usize = 2;
 
 pub(super) struct Lane {
     pub(super) backend: Arc<dyn Backend>,
+    /// Steps under way.
     pub(super) running: usize,
+    /// Requests in them.
+    pub(super) requests: usize,
     pub(super) sessions: BTreeMap<SessionName, SessionState>,
-    /// Microseconds that a step has the lane to itself, per model.
+    /// Loaded models that it was given: the last to go when room is wanted.
+    pub(super) kept: BTreeSet<Digest>,
+    /// Microseconds that a request has the lane to itself, or its part of a step's, per model.
     latency: BTreeMap<Digest, PeakMean>,
     /// Which start of a step was its latest, counted over all lanes.
     pub(super) last_start: u64,
@@ -68,7 +77,9 @@ impl Lane {
             told: backend.memory(),
             backend,
             running: 0,
+            requests: 0,
             sessions: BTreeMap::new(),
+            kept: BTreeSet::new(),
             latency: BTreeMap::new(),
             last_start: 0,
             since: Instant::now(),
@@ -101,6 +112,11 @@ impl Lane {
         self.named(wants) && !software && !fallback
     }
 
+    /// Whether a model that is loaded for these restrictions is held here; natively too, unless other lanes are named.
+    pub(super) fn holds_for(&self, wants: &Wants) -> bool {
+        self.named(wants) && !(self.environment().software_adapter() && wants.backends.is_empty())
+    }
+
     /// The session that a request needs here: WebNN compiles its graph for fixed dimensions.
     pub(super) fn session_name(&self, model: Digest, binding: &DimBinding) -> SessionName {
         let fixed = self.environment().backend == BackendKind::Webnn;
@@ -124,16 +140,16 @@ impl Lane {
         latency.measured(micros, now);
     }
 
-    /// Microseconds that a step is expected to take on average; what its like take where it has run none.
+    /// Microseconds that a request, or its part of a step, is expected to take on average; what its like take where it has run none.
     pub(super) fn service(&self, model: Digest, kinds: &KindMeans) -> f64 {
         let measured = self.latency.get(&model).map(PeakMean::mean);
         measured.unwrap_or_else(|| kinds.of(&self.environment().backend))
     }
 
-    /// Expected microseconds until one more step is answered, a slow one of late taken into account.
+    /// Expected microseconds until one more request is answered, a slow one of late taken into account.
     pub(super) fn expected(&self, model: Digest, kinds: &KindMeans, now: Instant) -> f64 {
         let measured = self.latency.get(&model).map(|latency| latency.expected(now));
-        measured.unwrap_or_else(|| kinds.of(&self.environment().backend)) * (self.running + 1) as f64
+        measured.unwrap_or_else(|| kinds.of(&self.environment().backend)) * (self.requests + 1) as f64
     }
 
     /// What it holds, where that is known.
@@ -178,22 +194,38 @@ impl Lane {
         self.sessions.values().filter(under_way).count()
     }
 
-    /// What to drop when more than `most` are kept: a refusal, else the least recently used session.
+    /// What to drop when more than `most` are kept: a refusal, else the session used longest ago, loaded models' last.
+    /// The one used last stays: somebody waits for it.
     pub(super) fn surplus(&self, most: usize) -> Option<SessionName> {
         if self.sessions.len() - self.preparing() <= most {
             return None;
         }
-        let used = |(name, state): (_, &SessionState)| match state {
-            SessionState::Refused { .. } => Some((None, name)),
-            SessionState::Ready { used, .. } => Some((Some(*used), name)),
-            SessionState::Preparing | SessionState::Stale => None,
-        };
-        let oldest: Option<(Option<Instant>, &SessionName)> = self.sessions.iter().filter_map(used).min();
-        oldest.map(|(_, name)| name.clone())
+        let refusal = |(_, state): &(_, &SessionState)| matches!(state, SessionState::Refused { .. });
+        if let Some((name, _)) = self.sessions.iter().find(refusal) {
+            return Some(name.clone());
+        }
+        let mut ready: Vec<_> = self
+            .sessions
+            .iter()
+            .filter_map(|(name, state)| match state {
+                SessionState::Ready { used, .. } => Some((*used, name)),
+                SessionState::Refused { .. } | SessionState::Preparing | SessionState::Stale => None,
+            })
+            .collect();
+        ready.sort();
+        ready.pop();
+        ready
+            .into_iter()
+            .min_by_key(|(used, name)| (self.kept.contains(&name.model), *used))
+            .map(|(_, name)| name.clone())
     }
 
-    pub(super) fn load(&self) -> LaneLoad {
-        let sessions = self.sessions.iter().map(|(name, state)| {
+    /// Its sessions that `of` picks, as the API shows them.
+    pub(super) fn session_loads(
+        &self,
+        of: impl Fn(&SessionName) -> bool,
+    ) -> impl Iterator<Item = SessionLoad> {
+        self.sessions.iter().filter(move |(name, _)| of(name)).map(|(name, state)| {
             let session = name.to_string();
             let nothing =
                 SessionLoad { session, state: "preparing", placement: None, memory: None, reason: None };
@@ -209,12 +241,15 @@ impl Lane {
                     SessionLoad { state: "refused", reason: Some(failure.to_string()), ..nothing }
                 }
             }
-        });
+        })
+    }
+
+    pub(super) fn load(&self) -> LaneLoad {
         LaneLoad {
             lane: self.environment().lane.clone(),
             running: self.running,
             draining: self.draining.clone(),
-            sessions: sessions.collect(),
+            sessions: self.session_loads(|_| true).collect(),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod actor;
 mod admission;
+mod batch;
 mod choose;
 mod lane;
 mod latency;
@@ -18,6 +19,8 @@ mod prepare;
 mod proofs;
 mod queue;
 mod relief;
+mod residence;
+mod sequence;
 mod shares;
 mod step;
 
@@ -37,12 +40,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Policy, Provenance, RequestId, Retry, RunId,
-        Tensor, Timing,
+        BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Policy, Provenance,
+        RequestId, Retry, RunId, Sequence, Tensor, Timing,
     },
     models::{Entry, gate::Gate},
     pool::PoolEvent,
-    tasks::Tasks,
+    tasks::{self, Tasks},
     telemetry::{Metrics, Trace},
 };
 use actor::{Actor, Message};
@@ -53,6 +56,7 @@ pub use admission::{Limits, Permit};
 pub use lane::LaneLoad;
 pub use proofs::Judged;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_LAST};
+pub use residence::{Residence, Seat, Stay};
 pub use step::Ledger;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
@@ -76,6 +80,7 @@ pub struct Request {
     pub accepted: Accepted,
     pub deadline: Instant,
     pub trace: Trace,
+    pub sequence: Option<Sequence>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -169,8 +174,9 @@ impl Scheduler {
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let (sweep, metrics) = (Arc::new(AtomicBool::new(false)), ledger.metrics.clone());
+        let sweep = Arc::new(AtomicBool::new(false));
         let mailbox = (inbox.clone(), sweep.clone());
+        let metrics = ledger.metrics.clone();
         let actor = Actor::new(mailbox, limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, sweep, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
@@ -179,17 +185,29 @@ impl Scheduler {
     /// Admits a message of so many bytes before it is parsed, or refuses it at once.
     /// What comes of the message, if anything, is submitted with the permit.
     pub fn admit(&self, caller: &Caller, bytes: usize) -> Result<Permit, Failure> {
-        self.admission.admit(caller, bytes)
+        self.admission.admit(caller, bytes).inspect_err(|failure| self.metrics.refused(None, failure.code))
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
     pub fn submit(&self, request: Request, permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
-        let model = request.entry.model.name.clone();
-        let submitted = self.enter(request, permit, reply);
-        submitted.inspect_err(|failure| self.metrics.refused(Some(&model), failure.code))
+        let (entry, at) = (request.entry.clone(), request.accepted.at);
+        let counted: Reply = Box::new({
+            let entry = entry.clone();
+            move |result: Result<Answer, Failure>| {
+                match &result {
+                    Ok(answer) => entry.served.succeeded(answer.timing, tasks::now_us()),
+                    Err(_) => entry.served.failed(at.elapsed(), tasks::now_us()),
+                }
+                reply(result);
+            }
+        });
+        self.offer(request, permit, counted).inspect_err(|failure| {
+            entry.served.failed(at.elapsed(), tasks::now_us());
+            self.metrics.refused(Some(&entry.model.name), failure.code);
+        })
     }
 
-    fn enter(&self, request: Request, mut permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
+    fn offer(&self, request: Request, mut permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
         permit.hold(request.inputs.iter().map(|tensor| tensor.body.len()).sum())?;
         let cancelled = CancellationToken::new();
         let pending = Pending::new(request, reply, cancelled.clone(), permit);
@@ -214,9 +232,53 @@ impl Scheduler {
         wants: Wants,
         within: Duration,
     ) -> Result<Vec<Judged>, Failure> {
+        self.judge(entry, wants, false, within).await
+    }
+
+    /// Loads `entry` as [`Scheduler::prove`] does, and keeps it there, and in lanes that come, until it is unloaded.
+    /// Fails when no lane may serve it; then all is as before.
+    pub async fn load(
+        &self,
+        entry: Arc<Entry>,
+        wants: Wants,
+        within: Duration,
+    ) -> Result<Vec<Judged>, Failure> {
+        let judged = self.judge(entry, wants, true, within).await?;
+        if judged.iter().any(|judged| judged.refused.is_none()) {
+            return Ok(judged);
+        }
+        let why = judged.into_iter().find_map(|judged| judged.refused);
+        Err(why.unwrap_or_else(|| {
+            Failure::new(Code::NoBackend, Retry::Never, "no lane is of the backends and browsers named")
+        }))
+    }
+
+    /// Drops `entry`'s sessions once their steps are done; requests for it are refused until it is loaded.
+    pub async fn unload(&self, entry: Arc<Entry>) -> Result<(), Failure> {
+        let (done, unloaded) = oneshot::channel();
+        let stopped = || overloaded(STOPPING);
+        self.inbox.send(Message::Unload { entry, done }).await.map_err(|_| stopped())?;
+        unloaded.await.map_err(|_| stopped())
+    }
+
+    /// Where a model sits, and whether it is to stay there.
+    pub async fn residence(&self, entry: Arc<Entry>) -> Result<Residence, Failure> {
+        let (reply, residence) = oneshot::channel();
+        let stopped = || overloaded(STOPPING);
+        self.inbox.send(Message::Residence { entry, reply }).await.map_err(|_| stopped())?;
+        residence.await.map_err(|_| stopped())
+    }
+
+    async fn judge(
+        &self,
+        entry: Arc<Entry>,
+        wants: Wants,
+        keep: bool,
+        within: Duration,
+    ) -> Result<Vec<Judged>, Failure> {
         let (done, proved) = oneshot::channel();
         let stopped = || overloaded(STOPPING);
-        self.inbox.send(Message::Prove { entry, wants, done }).await.map_err(|_| stopped())?;
+        self.inbox.send(Message::Prove { entry, wants, keep, done }).await.map_err(|_| stopped())?;
         match tokio::time::timeout(within, proved).await {
             Ok(answer) => answer.map_err(|_| stopped()),
             Err(_) => {
@@ -234,10 +296,10 @@ impl Scheduler {
         lanes.await.unwrap_or_default()
     }
 
-    /// Drops a removed model's sessions.
-    pub async fn forget(&self, model: crate::domain::Digest) {
+    /// Drops what is known of a name that was removed or given anew, and the sessions of these models.
+    pub async fn forget(&self, name: ModelName, models: Vec<Digest>) {
         // A stopping daemon forgets everything anyway.
-        let _ = self.inbox.send(Message::Forget(model)).await;
+        let _ = self.inbox.send(Message::Forget { name, models }).await;
     }
 
     /// Requests that no lane has room for.

@@ -4,10 +4,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use super::{Reply, Request, Wants, admission::Permit, choose::Case, latency::KindMeans, queue::Place, step};
+use super::{
+    Reply, Request, Wants, admission::Permit, choose::Case, latency::KindMeans, queue::Place,
+    sequence::SequenceKey, step,
+};
 use crate::{
-    backend::{BackendError, SessionName},
-    domain::{Caller, Digest, DimBinding, Failure, LaneId, Provenance, Retry, RunId},
+    backend::BackendError,
+    domain::{Caller, Digest, DimBinding, Failure, LaneId, ModelName, Provenance, Retry, RunId},
 };
 
 /// Runs per request: the first, and one more on each of two other lanes.
@@ -22,6 +25,12 @@ pub(super) struct Pending {
     /// Lanes that an attempt failed on.
     pub(super) excluded: Vec<LaneId>,
     pub(super) failed: Option<Failure>,
+    /// Whether it shares no step any more, since a shared one has failed.
+    pub(super) alone: bool,
+    /// Microseconds of lane time that its caller was charged ahead.
+    pub(super) charged: f64,
+    /// The sequence that waits for its end.
+    pub(super) sequence: Option<SequenceKey>,
     _permit: Permit,
 }
 
@@ -37,7 +46,6 @@ impl Drop for Pending {
 /// One attempt's identity.
 pub(super) struct Attempt {
     pub(super) run: RunId,
-    pub(super) session: SessionName,
     pub(super) provenance: Provenance,
     pub(super) span: Span,
 }
@@ -48,10 +56,15 @@ pub(super) struct Charge {
     pub(super) micros: f64,
 }
 
-/// What every lane looks at: requests of one lot may run in the same lanes.
+/// What every lane looks at: requests of one lot may run in the same lanes, and in one step if their inputs allow.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Lot {
     model: Digest,
+    /// Two names of one file may have limits of their own.
+    name: ModelName,
+    outputs: Vec<String>,
+    alone: bool,
+    sequence: Option<SequenceKey>,
     binding: DimBinding,
     wants: Wants,
     excluded: Vec<LaneId>,
@@ -59,13 +72,32 @@ pub(super) struct Lot {
 
 impl Pending {
     pub(super) fn new(request: Request, reply: Reply, cancelled: CancellationToken, permit: Permit) -> Self {
-        let (attempts, excluded, failed) = (0, Vec::new(), None);
-        Self { request, reply: Some(reply), cancelled, attempts, excluded, failed, _permit: permit }
+        let sequence = request.sequence.as_ref().map(|sequence| SequenceKey {
+            caller: request.caller.id.clone(),
+            model: request.entry.model.name.clone(),
+            id: sequence.id.clone(),
+        });
+        Self {
+            request,
+            reply: Some(reply),
+            cancelled,
+            attempts: 0,
+            excluded: Vec::new(),
+            failed: None,
+            alone: false,
+            charged: 0.0,
+            sequence,
+            _permit: permit,
+        }
     }
 
     pub(super) fn may_retry(&self, error: &BackendError) -> bool {
-        error.retry() != Retry::Never
-            && self.attempts < ATTEMPTS_MAX
+        error.retry() != Retry::Never && self.may_go_on()
+    }
+
+    /// Whether there is still an attempt left, and somebody who waits for it.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.attempts < ATTEMPTS_MAX
             && !self.cancelled.is_cancelled()
             && Instant::now() < self.request.deadline
     }
@@ -97,17 +129,27 @@ impl Pending {
     pub(super) fn lot(&self) -> Lot {
         Lot {
             model: self.request.entry.model.digest,
+            name: self.request.entry.model.name.clone(),
+            outputs: self.request.outputs.clone(),
+            alone: self.alone,
+            sequence: self.sequence.clone(),
             binding: self.request.binding.clone(),
             wants: self.request.wants.clone(),
             excluded: self.excluded.clone(),
         }
     }
 
-    pub(super) fn case<'a>(&'a self, kinds: &'a KindMeans, now: Instant) -> Case<'a> {
+    pub(super) fn case<'a>(
+        &'a self,
+        tied: Option<&'a LaneId>,
+        kinds: &'a KindMeans,
+        now: Instant,
+    ) -> Case<'a> {
         Case {
             model: self.request.entry.model.digest,
             binding: &self.request.binding,
             wants: &self.request.wants,
+            tied,
             excluded: &self.excluded,
             failed: self.failed.as_ref(),
             kinds,

@@ -193,6 +193,22 @@ impl<K: Ord, T> Queue<K, T> {
         self.first(&queued.lot).map(|rank| rank.turn.2)
     }
 
+    pub(super) fn lot_of(&self, number: Number) -> Option<Arc<K>> {
+        self.requests.get(&number).map(|queued| queued.lot.clone())
+    }
+
+    /// The next to be served of a lot.
+    pub(super) fn first_of(&self, lot: &Arc<K>) -> Option<Number> {
+        self.first(lot).map(|rank| rank.turn.2)
+    }
+
+    /// Where those of a lot stand, itself included, in no order.
+    pub(super) fn places(&self, lot: &Arc<K>) -> impl Iterator<Item = &Place> {
+        let tiers = self.lots.get(lot).into_iter().flat_map(|lot| lot.tiers.values());
+        let turns = tiers.flat_map(BTreeMap::values).flatten();
+        turns.filter_map(|(_, _, number)| Some(&self.requests.get(number)?.place))
+    }
+
     /// How many of its lot will be served before it, as things stand: what is in better classes, what its caller
     /// wants earlier, and as much of others as their shares come to meanwhile.
     pub(super) fn ahead(&self, number: Number) -> usize {

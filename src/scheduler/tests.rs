@@ -27,10 +27,10 @@ use super::{
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
-        Adapter, BackendKind, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId,
-        LaneMemory, Model, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
+        Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
+        LaneId, LaneMemory, Model, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
     },
-    models::Entry,
+    models::{Entry, Served},
     telemetry::{Metrics, Origin},
 };
 
@@ -117,7 +117,7 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
         Is::Fresh => return (id, lane),
         Is::Preparing => SessionState::Preparing,
         Is::Ready(running, micros) => {
-            lane.running = running;
+            (lane.running, lane.requests) = (running, running);
             lane.measured(model(), Duration::from_micros(micros), now);
             ready(&["wasm"])
         }
@@ -163,6 +163,7 @@ fn decide(wanted: &str, lanes: &[(&str, Is)], excluded: &[&str], outlook: &Outlo
         model: model(),
         binding: &DimBinding::from([("n".to_owned(), 4)]),
         wants: &wants(wanted),
+        tied: None,
         excluded: &excluded,
         failed: (!excluded.is_empty()).then_some(&failed),
         kinds: &KindMeans::UNKNOWN,
@@ -337,6 +338,7 @@ fn lanes_that_are_as_good_take_turns() {
                 model: model(),
                 binding: &DimBinding::from([("n".to_owned(), 4)]),
                 wants: &wants(policy),
+                tied: None,
                 excluded: &[],
                 failed: None,
                 kinds: &KindMeans::UNKNOWN,
@@ -394,9 +396,16 @@ pub(super) fn request() -> Request {
         source: String::new(),
         licence: None,
         opset: 17,
+        batching: Batching::barred("nothing runs"),
     };
-    let entry =
-        Entry { model, path: PathBuf::new(), given: Vec::new(), shapes: Vec::new(), ranges: Vec::new() };
+    let entry = Entry {
+        model,
+        path: PathBuf::new(),
+        given: Vec::new(),
+        shapes: Vec::new(),
+        ranges: Vec::new(),
+        served: Served::default(),
+    };
     let at = Instant::now();
     Request {
         entry: Arc::new(entry),
@@ -409,6 +418,7 @@ pub(super) fn request() -> Request {
         accepted: Accepted { at, at_us: 0 },
         deadline: at,
         trace: Origin::of(&http::HeaderMap::new()).trace("m"),
+        sequence: None,
     }
 }
 
@@ -424,7 +434,8 @@ pub(super) const LIMITS: Limits = Limits {
 #[test]
 fn what_is_pending_is_counted_by_request_caller_and_byte() {
     let limits = Limits { requests: 4, caller_requests: 3, bytes: 100, ..LIMITS };
-    let admission = Admission::new(watch::Sender::new(limits).subscribe(), crate::tasks::Tasks::new());
+    let limits = watch::Sender::new(limits).subscribe();
+    let admission = Admission::new(limits, crate::tasks::Tasks::new());
     let (one, other) = (Caller { id: "one".into(), weight: 1 }, Caller { id: "other".into(), weight: 9 });
     let mut held = Vec::new();
     // Who asks for how many bytes, and what is said.

@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{RunCursor, StoredModel, StoredVerdict};
 use crate::domain::{
-    Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance, Verdict,
-    VerdictKey,
+    Batching, Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance,
+    Verdict, VerdictKey,
 };
 
 /// The outcome of a run without an error; error codes are words of their own.
@@ -52,6 +52,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         error.map(|error| error.message.as_str()),
         error.map(|error| json(&error.retry)),
         record.request.as_ref().map(RequestId::as_str),
+        lane.map(|lane| lane.batch),
     ])
 }
 
@@ -60,7 +61,7 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
     let cursor = RunCursor(cells.next()?);
     let run = RunId::new(cells.next::<String>()?);
     let (accepted_at_us, model) = (cells.next()?, cells.parse()?);
-    let provenance = if row.get::<_, Option<String>>(cells.at)?.is_some() {
+    let mut provenance = if row.get::<_, Option<String>>(cells.at)?.is_some() {
         Some(read_provenance(&mut cells)?)
     } else {
         cells.at += PROVENANCE_COLUMNS;
@@ -84,6 +85,9 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
         Some(Failure::new(code, cells.json()?, message))
     };
     let request = cells.optional_parse()?;
+    if let (Some(provenance), Some(batch)) = (&mut provenance, cells.next()?) {
+        provenance.batch = batch;
+    }
     Ok((cursor, RunRecord { run, request, accepted_at_us, model, provenance, timing, error }))
 }
 
@@ -111,6 +115,8 @@ fn read_provenance(cells: &mut Cells<'_, '_>) -> duckdb::Result<Provenance> {
         verdict: cells.word()?,
         plan: cells.next()?,
         attempt: cells.next()?,
+        // Its column is the row's last; runs of an earlier weft have none.
+        batch: 1,
         fallback: cells.optional_json()?,
     })
 }
@@ -132,9 +138,13 @@ pub(super) fn put_model(
         model.opset,
         inputs,
         stored.added_at_us,
+        json(&model.batching),
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
+
+/// Of a model from a weft that did not join requests.
+const NEVER_TRIED: &str = "it was added before this could be proven; add it again";
 
 pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
     let mut cells = Cells { row, at: 0 };
@@ -147,6 +157,7 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         source: cells.next()?,
         licence: cells.next()?,
         opset: cells.next()?,
+        batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
     };
     Ok(StoredModel { model, added_at_us: cells.next()? })
 }

@@ -6,14 +6,18 @@ mod absent;
 mod assembly;
 mod attach;
 mod bad_input;
+mod batching;
 mod cli;
+mod encoding;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
 mod gate;
 mod links;
+mod loading;
 mod memory;
 mod metrics;
 mod native;
+mod oip;
 mod outside;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]
@@ -22,6 +26,7 @@ mod records;
 mod reload;
 mod replay;
 mod scheduling;
+mod sequences;
 mod stopping;
 mod storm;
 mod support;

@@ -18,21 +18,26 @@ use crate::{
         latency::KindMeans,
         pending::{Attempt, Charge, Pending},
         queue::Number,
-        step,
+        step::{self, Member},
     },
 };
 
 /// Nothing is known of a model that has not run.
-const UNKNOWN: &KindMeans = &KindMeans::UNKNOWN;
+pub(super) const UNKNOWN: &KindMeans = &KindMeans::UNKNOWN;
 
 impl Actor {
     /// Takes a new request in, and starts it if it can be.
     pub(super) fn arrive(&mut self, pending: Box<Pending>) {
         let now = Instant::now();
-        if let Some(failure) = pending.over(now) {
-            return self.refuse(pending, &failure);
+        let over =
+            pending.over(now).or_else(|| self.residences.check(&pending.request.entry.model.name).err());
+        if let Some(failure) = over {
+            // Its sequence has not taken it in.
+            return self.turn_away(pending, &failure);
         }
-        if !self.queue.is_empty() {
+        let Some(mut pending) = self.take_turn(pending, now) else { return };
+        pending.request.trace.queued();
+        if !self.queue.is_empty() || !pending.request.entry.model.batching.delay.is_zero() {
             let number = self.enqueue(pending, now);
             // Whatever is first in its lot waits for the same lanes as it does.
             while let Some(first) = self.queue.first_beside(number) {
@@ -49,7 +54,8 @@ impl Actor {
             Decision::Run { lane, session, fallback } => {
                 self.queue.shares().enter(&pending.request.caller);
                 self.queue.shares().leave(&pending.request.caller);
-                self.start(pending, &lane, session, fallback);
+                self.charge(&mut pending, &lane);
+                self.start(vec![pending], &lane, session, fallback);
             }
             Decision::Fail(failure) => self.refuse(pending, &failure),
             Decision::Wait => {
@@ -62,8 +68,7 @@ impl Actor {
     }
 
     /// Puts a request where its priority, its caller and its arrival say, also one that comes back.
-    pub(super) fn enqueue(&mut self, mut pending: Box<Pending>, now: Instant) -> Number {
-        pending.request.trace.queued();
+    pub(super) fn enqueue(&mut self, pending: Box<Pending>, now: Instant) -> Number {
         let (lot, place) = (pending.lot(), pending.place());
         self.queue.insert(lot, place, pending, now)
     }
@@ -81,7 +86,9 @@ impl Actor {
     }
 
     pub(super) fn next_deadline(&self) -> Instant {
-        self.queue.next_deadline().unwrap_or_else(|| Instant::now() + FAR)
+        let behind = self.sequences.next_due(|pending| pending.request.deadline);
+        let due = [self.queue.next_deadline(), behind, self.release].into_iter().flatten().min();
+        due.unwrap_or_else(|| Instant::now() + FAR)
     }
 
     /// Answers what was cancelled or has run out of time.
@@ -98,16 +105,28 @@ impl Actor {
             let failure = pending.over(now).expect("it was taken out because it is over");
             self.refuse(pending, &failure);
         }
+        self.expire_sequences(now);
     }
 
-    pub(super) fn refuse(&self, mut pending: Box<Pending>, failure: &Failure) {
+    pub(super) fn refuse(&mut self, mut pending: Box<Pending>, failure: &Failure) {
         let reply = pending.reply.take();
         if pending.failed.as_ref() == Some(failure) {
             // The row of its last attempt says the same.
             self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
-            return reply.into_iter().for_each(|reply| reply(Err(failure.clone())));
+            if let Some(reply) = reply {
+                reply(Err(failure.clone()));
+            }
+        } else {
+            step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
         }
-        step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
+        self.left(pending);
+    }
+
+    /// Its sequence, if it has one, goes on without it.
+    fn left(&mut self, mut pending: Box<Pending>) {
+        if let (Some(key), Some(sequence)) = (pending.sequence.take(), &pending.request.sequence) {
+            self.go_on(&key, sequence.end);
+        }
     }
 
     /// Refuses a request that will not be done in time, by all that is known: better now than at its deadline.
@@ -137,18 +156,23 @@ impl Actor {
         if let Some(reply) = pending.reply.take() {
             reply(Err(failure));
         }
+        self.left(pending);
     }
 
     /// Gives queued requests to lanes, in order, as far as lanes are free.
     pub(super) fn dispatch(&mut self) {
-        if !std::mem::take(&mut self.changed) || self.queue.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let mut pass = self.queue.pass(now);
-        while let Some((lot, number)) = pass.next(&self.queue) {
-            if matches!(self.offer(number, now), Offered::Gone) {
-                pass.again(lot, &self.queue);
+        // A refusal may let the next of its sequence go.
+        while std::mem::take(&mut self.changed) {
+            self.release = None;
+            if self.queue.is_empty() {
+                return;
+            }
+            let now = Instant::now();
+            let mut pass = self.queue.pass(now);
+            while let Some((lot, number)) = pass.next(&self.queue) {
+                if matches!(self.offer(number, now), Offered::Gone) {
+                    pass.again(lot, &self.queue);
+                }
             }
         }
     }
@@ -164,9 +188,19 @@ impl Actor {
         if choice.decision == Decision::Wait {
             return Offered::Waits(choice.full);
         }
+        if let Decision::Run { lane, .. } = &choice.decision
+            && let Some(until) = self.held_until(number, lane, now)
+        {
+            self.release = Some(self.release.map_or(until, |release| release.min(until)));
+            return Offered::Waits(None);
+        }
+        let Some(lot) = self.queue.lot_of(number) else { return Offered::Gone };
         let Some(pending) = self.queue.remove(number) else { return Offered::Gone };
         match choice.decision {
-            Decision::Run { lane, session, fallback } => self.start(pending, &lane, session, fallback),
+            Decision::Run { lane, session, fallback } => {
+                let (step, session) = self.gather(pending, &lot, &lane, session, now);
+                self.start(step, &lane, session, fallback);
+            }
             Decision::Fail(failure) => self.refuse(pending, &failure),
             Decision::Wait => unreachable!("that was looked at above"),
         }
@@ -174,9 +208,14 @@ impl Actor {
     }
 
     fn choose(&self, pending: &Pending, now: Instant) -> Choice {
+        let key = pending.sequence.as_ref();
+        if let Some(lost) = key.and_then(|key| self.sequences.lost(key)) {
+            return Choice { decision: Decision::Fail(lost), prepare: Vec::new(), full: None };
+        }
+        let tied = key.and_then(|key| self.sequences.tied(key));
         let paces = self.models.get(&pending.request.entry.model.digest);
         let kinds = paces.map_or(UNKNOWN, |paces| &paces.kinds);
-        choose::choose(&pending.case(kinds, now), &self.lanes, &self.outlook)
+        choose::choose(&pending.case(tied, kinds, now), &self.lanes, &self.outlook)
     }
 
     fn prepare_all(&mut self, choice: &Choice, entry: &Arc<Entry>) {
@@ -185,10 +224,11 @@ impl Actor {
         }
     }
 
-    /// Gives a request that is no longer queued to a lane.
+    /// Gives requests that are no longer queued to a lane, as one step.
+    #[allow(clippy::vec_box, reason = "they come out of the queue boxed, and go on so")]
     fn start(
         &mut self,
-        mut pending: Box<Pending>,
+        step: Vec<Box<Pending>>,
         id: &LaneId,
         session: SessionName,
         fallback: Option<Fallback>,
@@ -199,26 +239,34 @@ impl Actor {
             unreachable!("choose runs a request only where its session is ready");
         };
         *used = Instant::now();
-        pending.attempts += 1;
-        let model = pending.request.entry.model.digest;
-        let mut provenance = Provenance::new(lane.backend.environment(), placement.clone(), model, *verdict);
-        provenance.attempt = pending.attempts;
+        let mut provenance =
+            Provenance::new(lane.backend.environment(), placement.clone(), session.model, *verdict);
+        provenance.batch = u32::try_from(step.len()).unwrap_or(u32::MAX);
         provenance.fallback = fallback;
         lane.running += 1;
+        lane.requests += step.len();
         self.starts += 1;
         lane.last_start = self.starts;
-        let kinds = self.models.get(&model).map_or(UNKNOWN, |paces| &paces.kinds);
-        let charge = Charge { caller: pending.request.caller.clone(), micros: lane.service(model, kinds) };
-        self.queue.shares().charge(&charge.caller, charge.micros);
-        let sent = step::send(&pending, session.clone(), &*lane.backend);
-        let run = step::run_id();
-        let span = pending.request.trace.step(&run, &provenance);
-        let attempt = Attempt { run, session, provenance, span };
+        let charged = step.iter().map(|pending| (&pending.request.caller, pending.charged));
+        let charges = charged.map(|(caller, micros)| Charge { caller: caller.clone(), micros }).collect();
+        let sequence = match step.as_slice() {
+            [only] => only.sequence.clone().zip(only.request.sequence.as_ref().map(|sequence| sequence.end)),
+            _ => None,
+        };
+        let member = |mut pending: Box<Pending>| {
+            pending.attempts += 1;
+            let provenance = Provenance { attempt: pending.attempts, ..provenance.clone() };
+            let run = step::run_id();
+            let span = pending.request.trace.step(&run, &provenance);
+            Member { pending, attempt: Attempt { run, provenance, span } }
+        };
+        let members: Vec<_> = step.into_iter().map(member).collect();
+        let sent = step::send(&members, session.clone(), &*lane.backend);
         let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
         self.tasks.spawn("step", async move {
-            let finished = step::run(pending, attempt, sent, &*backend, ledger).await;
+            let finished = step::run(members, sent, &*backend, ledger).await;
             // The actor outlives every step but those of a stopping daemon.
-            let _ = inbox.send(Message::Finished { backend, charge, finished }).await;
+            let _ = inbox.send(Message::Finished { backend, session, charges, sequence, finished }).await;
         });
     }
 }

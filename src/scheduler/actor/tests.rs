@@ -24,7 +24,7 @@ use crate::{
         Placement, Policy, VerdictStatus,
     },
     events::Events,
-    models::{Entry, Reference, gate::Gate},
+    models::{Entry, Reference, Served, gate::Gate},
     pool::PoolEvent,
     scheduler::{
         Accepted, Answer, Ledger, Limits, Request, Scheduler, Wants,
@@ -113,13 +113,13 @@ fn stage(lanes: Vec<Paced>) -> Stage {
     let gate =
         Gate::new(Arc::new(Reference::new(nothing, || Err("nothing is proven here".into()))), store.clone());
     let limits = watch::Sender::new(limits).subscribe();
-    let ledger = Ledger { store, events: Events::default(), metrics: Metrics::default() };
+    let (backlog, metrics) = (Arc::new(AtomicUsize::new(0)), Metrics::default());
     let mut actor = Actor::new(
         (inbox.clone(), sweep.clone()),
         limits.clone(),
         Arc::new(gate),
-        ledger,
-        Arc::new(AtomicUsize::new(0)),
+        Ledger { store, events: Events::default(), metrics: metrics.clone() },
+        backlog.clone(),
         tasks.clone(),
     );
     for backend in lanes {
@@ -139,8 +139,8 @@ fn stage(lanes: Vec<Paced>) -> Stage {
     let (pool, events) = mpsc::channel(1);
     tasks.spawn("scheduler", actor.run(messages, events));
     let (told, answers) = mpsc::unbounded_channel();
-    let (admission, backlog) = (Admission::new(limits, tasks), Arc::default());
-    let scheduler = Scheduler { inbox, sweep, admission, backlog, metrics: Metrics::default() };
+    let admission = Admission::new(limits, tasks);
+    let scheduler = Scheduler { inbox, sweep, admission, backlog, metrics };
     Stage { scheduler, told, answers, _pool: pool }
 }
 
@@ -176,6 +176,7 @@ impl Stage {
             given: Vec::new(),
             shapes: Vec::new(),
             ranges: Vec::new(),
+            served: Served::default(),
         };
         let request = Request {
             entry: Arc::new(entry),
