@@ -24,7 +24,7 @@ use crate::{
         Placement, Policy, VerdictStatus,
     },
     events::Events,
-    models::{Entry, Reference, gate::Gate},
+    models::{Entry, Reference, Served, gate::Gate},
     pool::PoolEvent,
     scheduler::{
         Accepted, Answer, Limits, Request, Scheduler, Wants,
@@ -173,6 +173,7 @@ impl Stage {
             given: Vec::new(),
             shapes: Vec::new(),
             ranges: Vec::new(),
+            served: Served::default(),
         };
         let request = Request {
             entry: Arc::new(entry),
