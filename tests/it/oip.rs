@@ -220,19 +220,19 @@ async fn every_datatype_comes_and_goes_in_both_forms() {
     daemon.stop().await;
 }
 
-/// 400 for what is no request of the protocol, 422 for one that fits no signature.
-#[tokio::test]
-async fn refusals_have_their_statuses_and_the_protocols_form() {
-    let daemon = TestDaemon::start(&[]).await;
+const OTHER_VERSION: &str = "neg/versions/0000000000000000000000000000000000000000000000000000000000000000";
+
+/// 400 for what is no request of the protocol, 422 for one that fits no signature: model, header length, body, and
+/// what comes of it.
+fn refusals() -> Vec<(&'static str, Option<String>, Vec<u8>, u16, &'static str)> {
     let x4 =
         json!({"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}});
     let with =
         |parameters: Value| json!({"inputs": [x()], "parameters": parameters}).to_string().into_bytes();
     let input = |input: Value| json!({"inputs": [input]}).to_string().into_bytes();
     let (whole, body) = binary(&json!({"inputs": [x4]}), &[0; 16]);
-    let other_version = format!("neg/versions/{}", "0".repeat(64));
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
-    let cases: Vec<(&str, Option<String>, Vec<u8>, u16, &str)> = vec![
+    vec![
         ("neg", None, b"{".to_vec(), 400, "not JSON"),
         ("neg", None, Vec::new(), 400, "not JSON"),
         ("neg", None, deep, 400, ""),
@@ -308,12 +308,17 @@ async fn refusals_have_their_statuses_and_the_protocols_form() {
         ("nobody", None, input(x()), 404, "no model is called \"nobody\""),
         ("..%2f..%2fetc%2fpasswd", None, input(x()), 404, "no model is called"),
         ("%ff", None, input(x()), 422, "UTF-8"),
-        (&other_version, None, input(x()), 404, "has version"),
+        (OTHER_VERSION, None, input(x()), 404, "has version"),
         ("neg/versions/1", None, input(x()), 404, "has version"),
         ("neg", None, with(json!({"browser": "none-such"})), 503, "no lane offers none-such"),
         ("neg", None, vec![b' '; (64 << 20) + 1], 413, "over the limit of 67108864 bytes"),
-    ];
-    for (model, length, body, status, says) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn refusals_have_their_statuses_and_the_protocols_form() {
+    let daemon = TestDaemon::start(&[]).await;
+    for (model, length, body, status, says) in refusals() {
         let request = daemon.infer(model);
         let request = length.iter().fold(request, |request, length| request.header(LENGTH, length));
         let answer = told(request.body(body)).await;
