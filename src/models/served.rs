@@ -33,6 +33,8 @@ impl Tally {
 #[derive(Debug, Default)]
 pub struct Served {
     last_ms: AtomicU64,
+    steps: AtomicU64,
+    rows: AtomicU64,
     pub success: Tally,
     pub fail: Tally,
     pub queue: Tally,
@@ -57,6 +59,21 @@ impl Served {
             tally.add(Duration::from_micros(us));
         }
         self.asked(now_us);
+    }
+
+    /// Counts a step that a lane has run, for how many rows it ran.
+    pub fn executed(&self, rows: u64) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// What the steps have computed: each row is one inference, and so is a request that no other may join.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
     }
 
     pub fn failed(&self, took: Duration, now_us: i64) {
