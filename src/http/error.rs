@@ -73,7 +73,7 @@ impl Problem {
     fn problem(&self) -> Value {
         let Failure { code, message, retry, retry_after_s: _ } = &self.failure;
         json!({
-            "type": format!("/docs/errors#{code}"),
+            "type": "about:blank",
             "title": title(*code),
             "status": self.status.as_u16(),
             "detail": message,

@@ -241,6 +241,8 @@ fn refusals() -> Vec<(&'static str, Option<String>, Vec<u8>, u16, &'static str)>
         ("neg", None, b"{}".to_vec(), 400, "missing field `inputs`"),
         ("neg", None, with(json!({"bakend": "wasm"})), 400, "unknown field `bakend`"),
         ("neg", None, with(json!({"timeout": -1})), 400, "does not fit"),
+        ("neg", None, with(json!({"request": "r"})), 400, "the header X-Request-Id"),
+        ("neg", None, with(json!({"traceparent": "t"})), 400, "the header traceparent"),
         ("neg", None, with(json!({"priority": 1.5})), 400, "does not fit"),
         ("neg", None, input(json!({"name": "x", "datatype": "FP31", "shape": [4], "data": []})), 400, "FP31"),
         (

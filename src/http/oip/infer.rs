@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Retry},
     models::Entry,
-    protocol::client::{self, ParsedInfer, Posted},
+    protocol::client::{self, Parameters, ParsedInfer, Posted},
     scheduler::{Answer, Submitted},
     telemetry::Origin,
 };
@@ -44,9 +44,8 @@ pub(super) async fn infer(
     let body = body.map_err(|rejection| Problem::malformed(rejection.into()))?;
     let permit = api.scheduler.admit(&caller, body.len())?;
     let parsed = parse(&entry, named.version, &headers, body).map_err(Problem::malformed)?;
+    named_by_headers(&parsed.parameters).map_err(Problem::malformed)?;
     let (id, model) = (parsed.id.clone(), parsed.model.clone());
-    let parameters = &parsed.parameters;
-    let origin = origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
     let (request, form) = infer::request(parsed, caller, origin, &api)?;
     let (reply, replied) = oneshot::channel();
     let submitted =
@@ -67,6 +66,18 @@ fn parse(
     match header_length(headers)? {
         Some(0) => client::parse_raw(model, &entry.model.signature, body),
         header => client::parse_posted(model, version, &body, header),
+    }
+}
+
+/// A request over HTTP has headers for what a message must say itself.
+fn named_by_headers(parameters: &Parameters) -> Result<(), Failure> {
+    let wrong = |parameter: &str, header: &str| {
+        Err(Failure::invalid(format!("over HTTP the parameter {parameter} is the header {header}")))
+    };
+    match parameters {
+        Parameters { request: Some(_), .. } => wrong("request", "X-Request-Id"),
+        Parameters { traceparent: Some(_), .. } => wrong("traceparent", "traceparent"),
+        _ => Ok(()),
     }
 }
 
