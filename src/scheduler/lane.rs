@@ -140,7 +140,8 @@ impl Lane {
         latency.measured(micros, now);
     }
 
-    /// Microseconds that a request, or its part of a step, is expected to take on average; what its like take where it has run none.
+    /// Microseconds that a request, or its part of a step, is expected to take on average; what lanes like it take
+    /// where it has run none.
     pub(super) fn service(&self, model: Digest, kinds: &KindMeans) -> f64 {
         let measured = self.latency.get(&model).map(PeakMean::mean);
         measured.unwrap_or_else(|| kinds.of(&self.environment().backend))
