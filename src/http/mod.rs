@@ -89,6 +89,7 @@ fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
+        .layer(middleware::from_fn(error::written))
         .with_state(api)
 }
 
