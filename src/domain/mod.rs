@@ -9,6 +9,7 @@ mod ids;
 mod memory;
 mod model;
 mod run;
+mod schema;
 mod tensor;
 mod verdict;
 

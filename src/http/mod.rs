@@ -3,10 +3,14 @@
 //! Requests are checked and handed to the scheduler; this room decides nothing about how they run.
 //! It is the only place where a failure becomes an HTTP status.
 
+mod docs;
 mod error;
 mod health;
+mod idempotency;
 mod infer;
 mod models;
+mod openai;
+mod openapi;
 mod pool;
 mod resources;
 mod ws;
@@ -14,14 +18,17 @@ mod ws;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
     serve::ListenerExt,
 };
 use tokio::net::TcpListener;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
 
 use crate::{
     bridge::guard,
@@ -34,6 +41,7 @@ use crate::{
     tasks::Tasks,
 };
 pub use error::Problem;
+use idempotency::Answers;
 
 /// The largest frame or JSON body of a client.
 pub const FRAME_MAX: usize = 64 << 20;
@@ -69,28 +77,48 @@ pub fn serve(listener: TcpListener, api: Api) {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v2", get(health::server))
-        .route("/v2/health/live", get(health::live))
-        .route("/v2/health/ready", get(health::ready))
-        .route("/v2/ws", get(ws::upgrade))
-        .route("/api/v1/instances", get(resources::instances))
-        .route("/api/v1/instances/{id}/restart", post(pool::restart))
-        .route("/api/v1/leases", get(pool::leases).post(pool::lease))
-        .route("/api/v1/leases/{lease}", delete(pool::release))
-        .route("/api/v1/lanes", get(resources::lanes))
-        .route("/api/v1/runs", get(resources::runs))
-        .route("/api/v1/models", get(models::list).post(models::add))
-        .route("/api/v1/models/{name}", get(models::show))
-        .route("/api/v1/models/{name}", delete(models::remove))
-        .route("/api/v1/models/{name}/verify", post(models::verify))
-        .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
+    let (routes, document) = routes(&api).split_for_parts();
+    routes
+        .layer(Extension(openapi::finish(document)))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
         .layer(middleware::from_fn(error::written))
         .with_state(api)
+}
+
+/// Every route, with its part of the document.
+fn routes(api: &Api) -> OpenApiRouter<Arc<Api>> {
+    let answers = Answers::new(api.tasks.clone());
+    OpenApiRouter::with_openapi(openapi::document())
+        .routes(routes!(health::server))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(ws::upgrade))
+        .routes(routes!(openai::list))
+        .routes(routes!(openai::show))
+        .routes(routes!(resources::instances))
+        .routes(routes!(resources::lanes))
+        .routes(routes!(resources::runs))
+        .routes(routes!(resources::run))
+        .routes(routes!(models::show, models::remove))
+        .routes(routes!(models::upload).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(pool::release))
+        .routes(routes!(openapi::serve))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::errors))
+        .routes(routes!(docs::asset))
+        .merge(openapi::keyed(changes()).layer(middleware::from_fn_with_state(answers, idempotency::once)))
+}
+
+/// What happens once for each `Idempotency-Key`.
+fn changes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(models::list, models::add))
+        .routes(routes!(models::verify))
+        .routes(routes!(pool::leases, pool::lease))
+        .routes(routes!(pool::restart))
 }
 
 async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {

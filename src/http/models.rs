@@ -10,14 +10,14 @@ use axum::{
         rejection::{PathRejection, StringRejection},
     },
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{Api, Problem};
+use super::{Api, Problem, resources::List};
 use crate::{
-    domain::{BackendKind, Code, Digest, Failure, ModelName, Retry, Tolerance},
+    domain::{BackendKind, Code, Digest, Failure, Model, ModelName, Retry, Tolerance, Verdict, VerdictKey},
     models::{Entry, GateInputs, NewModel},
-    scheduler::Wants,
+    scheduler::{Judged, Wants},
     tasks,
 };
 
@@ -27,43 +27,84 @@ const VERIFY_WITHIN: Duration = Duration::from_secs(900);
 type Named = Result<Path<String>, PathRejection>;
 type Text = Result<String, StringRejection>;
 
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Value> {
-    let items: Vec<_> = api.registry.list().iter().map(|entry| json!(entry.model)).collect();
-    Json(json!({"items": items, "cursor": null}))
+/// Models
+#[utoipa::path(get, path = "/api/v1/models", tag = "models", responses((status = 200, body = List<Model>)))]
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Model>> {
+    List::whole(api.registry.list().iter().map(|entry| entry.model.clone()).collect())
 }
 
-pub(super) async fn show(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Value>, Problem> {
+/// A model with its verdicts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    model: Model,
+    /// Input sets that came with it.
+    gate_inputs: usize,
+    verdicts: Vec<Proven>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Proven {
+    key: VerdictKey,
+    verdict: Verdict,
+    proven_at_us: i64,
+}
+
+/// One model, with its verdicts
+#[utoipa::path(get, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Shown)))]
+pub(super) async fn show(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Shown>, Problem> {
     let Path(name) = name?;
-    let entry = find(&api, &name)?;
+    Ok(Json(shown(&api, &*find(&api, &name)?).await?))
+}
+
+async fn shown(api: &Api, entry: &Entry) -> Result<Shown, Problem> {
     let verdicts = api.store.verdicts(entry.model.digest).await?;
-    let verdicts: Vec<_> = verdicts
-        .into_iter()
-        .map(|stored| json!({"key": stored.key, "verdict": stored.verdict, "proven_at_us": stored.proven_at_us}))
-        .collect();
-    let mut model = json!(entry.model);
-    model["gate_inputs"] = json!(entry.given.len());
-    model["verdicts"] = json!(verdicts);
-    Ok(Json(model))
+    let verdicts = verdicts.into_iter().map(|stored| Proven {
+        key: stored.key,
+        verdict: stored.verdict,
+        proven_at_us: stored.proven_at_us,
+    });
+    Ok(Shown { model: entry.model.clone(), gate_inputs: entry.given.len(), verdicts: verdicts.collect() })
 }
 
-pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Value>, Problem> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Uploaded {
+    digest: Digest,
+    bytes: u64,
+}
+
+/// Upload a file
+///
+/// It is kept under its digest; an upload that no model is made of goes when the daemon starts anew.
+#[utoipa::path(post, path = "/api/v1/blobs", tag = "models",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Uploaded)))]
+pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Uploaded>, Problem> {
     let upload = api.registry.blobs.receive(body.into_data_stream()).await?;
-    Ok(Json(json!({"digest": upload.digest, "bytes": upload.bytes})))
+    Ok(Json(Uploaded { digest: upload.digest, bytes: upload.bytes }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewModel)]
 pub(super) struct Add {
     name: ModelName,
+    /// Of an uploaded file.
     digest: Digest,
+    /// Where it came from, in words.
     source: String,
+    #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     tolerance: Option<f64>,
     licence: Option<String>,
     #[serde(default)]
     gate: GateInputs,
 }
 
-pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Value>, Problem> {
+/// Give an uploaded file a name
+#[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = Add,
+    responses((status = 200, body = Model)))]
+pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Model>, Problem> {
     let add: Add = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
@@ -81,23 +122,34 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
     for changed in unused.into_iter().chain([entry.model.digest]) {
         api.scheduler.forget(changed).await;
     }
-    Ok(Json(json!(entry.model)))
+    Ok(Json(entry.model.clone()))
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Verify {
     backend: Vec<BackendKind>,
     browser: Vec<String>,
 }
 
-/// Proves a model in every lane, or in those that the body names; answers with what `show` does, and with what
-/// became of it in each lane.
+/// A model with its verdicts, and what became of it in each lane.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Verified {
+    #[serde(flatten)]
+    shown: Shown,
+    lanes: Vec<Judged>,
+}
+
+/// Prove a model
+///
+/// In every lane, or in those that the body names.
+#[utoipa::path(post, path = "/api/v1/models/{name}/verify", tag = "models", params(("name" = String, Path)),
+    request_body = Option<Verify>, responses((status = 200, body = Verified)))]
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     name: Named,
     body: Text,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
     let body = body?;
@@ -107,23 +159,24 @@ pub(super) async fn verify(
         serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?
     };
     let wants = Wants { backends: verify.backend, browsers: verify.browser, ..Wants::default() };
-    let judged = api.scheduler.prove(entry, wants, VERIFY_WITHIN).await?;
+    let judged = api.scheduler.prove(entry.clone(), wants, VERIFY_WITHIN).await?;
     if judged.is_empty() {
         let message = "no lane is of the backends and browsers named";
         return Err(Failure::new(Code::NoBackend, Retry::Never, message).into());
     }
-    let Json(mut shown) = show(State(api), Ok(Path(name))).await?;
-    shown["lanes"] = json!(judged);
-    Ok(Json(shown))
+    Ok(Json(Verified { shown: shown(&api, &entry).await?, lanes: judged }))
 }
 
-pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Value>, Problem> {
+/// Forget a model
+#[utoipa::path(delete, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Model)))]
+pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Model>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
     if let Some(unused) = api.registry.remove(&entry.model.name).await? {
         api.scheduler.forget(unused).await;
     }
-    Ok(Json(json!(entry.model)))
+    Ok(Json(entry.model.clone()))
 }
 
 fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {

@@ -41,6 +41,14 @@ const UNREAD_MAX: usize = 4 * FRAME_MAX;
 /// The close code for a message that is too big (RFC 6455).
 const TOO_BIG: u16 = 1009;
 
+/// Many requests on one WebSocket
+///
+/// Opens the WebSocket; its messages are described in weft's `docs/api.md`.
+#[utoipa::path(get, path = "/v2/ws", tag = "open inference protocol", responses(
+    (status = 101, description = "The connection is a WebSocket from here on"),
+    (status = 400, description = "No handshake of a WebSocket", body = String),
+    (status = 426, description = "No request for a WebSocket", body = String),
+))]
 pub(super) async fn upgrade(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,

@@ -30,7 +30,7 @@ use tokio::{
 
 pub use self::error::StoreError;
 use self::writer::{Order, Signals, Writer};
-use crate::domain::{Digest, Model, ModelName, RunRecord, Verdict, VerdictKey};
+use crate::domain::{Digest, Model, ModelName, RunId, RunRecord, Verdict, VerdictKey};
 
 /// Reads that wait for their turn; further callers wait to get in.
 const READS: usize = 64;
@@ -201,6 +201,15 @@ impl Store {
         }
         let before = cursor.map_or(i64::MAX, |cursor| cursor.0);
         self.read("runs", move |connection| page(connection, last, before)).await
+    }
+
+    /// The run of this name.
+    pub async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.read("run", move |connection| {
+            let read = |row: &Row<'_>| rows::read_run(row).map(|(_, record)| record);
+            connection.query_row(include_str!("queries/run.sql"), [run.as_str()], read).optional()
+        })
+        .await
     }
 
     /// Writes what was accepted, ends both threads and closes the file. Whatever comes later is refused.

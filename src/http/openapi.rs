@@ -1,0 +1,145 @@
+//! The API's document, OpenAPI 3.1, made from the handlers that the router routes to.
+//!
+//! A handler says by `#[utoipa::path]` where it stands and what it answers when all goes well.
+//! What can go wrong follows from the shape of the route, and is added here for all of them.
+
+use axum::{
+    Extension,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use bytes::Bytes;
+use utoipa::{
+    OpenApi, PartialSchema, ToSchema,
+    openapi::{
+        self, Components, Content, Header, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
+        path::{Operation, ParameterBuilder, ParameterIn},
+    },
+};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{
+    error::{OipError, OpenAiError, ProblemDetails, Protocol},
+    idempotency,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "weft",
+        description = "An inference engine made of real web browsers.\n\nErrors are told by one type in three forms: problem details (RFC 9457) on `/api`, OpenAI's object on `/v1`, the Open Inference Protocol's on `/v2`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        version = env!("CARGO_PKG_VERSION"),
+    ),
+    components(schemas(ProblemDetails, OpenAiError, OipError)),
+    tags(
+        (name = "open inference protocol", description = "Inference, as KServe and Triton speak it"),
+        (name = "openai", description = "What OpenAI's clients ask"),
+        (name = "models", description = "Files, names and verdicts"),
+        (name = "pool", description = "Browsers, their lanes, and leases"),
+        (name = "runs", description = "What was computed where"),
+        (name = "document", description = "This document"),
+    )
+)]
+struct Document;
+
+/// A document without routes, to begin a router with.
+pub(super) fn document() -> openapi::OpenApi {
+    let mut document = Document::openapi();
+    // Without contact and terms that nobody filled in.
+    document.info.contact = None;
+    document
+}
+
+/// The document as it is served.
+#[derive(Clone)]
+pub(super) struct Served(Bytes);
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "document",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
+pub(super) async fn serve(Extension(Served(document)): Extension<Served>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], document)
+}
+
+/// Adds what can go wrong, and writes the document.
+pub(super) fn finish(mut document: openapi::OpenApi) -> Served {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            (true, &mut item.get),
+            (false, &mut item.post),
+            (false, &mut item.put),
+            (false, &mut item.patch),
+            (false, &mut item.delete),
+        ];
+        for (safe, operation) in operations {
+            if let Some(operation) = operation {
+                add_failures(path, safe, operation);
+            }
+        }
+    }
+    Served(document.to_json().expect("a document holds only strings, numbers and lists").into())
+}
+
+fn add_failures(path: &str, safe: bool, operation: &mut Operation) {
+    let addressed = path.contains('{');
+    let body = operation.request_body.is_some();
+    let parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
+    let failures = [
+        (StatusCode::FORBIDDEN, true, "`Host` or `Origin` is wrong"),
+        (StatusCode::NOT_FOUND, addressed, "There is nothing of this name"),
+        (StatusCode::CONFLICT, addressed && !safe, "Its state does not allow it"),
+        (StatusCode::PAYLOAD_TOO_LARGE, body, "Something is over its limit of bytes"),
+        (StatusCode::UNPROCESSABLE_ENTITY, body || parameters, "The request does not fit"),
+        (StatusCode::INTERNAL_SERVER_ERROR, true, "The daemon is at fault"),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            !safe,
+            "A limit is reached, nothing can serve it, or the daemon is stopping",
+        ),
+        (StatusCode::GATEWAY_TIMEOUT, body, "The request's time ran out"),
+    ];
+    for (status, _, says) in failures.into_iter().filter(|(_, possible, _)| *possible) {
+        let place = operation.responses.responses.entry(status.as_u16().to_string());
+        place.or_insert_with(|| failure(path, status, says).into());
+    }
+}
+
+fn failure(path: &str, status: StatusCode, says: &str) -> openapi::Response {
+    let protocol = Protocol::of(path);
+    let schema = match protocol {
+        Protocol::OpenAi => Ref::from_schema_name(OpenAiError::name()),
+        Protocol::OpenInference => Ref::from_schema_name(OipError::name()),
+        Protocol::Own => Ref::from_schema_name(ProblemDetails::name()),
+    };
+    let response = ResponseBuilder::new().description(says);
+    let response = response.content(protocol.content_type(), Content::new(Some(schema)));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer);
+        return response.header("Retry-After", Header::new(seconds)).build();
+    }
+    response.build()
+}
+
+/// Says of every POST of these routes that it takes a key; the layer over them is [`idempotency::once`].
+pub(super) fn keyed<S: Clone + Send + Sync + 'static>(mut routes: OpenApiRouter<S>) -> OpenApiRouter<S> {
+    let key = ParameterBuilder::new()
+        .name(idempotency::KEY)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("What is asked for twice under one key happens once; kept for an hour."))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(idempotency::PATTERN))))
+        .build();
+    for (path, item) in &mut routes.get_openapi_mut().paths.paths {
+        if let Some(operation) = &mut item.post {
+            operation.parameters.get_or_insert_default().push(key.clone().into());
+            let conflict = failure(
+                path,
+                StatusCode::CONFLICT,
+                "Its state does not allow it, or its key's request is under way",
+            );
+            operation.responses.responses.insert("409".to_owned(), conflict.into());
+        }
+    }
+    routes
+}
