@@ -315,3 +315,98 @@ impl Shelf {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(bytes: usize) -> Answer {
+        let body = Bytes::from(vec![0; bytes]);
+        Answer { status: StatusCode::OK, headers: HeaderMap::new(), body, problem: None }
+    }
+
+    fn asked(what: u8) -> Digest {
+        Digest::new([what; 32])
+    }
+
+    /// What `begin` says, in one word.
+    fn begin(kept: &mut Kept, caller: &str, key: &str, what: u8, now: Instant) -> &'static str {
+        match kept.begin(&caller.into(), key, asked(what), now) {
+            Begun::First => "first",
+            Begun::Again(_) => "again",
+            Begun::UnderWay => "under way",
+            Begun::Other => "other",
+            Begun::Full => "full",
+        }
+    }
+
+    #[test]
+    fn a_key_stands_for_one_request_of_one_caller_for_an_hour() {
+        let (kept, now) = (&mut Kept::default(), Instant::now());
+        assert_eq!(begin(kept, "a", "k", 1, now), "first");
+        assert_eq!(begin(kept, "a", "k", 1, now), "under way");
+        assert_eq!(begin(kept, "a", "k", 2, now), "other");
+        assert_eq!(begin(kept, "b", "k", 2, now), "first");
+        kept.end("a", "k", Some(answer(1)), now);
+        assert_eq!(begin(kept, "a", "k", 1, now + KEPT_FOR), "again");
+        assert_eq!(begin(kept, "a", "k", 2, now + KEPT_FOR), "other");
+        let later = now + KEPT_FOR + Duration::from_secs(1);
+        assert_eq!(begin(kept, "a", "k", 2, later), "first");
+        // What ended without an answer to keep may be asked again.
+        kept.end("a", "k", None, later);
+        assert_eq!(begin(kept, "a", "k", 1, later), "first");
+    }
+
+    #[test]
+    fn the_oldest_answers_make_room_and_what_is_under_way_does_not() {
+        let (kept, now) = (&mut Kept::default(), Instant::now());
+        for key in 0..KEYS_MAX {
+            assert_eq!(begin(kept, "a", &key.to_string(), 1, now), "first");
+        }
+        assert_eq!(begin(kept, "a", "more", 1, now), "full");
+        assert_eq!(begin(kept, "b", "more", 1, now), "first");
+        kept.end("a", "7", Some(answer(1)), now);
+        kept.end("a", "8", Some(answer(1)), now);
+        assert_eq!(begin(kept, "a", "more", 1, now), "first");
+        assert_eq!(begin(kept, "a", "8", 1, now), "again");
+        assert_eq!(kept.shelves["a"].requests.len(), KEYS_MAX);
+        assert_eq!(kept.shelves["a"].bytes, 1);
+    }
+
+    #[test]
+    fn answers_are_bounded_per_caller_and_together() {
+        let (kept, now) = (&mut Kept::default(), Instant::now());
+        for caller in ["a", "b", "c"] {
+            for key in ["1", "2", "3"] {
+                begin(kept, caller, key, 1, now);
+                kept.end(caller, key, Some(answer(FRAME_MAX)), now);
+            }
+            assert_eq!(begin(kept, caller, "3", 1, now), "again");
+            assert!(kept.shelves[caller].bytes <= CALLER_BYTES_MAX);
+        }
+        assert_eq!(kept.shelves.values().map(|shelf| shelf.bytes).sum::<usize>(), BYTES_MAX);
+    }
+
+    #[test]
+    fn keys_are_read_with_quotes_and_without() {
+        let long = "k".repeat(KEY_MAX);
+        let cases = [
+            ("k-1", Some("k-1")),
+            ("\"k-1\"", Some("k-1")),
+            (long.as_str(), Some(long.as_str())),
+            ("", None),
+            ("\"\"", None),
+            ("\"k", None),
+            ("k\"", None),
+            ("k\\1", None),
+        ];
+        for (text, wanted) in cases {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(KEY),
+                HeaderValue::from_str(text).expect("a header's value"),
+            )]);
+            assert_eq!(key(&headers).ok().as_deref(), wanted, "{text:?}");
+        }
+        assert!(key(&HeaderMap::new()).is_err());
+    }
+}

@@ -13,6 +13,8 @@ mod openai;
 mod openapi;
 mod pool;
 mod resources;
+#[cfg(test)]
+mod tests;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -77,7 +79,7 @@ pub fn serve(listener: TcpListener, api: Api) {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let (routes, document) = routes(&api).split_for_parts();
+    let (routes, document) = routes(&api.tasks).split_for_parts();
     routes
         .layer(Extension(openapi::finish(document)))
         .fallback(error::no_route)
@@ -89,8 +91,8 @@ fn router(api: Arc<Api>) -> Router {
 }
 
 /// Every route, with its part of the document.
-fn routes(api: &Api) -> OpenApiRouter<Arc<Api>> {
-    let answers = Answers::new(api.tasks.clone());
+fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
+    let answers = Answers::new(tasks.clone());
     OpenApiRouter::with_openapi(openapi::document())
         .routes(routes!(health::server))
         .routes(routes!(health::live))

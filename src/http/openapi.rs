@@ -10,9 +10,9 @@ use axum::{
 };
 use bytes::Bytes;
 use utoipa::{
-    OpenApi, PartialSchema, ToSchema,
+    OpenApi, ToSchema,
     openapi::{
-        self, Components, Content, Header, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
+        self, Content, Header, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
         path::{Operation, ParameterBuilder, ParameterIn},
     },
 };
