@@ -57,6 +57,11 @@ impl Problem {
         Self { failure: Failure::invalid(message), status: StatusCode::NOT_FOUND }
     }
 
+    /// A handshake that the protocol's library refused, with its own status.
+    pub(super) fn no_handshake(status: StatusCode, message: String) -> Self {
+        Self { failure: Failure::invalid(message), status }
+    }
+
     /// What is asked for is under way already.
     pub(super) fn conflict(message: String) -> Self {
         Self {

@@ -82,6 +82,9 @@ pub(super) struct Uploaded {
     responses((status = 200, body = Uploaded)))]
 pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Uploaded>, Problem> {
     let upload = api.registry.blobs.receive(body.into_data_stream()).await?;
+    if upload.bytes == 0 {
+        return Err(Failure::invalid("the body is empty: it is the file").into());
+    }
     Ok(Json(Uploaded { digest: upload.digest, bytes: upload.bytes }))
 }
 
@@ -153,11 +156,12 @@ pub(super) async fn verify(
     let Path(name) = name?;
     let entry = find(&api, &name)?;
     let body = body?;
-    let verify: Verify = if body.is_empty() {
-        Verify::default()
+    let verify: Option<Verify> = if body.is_empty() {
+        None
     } else {
         serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?
     };
+    let verify = verify.unwrap_or_default();
     let wants = Wants { backends: verify.backend, browsers: verify.browser, ..Wants::default() };
     let judged = api.scheduler.prove(entry.clone(), wants, VERIFY_WITHIN).await?;
     if judged.is_empty() {

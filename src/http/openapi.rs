@@ -12,7 +12,7 @@ use bytes::Bytes;
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{
-        self, Content, Header, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
+        self, Content, Header, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder, Type,
         path::{Operation, ParameterBuilder, ParameterIn},
     },
 };
@@ -74,11 +74,24 @@ pub(super) fn finish(mut document: openapi::OpenApi) -> Served {
         ];
         for (safe, operation) in operations {
             if let Some(operation) = operation {
+                describe_success(operation);
                 add_failures(path, safe, operation);
             }
         }
     }
     Served(document.to_json().expect("a document holds only strings, numbers and lists").into())
+}
+
+/// What a handler says nothing of is the answer that its summary names.
+fn describe_success(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let status = status.parse::<StatusCode>().expect("a handler answers with a status");
+            response.description = status.canonical_reason().unwrap_or_default().to_owned();
+        }
+    }
 }
 
 fn add_failures(path: &str, safe: bool, operation: &mut Operation) {

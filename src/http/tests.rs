@@ -34,7 +34,8 @@ fn documented(document: &OpenApi) -> BTreeSet<Route> {
 /// As axum routes them, read from what it prints of itself, since it lists them nowhere else.
 fn routed<S>(router: &Router<S>) -> BTreeSet<Route> {
     let printed = format!("{router:?}");
-    let (handlers, paths) = printed.split_once("node: Node { paths: ").expect("a router prints its paths");
+    let (handlers, rest) = printed.split_once("node: Node { paths: ").expect("a router prints its paths");
+    let (paths, _) = rest.split_once("\"} }").expect("the paths end");
     let handler = |id: &str| {
         let at = handlers.find(&format!("RouteId({id}): MethodRouter("));
         let rest = &handlers[at.unwrap_or_else(|| panic!("no route {id} in {handlers}"))..];
