@@ -54,11 +54,13 @@ pub struct Provenance {
     pub verdict: VerdictStatus,
     pub plan: String,
     pub attempt: u32,
+    /// Requests that shared its step; 1 when it had none beside it.
+    pub batch: u32,
     pub fallback: Option<Fallback>,
 }
 
 impl Provenance {
-    /// What the lane alone decides; attempt and fallback are the request's.
+    /// What the lane alone decides; attempt, batch and fallback are the request's.
     pub fn new(
         lane: &Environment,
         placement: Placement,
@@ -82,6 +84,7 @@ impl Provenance {
             verdict,
             plan: "single".to_owned(),
             attempt: 1,
+            batch: 1,
             fallback: None,
         }
     }

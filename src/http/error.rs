@@ -75,6 +75,20 @@ impl Problem {
         self.failure.retry == Retry::Never
     }
 
+    /// A request that is none of the protocol's, before any model was asked.
+    pub(super) fn malformed(failure: Failure) -> Self {
+        let status = match failure.code {
+            Code::InvalidRequest => StatusCode::BAD_REQUEST,
+            code => status(code),
+        };
+        Self { failure, status }
+    }
+
+    /// A body in a form that nothing here reads.
+    pub(super) fn unsupported(message: String) -> Self {
+        Self { failure: Failure::invalid(message), status: StatusCode::UNSUPPORTED_MEDIA_TYPE }
+    }
+
     /// As RFC 9457 has it, with our code and whether to retry.
     fn problem(&self) -> Value {
         let Failure { code, message, retry } = self.failure.clone();

@@ -1,4 +1,4 @@
-//! The Open Inference Protocol's server metadata and health.
+//! The Open Inference Protocol's health.
 
 use std::sync::Arc;
 
@@ -8,13 +8,6 @@ use utoipa::ToSchema;
 
 use super::Api;
 use crate::{domain::InstanceId, pool::InstanceState};
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct Server {
-    name: &'static str,
-    version: &'static str,
-    extensions: Vec<&'static str>,
-}
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Live {
@@ -29,12 +22,6 @@ pub(super) struct Ready {
     starting: Vec<InstanceId>,
     lanes: usize,
     stopping: bool,
-}
-
-/// The server's metadata
-#[utoipa::path(get, path = "/v2", tag = "open inference protocol", responses((status = 200, body = Server)))]
-pub(super) async fn server() -> Json<Server> {
-    Json(Server { name: "weft", version: env!("CARGO_PKG_VERSION"), extensions: vec!["binary_tensor_data"] })
 }
 
 /// Whether the daemon runs

@@ -4,11 +4,13 @@
 //! It is the only place where a failure becomes an HTTP status.
 
 mod docs;
+mod encoding;
 mod error;
 mod health;
 mod idempotency;
 mod infer;
 mod models;
+mod oip;
 mod openai;
 mod openapi;
 mod pool;
@@ -93,11 +95,11 @@ fn router(api: Arc<Api>) -> Router {
 /// Every route, with its part of the document.
 fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
     let answers = Answers::new(tasks.clone());
+    let changes = openapi::keyed(changes().merge(oip::changes()));
     OpenApiRouter::with_openapi(openapi::document())
-        .routes(routes!(health::server))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(ws::upgrade))
+        .merge(oip::routes())
         .routes(routes!(openai::list))
         .routes(routes!(openai::show))
         .routes(routes!(resources::instances))
@@ -110,8 +112,14 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(openapi::serve))
         .routes(routes!(docs::page))
         .routes(routes!(docs::errors))
+        .merge(changes.layer(middleware::from_fn_with_state(answers, idempotency::once)))
+        .layer(encoding::answers())
+        .layer(encoding::bodies())
+        .layer(middleware::from_fn(encoding::known))
+        // Compressed already.
         .routes(routes!(docs::asset))
-        .merge(openapi::keyed(changes()).layer(middleware::from_fn_with_state(answers, idempotency::once)))
+        // Its messages are not compressed.
+        .routes(routes!(ws::upgrade))
 }
 
 /// What happens once for each `Idempotency-Key`.
@@ -119,6 +127,8 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(models::list, models::add))
         .routes(routes!(models::verify))
+        .routes(routes!(models::load))
+        .routes(routes!(models::unload))
         .routes(routes!(pool::leases, pool::lease))
         .routes(routes!(pool::restart))
 }

@@ -1,4 +1,4 @@
-//! Models: upload, add, list, show, verify, remove.
+//! Models: upload, add, list, show, verify, load, unload, remove.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,16 @@ use utoipa::ToSchema;
 
 use super::{Api, Problem, resources::List};
 use crate::{
-    domain::{BackendKind, Code, Digest, Failure, Model, ModelName, Retry, Tolerance, Verdict, VerdictKey},
-    models::{Entry, GateInputs, NewModel},
-    scheduler::{Judged, Wants},
+    domain::{
+        BackendKind, Batching, Code, Digest, Failure, Model, ModelName, Retry, Tolerance, Verdict, VerdictKey,
+    },
+    models::{BatchLimits, Entry, GateInputs, NewModel},
+    scheduler::{Judged, Residence, Wants},
     tasks,
 };
 
 /// All lanes' proofs together; one on a software adapter takes the better part of a minute.
-const VERIFY_WITHIN: Duration = Duration::from_secs(900);
+pub(super) const PROVE_WITHIN: Duration = Duration::from_secs(900);
 
 type Named = Result<Path<String>, PathRejection>;
 type Text = Result<String, StringRejection>;
@@ -41,6 +43,7 @@ pub(super) struct Shown {
     /// Input sets that came with it.
     gate_inputs: usize,
     verdicts: Vec<Proven>,
+    residence: Residence,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -55,17 +58,17 @@ struct Proven {
     responses((status = 200, body = Shown)))]
 pub(super) async fn show(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Shown>, Problem> {
     let Path(name) = name?;
-    Ok(Json(shown(&api, &*find(&api, &name)?).await?))
+    Ok(Json(shown(&api, find(&api, &name)?).await?))
 }
 
-async fn shown(api: &Api, entry: &Entry) -> Result<Shown, Problem> {
+async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
     let verdicts = api.store.verdicts(entry.model.digest).await?;
-    let verdicts = verdicts.into_iter().map(|stored| Proven {
-        key: stored.key,
-        verdict: stored.verdict,
-        proven_at_us: stored.proven_at_us,
-    });
-    Ok(Shown { model: entry.model.clone(), gate_inputs: entry.given.len(), verdicts: verdicts.collect() })
+    let verdicts = verdicts
+        .into_iter()
+        .map(|stored| Proven { key: stored.key, verdict: stored.verdict, proven_at_us: stored.proven_at_us })
+        .collect();
+    let (model, gate_inputs) = (entry.model.clone(), entry.given.len());
+    Ok(Shown { model, gate_inputs, verdicts, residence: api.scheduler.residence(entry).await? })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -101,7 +104,35 @@ pub(super) struct Add {
     tolerance: Option<f64>,
     licence: Option<String>,
     #[serde(default)]
+    #[schema(inline)]
+    batch: Batch,
+    #[serde(default)]
     gate: GateInputs,
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Batch {
+    /// Rows of a step at most.
+    #[schema(minimum = 1, maximum = 1024)]
+    max: Option<u32>,
+    /// How long a request may wait for others.
+    #[serde(with = "humantime_serde")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{1,4}ms$")]
+    delay: Option<Duration>,
+}
+
+impl Batch {
+    fn limits(self) -> Result<BatchLimits, Failure> {
+        if self.max.is_some_and(|max| !(1..=Batching::MAX_MOST).contains(&max)) {
+            return Err(Failure::invalid(format!("a batch has 1 to {} rows", Batching::MAX_MOST)));
+        }
+        if self.delay.is_some_and(|delay| delay > Batching::DELAY_MOST) {
+            let most = Batching::DELAY_MOST.as_secs();
+            return Err(Failure::invalid(format!("a batch waits {most} s at most")));
+        }
+        Ok(BatchLimits { max: self.max, delay: self.delay })
+    }
 }
 
 /// Give an uploaded file a name
@@ -118,19 +149,20 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         tolerance: add.tolerance.map(Tolerance),
         source: add.source,
         licence: add.licence,
+        batch: add.batch.limits()?,
         inputs: add.gate,
     };
     let (entry, unused) = api.registry.add(new, tasks::now_us()).await?;
     // With other inputs or another tolerance, earlier refusals say nothing.
-    for changed in unused.into_iter().chain([entry.model.digest]) {
-        api.scheduler.forget(changed).await;
-    }
+    let changed = unused.into_iter().chain([entry.model.digest]).collect();
+    api.scheduler.forget(entry.model.name.clone(), changed).await;
     Ok(Json(entry.model.clone()))
 }
 
+/// The lanes that are meant; all when none are named.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Verify {
+pub(super) struct Where {
     backend: Vec<BackendKind>,
     browser: Vec<String>,
 }
@@ -147,7 +179,7 @@ pub(super) struct Verified {
 ///
 /// In every lane, or in those that the body names.
 #[utoipa::path(post, path = "/api/v1/models/{name}/verify", tag = "models", params(("name" = String, Path)),
-    request_body = Option<Verify>, responses((status = 200, body = Verified)))]
+    request_body = Option<Where>, responses((status = 200, body = Verified)))]
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     name: Named,
@@ -155,20 +187,57 @@ pub(super) async fn verify(
 ) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
+    let lanes = api.scheduler.prove(entry.clone(), wants(body)?, PROVE_WITHIN).await?;
+    if lanes.is_empty() {
+        let message = "no lane is of the backends and browsers named";
+        return Err(Failure::new(Code::NoBackend, Retry::Never, message).into());
+    }
+    Ok(Json(Verified { shown: shown(&api, entry).await?, lanes }))
+}
+
+/// Load a model and keep it
+///
+/// In every lane, or in those that the body names.
+#[utoipa::path(post, path = "/api/v1/models/{name}/load", tag = "models", params(("name" = String, Path)),
+    request_body = Option<Where>, responses((status = 200, body = Verified)))]
+pub(super) async fn load(
+    State(api): State<Arc<Api>>,
+    name: Named,
+    body: Text,
+) -> Result<Json<Verified>, Problem> {
+    let Path(name) = name?;
+    let entry = find(&api, &name)?;
+    let lanes = api.scheduler.load(entry.clone(), wants(body)?, PROVE_WITHIN).await?;
+    Ok(Json(Verified { shown: shown(&api, entry).await?, lanes }))
+}
+
+/// Unload a model
+///
+/// Requests for it are refused until it is loaded.
+#[utoipa::path(post, path = "/api/v1/models/{name}/unload", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Shown)))]
+pub(super) async fn unload(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Shown>, Problem> {
+    let Path(name) = name?;
+    let entry = find(&api, &name)?;
+    api.scheduler.unload(entry.clone()).await?;
+    Ok(Json(shown(&api, entry).await?))
+}
+
+/// The lanes that a body names; all when it is empty.
+fn wants(body: Text) -> Result<Wants, Failure> {
     let body = body?;
-    let verify: Option<Verify> = if body.is_empty() {
+    let named: Option<Where> = if body.is_empty() {
         None
     } else {
         serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?
     };
-    let verify = verify.unwrap_or_default();
-    let wants = Wants { backends: verify.backend, browsers: verify.browser, ..Wants::default() };
-    let judged = api.scheduler.prove(entry.clone(), wants, VERIFY_WITHIN).await?;
-    if judged.is_empty() {
-        let message = "no lane is of the backends and browsers named";
-        return Err(Failure::new(Code::NoBackend, Retry::Never, message).into());
+    Ok(named.unwrap_or_default().into())
+}
+
+impl From<Where> for Wants {
+    fn from(named: Where) -> Self {
+        Self { backends: named.backend, browsers: named.browser, ..Self::default() }
     }
-    Ok(Json(Verified { shown: shown(&api, &entry).await?, lanes: judged }))
 }
 
 /// Forget a model
@@ -177,15 +246,26 @@ pub(super) async fn verify(
 pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Model>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
-    if let Some(unused) = api.registry.remove(&entry.model.name).await? {
-        api.scheduler.forget(unused).await;
-    }
+    let unused = api.registry.remove(&entry.model.name).await?;
+    api.scheduler.forget(entry.model.name.clone(), unused.into_iter().collect()).await;
     Ok(Json(entry.model.clone()))
 }
 
-fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {
+pub(super) fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {
     let entry = name.parse::<ModelName>().ok().and_then(|name| api.registry.get(&name));
     entry.ok_or_else(|| unknown(name, api))
+}
+
+/// A model has one version: its file's digest.
+pub(super) fn check_version(entry: &Entry, version: Option<&str>) -> Result<(), Failure> {
+    let Model { name, digest, .. } = &entry.model;
+    match version {
+        Some(version) if version.parse() != Ok(*digest) => {
+            let message = format!("model {name} has version {digest}, not {version}");
+            Err(Failure::new(Code::UnknownModel, Retry::Never, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn unknown(name: &str, api: &Api) -> Failure {

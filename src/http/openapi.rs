@@ -13,10 +13,10 @@ use utoipa::{
     OpenApi, ToSchema,
     openapi::{
         self, Content, Header, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder, Type,
-        path::{Operation, ParameterBuilder, ParameterIn},
+        path::{Operation, ParameterBuilder, ParameterIn, Paths},
     },
 };
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::{
     error::{OipError, OpenAiError, ProblemDetails, Protocol},
@@ -62,18 +62,23 @@ pub(super) async fn serve(Extension(Served(document)): Extension<Served>) -> imp
     ([(header::CONTENT_TYPE, "application/json")], document)
 }
 
-/// Adds what can go wrong, and writes the document.
+/// Names the operations, adds what can go wrong, and writes the document.
 pub(super) fn finish(mut document: openapi::OpenApi) -> Served {
     for (path, item) in &mut document.paths.paths {
         let operations = [
-            (true, &mut item.get),
-            (false, &mut item.post),
-            (false, &mut item.put),
-            (false, &mut item.patch),
-            (false, &mut item.delete),
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
         ];
-        for (safe, operation) in operations {
+        for (method, operation) in operations {
+            let safe = method == "get";
             if let Some(operation) = operation {
+                // Handlers of different modules share names; routes do not.
+                let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+                operation.operation_id =
+                    Some(std::iter::once(method).chain(words).collect::<Vec<_>>().join("_"));
                 describe_success(operation);
                 add_failures(path, safe, operation);
             }
@@ -96,13 +101,16 @@ fn describe_success(operation: &mut Operation) {
 
 fn add_failures(path: &str, safe: bool, operation: &mut Operation) {
     let addressed = path.contains('{');
+    let oip = matches!(Protocol::of(path), Protocol::OpenInference);
     let body = operation.request_body.is_some();
     let parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let failures = [
+        (StatusCode::BAD_REQUEST, body && oip, "The request is none of the protocol's"),
         (StatusCode::FORBIDDEN, true, "`Host` or `Origin` is wrong"),
         (StatusCode::NOT_FOUND, addressed, "There is nothing of this name"),
         (StatusCode::CONFLICT, addressed && !safe, "Its state does not allow it"),
         (StatusCode::PAYLOAD_TOO_LARGE, body, "Something is over its limit of bytes"),
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, true, "The body is in a form that nothing here reads"),
         (StatusCode::UNPROCESSABLE_ENTITY, body || parameters, "The request does not fit"),
         (StatusCode::INTERNAL_SERVER_ERROR, true, "The daemon is at fault"),
         (
@@ -132,6 +140,27 @@ fn failure(path: &str, status: StatusCode, says: &str) -> openapi::Response {
         return response.header("Retry-After", Header::new(seconds)).build();
     }
     response.build()
+}
+
+/// These routes of a model, and the same of its version.
+pub(super) fn versioned<S: Clone + Send + Sync + 'static>(
+    (schemas, paths, methods): UtoipaMethodRouter<S>,
+) -> OpenApiRouter<S> {
+    let version = ParameterBuilder::new()
+        .name("version")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build();
+    let mut of_version = Paths::new();
+    for (path, item) in &paths.paths {
+        let mut item = item.clone();
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            operation.parameters.get_or_insert_default().push(version.clone().into());
+        }
+        of_version.paths.insert(path.replacen("{name}", "{name}/versions/{version}", 1), item);
+    }
+    OpenApiRouter::new().routes((schemas, paths, methods.clone())).routes((Vec::new(), of_version, methods))
 }
 
 /// Says of every POST of these routes that it takes a key; the layer over them is [`idempotency::once`].

@@ -230,20 +230,11 @@ fn encode(
     bytes: Arc<Semaphore>,
 ) -> Result<(Reply, OwnedSemaphorePermit), Failure> {
     let binary = |output: &str| form.binary(output);
-    fits(client::least_size(&answer.outputs, binary))?;
-    let Answer { run, outputs, provenance, timing } = answer;
-    let reply = client::encode_result(id, model, outputs, binary, run, provenance, *timing);
-    let size = fits(reply.size())?;
+    infer::fits(client::least_size(&answer.outputs, binary))?;
+    let reply = client::encode_result(infer::told(Some(id), model, answer), binary);
+    let size = infer::fits(reply.size())?;
     let held = bytes.try_acquire_many_owned(size).map_err(|_| unread())?;
     Ok((reply, held))
-}
-
-fn fits(size: usize) -> Result<u32, Failure> {
-    let fitting = u32::try_from(size).ok().filter(|_| size <= FRAME_MAX);
-    fitting.ok_or_else(|| {
-        let message = format!("the answer is over the limit of {FRAME_MAX} bytes in a frame");
-        Failure::new(Code::TooLarge, Retry::Never, message)
-    })
 }
 
 async fn forward(mut events: broadcast::Receiver<Arc<Event>>, topics: Vec<Topic>, sender: Sender) {

@@ -1,5 +1,6 @@
 //! The scheduler's loop: one inbox, the pool's events, and the next deadline.
 
+mod loading;
 mod memory;
 
 use std::{
@@ -25,11 +26,12 @@ use super::{
     lane::{Lane, LaneLoad, SessionState},
     prepare::{self, Prepared, Refusal},
     proofs::{Judged, Proof},
+    residence::{Residence, Residences},
     step::{self, Finished, Ledger},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, Failure, Fallback, InstanceId, LaneId, Provenance, Retry, RunId},
+    domain::{Code, Digest, Failure, Fallback, InstanceId, LaneId, ModelName, Provenance, Retry, RunId},
     events::Events,
     models::{Entry, gate::Gate},
     pool::{Hold, PoolEvent},
@@ -45,6 +47,10 @@ const SESSIONS_MAX: usize = 16;
 
 /// Loads under way per lane. They take turns in it, and each holds memory.
 const PREPARING_MAX: usize = 2;
+
+/// Loads under way in all lanes together: each fetches a file and keeps a core and the reference busy, so that more
+/// would only take turns, and each holds memory meanwhile.
+const LOADING_MAX: usize = 8;
 
 /// A load that failed for a passing reason is not tried again before this.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -71,10 +77,23 @@ pub(super) enum Message {
     Prove {
         entry: Arc<Entry>,
         wants: Wants,
+        /// Whether the model is kept where it is proven.
+        keep: bool,
         done: oneshot::Sender<Vec<Judged>>,
     },
+    Unload {
+        entry: Arc<Entry>,
+        done: oneshot::Sender<()>,
+    },
+    Residence {
+        entry: Arc<Entry>,
+        reply: oneshot::Sender<Residence>,
+    },
     Lanes(oneshot::Sender<Vec<LaneLoad>>),
-    Forget(Digest),
+    Forget {
+        name: ModelName,
+        models: Vec<Digest>,
+    },
 }
 
 /// A request with what has become of it so far.
@@ -149,6 +168,7 @@ pub(super) struct Actor {
     /// Its length, for the pool.
     backlog: Arc<AtomicUsize>,
     proofs: Vec<Proof>,
+    residences: Residences,
     /// Who waits until an instance's lanes do nothing.
     frees: Vec<(InstanceId, oneshot::Sender<()>)>,
     /// Loads that lanes which are gone had no room for; their like has none either.
@@ -177,6 +197,7 @@ impl Actor {
             outlook: Outlook::default(),
             queue: VecDeque::new(),
             proofs: Vec::new(),
+            residences: Residences::default(),
             outgrown: BTreeMap::new(),
         }
     }
@@ -193,7 +214,10 @@ impl Actor {
                 biased;
                 () = stopping.cancelled() => break,
                 // What the pool says decides what becomes of the messages; it says little.
-                Some(event) = pool.recv() => self.pool_event(event),
+                Some(event) = pool.recv() => {
+                    self.pool_event(event);
+                    self.settle_residences();
+                }
                 Some(message) = messages.recv() => self.message(message),
                 () = tokio::time::sleep_until(deadline) => {}
             }
@@ -219,17 +243,29 @@ impl Actor {
                     self.prepared(&backend, &session, &entry, result);
                 }
                 self.relieve(&backend);
+                self.settle_residences();
             }
             Message::Finished { backend, finished } => {
                 self.finished(&backend, finished);
                 self.relieve(&backend);
             }
-            Message::Prove { entry, wants, done } => self.proofs.push(Proof::new(entry, wants, done)),
+            Message::Prove { entry, wants, keep, done } => {
+                self.proofs.push(Proof::new(entry, wants, keep, done));
+            }
+            Message::Unload { entry, done } => {
+                self.unload_model(&entry);
+                // Whoever asked may have left.
+                let _ = done.send(());
+            }
+            Message::Residence { entry, reply } => drop(reply.send(self.residence(&entry))),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
                 let _ = reply.send(self.lanes.values().map(Lane::load).collect());
             }
-            Message::Forget(model) => self.forget(model),
+            Message::Forget { name, models } => {
+                self.residences.forget(&name);
+                models.into_iter().for_each(|model| self.forget(model));
+            }
         }
     }
 
@@ -301,6 +337,9 @@ impl Actor {
 
     /// Keeps the queue in order; a retried request goes back to where its arrival puts it.
     fn enqueue(&mut self, pending: Box<Pending>) {
+        if let Err(unloaded) = self.residences.check(&pending.request.entry.model.name) {
+            return self.refuse(pending, &unloaded);
+        }
         let rank = pending.rank();
         let at = self.queue.partition_point(|queued| queued.rank() <= rank);
         self.queue.insert(at, pending);
@@ -440,9 +479,10 @@ impl Actor {
     }
 
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
+        let loading: usize = self.lanes.values().map(Lane::preparing).sum();
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX {
-            // What wants it waits, and asks again when one of those is done, or the lane is back.
+        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX || loading >= LOADING_MAX {
+            // What wants it waits, and asks again when a load is done, or the lane is back.
             return;
         }
         lane.sessions.insert(session.clone(), SessionState::Preparing);
@@ -517,6 +557,7 @@ impl Actor {
         let mut unloaded = Vec::new();
         for lane in self.lanes.values_mut() {
             let backend = &lane.backend;
+            lane.kept.remove(&model);
             lane.sessions.retain(|name, state| {
                 match state {
                     _ if name.model != model => return true,
@@ -562,6 +603,9 @@ impl Actor {
                 self.prepare(&lane, session, proof.entry.clone());
             }
             if done {
+                if let Some((entry, wants)) = proof.kept() {
+                    self.keep(entry, wants);
+                }
                 proof.finish();
             } else {
                 self.proofs.push(proof);

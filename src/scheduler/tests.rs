@@ -26,10 +26,10 @@ use super::{
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
-        Adapter, BackendKind, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId,
-        LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
+        Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
+        LaneId, LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
     },
-    models::Entry,
+    models::{Entry, Served},
 };
 
 /// A lane that is only looked at.
@@ -301,9 +301,16 @@ fn request() -> Request {
         source: String::new(),
         licence: None,
         opset: 17,
+        batching: Batching::barred("nothing runs"),
     };
-    let entry =
-        Entry { model, path: PathBuf::new(), given: Vec::new(), shapes: Vec::new(), ranges: Vec::new() };
+    let entry = Entry {
+        model,
+        path: PathBuf::new(),
+        given: Vec::new(),
+        shapes: Vec::new(),
+        ranges: Vec::new(),
+        served: Served::default(),
+    };
     let at = Instant::now();
     Request {
         entry: Arc::new(entry),
@@ -315,6 +322,7 @@ fn request() -> Request {
         caller: Caller::local(),
         accepted: Accepted { at, at_us: 0 },
         deadline: at,
+        sequence: None,
     }
 }
 

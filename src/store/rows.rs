@@ -10,7 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{RunCursor, StoredModel, StoredVerdict};
 use crate::domain::{
-    Failure, InstanceId, LaneId, Model, Provenance, RunId, RunRecord, Timing, Tolerance, Verdict, VerdictKey,
+    Batching, Failure, InstanceId, LaneId, Model, Provenance, RunId, RunRecord, Timing, Tolerance, Verdict,
+    VerdictKey,
 };
 
 /// The outcome of a run without an error; error codes are words of their own.
@@ -50,6 +51,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         error.map_or(OK, |error| error.code.as_str()),
         error.map(|error| error.message.as_str()),
         error.map(|error| json(&error.retry)),
+        lane.map(|lane| lane.batch),
     ])
 }
 
@@ -58,7 +60,7 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
     let cursor = RunCursor(cells.next()?);
     let run = RunId::new(cells.next::<String>()?);
     let (accepted_at_us, model) = (cells.next()?, cells.parse()?);
-    let provenance = if row.get::<_, Option<String>>(cells.at)?.is_some() {
+    let mut provenance = if row.get::<_, Option<String>>(cells.at)?.is_some() {
         Some(read_provenance(&mut cells)?)
     } else {
         cells.at += PROVENANCE_COLUMNS;
@@ -74,13 +76,20 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
     };
     let outcome: String = cells.next()?;
     let error = if outcome == OK {
+        cells.at += ERROR_COLUMNS;
         None
     } else {
         cells.at -= 1;
         Some(Failure { code: cells.word()?, message: cells.next()?, retry: cells.json()? })
     };
+    if let (Some(provenance), Some(batch)) = (&mut provenance, cells.next()?) {
+        provenance.batch = batch;
+    }
     Ok((cursor, RunRecord { run, accepted_at_us, model, provenance, timing, error }))
 }
+
+/// `error` and `retry`.
+const ERROR_COLUMNS: usize = 2;
 
 /// From `digest` to `fallback`.
 const PROVENANCE_COLUMNS: usize = 17;
@@ -103,6 +112,8 @@ fn read_provenance(cells: &mut Cells<'_, '_>) -> duckdb::Result<Provenance> {
         verdict: cells.word()?,
         plan: cells.next()?,
         attempt: cells.next()?,
+        // Its column is the row's last; runs of an earlier weft have none.
+        batch: 1,
         fallback: cells.optional_json()?,
     })
 }
@@ -124,9 +135,13 @@ pub(super) fn put_model(
         model.opset,
         inputs,
         stored.added_at_us,
+        json(&model.batching),
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
+
+/// Of a model from a weft that did not join requests.
+const NEVER_TRIED: &str = "it was added before this could be proven; add it again";
 
 pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
     let mut cells = Cells { row, at: 0 };
@@ -139,6 +154,7 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         source: cells.next()?,
         licence: cells.next()?,
         opset: cells.next()?,
+        batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
     };
     Ok(StoredModel { model, added_at_us: cells.next()? })
 }

@@ -10,8 +10,9 @@ use super::{
     writer,
 };
 use crate::domain::{
-    Adapter, BackendKind, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId, Model, Port,
-    Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict, VerdictKey, VerdictStatus,
+    Adapter, BackendKind, Batching, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId,
+    Model, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict, VerdictKey,
+    VerdictStatus,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -52,6 +53,7 @@ fn provenance() -> Provenance {
         verdict: VerdictStatus::Mismatch,
         plan: "single".into(),
         attempt: 3,
+        batch: 5,
         fallback: Some(Fallback { wanted: "webnn".into(), reason: "no \"lane\"\nlives".into() }),
     }
 }
@@ -71,6 +73,11 @@ fn model(name: &str, digest: u8) -> StoredModel {
         source: "PyPI silero-vad 6.2.3".into(),
         licence: digest.is_multiple_of(2).then(|| "MIT".into()),
         opset: 15,
+        batching: Batching {
+            max: 3,
+            delay: std::time::Duration::from_micros(1500),
+            barred: digest.is_multiple_of(2).then(|| "its rows mix".into()),
+        },
     };
     StoredModel { model, added_at_us: 1_795_000_000_000_001 }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use weft::{
-    domain::{Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance},
+    domain::{Batching, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance},
     store::{PAGE_MAX, Store, StoreError, StoredModel},
 };
 
@@ -43,6 +43,7 @@ fn model(at: u64) -> (StoredModel, String) {
         source: "x".repeat(100_000),
         licence: None,
         opset: 15,
+        batching: Batching::barred("nothing runs"),
     };
     (StoredModel { model, added_at_us: at.cast_signed() }, at.to_string())
 }

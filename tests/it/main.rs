@@ -4,11 +4,14 @@ mod absent;
 mod attach;
 mod bad_input;
 mod cli;
+mod encoding;
 mod gate;
 mod idempotency;
 mod links;
+mod loading;
 mod memory;
 mod native;
+mod oip;
 mod outside;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]

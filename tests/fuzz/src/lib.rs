@@ -20,6 +20,10 @@ pub fn fuzz_control(input: &[u8]) {
     properties::control(input);
 }
 
+pub fn fuzz_oip(input: &[u8]) {
+    properties::oip(input);
+}
+
 pub fn fuzz_onnx(input: &[u8]) {
     properties::onnx(input);
 }

@@ -1,14 +1,17 @@
 //! What must hold for any input whatever. The fuzzer looks for one that breaks it; `tests/it` replays the corpus.
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    domain::{Body, Tensor},
+    domain::{Body, Datatype, Dim, ModelName, Port, Provenance, RunId, Signature, Tensor, Timing},
     message::{self, Incoming, WORDS_MAX},
     onnx,
     protocol::{
-        client::{ClientMessage, TensorJson, elements, parse_message},
+        client::{
+            ClientMessage, Posted, TensorJson, Told, elements, encode_posted, parse_message, parse_posted,
+            parse_raw,
+        },
         frame::{self, Frame},
         link::{DaemonToLane, DaemonToPage, Hello, LaneToDaemon, PageToDaemon},
     },
@@ -53,6 +56,79 @@ fn tensor(tensor: &Tensor) {
     let json = TensorJson { datatype: tensor.datatype, shape: tensor.shape.clone(), data };
     let read = json.tensor(&tensor.name).expect("what we tell we also read");
     assert_eq!(elements(&read), told);
+}
+
+/// The body of a request over HTTP, behind a number: how long its header is, or all ones when none is stated.
+pub(crate) fn oip(input: &[u8]) {
+    let Some((header, body)) = input.split_first_chunk::<4>() else { return };
+    let body = Bytes::copy_from_slice(body);
+    match u32::from_le_bytes(*header) {
+        0 => SIGNATURES.iter().for_each(|(datatype, dims)| raw(*datatype, dims, &body)),
+        u32::MAX => posted(&body, None),
+        header => posted(&body, Some(header as usize)),
+    }
+}
+
+/// Shapes with nothing, one size and more than one size open.
+const SIGNATURES: [(Datatype, &[Option<u64>]); 6] = [
+    (Datatype::Uint8, &[]),
+    (Datatype::Fp32, &[None, Some(4)]),
+    (Datatype::Fp16, &[Some(0), None]),
+    (Datatype::Bool, &[Some(2), Some(3)]),
+    (Datatype::Bytes, &[None]),
+    (Datatype::Int64, &[None, None]),
+];
+
+fn raw(datatype: Datatype, dims: &[Option<u64>], body: &Bytes) {
+    let shape = dims.iter().map(|size| size.map_or(Dim::Free(None), Dim::Fixed)).collect();
+    let inputs = vec![Port { name: "x".to_owned(), datatype, shape }];
+    let signature = Signature { inputs, outputs: Vec::new() };
+    if let Ok(infer) = parse_raw("m".parse().expect("a name"), &signature, body.clone())
+        && datatype != Datatype::Bool
+    {
+        signature.bind(&infer.inputs).expect("an input that is accepted fits its signature");
+        let size = infer.inputs[0].body.len();
+        assert_eq!(size, body.len() + if datatype == Datatype::Bytes { 4 } else { 0 }, "no byte is lost");
+    }
+}
+
+/// What is accepted can be sent back, in both forms, and is understood again.
+fn posted(body: &Bytes, header: Option<usize>) {
+    let model: ModelName = "m".parse().expect("a name");
+    let Ok(infer) = parse_posted(model.clone(), None, body, header) else { return };
+    infer.inputs.iter().for_each(tensor);
+    let (run, provenance) = (RunId::new("r"), provenance());
+    let id = Some(infer.id.as_str());
+    let (outputs, timing) = (infer.inputs.as_slice(), Timing::default());
+    for binary in [false, true] {
+        let told = Told { id, model: &model, outputs, run: &run, provenance: &provenance, timing };
+        let Posted { header, body } = encode_posted(told, |_| binary);
+        let mut request: Value = serde_json::from_slice(&header).expect("what we encode is JSON");
+        request["inputs"] = request["outputs"].take();
+        request["outputs"] = Value::Array(Vec::new());
+        request["parameters"] = Value::Object(Map::new());
+        let mut again = request.to_string().into_bytes();
+        let length = again.len();
+        again.extend_from_slice(&body.unwrap_or_default().contiguous());
+        let again = parse_posted(model.clone(), None, &again.into(), Some(length));
+        let again = again.expect("what we tell we also read");
+        assert_eq!(again.id, infer.id);
+        if binary {
+            assert_eq!(again.inputs, infer.inputs);
+        }
+        let elements = |inputs: &[Tensor]| inputs.iter().map(elements).collect::<Vec<_>>();
+        assert_eq!(elements(&again.inputs), elements(&infer.inputs));
+    }
+}
+
+fn provenance() -> Provenance {
+    let provenance = json!({
+        "instance": "i", "lane": "l", "browser": "b", "browser_version": "1", "backend": "wasm", "placement": {},
+        "adapter": null, "software_adapter": false, "webnn_device_requested": null, "sandbox": null, "engine": "e",
+        "threads": 1, "model_digest": "0".repeat(64), "verdict": "verified", "plan": "single", "attempt": 1,
+        "batch": 1, "fallback": null,
+    });
+    serde_json::from_value(provenance).expect("a provenance")
 }
 
 /// What a browser says on its control socket.
