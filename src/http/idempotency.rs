@@ -38,7 +38,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 pub(super) const KEY_MAX: usize = 255;
 
 /// The same as a pattern, for the document.
-pub(super) const PATTERN: &str = r#"^([!#-\[\]-~]{1,255}|"[!#-\[\]-~]{1,255}")$"#;
+pub(super) const PATTERN: &str = r#"^([ !#-\[\]-~]{1,255}|"[ !#-\[\]-~]{1,255}")$"#;
 
 /// Longer than any client retries.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
@@ -143,9 +143,10 @@ fn key(headers: &HeaderMap) -> Result<String, Failure> {
     };
     let text = value.to_str().unwrap_or_default();
     let bare = text.strip_prefix('"').map_or(Some(text), |rest| rest.strip_suffix('"')).unwrap_or_default();
-    if bare.is_empty() || bare.len() > KEY_MAX || bare.contains(['"', '\\']) {
-        let message =
-            format!("an Idempotency-Key has 1 to {KEY_MAX} ASCII characters, none of them \" or \\");
+    if bare.is_empty() || bare.len() > KEY_MAX || bare.contains(['"', '\\', '\t']) {
+        let message = format!(
+            "an Idempotency-Key has 1 to {KEY_MAX} printable ASCII characters, none of them \" or \\"
+        );
         return Err(Failure::invalid(message));
     }
     Ok(bare.to_owned())
@@ -399,6 +400,7 @@ mod tests {
             ("\"k", None),
             ("k\"", None),
             ("k\\1", None),
+            ("k\t1", None),
         ];
         for (text, wanted) in cases {
             let headers = HeaderMap::from_iter([(

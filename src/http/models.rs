@@ -81,13 +81,10 @@ pub(super) struct Uploaded {
 ///
 /// It is kept under its digest; an upload that no model is made of goes when the daemon starts anew.
 #[utoipa::path(post, path = "/api/v1/blobs", tag = "models",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     responses((status = 200, body = Uploaded)))]
 pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Uploaded>, Problem> {
     let upload = api.registry.blobs.receive(body.into_data_stream()).await?;
-    if upload.bytes == 0 {
-        return Err(Failure::invalid("the body is empty: it is the file").into());
-    }
     Ok(Json(Uploaded { digest: upload.digest, bytes: upload.bytes }))
 }
 

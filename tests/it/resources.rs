@@ -38,7 +38,7 @@ async fn runs_come_in_pages_and_one_by_one() {
     let run = daemon.get(&format!("/api/v1/runs/{name}")).await;
     assert_eq!((&run["run"], &run["model"]), (&asked[2], &json!("neg")), "{run}");
     let cases = [
-        ("/api/v1/runs/nothing", 404, "no run is called \"nothing\""),
+        ("/api/v1/runs/nothing", 404, "no run is called"),
         ("/api/v1/runs?limit=0", 422, "between 1 and 10000"),
         ("/api/v1/runs?limit=10001", 422, "between 1 and 10000"),
         ("/api/v1/runs?cursor=x", 422, "no cursor"),
