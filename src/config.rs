@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use crate::{
     driver::recipe::{Recipe, RecipeError},
     pool::Bounds,
     scheduler::Limits,
+    telemetry::Log,
 };
+pub use source::{Source, Written};
+pub use telemetry::{FILTER, RawTelemetry, Telemetry};
 
 const LISTEN: &str = "127.0.0.1:9338";
 
@@ -77,6 +81,7 @@ pub struct RawConfig {
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
+    pub telemetry: RawTelemetry,
 }
 
 /// How many instances of a recipe: so many, or as many as the load asks for between two bounds.
@@ -139,6 +144,7 @@ pub struct RawLimits {
     pub timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub drain: Option<Duration>,
+    #[serde(with = "humantime_serde")]
     pub idle: Option<Duration>,
     pub restarts: Option<usize>,
 }
@@ -185,6 +191,13 @@ pub struct Config {
     /// This program, which is started again as the guardian.
     pub program: PathBuf,
     pub surroundings: Surroundings,
+    pub telemetry: Telemetry,
+    /// The running program's, for other filters.
+    pub log: Option<Log>,
+    /// Absent where nothing can be read again.
+    pub source: Option<Arc<Source>>,
+    /// What the file said.
+    pub written: Written,
 }
 
 #[derive(Clone, Debug)]
@@ -225,13 +238,6 @@ impl Surroundings {
 }
 
 impl RawConfig {
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
-    }
-
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
         let listen = self.listen.as_deref().unwrap_or(LISTEN);
         let listen = listen_address(listen)?;
@@ -289,6 +295,10 @@ impl RawConfig {
             program: env::current_exe()
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,
+            telemetry: self.telemetry.resolve()?,
+            log: None,
+            source: None,
+            written: Written::default(),
         })
     }
 }
@@ -389,5 +399,7 @@ fn native_library() -> PathBuf {
 }
 
 mod bridge;
+mod source;
+mod telemetry;
 #[cfg(test)]
 mod tests;

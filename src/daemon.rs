@@ -1,5 +1,7 @@
 //! The composition root: starts every room, and stops them in order.
 
+mod reload;
+
 use std::{
     fs::File,
     net::SocketAddr,
@@ -10,7 +12,10 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,7 +24,7 @@ use crate::{
         ort::{OrtError, OrtLane, OrtLibrary},
     },
     bridge::{Bridge, BridgeError},
-    config::{Config, Gpu},
+    config::{Config, Gpu, Native},
     domain::{BackendKind, Environment},
     driver::{
         Drivers,
@@ -33,10 +38,13 @@ use crate::{
     http::{self, Api},
     models::{Blobs, ModelError, Reference, Registry, gate::Gate},
     pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
-    scheduler::Scheduler,
+    scheduler::{Ledger, Scheduler},
     store::{Store, StoreError},
     tasks::Tasks,
+    telemetry::Metrics,
 };
+use reload::Live;
+pub use reload::{ReloadError, Reloader};
 
 /// Pages say that they live once a second.
 const HEARTBEAT_MS: u64 = 1000;
@@ -93,6 +101,12 @@ impl Record {
     pub fn read(home: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(home.join(RECORD)).ok()?).ok()
     }
+
+    fn write(&self, home: &Path) -> Result<(), DaemonError> {
+        let text = serde_json::to_string(self).expect("a record holds a number and strings");
+        std::fs::write(home.join(RECORD), text)
+            .map_err(|source| DaemonError::Home { path: home.to_owned(), source })
+    }
 }
 
 pub struct Daemon {
@@ -107,7 +121,8 @@ pub struct Daemon {
     guardian: Guardian,
     /// None where this process has children of others.
     reaper: Option<Arc<Reaper>>,
-    drain: Duration,
+    drain: watch::Receiver<Duration>,
+    reloader: Reloader,
     /// Held as long as the daemon runs.
     _lock: Flock<File>,
 }
@@ -117,7 +132,12 @@ struct Rooms {
     pool: Pool,
     native: Vec<Environment>,
     store: Arc<Store>,
+    drain: watch::Receiver<Duration>,
+    reloader: Reloader,
 }
+
+/// The instances that a configuration wants.
+type Plans = Box<dyn Fn(&Config) -> Vec<Fleet> + Send + Sync>;
 
 impl Daemon {
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
@@ -127,7 +147,7 @@ impl Daemon {
     /// Starts with instances of the caller's choice.
     pub async fn start_with(
         mut config: Config,
-        fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
+        fleets: impl Fn(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet> + Send + Sync + 'static,
     ) -> Result<Self, DaemonError> {
         descriptors::raise()?;
         config.bridge.prepare()?;
@@ -149,11 +169,12 @@ impl Daemon {
         // Before the first process of the rooms is started, so that it can leave nobody elsewhere.
         let started = async {
             let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
-            let fleets = fleets(&config, &run, &tasks);
-            let rooms = Self::start_rooms(&config, listener, address, fleets, &tasks).await?;
+            let (own, started) = (run.clone(), tasks.clone());
+            let plans: Plans = Box::new(move |config| fleets(config, &own, &started));
+            let rooms = Self::start_rooms(&config, listener, address, plans, &tasks).await?;
             Ok::<_, DaemonError>((rooms, reaper))
         };
-        let (Rooms { pool, native, store }, reaper) = match started.await {
+        let (Rooms { pool, native, store, drain, reloader }, reaper) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 tasks.stop().await;
@@ -161,7 +182,6 @@ impl Daemon {
                 return Err(error);
             }
         };
-        let (program, drain) = (config.program, config.drain);
         Ok(Self {
             address,
             home,
@@ -169,11 +189,12 @@ impl Daemon {
             native,
             store,
             tasks,
-            program,
+            program: config.program,
             run,
             guardian,
             reaper,
             drain,
+            reloader,
             _lock: lock,
         })
     }
@@ -182,18 +203,14 @@ impl Daemon {
         config: &Config,
         listener: TcpListener,
         address: SocketAddr,
-        fleets: Vec<Fleet>,
+        plans: Plans,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
+        let (fleets, live) = (plans(config), Live::new(config));
         let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
-        let natives = config
-            .native
-            .providers
-            .iter()
-            .map(|provider| Ok(Arc::new(OrtLane::start(&library, provider, config.native.threads)?) as _))
-            .collect::<Result<Vec<Arc<dyn Backend>>, OrtError>>()?;
+        let natives = natives(config, &library)?;
         let blobs = Blobs::open(config.home.join("models"))?;
         let folder = blobs.folder().to_owned();
         let registry =
@@ -216,10 +233,15 @@ impl Daemon {
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
         let gate = Arc::new(Gate::new(reference, store.clone()));
-        let scheduler =
-            Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, backlog, tasks);
+        let metrics = Metrics::default();
+        let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
+        let scheduler = Scheduler::start(live.limits.subscribe(), gate, ledger, lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
+        tasks.spawn("metrics upkeep", metrics.clone().upkeep(tasks.stopping()));
+        let drain = live.drain.subscribe();
+        let timeout = live.timeout.subscribe();
+        let reloader = Reloader::new(config, plans, pool.clone(), live);
         let api = Api {
             id: id.clone(),
             address,
@@ -230,15 +252,13 @@ impl Daemon {
             events,
             tasks: tasks.clone(),
             native: native.clone(),
-            timeout: config.timeout,
+            timeout,
+            metrics,
+            reload: reloader.handle(),
         };
         http::serve(listener, api);
-        let record = Record { pid: std::process::id(), url: format!("http://{address}"), id };
-        let text = serde_json::to_string(&record).expect("a record holds a number and strings");
-        let home = &config.home;
-        std::fs::write(home.join(RECORD), text)
-            .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
-        Ok(Rooms { pool, native, store })
+        Record { pid: std::process::id(), url: format!("http://{address}"), id }.write(&config.home)?;
+        Ok(Rooms { pool, native, store, drain, reloader })
     }
 
     pub fn url(&self) -> String {
@@ -273,16 +293,21 @@ impl Daemon {
 
     /// Admits nothing more, and waits within the configured time until all that was accepted has been answered.
     pub async fn drain(&self) {
-        let hurrying = self.tasks.hurrying();
-        tracing::info!(under_way = self.tasks.under_way(), within_s = self.drain.as_secs_f64(), "draining");
+        let (hurrying, within) = (self.tasks.hurrying(), *self.drain.borrow());
+        tracing::info!(under_way = self.tasks.under_way(), within_s = within.as_secs_f64(), "draining");
         tokio::select! {
             biased;
             () = self.tasks.drain() => {}
-            () = tokio::time::sleep(self.drain) => {
+            () = tokio::time::sleep(within) => {
                 tracing::warn!(under_way = self.tasks.under_way(), "some requests did not end in the time to drain");
             }
             () = hurrying.cancelled() => {}
         }
+    }
+
+    /// Reads the configuration again.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Cancelling it ends [`Daemon::drain`], and has [`Daemon::stop`] kill browsers without asking them first.
@@ -321,6 +346,13 @@ fn clear(run: &RunDir) {
     if let Err(error) = run.clear() {
         tracing::error!(%error, "the run was not cleared; the next start on this home tries again");
     }
+}
+
+/// A lane of this process per execution provider.
+fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>>, OrtError> {
+    let Native { providers, threads, .. } = &config.native;
+    let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
+    providers.iter().map(lane).collect()
 }
 
 /// A reference that can start its lane anew.

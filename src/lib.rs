@@ -19,3 +19,4 @@ pub mod scheduler;
 pub mod socket;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;

@@ -21,7 +21,7 @@ pub use body::Body;
 pub use caller::Caller;
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
-pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RunId};
+pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RequestId, RunId};
 pub use memory::LaneMemory;
 pub use model::{Dim, DimBinding, Model, Port, Signature};
 pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};

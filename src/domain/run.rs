@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RunId, VerdictStatus,
+    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RequestId, RunId,
+    VerdictStatus,
 };
 
 /// Graph nodes per execution provider, as the engine reported them.
@@ -94,6 +95,8 @@ impl Provenance {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunRecord {
     pub run: RunId,
+    /// The request that it was made for; absent in rows of earlier versions.
+    pub request: Option<RequestId>,
     /// Microseconds since the Unix epoch, when the request was accepted.
     pub accepted_at_us: i64,
     pub model: ModelName,

@@ -10,7 +10,9 @@ use utoipa::{
     },
 };
 
-use super::{BackendKind, Datatype, Digest, Dim, InstanceId, LaneId, LeaseId, ModelName, RunId, tensor};
+use super::{
+    BackendKind, Datatype, Digest, Dim, InstanceId, LaneId, LeaseId, ModelName, RequestId, RunId, tensor,
+};
 
 /// Types that are text on the wire, with what they look like and what they are.
 macro_rules! text {
@@ -35,6 +37,7 @@ text! {
     LaneId, None::<&str>, "One execution slot, as `chromium-1/wasm`";
     LeaseId, None::<&str>, "A caller's exclusive right to an instance";
     RunId, None::<&str>, "One attempt at a request";
+    RequestId, None::<&str>, "What a caller asked, in all its attempts";
     ModelName, Some("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"), "The name under which a model was added";
     Digest, Some("^[0-9a-f]{64}$"), "A SHA-256";
     BackendKind, Some("^(wasm|webgpu|webnn|ort-[a-z]+)$"), "What computes";

@@ -8,6 +8,7 @@ use crate::{
     protocol::client::{FallbackPolicy, ParsedInfer, Told},
     scheduler::{Accepted, Answer, Request, Wants},
     tasks,
+    telemetry::Origin,
 };
 
 /// How the outputs of one request travel.
@@ -23,7 +24,22 @@ impl Form {
     }
 }
 
-pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<(Request, Form), Failure> {
+/// A request that does not fit is counted, since nothing further will see it.
+pub(super) fn request(
+    parsed: ParsedInfer,
+    caller: Caller,
+    origin: Origin,
+    api: &Api,
+) -> Result<(Request, Form), Failure> {
+    checked(parsed, caller, origin, api).inspect_err(|failure| api.metrics.refused(None, failure.code))
+}
+
+fn checked(
+    parsed: ParsedInfer,
+    caller: Caller,
+    origin: Origin,
+    api: &Api,
+) -> Result<(Request, Form), Failure> {
     let accepted = Accepted { at: Instant::now(), at_us: tasks::now_us() };
     let entry = api.registry.get(&parsed.model).ok_or_else(|| models::unknown(parsed.model.as_str(), api))?;
     models::check_version(&entry, parsed.version.as_deref())?;
@@ -57,7 +73,8 @@ pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<
         sequence: parameters.sequence()?,
         caller,
         accepted,
-        deadline: accepted.at + parameters.timeout().unwrap_or(api.timeout),
+        trace: origin.trace(entry.model.name.as_str()),
+        deadline: accepted.at + parameters.timeout().unwrap_or(*api.timeout.borrow()),
         entry,
     };
     Ok((request, form))
@@ -65,8 +82,8 @@ pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<
 
 /// What `answer` tells, as every protocol tells it.
 pub(super) fn told<'a>(id: Option<&'a str>, model: &'a ModelName, answer: &'a Answer) -> Told<'a> {
-    let Answer { run, outputs, provenance, timing } = answer;
-    Told { id, model, outputs, run, provenance, timing: *timing }
+    let Answer { run, request, outputs, provenance, timing } = answer;
+    Told { id, model, outputs, run, request, provenance, timing: *timing }
 }
 
 /// The size of an answer, when it may be sent.

@@ -13,8 +13,11 @@ mod models;
 mod oip;
 mod openai;
 mod openapi;
+mod origin;
 mod pool;
+mod reload;
 mod resources;
+mod scrape;
 #[cfg(test)]
 mod tests;
 mod ws;
@@ -28,7 +31,7 @@ use axum::{
     response::{IntoResponse, Response},
     serve::ListenerExt,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
@@ -43,9 +46,11 @@ use crate::{
     scheduler::{STOPPING, Scheduler},
     store::Store,
     tasks::Tasks,
+    telemetry::Metrics,
 };
 pub use error::Problem;
 use idempotency::Answers;
+pub use reload::{Reload, Reloaded};
 
 /// The largest frame or JSON body of a client.
 pub const FRAME_MAX: usize = 64 << 20;
@@ -64,7 +69,9 @@ pub struct Api {
     /// The native lanes, which no pool keeps.
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
-    pub timeout: Duration,
+    pub timeout: watch::Receiver<Duration>,
+    pub metrics: Metrics,
+    pub reload: Reload,
 }
 
 /// Serves `api` until the daemon stops.
@@ -88,6 +95,7 @@ fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), guarded))
+        .layer(middleware::from_fn(origin::named))
         .layer(middleware::from_fn(error::written))
         .with_state(api)
 }
@@ -99,6 +107,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(openapi::document())
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(scrape::metrics))
         .merge(oip::routes())
         .routes(routes!(openai::list))
         .routes(routes!(openai::show))
@@ -131,6 +140,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::unload))
         .routes(routes!(pool::leases, pool::lease))
         .routes(routes!(pool::restart))
+        .routes(routes!(reload::reload))
 }
 
 async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {

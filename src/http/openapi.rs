@@ -38,6 +38,7 @@ use super::{
         (name = "models", description = "Files, names and verdicts"),
         (name = "pool", description = "Browsers, their lanes, and leases"),
         (name = "runs", description = "What was computed where"),
+        (name = "observation", description = "Metrics and configuration"),
         (name = "document", description = "This document"),
     )
 )]

@@ -46,6 +46,10 @@ impl<T> List<T> {
 #[utoipa::path(get, path = "/api/v1/instances", tag = "pool",
     responses((status = 200, body = List<InstanceStatus>)))]
 pub(super) async fn instances(State(api): State<Arc<Api>>) -> Json<List<Value>> {
+    List::whole(instance_items(&api).await)
+}
+
+pub(super) async fn instance_items(api: &Api) -> Vec<Value> {
     let loads = api.scheduler.lanes().await;
     let items = api.pool.status().into_values().map(|status| {
         let busy = loads.iter().any(|load| load.running > 0 && status.lanes.contains_key(&load.lane));
@@ -55,7 +59,7 @@ pub(super) async fn instances(State(api): State<Arc<Api>>) -> Json<List<Value>> 
         }
         item
     });
-    List::whole(items.collect())
+    items.collect()
 }
 
 /// A lane with what it holds.
@@ -72,6 +76,10 @@ pub(super) struct Lane {
 /// Browsers' and native ones, with what each holds.
 #[utoipa::path(get, path = "/api/v1/lanes", tag = "pool", responses((status = 200, body = List<Lane>)))]
 pub(super) async fn lanes(State(api): State<Arc<Api>>) -> Json<List<Value>> {
+    List::whole(lane_items(&api).await)
+}
+
+pub(super) async fn lane_items(api: &Api) -> Vec<Value> {
     let mut loads: BTreeMap<_, _> =
         api.scheduler.lanes().await.into_iter().map(|load| (load.lane.clone(), load)).collect();
     let native = api.native.iter().map(native_lane);
@@ -86,7 +94,7 @@ pub(super) async fn lanes(State(api): State<Arc<Api>>) -> Json<List<Value>> {
         }
         item
     });
-    List::whole(items.collect())
+    items.collect()
 }
 
 /// A native lane, which no pool keeps, as the pool shows others.

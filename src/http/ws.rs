@@ -28,6 +28,7 @@ use crate::{
     },
     scheduler::{Answer, Submitted},
     socket::{self, Closed, Ended, Limits, Message, Outgoing, PATIENCE, Sender, Socket},
+    telemetry::Origin,
 };
 
 /// Requests in flight per connection; more are refused as `overloaded`.
@@ -53,10 +54,11 @@ const TOO_BIG: u16 = 1009;
 pub(super) async fn upgrade(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
+    Extension(origin): Extension<Origin>,
     request: Request,
 ) -> Response {
     let tasks = api.tasks.clone();
-    let response = socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, caller, api));
+    let response = socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, caller, origin, api));
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response.into_response();
     }
@@ -68,16 +70,17 @@ type InFlight = Arc<Mutex<HashMap<String, Option<Submitted>>>>;
 struct Connection {
     api: Arc<Api>,
     caller: Caller,
+    origin: Origin,
     sender: Sender,
     in_flight: InFlight,
     /// Bytes that answers may still take before the client reads.
     unread: Arc<Semaphore>,
 }
 
-async fn serve(Socket { reader, sender }: Socket, caller: Caller, api: Arc<Api>) {
+async fn serve(Socket { reader, sender }: Socket, caller: Caller, origin: Origin, api: Arc<Api>) {
     let stopping = api.tasks.stopping();
     let unread = Arc::new(Semaphore::new(UNREAD_MAX));
-    let connection = Connection { api, caller, sender, in_flight: InFlight::default(), unread };
+    let connection = Connection { api, caller, origin, sender, in_flight: InFlight::default(), unread };
     tokio::select! {
         _ = connection.read(reader) => {}
         () = stopping.cancelled() => {}
@@ -110,7 +113,10 @@ impl Connection {
                     subscription = (!topics.is_empty()).then(|| self.subscribe(topics));
                     Ok(())
                 }
-                Err(malformed) => Err(malformed),
+                Err(malformed) => {
+                    self.api.metrics.refused(None, malformed.failure.code);
+                    Err(malformed)
+                }
             };
             if let Err(Malformed { id, failure }) = heard {
                 tell(&self.sender, client::encode_error(id.as_deref(), &failure)).await?;
@@ -161,7 +167,9 @@ impl Connection {
 
     fn submit(&self, parsed: ParsedInfer) -> Result<Submitted, Failure> {
         let (id, model) = (parsed.id.clone(), parsed.model.clone());
-        let (request, form) = infer::request(parsed, self.caller.clone(), &self.api)?;
+        let parameters = &parsed.parameters;
+        let origin = self.origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
+        let (request, form) = infer::request(parsed, self.caller.clone(), origin, &self.api)?;
         if self.unread.available_permits() < FRAME_MAX {
             return Err(unread());
         }

@@ -14,10 +14,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{
     Limits, PRIORITY_DEFAULT, Reply, Request, Wants,
@@ -32,10 +33,8 @@ use super::{
 use crate::{
     backend::{Backend, BackendError, SessionName},
     domain::{Code, Digest, Failure, Fallback, InstanceId, LaneId, ModelName, Provenance, Retry, RunId},
-    events::Events,
     models::{Entry, gate::Gate},
     pool::{Hold, PoolEvent},
-    store::Store,
     tasks::Tasks,
 };
 
@@ -122,6 +121,7 @@ pub(super) struct Attempt {
     pub(super) run: RunId,
     pub(super) session: SessionName,
     pub(super) provenance: Provenance,
+    pub(super) span: Span,
 }
 
 impl Pending {
@@ -157,7 +157,7 @@ impl Pending {
 
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
-    limits: Limits,
+    limits: watch::Receiver<Limits>,
     gate: Arc<Gate>,
     ledger: Ledger,
     tasks: Tasks,
@@ -178,10 +178,9 @@ pub(super) struct Actor {
 impl Actor {
     pub(super) fn new(
         inbox: mpsc::Sender<Message>,
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         backlog: Arc<AtomicUsize>,
         tasks: Tasks,
     ) -> Self {
@@ -191,7 +190,7 @@ impl Actor {
             frees: Vec::new(),
             limits,
             gate,
-            ledger: Ledger { store, events },
+            ledger,
             tasks,
             lanes: BTreeMap::new(),
             outlook: Outlook::default(),
@@ -336,10 +335,11 @@ impl Actor {
     }
 
     /// Keeps the queue in order; a retried request goes back to where its arrival puts it.
-    fn enqueue(&mut self, pending: Box<Pending>) {
+    fn enqueue(&mut self, mut pending: Box<Pending>) {
         if let Err(unloaded) = self.residences.check(&pending.request.entry.model.name) {
             return self.refuse(pending, &unloaded);
         }
+        pending.request.trace.queued();
         let rank = pending.rank();
         let at = self.queue.partition_point(|queued| queued.rank() <= rank);
         self.queue.insert(at, pending);
@@ -378,6 +378,7 @@ impl Actor {
         let reply = pending.reply.take();
         if pending.failed.as_ref() == Some(failure) {
             // The row of its last attempt says the same.
+            self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
             return reply.into_iter().for_each(|reply| reply(Err(failure.clone())));
         }
         step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
@@ -429,7 +430,9 @@ impl Actor {
         provenance.fallback = fallback;
         lane.running += 1;
         let sent = step::send(&pending, session.clone(), &*lane.backend);
-        let attempt = Attempt { run: step::run_id(), session, provenance };
+        let run = step::run_id();
+        let span = pending.request.trace.step(&run, &provenance);
+        let attempt = Attempt { run, session, provenance, span };
         let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
         self.tasks.spawn("step", async move {
             let finished = step::run(pending, attempt, sent, &*backend, ledger).await;
@@ -492,8 +495,9 @@ impl Actor {
 
     fn load(&self, backend: &Arc<dyn Backend>, session: SessionName, entry: Arc<Entry>, again: bool) {
         let (inbox, backend, gate) = (self.inbox.clone(), backend.clone(), self.gate.clone());
+        let metrics = self.ledger.metrics.clone();
         self.tasks.spawn("prepare", async move {
-            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate).await;
+            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate, &metrics).await;
             let _ = inbox.send(Message::Prepared { backend, session, entry, again, result }).await;
         });
     }

@@ -19,26 +19,28 @@ mod residence;
 mod step;
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Provenance, Retry, RunId,
-        Sequence, Tensor, Timing,
+        BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Provenance, RequestId,
+        Retry, RunId, Sequence, Tensor, Timing,
     },
-    events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
-    store::Store,
     tasks::{self, Tasks},
+    telemetry::{Metrics, Trace},
 };
 use actor::{Actor, Message};
 use admission::Admission;
@@ -47,6 +49,7 @@ pub use admission::Limits;
 pub use lane::LaneLoad;
 pub use proofs::Judged;
 pub use residence::{Residence, Seat, Stay};
+pub use step::Ledger;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
@@ -68,6 +71,7 @@ pub struct Request {
     pub caller: Caller,
     pub accepted: Accepted,
     pub deadline: Instant,
+    pub trace: Trace,
     pub sequence: Option<Sequence>,
 }
 
@@ -115,6 +119,7 @@ impl Wants {
 
 pub struct Answer {
     pub run: RunId,
+    pub request: RequestId,
     pub outputs: Vec<Tensor>,
     pub provenance: Provenance,
     pub timing: Timing,
@@ -128,6 +133,8 @@ pub type Reply = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
 pub struct Scheduler {
     inbox: mpsc::Sender<Message>,
     admission: Admission,
+    backlog: Arc<AtomicUsize>,
+    metrics: Metrics,
 }
 
 /// A submitted request, for cancelling it.
@@ -148,18 +155,18 @@ impl Submitted {
 
 impl Scheduler {
     pub fn start(
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         lanes: mpsc::Receiver<PoolEvent>,
         backlog: Arc<AtomicUsize>,
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let actor = Actor::new(inbox.clone(), limits, gate, store, events, backlog, tasks.clone());
+        let metrics = ledger.metrics.clone();
+        let actor = Actor::new(inbox.clone(), limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, admission: Admission::new(limits, tasks.clone()) }
+        Self { inbox, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
@@ -175,11 +182,10 @@ impl Scheduler {
                 reply(result);
             }
         });
-        let submitted = self.offer(request, counted);
-        if submitted.is_err() {
+        self.offer(request, counted).inspect_err(|failure| {
             entry.served.failed(at.elapsed(), tasks::now_us());
-        }
-        submitted
+            self.metrics.refused(Some(&entry.model.name), failure.code);
+        })
     }
 
     fn offer(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
@@ -277,10 +283,20 @@ impl Scheduler {
         let _ = self.inbox.send(Message::Forget { name, models }).await;
     }
 
+    /// Requests that no lane has room for.
+    pub fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
     /// Requests admitted and not yet answered.
     pub fn pending(&self) -> usize {
         self.admission.pending()
     }
+}
+
+/// What a stopping daemon answers.
+pub fn stopping() -> Failure {
+    overloaded(STOPPING)
 }
 
 fn overloaded(message: &str) -> Failure {

@@ -30,6 +30,7 @@ use crate::{
         LaneId, LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::{Entry, Served},
+    telemetry::{Metrics, Origin},
 };
 
 /// A lane that is only looked at.
@@ -322,6 +323,7 @@ fn request() -> Request {
         caller: Caller::local(),
         accepted: Accepted { at, at_us: 0 },
         deadline: at,
+        trace: Origin::of(&http::HeaderMap::new()).trace("m"),
         sequence: None,
     }
 }
@@ -340,9 +342,17 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
     let scheduler = Scheduler {
         inbox,
         admission: Admission::new(
-            Limits { requests: 2, bytes: 0, lane_memory: 0, recycle_after: Duration::ZERO },
+            watch::Sender::new(Limits {
+                requests: 2,
+                bytes: 0,
+                lane_memory: 0,
+                recycle_after: Duration::ZERO,
+            })
+            .subscribe(),
             crate::tasks::Tasks::new(),
         ),
+        backlog: Arc::default(),
+        metrics: Metrics::default(),
     };
     assert_eq!(submit(&scheduler), Ok(()));
     assert_eq!(submit(&scheduler), Err("the scheduler's inbox is full".to_owned()));

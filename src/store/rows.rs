@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{RunCursor, StoredModel, StoredVerdict};
 use crate::domain::{
-    Batching, Failure, InstanceId, LaneId, Model, Provenance, RunId, RunRecord, Timing, Tolerance, Verdict,
-    VerdictKey,
+    Batching, Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance,
+    Verdict, VerdictKey,
 };
 
 /// The outcome of a run without an error; error codes are words of their own.
@@ -51,6 +51,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         error.map_or(OK, |error| error.code.as_str()),
         error.map(|error| error.message.as_str()),
         error.map(|error| json(&error.retry)),
+        record.request.as_ref().map(RequestId::as_str),
         lane.map(|lane| lane.batch),
     ])
 }
@@ -82,10 +83,11 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
         cells.at -= 1;
         Some(Failure { code: cells.word()?, message: cells.next()?, retry: cells.json()? })
     };
+    let request = cells.optional_parse()?;
     if let (Some(provenance), Some(batch)) = (&mut provenance, cells.next()?) {
         provenance.batch = batch;
     }
-    Ok((cursor, RunRecord { run, accepted_at_us, model, provenance, timing, error }))
+    Ok((cursor, RunRecord { run, request, accepted_at_us, model, provenance, timing, error }))
 }
 
 /// `error` and `retry`.
@@ -224,6 +226,11 @@ impl Cells<'_, '_> {
     fn parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<T> {
         let text: String = self.next()?;
         text.parse().map_err(|error: String| self.unreadable(error.into()))
+    }
+
+    fn optional_parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<Option<T>> {
+        let text: Option<String> = self.next()?;
+        text.map(|text| text.parse().map_err(|error: String| self.unreadable(error.into()))).transpose()
     }
 
     fn json<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {

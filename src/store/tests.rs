@@ -18,6 +18,7 @@ use crate::domain::{
 fn run(name: &str) -> RunRecord {
     RunRecord {
         run: RunId::new(name),
+        request: Some("7b-1".parse().unwrap()),
         accepted_at_us: 1_795_000_000_123_456,
         model: "silero-vad".parse().unwrap(),
         provenance: None,
@@ -126,6 +127,7 @@ async fn every_kind_of_run_reads_back_as_it_was_recorded() {
         run("without a lane"),
         RunRecord { provenance: Some(provenance()), ..run("everything") },
         RunRecord { provenance: Some(native), ..run("native") },
+        RunRecord { request: None, ..run("of an earlier version") },
         RunRecord { accepted_at_us: -1, timing: extreme, ..run("extremes") },
         RunRecord { run: RunId::new("nul \0 and ✓"), ..run("") },
         failed(Code::NoBackend, Retry::Never),

@@ -7,6 +7,7 @@
 #[path = "../it/support/graphs.rs"]
 mod graphs;
 mod openai;
+mod prometheus;
 mod schemathesis;
 #[path = "../support/serve.rs"]
 mod serve;

@@ -23,6 +23,7 @@ const PER_ACK: u64 = 1500;
 fn run(round: u64, at: u64) -> RunRecord {
     RunRecord {
         run: RunId::new(format!("{round}-{at}")),
+        request: None,
         accepted_at_us: at.cast_signed(),
         model: "m".parse().unwrap(),
         provenance: None,

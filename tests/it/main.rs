@@ -1,15 +1,21 @@
 //! Fast tests of the rooms together; no browser is started here.
 
 mod absent;
+#[path = "../../src/socket/assembly.rs"]
+#[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
+mod assembly;
 mod attach;
 mod bad_input;
 mod cli;
 mod encoding;
+#[path = "../../src/socket/frame.rs"]
+mod frame;
 mod gate;
 mod idempotency;
 mod links;
 mod loading;
 mod memory;
+mod metrics;
 mod native;
 mod oip;
 mod outside;
@@ -17,17 +23,17 @@ mod pool;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 mod records;
+mod reload;
 mod replay;
 mod resources;
 mod scheduling;
 mod stopping;
 mod storm;
 mod support;
+mod telemetry;
 mod tidy;
 mod unread;
 mod webdriver;
-#[path = "../../src/socket/frame.rs"]
-mod websocket;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
 use weft::{domain, driver::wire::message, onnx, protocol};

@@ -12,7 +12,7 @@ use std::{
 /// command line read it.
 const TIERS: [&[&str]; 14] = [
     &["domain", "tasks"],
-    &["protocol", "onnx", "predict", "socket"],
+    &["protocol", "onnx", "predict", "socket", "telemetry"],
     &["planner", "content", "store", "driver", "bridge", "events"],
     &["backend"],
     &["models"],
@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 10] = [
+const HIDDEN: [(&str, &[&str]); 15] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -39,6 +39,11 @@ const HIDDEN: [(&str, &[&str]); 10] = [
     ("hyper_util", &["src/driver/webdriver/", "src/socket/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
+    ("metrics", &["src/telemetry/"]),
+    ("metrics_exporter_prometheus", &["src/telemetry/"]),
+    ("opentelemetry", &["src/telemetry/"]),
+    ("opentelemetry_otlp", &["src/telemetry/"]),
+    ("tracing_subscriber", &["src/telemetry/"]),
 ];
 
 const FILE_LINES_MAX: usize = 600;

@@ -23,6 +23,7 @@ use crate::{
     models::Entry,
     protocol::client::{self, ParsedInfer, Posted},
     scheduler::{Answer, Submitted},
+    telemetry::Origin,
 };
 
 /// How many bytes of JSON a body starts with, when tensors follow.
@@ -43,6 +44,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) async fn infer(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
+    Extension(origin): Extension<Origin>,
     path: NamedPath,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -52,7 +54,9 @@ pub(super) async fn infer(
     let body = body.map_err(|rejection| Problem::malformed(rejection.into()))?;
     let parsed = parse(&entry, named.version, &headers, body).map_err(Problem::malformed)?;
     let (id, model) = (parsed.id.clone(), parsed.model.clone());
-    let (request, form) = infer::request(parsed, caller, &api)?;
+    let parameters = &parsed.parameters;
+    let origin = origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
+    let (request, form) = infer::request(parsed, caller, origin, &api)?;
     let (reply, replied) = oneshot::channel();
     let submitted = api.scheduler.submit(request, Box::new(move |result| drop(reply.send(result))))?;
     let leaving = Leaving(Some(submitted));

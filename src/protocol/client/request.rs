@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::json;
 use crate::domain::{
-    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Retry, Sequence, SequenceId, Signature,
-    Tensor,
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, RequestId, Retry, Sequence, SequenceId,
+    Signature, Tensor,
 };
 
 /// Room for a UUID with a prefix; ids come back in every reply.
@@ -78,6 +78,10 @@ pub struct Parameters {
     pub strict: bool,
     pub binary_data_output: bool,
     pub lease: Option<LeaseId>,
+    /// What the caller calls this request.
+    pub request: Option<RequestId>,
+    /// The W3C's, for a span of the caller's that ours belong to.
+    pub traceparent: Option<String>,
     /// 0 and the empty text stand for none.
     pub sequence_id: Option<SequenceId>,
     pub sequence_start: bool,

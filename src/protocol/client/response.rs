@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::json::Data;
-use crate::domain::{Body, Datatype, Digest, Failure, ModelName, Provenance, RunId, Tensor, Timing};
+use crate::domain::{
+    Body, Datatype, Digest, Failure, ModelName, Provenance, RequestId, RunId, Tensor, Timing,
+};
 use crate::protocol::frame;
 
 /// A reply, in the frame kind that it needs.
@@ -67,6 +69,7 @@ struct OutputParameters {
 #[derive(Serialize)]
 struct ResultParameters<'a> {
     run: &'a RunId,
+    request: &'a RequestId,
     provenance: &'a Provenance,
     timing_us: Timing,
 }
@@ -87,6 +90,7 @@ pub struct Told<'a> {
     pub model: &'a ModelName,
     pub outputs: &'a [Tensor],
     pub run: &'a RunId,
+    pub request: &'a RequestId,
     pub provenance: &'a Provenance,
     pub timing: Timing,
 }
@@ -98,7 +102,7 @@ impl<'a> Told<'a> {
         kind: Option<&'static str>,
         binary: impl Fn(&str) -> bool,
     ) -> (ResultMessage<'a>, Option<Body>) {
-        let Self { id, model, outputs, run, provenance, timing } = self;
+        let Self { id, model, outputs, run, request, provenance, timing } = self;
         let mut body = Body::default();
         let outputs = outputs
             .iter()
@@ -123,7 +127,7 @@ impl<'a> Told<'a> {
             model_name: model,
             model_version: provenance.model_digest,
             outputs,
-            parameters: ResultParameters { run, provenance, timing_us: timing },
+            parameters: ResultParameters { run, request, provenance, timing_us: timing },
         };
         (message, any_binary.then_some(body))
     }

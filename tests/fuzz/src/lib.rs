@@ -1,7 +1,11 @@
 //! The rooms that the targets need, from weft's own sources: without the rest they build in a minute, not in ten.
 
+#[path = "../../../src/socket/assembly.rs"]
+pub mod assembly;
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
+#[path = "../../../src/socket/frame.rs"]
+pub mod frame;
 #[path = "../../../src/driver/wire/message.rs"]
 pub mod message;
 #[path = "../../../src/onnx/mod.rs"]
@@ -9,8 +13,6 @@ pub mod onnx;
 mod properties;
 #[path = "../../../src/protocol/mod.rs"]
 pub mod protocol;
-#[path = "../../../src/socket/frame.rs"]
-pub mod websocket;
 
 pub fn fuzz_frame(input: &[u8]) {
     properties::frame(input);
