@@ -39,7 +39,7 @@ use utoipa_axum::{
 
 use crate::{
     bridge::guard,
-    domain::{Caller, Code, Failure, Retry},
+    domain::{Caller, Code, Failure, Policy, Retry},
     events::Events,
     models::Registry,
     pool::Pool,
@@ -70,6 +70,8 @@ pub struct Api {
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
     pub timeout: watch::Receiver<Duration>,
+    /// Which lanes are preferred when a request does not say.
+    pub policy: Policy,
     pub metrics: Metrics,
     pub reload: Reload,
 }

@@ -6,6 +6,7 @@ mod absent;
 mod assembly;
 mod attach;
 mod bad_input;
+mod batching;
 mod cli;
 mod encoding;
 #[path = "../../src/socket/frame.rs"]
@@ -27,6 +28,7 @@ mod reload;
 mod replay;
 mod resources;
 mod scheduling;
+mod sequences;
 mod stopping;
 mod storm;
 mod support;
