@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName, Step, StepOutput, StepTiming},
-    domain::{self, Code, Failure, Retry, RunId, RunRecord, Timing},
+    domain::{self, Code, Failure, Model, Retry, RunId, RunRecord, Timing},
     events::Events,
     protocol::client::Topic,
     store::Store,
@@ -106,6 +106,8 @@ pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend,
         Ok((mut outputs, timing)) => {
             // Behind the lane's other step it waited like in the queue.
             let took = sent.elapsed().saturating_sub(Duration::from_micros(timing.wait));
+            let entry = &members[0].1.pending.request.entry;
+            entry.served.executed(inferences(&entry.model, &rows));
             for (place, Member { pending, attempt }) in members {
                 let outputs = std::mem::take(&mut outputs[place]);
                 succeed(*pending, attempt, sent, StepOutput { outputs, timing }, &ledger);
@@ -118,6 +120,12 @@ pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend,
             Finished { took: None, again: again.collect() }
         }
     }
+}
+
+/// How many inferences a step of requests with so many rows is.
+fn inferences(model: &Model, rows: &[u64]) -> u64 {
+    let batched = model.signature.batch_symbol().is_some();
+    rows.iter().map(|rows| if batched { *rows } else { 1 }).sum()
 }
 
 /// Answers a request whose step has failed, unless it may be tried again.

@@ -213,7 +213,13 @@ impl Store {
     pub async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StoreError> {
         self.read("run", move |connection| {
             let read = |row: &Row<'_>| rows::read_run(row).map(|(_, record)| record);
-            connection.query_row(include_str!("queries/run.sql"), [run.as_str()], read).optional()
+            connection
+                .query_row(
+                    concat!(include_str!("queries/run_columns.sql"), include_str!("queries/run.sql")),
+                    [run.as_str()],
+                    read,
+                )
+                .optional()
         })
         .await
     }
@@ -331,7 +337,8 @@ fn all<T>(
 }
 
 fn page(connection: &Connection, last: u32, before: i64) -> duckdb::Result<RunPage> {
-    let mut statement = connection.prepare(include_str!("queries/runs.sql"))?;
+    let mut statement = connection
+        .prepare(concat!(include_str!("queries/run_columns.sql"), include_str!("queries/runs.sql")))?;
     let wanted = last as usize;
     // One more than wanted tells whether another page follows.
     let found = statement.query_map([before, i64::from(last) + 1], rows::read_run)?;

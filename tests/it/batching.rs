@@ -123,6 +123,8 @@ async fn what_waits_for_a_lane_shares_its_next_step() {
     assert_eq!(json!(batches), json!([1, 1, 5, 5, 5, 5, 5]));
     let names: BTreeSet<_> = runs.iter().map(|run| run["run"].to_string()).collect();
     assert_eq!(names.len(), 7, "each has a run of its own");
+    let stats = daemon.get("/v2/models/neg/stats").await["model_stats"][0].clone();
+    assert_eq!((&stats["inference_count"], &stats["execution_count"]), (&json!(7), &json!(3)), "{stats}");
     daemon.stop().await;
 }
 

@@ -78,8 +78,8 @@ impl ModelStatistics {
             name: entry.model.name.clone(),
             version: entry.model.digest,
             last_inference: served.last_ms(),
-            inference_count: served.success.count(),
-            execution_count: served.success.count(),
+            inference_count: served.rows(),
+            execution_count: served.steps(),
             inference_stats: Spent {
                 success: told(&served.success),
                 fail: told(&served.fail),
