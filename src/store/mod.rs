@@ -37,6 +37,8 @@ const READS: usize = 64;
 /// A tenth of a request's claim to a core: enough for the history to keep up on a machine that has nothing left.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
+const RUN: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/run.sql"));
+const RUNS: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/runs.sql"));
 /// Runs of one page: about 10 MB as JSON.
 pub const PAGE_MAX: u32 = 10_000;
 
@@ -213,13 +215,7 @@ impl Store {
     pub async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StoreError> {
         self.read("run", move |connection| {
             let read = |row: &Row<'_>| rows::read_run(row).map(|(_, record)| record);
-            connection
-                .query_row(
-                    concat!(include_str!("queries/run_columns.sql"), include_str!("queries/run.sql")),
-                    [run.as_str()],
-                    read,
-                )
-                .optional()
+            connection.query_row(RUN, [run.as_str()], read).optional()
         })
         .await
     }
@@ -337,8 +333,7 @@ fn all<T>(
 }
 
 fn page(connection: &Connection, last: u32, before: i64) -> duckdb::Result<RunPage> {
-    let mut statement = connection
-        .prepare(concat!(include_str!("queries/run_columns.sql"), include_str!("queries/runs.sql")))?;
+    let mut statement = connection.prepare(RUNS)?;
     let wanted = last as usize;
     // One more than wanted tells whether another page follows.
     let found = statement.query_map([before, i64::from(last) + 1], rows::read_run)?;
