@@ -17,7 +17,7 @@ pub(super) struct Live {
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Ready {
+pub(super) struct Readiness {
     ready: bool,
     starting: Vec<InstanceId>,
     lanes: usize,
@@ -35,8 +35,8 @@ pub(super) async fn live(State(api): State<Arc<Api>>) -> Json<Live> {
 ///
 /// Every wanted instance serves or has failed with a reason, and some lane can serve.
 #[utoipa::path(get, path = "/v2/health/ready", tag = "open inference protocol",
-    responses((status = 200, body = Ready), (status = 503, body = Ready)))]
-pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Ready>) {
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
     let status = api.pool.status();
     let starting: Vec<_> = status
         .values()
@@ -47,5 +47,5 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Read
     let stopping = api.tasks.draining();
     let ready = starting.is_empty() && lanes > 0 && !stopping;
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(Ready { ready, starting, lanes, stopping }))
+    (code, Json(Readiness { ready, starting, lanes, stopping }))
 }

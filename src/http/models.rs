@@ -42,12 +42,12 @@ pub(super) struct Shown {
     model: Model,
     /// Input sets that came with it.
     gate_inputs: usize,
-    verdicts: Vec<Proven>,
+    verdicts: Vec<Judgement>,
     residence: Residence,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Proven {
+struct Judgement {
     key: VerdictKey,
     verdict: Verdict,
     proven_at_us: i64,
@@ -65,7 +65,11 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
     let verdicts = api.store.verdicts(entry.model.digest).await?;
     let verdicts = verdicts
         .into_iter()
-        .map(|stored| Proven { key: stored.key, verdict: stored.verdict, proven_at_us: stored.proven_at_us })
+        .map(|stored| Judgement {
+            key: stored.key,
+            verdict: stored.verdict,
+            proven_at_us: stored.proven_at_us,
+        })
         .collect();
     let (model, gate_inputs) = (entry.model.clone(), entry.given.len());
     Ok(Shown { model, gate_inputs, verdicts, residence: api.scheduler.residence(entry).await? })

@@ -1,4 +1,4 @@
-//! The API's document, OpenAPI 3.1, made from the handlers that the router routes to.
+//! The API's document, version 3.1 of its format, made from the handlers that the router routes to.
 //!
 //! A handler says by `#[utoipa::path]` where it stands and what it answers when all goes well.
 //! What can go wrong follows from the shape of the route, and is added here for all of them.
@@ -95,7 +95,7 @@ fn describe_success(operation: &mut Operation) {
             && response.description.is_empty()
         {
             let status = status.parse::<StatusCode>().expect("a handler answers with a status");
-            response.description = status.canonical_reason().unwrap_or_default().to_owned();
+            status.canonical_reason().unwrap_or_default().clone_into(&mut response.description);
         }
     }
 }

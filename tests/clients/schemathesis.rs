@@ -1,4 +1,4 @@
-//! The API's document, judged by a validator of OpenAPI and by requests that schemathesis makes of it.
+//! The API's document, judged by a validator and by the requests that schemathesis makes of it.
 
 use crate::{add, graphs, python, run, served};
 

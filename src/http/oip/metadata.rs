@@ -80,7 +80,7 @@ impl TensorMetadata {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = ModelReady)]
-pub(super) struct Ready {
+pub(super) struct Readiness {
     name: ModelName,
     ready: bool,
     state: &'static str,
@@ -89,16 +89,16 @@ pub(super) struct Ready {
 
 /// Whether a model would answer
 #[utoipa::path(get, path = "/v2/models/{name}/ready", tag = "open inference protocol",
-    params(("name" = String, Path)), responses((status = 200, body = Ready), (status = 503, body = Ready)))]
+    params(("name" = String, Path)), responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(super) async fn ready(
     State(api): State<Arc<Api>>,
     path: NamedPath,
-) -> Result<(StatusCode, Json<Ready>), Problem> {
+) -> Result<(StatusCode, Json<Readiness>), Problem> {
     let Path(named) = path?;
     let entry = named.find(&api)?;
     let standing = Standing::of(&entry, &api).await?;
     let ready = standing.ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let Standing { state, reason } = standing;
-    Ok((status, Json(Ready { name: entry.model.name.clone(), ready, state, reason })))
+    Ok((status, Json(Readiness { name: entry.model.name.clone(), ready, state, reason })))
 }
