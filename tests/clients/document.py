@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -18,7 +19,11 @@ def main(url: str) -> None:
     OpenAPIV31SpecValidator(document).validate()
 
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{url}/openapi.json"]
-    done = subprocess.run([*command, "--no-color"], timeout=120, capture_output=True, text=True, check=False)
+    # It keeps what failed in the folder where it runs, and would begin with that the next time.
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, "--no-color"], cwd=folder, timeout=120, capture_output=True, text=True, check=False
+        )
     sys.stdout.write(done.stdout + done.stderr)
     sys.exit(done.returncode)
 
