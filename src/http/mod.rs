@@ -3,30 +3,39 @@
 //! Requests are checked and handed to the scheduler; this room decides nothing about how they run.
 //! It is the only place where a failure becomes an HTTP status.
 
+mod docs;
 mod encoding;
 mod error;
 mod health;
+mod idempotency;
 mod infer;
 mod models;
 mod oip;
+mod openai;
+mod openapi;
 mod origin;
 mod pool;
 mod reload;
 mod resources;
 mod scrape;
+#[cfg(test)]
+mod tests;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
     serve::ListenerExt,
 };
 use tokio::{net::TcpListener, sync::watch};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
 
 use crate::{
     bridge::guard,
@@ -40,6 +49,7 @@ use crate::{
     telemetry::Metrics,
 };
 pub use error::Problem;
+use idempotency::Answers;
 pub use reload::{Reload, Reloaded};
 
 /// The largest frame or JSON body of a client.
@@ -80,30 +90,9 @@ pub fn serve(listener: TcpListener, api: Api) {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v2/health/live", get(health::live))
-        .route("/v2/health/ready", get(health::ready))
-        .route("/metrics", get(scrape::metrics))
-        .merge(oip::routes())
-        .route("/api/v1/instances", get(resources::instances))
-        .route("/api/v1/instances/{id}/restart", post(pool::restart))
-        .route("/api/v1/leases", get(pool::leases).post(pool::lease))
-        .route("/api/v1/leases/{lease}", delete(pool::release))
-        .route("/api/v1/lanes", get(resources::lanes))
-        .route("/api/v1/reload", post(reload::reload))
-        .route("/api/v1/runs", get(resources::runs))
-        .route("/api/v1/models", get(models::list).post(models::add))
-        .route("/api/v1/models/{name}", get(models::show))
-        .route("/api/v1/models/{name}", delete(models::remove))
-        .route("/api/v1/models/{name}/verify", post(models::verify))
-        .route("/api/v1/models/{name}/load", post(models::load))
-        .route("/api/v1/models/{name}/unload", post(models::unload))
-        .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
-        .layer(encoding::answers())
-        .layer(encoding::bodies())
-        .layer(middleware::from_fn(encoding::known))
-        // Its messages are not compressed.
-        .route("/v2/ws", get(ws::upgrade))
+    let (routes, document) = routes(&api.tasks).split_for_parts();
+    routes
+        .layer(Extension(openapi::finish(document)))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
@@ -111,6 +100,49 @@ fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn(origin::named))
         .layer(middleware::from_fn(error::written))
         .with_state(api)
+}
+
+/// Every route, with its part of the document.
+fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
+    let answers = Answers::new(tasks.clone());
+    let changes = openapi::keyed(changes().merge(oip::changes()));
+    OpenApiRouter::with_openapi(openapi::document())
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(scrape::metrics))
+        .merge(oip::routes())
+        .routes(routes!(openai::list))
+        .routes(routes!(openai::show))
+        .routes(routes!(resources::instances))
+        .routes(routes!(resources::lanes))
+        .routes(routes!(resources::runs))
+        .routes(routes!(resources::run))
+        .routes(routes!(models::show, models::remove))
+        .routes(routes!(models::upload).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(pool::release))
+        .routes(routes!(openapi::serve))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::errors))
+        .merge(changes.layer(middleware::from_fn_with_state(answers, idempotency::once)))
+        .layer(encoding::answers())
+        .layer(encoding::bodies())
+        .layer(middleware::from_fn(encoding::known))
+        // Compressed already.
+        .routes(routes!(docs::asset))
+        // Its messages are not compressed.
+        .routes(routes!(ws::upgrade))
+}
+
+/// What happens once for each `Idempotency-Key`.
+fn changes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(models::list, models::add))
+        .routes(routes!(models::verify))
+        .routes(routes!(models::load))
+        .routes(routes!(models::unload))
+        .routes(routes!(pool::leases, pool::lease))
+        .routes(routes!(pool::restart))
+        .routes(routes!(reload::reload))
 }
 
 async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {

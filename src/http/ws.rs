@@ -12,12 +12,13 @@ use std::{
 use axum::{
     Extension,
     extract::{Request, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Api, FRAME_MAX, infer, infer::Form};
+use super::{Api, FRAME_MAX, Problem, error::OipError, infer, infer::Form};
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Retry},
     events::Event,
@@ -42,6 +43,14 @@ const UNREAD_MAX: usize = 4 * FRAME_MAX;
 /// The close code for a message that is too big (RFC 6455).
 const TOO_BIG: u16 = 1009;
 
+/// Many requests on one WebSocket
+///
+/// Opens the WebSocket; its messages are described in weft's `docs/api.md`.
+#[utoipa::path(get, path = "/v2/ws", tag = "open inference protocol", responses(
+    (status = 101, description = "The connection is a WebSocket from here on"),
+    (status = 400, description = "No handshake of a WebSocket", body = OipError),
+    (status = 426, description = "No request for a WebSocket", body = OipError),
+))]
 pub(super) async fn upgrade(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
@@ -49,7 +58,11 @@ pub(super) async fn upgrade(
     request: Request,
 ) -> Response {
     let tasks = api.tasks.clone();
-    socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, caller, origin, api)).into_response()
+    let response = socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, caller, origin, api));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response.into_response();
+    }
+    Problem::no_handshake(response.status(), response.into_body()).into_response()
 }
 
 type Admitted = Result<Permit, Failure>;

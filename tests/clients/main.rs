@@ -6,10 +6,13 @@
 #[allow(dead_code, reason = "some of its graphs are for other tests")]
 #[path = "../it/support/graphs.rs"]
 mod graphs;
+mod openai;
 mod prometheus;
+mod schemathesis;
 #[path = "../support/serve.rs"]
 mod serve;
 mod triton;
+mod websockets;
 
 use std::path::{Path, PathBuf};
 

@@ -12,6 +12,7 @@ mod encoding;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
 mod gate;
+mod idempotency;
 mod links;
 mod loading;
 mod memory;
@@ -25,6 +26,7 @@ mod properties;
 mod records;
 mod reload;
 mod replay;
+mod resources;
 mod scheduling;
 mod sequences;
 mod stopping;

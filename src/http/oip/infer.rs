@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     super::{Problem, infer, infer::Form},
     Api, NamedPath,
+    schema::{InferenceRequest, InferenceResponse},
 };
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Retry},
@@ -31,6 +32,15 @@ const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-cont
 const TENSORS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Ask a model
+///
+/// As JSON, or with tensors as bytes behind it (the binary tensor extension).
+#[utoipa::path(post, path = "/v2/models/{name}/infer", tag = "open inference protocol",
+    params(("name" = String, Path),
+        ("inference-header-content-length" = Option<u32>, Header, description = "Bytes of JSON before the tensors' bytes; 0 for the one input's bytes alone")),
+    request_body(content((InferenceRequest = "application/json"), (Vec<u8> = "application/octet-stream"))),
+    responses((status = 200, description = "The outputs", headers(("inference-header-content-length" = u32)),
+        content((InferenceResponse = "application/json"), (Vec<u8> = "application/octet-stream")))))]
 pub(super) async fn infer(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,

@@ -1,0 +1,3 @@
+WHERE run = ?
+ORDER BY seq DESC
+LIMIT 1
