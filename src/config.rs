@@ -37,6 +37,9 @@ const PENDING_REQUESTS: usize = 1024;
 /// minute, well within the default time.
 const AGE_STEP: Duration = Duration::from_secs(1);
 
+/// Requests that may be computed twice, of a hundred: those that take longer than the other 95.
+const HEDGE_PERCENT: u32 = 5;
+
 /// Bytes of inputs pending in the whole daemon.
 const PENDING_BYTES: usize = 1 << 30;
 
@@ -145,6 +148,8 @@ pub struct RawScheduler {
     pub policy: Policy,
     #[serde(with = "humantime_serde")]
     pub age_step: Option<Duration>,
+    pub hedge: bool,
+    pub hedge_percent: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -288,6 +293,7 @@ impl RawConfig {
             lane_memory: lane_memory(self.limits.lane_memory)?,
             recycle_after: RECYCLE_AFTER,
             age_step: positive(self.scheduler.age_step, AGE_STEP, "scheduler.age_step")?,
+            hedge_percent: self.scheduler.hedges()?,
         };
         Ok(Config {
             home,
@@ -320,6 +326,16 @@ impl RawConfig {
             source: None,
             written: Written::default(),
         })
+    }
+}
+
+impl RawScheduler {
+    fn hedges(&self) -> Result<Option<u32>, ConfigError> {
+        let percent = positive(self.hedge_percent, HEDGE_PERCENT, "scheduler.hedge_percent")?;
+        if percent > 100 {
+            return Err(ConfigError::Invalid(format!("scheduler.hedge_percent: {percent} is over 100")));
+        }
+        Ok(self.hedge.then_some(percent))
     }
 }
 

@@ -28,7 +28,7 @@ fn an_empty_file_gives_a_complete_configuration() {
     assert_eq!((config.limits.requests, config.limits.bytes), (1024, 1 << 30));
     assert_eq!((config.limits.lane_memory, config.limits.recycle_after.as_secs()), (2 << 30, 60));
     assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
-    assert_eq!(config.drain, Duration::from_secs(30));
+    assert_eq!((config.drain, config.limits.hedge_percent), (Duration::from_secs(30), None));
     assert!(config.threads >= 1 && config.native.threads >= 1);
 }
 
@@ -40,7 +40,7 @@ fn what_is_said_is_what_holds() {
         browsers = { chromium = 2, chromium-webnn = 0 }
         lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
         native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
-        scheduler = { policy = "native-first", age_step = "2s" }
+        scheduler = { policy = "native-first", age_step = "2s", hedge = true, hedge_percent = 3 }
         limits = { pending_requests = 7, pending_bytes = 8, lane_memory = 1073741824, timeout = "90s", drain = "2m" }
     "#;
     let config = resolve(text).expect("a good file");
@@ -55,7 +55,7 @@ fn what_is_said_is_what_holds() {
     assert_eq!((config.limits.requests, config.limits.bytes, config.timeout.as_secs()), (7, 8, 90));
     assert_eq!(config.limits.lane_memory, 1 << 30);
     assert_eq!((config.limits.caller_requests, config.limits.age_step.as_secs()), (7, 2));
-    assert_eq!(config.policy, Policy::NativeFirst);
+    assert_eq!((config.policy, config.limits.hedge_percent), (Policy::NativeFirst, Some(3)));
     assert_eq!(config.drain, Duration::from_secs(120));
 }
 
@@ -111,6 +111,8 @@ fn what_cannot_hold_is_refused_by_name() {
         ("native = { threads = 0 }", "native.threads must be at least 1"),
         ("limits = { caller_requests = 0 }", "limits.caller_requests must be at least 1"),
         ("scheduler = { age_step = \"0s\" }", "scheduler.age_step must be at least 1"),
+        ("scheduler = { hedge_percent = 0 }", "scheduler.hedge_percent must be at least 1"),
+        ("scheduler = { hedge_percent = 101 }", "scheduler.hedge_percent: 101 is over 100"),
         ("scheduler = { policy = \"best\" }", "unknown variant `best`"),
         ("limits = { pending_requests = 0 }", "limits.pending_requests must be at least 1"),
         ("limits = { lane_memory = 1 }", "limits.lane_memory: 1 bytes are too few"),

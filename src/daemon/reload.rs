@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What is read at use, or can be told to whoever keeps it. Below `browsers` every key is.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 11] = [
     "limits.pending_requests",
     "limits.caller_requests",
     "limits.pending_bytes",
@@ -28,6 +28,8 @@ const LIVE: [&str; 9] = [
     "limits.drain",
     "limits.idle",
     "limits.restarts",
+    "scheduler.hedge",
+    "scheduler.hedge_percent",
     "telemetry.filter",
 ];
 

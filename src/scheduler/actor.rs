@@ -2,6 +2,7 @@
 
 mod batching;
 mod dispatch;
+mod hedging;
 mod loading;
 mod memory;
 mod sequences;
@@ -24,19 +25,21 @@ use tokio::{
 use super::{
     Limits, Wants,
     choose::{Absence, Outlook},
+    hedge::Budget,
     lane::{Lane, LaneLoad, SessionState},
     latency::{KindMeans, Recent},
     pending::{Charge, Lot, Pending},
     prepare::{self, Prepared, Refusal},
     proofs::{Judged, Proof},
     queue::Queue,
+    race::Ask,
     residence::{Residence, Residences},
     sequence::{SequenceKey, Sequences},
     step::{Finished, Ledger},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, InstanceId, LaneId, ModelName, Retry},
+    domain::{Code, Digest, InstanceId, LaneId, ModelName},
     models::{Entry, gate::Gate},
     pool::{Hold, PoolEvent},
     tasks::Tasks,
@@ -79,6 +82,7 @@ pub(super) enum Message {
         sequence: Option<(SequenceKey, bool)>,
         finished: Finished,
     },
+    Hedge(Box<Ask>),
     Prove {
         entry: Arc<Entry>,
         wants: Wants,
@@ -114,6 +118,8 @@ pub(super) struct Actor {
     models: BTreeMap<Digest, Paces>,
     /// Steps started so far.
     starts: u64,
+    /// Second copies that slow requests may still have.
+    hedges: Budget,
     /// Whether something has changed that what is queued may have waited for.
     changed: bool,
     /// Set when something queued was cancelled.
@@ -161,6 +167,7 @@ impl Actor {
             queue: Queue::new(age_step),
             models: BTreeMap::new(),
             starts: 0,
+            hedges: Budget::default(),
             changed: false,
             sweep,
             proofs: Vec::new(),
@@ -204,7 +211,9 @@ impl Actor {
 
     fn message(&mut self, message: Message) {
         // What has just come changes nothing for those who wait.
-        self.changed |= !matches!(message, Message::Submit(_) | Message::Sweep | Message::Lanes(_));
+        let idle =
+            matches!(message, Message::Submit(_) | Message::Sweep | Message::Hedge(_) | Message::Lanes(_));
+        self.changed |= !idle;
         match message {
             Message::Submit(pending) => self.arrive(pending),
             Message::Sweep => {}
@@ -226,6 +235,7 @@ impl Actor {
                 }
                 self.relieve(&backend);
             }
+            Message::Hedge(ask) => self.grant(*ask),
             Message::Prove { entry, wants, keep, done } => {
                 self.proofs.push(Proof::new(entry, wants, keep, done));
             }
@@ -354,23 +364,28 @@ impl Actor {
                 self.queue.shares().charge(&charge.caller, micros - charge.micros);
             }
         }
-        for (mut pending, error) in finished.again {
+        if finished.free {
+            for charge in charges {
+                self.queue.shares().charge(&charge.caller, -charge.micros);
+            }
+        }
+        let Some(error) = finished.error else { return };
+        match &error {
+            BackendError::Lost { reason } => self.lost(backend, reason),
+            BackendError::NotLoaded { .. } => {
+                if let Some(lane) = self.lane_of(backend) {
+                    lane.sessions.remove(session);
+                }
+            }
+            _ => {}
+        }
+        for mut pending in finished.again {
             // The caller pays for one attempt.
             self.queue.shares().charge(&pending.request.caller, -pending.charged);
-            match error {
-                BackendError::Lost { ref reason } => self.lost(backend, reason),
-                BackendError::NotLoaded { .. } => {
-                    if let Some(lane) = self.lane_of(backend) {
-                        lane.sessions.remove(session);
-                    }
-                }
-                // Alone it may fare better there.
-                _ if error.retry() == Retry::Elsewhere && requests == 1 => {
-                    pending.excluded.push(backend.environment().lane.clone());
-                }
-                _ => {}
+            if requests == 1 {
+                pending.shun(&backend.environment().lane, &error);
             }
-            pending.failed = Some(error.into());
+            pending.failed = Some(error.clone().into());
             self.come_back(pending);
         }
     }

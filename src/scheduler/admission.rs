@@ -28,6 +28,8 @@ pub struct Limits {
     pub recycle_after: Duration,
     /// How long a queued request stays in a class before it moves up.
     pub age_step: Duration,
+    /// Second copies of slow requests for every hundred requests; `None` where there are none.
+    pub hedge_percent: Option<u32>,
 }
 
 #[derive(Clone)]

@@ -135,6 +135,21 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
     Choice { decision, prepare, full: None }
 }
 
+/// The best lane of another instance that does nothing and is proven for the request: a second copy may go there.
+pub(super) fn spare(
+    case: &Case<'_>,
+    lanes: &BTreeMap<LaneId, Lane>,
+    outlook: &Outlook,
+    instance: &InstanceId,
+) -> Option<(LaneId, SessionName)> {
+    let idle = |lane: &Lane| {
+        let other = lane.environment().instance != *instance;
+        other && lane.admitted(case.wants) && lane.running == 0 && lane.preparing() == 0
+    };
+    let (_, lane, session) = survey(case, lanes, outlook, idle).free?;
+    Some((lane.clone(), session))
+}
+
 fn score(case: &Case<'_>, lane: &Lane) -> Score {
     let expected = || lane.expected(case.model, case.kinds, case.now);
     match case.wants.policy {

@@ -49,6 +49,17 @@ pub(super) struct Attempt {
     pub(super) span: Span,
 }
 
+impl Attempt {
+    /// One attempt more, in the lane that this is about.
+    pub(super) fn begin(pending: &mut Pending, lane: Provenance) -> Self {
+        pending.attempts += 1;
+        let provenance = Provenance { attempt: pending.attempts, ..lane };
+        let run = step::run_id();
+        let span = pending.request.trace.step(&run, &provenance);
+        Self { run, provenance, span }
+    }
+}
+
 /// What an attempt was charged to its caller ahead, in microseconds of lane time.
 pub(super) struct Charge {
     pub(super) caller: Caller,
@@ -100,6 +111,14 @@ impl Pending {
         }
         reply(result);
         true
+    }
+
+    /// Keeps away from a lane that it failed in alone; one that is gone, or has lost a session, is no worse for it.
+    pub(super) fn shun(&mut self, lane: &LaneId, error: &BackendError) {
+        let its_own = !matches!(error, BackendError::Lost { .. } | BackendError::NotLoaded { .. });
+        if its_own && error.retry() == Retry::Elsewhere {
+            self.excluded.push(lane.clone());
+        }
     }
 
     pub(super) fn may_retry(&self, error: &BackendError) -> bool {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName, Step, StepOutput, StepTiming},
-    domain::{self, Code, Failure, Model, Retry, RunId, RunRecord, Timing},
+    domain::{self, Code, Failure, Model, Retry, RunId, RunRecord, Tensor, Timing},
     events::Events,
     protocol::client::Topic,
     store::Store,
@@ -42,32 +42,54 @@ pub(super) struct Member {
 }
 
 /// What the actor learns once the lane is free.
+#[derive(Default)]
 pub(super) struct Finished {
-    /// How long the step had the lane to itself, when it answered with a result.
+    /// How long the step had the lane to itself, when it was computed.
     pub(super) took: Option<Duration>,
-    /// Requests to be tried again, with the reason.
-    pub(super) again: Vec<(Box<Pending>, BackendError)>,
+    /// Why it failed, when the lane said so.
+    pub(super) error: Option<BackendError>,
+    /// Requests to be tried again for that.
+    #[allow(clippy::vec_box, reason = "they come out of the queue boxed, and go on so")]
+    pub(super) again: Vec<Box<Pending>>,
+    /// Whether its requests pay nothing for it, although they are not tried again.
+    pub(super) free: bool,
 }
 
 /// A step on its way to its lane.
 pub(super) struct Sent {
-    at: Instant,
+    pub(super) at: Instant,
     /// Rows of each request.
-    rows: Vec<u64>,
-    cancelled: CancellationToken,
-    result: BoxFuture<'static, Result<StepOutput, BackendError>>,
+    pub(super) rows: Vec<u64>,
+    pub(super) cancelled: CancellationToken,
+    pub(super) result: BoxFuture<'static, Result<StepOutput, BackendError>>,
 }
 
 /// Sends the step of one request, or of several that are alike; what sends in order is computed in order.
 pub(super) fn send(members: &[Member], session: SessionName, backend: &dyn Backend) -> Sent {
+    let [first, ..] = members else { unreachable!("a step has a request") };
+    if members.len() == 1 {
+        return send_one(&first.pending, session, backend);
+    }
     let requests: Vec<_> = members.iter().map(|member| member.pending.request.inputs.as_slice()).collect();
-    let first = &members[0].pending;
-    let (inputs, cancelled) = match members {
-        [_] => (first.request.inputs.clone(), first.cancelled.clone()),
-        // One that is cancelled does not take the others along.
-        _ => (domain::join(&requests), CancellationToken::new()),
-    };
     let rows = requests.iter().map(|inputs| domain::rows(inputs)).collect();
+    // One that is cancelled does not take the others along.
+    sent((domain::join(&requests), rows, CancellationToken::new()), &first.pending, session, backend)
+}
+
+/// Sends the step of one request.
+pub(super) fn send_one(pending: &Pending, session: SessionName, backend: &dyn Backend) -> Sent {
+    let inputs = pending.request.inputs.clone();
+    let rows = vec![domain::rows(&inputs)];
+    // A second lane may have the request as well, and is told for itself.
+    sent((inputs, rows, pending.cancelled.child_token()), pending, session, backend)
+}
+
+fn sent(
+    (inputs, rows, cancelled): (Vec<Tensor>, Vec<u64>, CancellationToken),
+    first: &Pending,
+    session: SessionName,
+    backend: &dyn Backend,
+) -> Sent {
     let step = Step { session, inputs, outputs: first.request.outputs.clone(), cancelled: cancelled.clone() };
     Sent { at: Instant::now(), rows, cancelled, result: backend.execute(step) }
 }
@@ -88,13 +110,8 @@ pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend,
         drop(pending);
         if members.is_empty() {
             cancelled.cancel();
-            if tokio::time::timeout(HANG_GRACE, result).await.is_err() {
-                backend.abandon(format!(
-                    "a step went on for {} s after its caller had gone",
-                    HANG_GRACE.as_secs()
-                ));
-            }
-            return Finished { took: None, again: Vec::new() };
+            wind_up(result, backend).await;
+            return Finished::default();
         }
     };
     let answered = result.and_then(|StepOutput { outputs, timing }| {
@@ -103,39 +120,55 @@ pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend,
     });
     match answered {
         Ok((mut outputs, timing)) => {
-            // Behind the lane's other step it waited like in the queue.
-            let took = sent.elapsed().saturating_sub(Duration::from_micros(timing.wait));
+            let took = took(sent, timing);
             let entry = &members[0].1.pending.request.entry;
             entry.served.executed(inferences(&entry.model, &rows));
             for (place, Member { pending, attempt }) in members {
                 let outputs = std::mem::take(&mut outputs[place]);
                 succeed(*pending, attempt, sent, StepOutput { outputs, timing }, &ledger);
             }
-            Finished { took: Some(took), again: Vec::new() }
+            Finished { took: Some(took), ..Finished::default() }
         }
         Err(error) => {
             let failed = members.into_iter().map(|(_, member)| member);
             let again = failed.filter_map(|member| failed_member(member, shared, sent, &error, &ledger));
-            Finished { took: None, again: again.collect() }
+            Finished { again: again.collect(), error: Some(error), ..Finished::default() }
         }
     }
 }
 
+/// Behind the lane's other step it waited like in the queue.
+pub(super) fn took(sent: Instant, timing: StepTiming) -> Duration {
+    sent.elapsed().saturating_sub(Duration::from_micros(timing.wait))
+}
+
+/// Waits for the end of a step that nobody waits for any more; a lane that does not come to it is given up.
+pub(super) async fn wind_up(
+    result: BoxFuture<'static, Result<StepOutput, BackendError>>,
+    backend: &dyn Backend,
+) -> Option<Result<StepOutput, BackendError>> {
+    let ended = tokio::time::timeout(HANG_GRACE, result).await.ok();
+    if ended.is_none() {
+        backend.abandon(format!("a step went on for {} s after its caller had gone", HANG_GRACE.as_secs()));
+    }
+    ended
+}
+
 /// How many inferences a step of requests with so many rows is.
-fn inferences(model: &Model, rows: &[u64]) -> u64 {
+pub(super) fn inferences(model: &Model, rows: &[u64]) -> u64 {
     let batched = model.signature.batch_symbol().is_some();
     rows.iter().map(|rows| if batched { *rows } else { 1 }).sum()
 }
 
 /// Answers a request whose step has failed, unless it may be tried again.
 /// What fails together is tried again alone, whatever the failure: one of them may be at fault for all.
-fn failed_member(
+pub(super) fn failed_member(
     Member { mut pending, attempt }: Member,
     shared: bool,
     sent: Instant,
     error: &BackendError,
     ledger: &Ledger,
-) -> Option<(Box<Pending>, BackendError)> {
+) -> Option<Box<Pending>> {
     let again = if shared { pending.may_go_on() } else { pending.may_retry(error) };
     let failure = error.clone().into();
     if !again {
@@ -144,29 +177,41 @@ fn failed_member(
     }
     ledger.keep(failed(&pending, Some(&attempt), sent, &failure), false);
     pending.alone |= shared;
-    Some((pending, error.clone()))
+    Some(pending)
 }
 
 /// The first of them whose caller has given up or whose time is over.
 fn first_over(members: &[(usize, Member)]) -> impl Future<Output = (usize, Failure)> {
-    let over = members.iter().enumerate().map(|(at, (_, Member { pending, .. }))| {
-        let (given_up, deadline) = (&pending.cancelled, pending.request.deadline);
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                () = given_up.cancelled() => (at, cancelled()),
-                () = tokio::time::sleep_until(deadline) => (at, deadline_exceeded("while computing")),
-            }
-        })
-    });
+    let over = members
+        .iter()
+        .enumerate()
+        .map(|(at, (_, Member { pending, .. }))| Box::pin(over(pending).map(move |failure| (at, failure))));
     select_all(over).map(|(first, ..)| first)
+}
+
+/// Resolves when its caller has given up or its time is over.
+pub(super) fn over(pending: &Pending) -> impl Future<Output = Failure> + use<> {
+    let (given_up, deadline) = (pending.cancelled.clone(), pending.request.deadline);
+    async move {
+        tokio::select! {
+            biased;
+            () = given_up.cancelled() => cancelled(),
+            () = tokio::time::sleep_until(deadline) => deadline_exceeded("while computing"),
+        }
+    }
 }
 
 fn unfit(problem: String) -> BackendError {
     BackendError::Execute { message: problem, code: Code::Internal, retry: Retry::Same }
 }
 
-fn succeed(mut pending: Pending, attempt: Attempt, sent: Instant, output: StepOutput, ledger: &Ledger) {
+pub(super) fn succeed(
+    mut pending: Pending,
+    attempt: Attempt,
+    sent: Instant,
+    output: StepOutput,
+    ledger: &Ledger,
+) {
     let timing = timing(&pending, sent, output.timing);
     let record = record(&pending, Some(&attempt), &attempt.run, timing, None);
     let Attempt { run, provenance, .. } = attempt;
@@ -189,15 +234,25 @@ pub(super) fn fail(
     ledger.keep(record, answered);
 }
 
-fn failed(pending: &Pending, attempt: Option<&Attempt>, sent: Instant, failure: &Failure) -> RunRecord {
+pub(super) fn failed(
+    pending: &Pending,
+    attempt: Option<&Attempt>,
+    sent: Instant,
+    failure: &Failure,
+) -> RunRecord {
     let timing = timing(pending, sent, StepTiming::default());
     let run = attempt.map_or_else(run_id, |attempt| attempt.run.clone());
     record(pending, attempt, &run, timing, Some(failure.clone()))
 }
 
 impl Ledger {
-    fn keep(&self, record: RunRecord, answered: bool) {
+    pub(super) fn keep(&self, record: RunRecord, answered: bool) {
         self.metrics.ran(&record, answered);
+        self.keep_beside(record);
+    }
+
+    /// Keeps an attempt that neither answered its request nor had to be followed by another.
+    pub(super) fn keep_beside(&self, record: RunRecord) {
         self.events.publish(Topic::Runs, || json!(&record));
         self.store.record_run(record);
     }

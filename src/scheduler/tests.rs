@@ -429,6 +429,7 @@ pub(super) const LIMITS: Limits = Limits {
     lane_memory: 0,
     recycle_after: Duration::ZERO,
     age_step: Duration::from_secs(1),
+    hedge_percent: None,
 };
 
 #[test]

@@ -148,9 +148,23 @@ impl Metrics {
         series.encode.record(seconds(timing.encode));
         series.answered.increment(1);
         if lane.fallback.is_some() {
-            let labels = [("model", &*self.label(Some(&record.model)))];
-            self.0.recorder.register_counter(&key("weft_fallbacks_total", &labels), &METADATA).increment(1);
+            self.tally("weft_fallbacks_total", &record.model);
         }
+    }
+
+    /// A slow request that a second lane has got as well.
+    pub fn hedged(&self, model: &ModelName) {
+        self.tally("weft_hedges_total", model);
+    }
+
+    /// A request that its second lane has answered.
+    pub fn hedge_won(&self, model: &ModelName) {
+        self.tally("weft_hedges_won_total", model);
+    }
+
+    fn tally(&self, name: &'static str, model: &ModelName) {
+        let labels = [("model", &*self.label(Some(model)))];
+        self.0.recorder.register_counter(&key(name, &labels), &METADATA).increment(1);
     }
 
     fn failed(&self, model: Option<&ModelName>, backend: Option<&BackendKind>, code: Code) {

@@ -75,6 +75,13 @@ pub const METRICS: &[Metric] = &[
         &["model"],
         "Requests that a native lane answered instead of what was wanted.",
     ),
+    metric("weft_hedges_total", Kind::Counter, &["model"], "Slow requests that a second lane got as well."),
+    metric(
+        "weft_hedges_won_total",
+        Kind::Counter,
+        &["model"],
+        "Those of them that the second lane answered.",
+    ),
     metric("weft_requests_pending", Kind::Gauge, &[], "Requests admitted and not yet answered."),
     metric("weft_queue_depth", Kind::Gauge, &[], "Requests that no lane has room for."),
     metric("weft_lanes", Kind::Gauge, &["browser", "backend", "state"], "Lanes by what they do."),

@@ -12,6 +12,7 @@ mod encoding;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
 mod gate;
+mod hedging;
 mod idempotency;
 mod links;
 mod loading;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Actor, dispatch::UNKNOWN};
 use crate::{
     backend::SessionName,
-    domain::{LaneId, rows},
+    domain::{Digest, LaneId, rows},
     scheduler::{
         batch::{self, Fill, Waiting},
         lane::Standing,
@@ -30,7 +30,9 @@ impl Actor {
             return None;
         }
         let waits = self.queue.places(&lot).map(Waiting::of).reduce(Waiting::and)?;
-        let expected = Duration::from_micros((self.service(pending, lane) * waiting as f64) as u64);
+        let expected = Duration::from_micros(
+            (self.service(pending.request.entry.model.digest, lane) * waiting as f64) as u64,
+        );
         batch::held_until(batching, waits, expected, now)
     }
 
@@ -116,12 +118,12 @@ impl Actor {
 
     /// Charges a request's caller what it is expected to take in this lane.
     pub(super) fn charge(&mut self, pending: &mut Pending, lane: &LaneId) {
-        pending.charged = self.service(pending, lane);
+        pending.charged = self.service(pending.request.entry.model.digest, lane);
         self.queue.shares().charge(&pending.request.caller, pending.charged);
     }
 
-    fn service(&self, pending: &Pending, lane: &LaneId) -> f64 {
-        let model = pending.request.entry.model.digest;
+    /// Microseconds that a request of this model is expected to take in this lane.
+    pub(super) fn service(&self, model: Digest, lane: &LaneId) -> f64 {
         let kinds = self.models.get(&model).map_or(UNKNOWN, |paces| &paces.kinds);
         self.lanes.get(lane).map_or(0.0, |lane| lane.service(model, kinds))
     }

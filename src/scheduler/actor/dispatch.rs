@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Actor, FAR, Message, SessionState};
+use super::{Actor, FAR, SessionState};
 use crate::{
     backend::SessionName,
     domain::{Code, Failure, Fallback, LaneId, Provenance},
@@ -18,6 +18,7 @@ use crate::{
         latency::KindMeans,
         pending::{Attempt, Charge, Pending},
         queue::Number,
+        race::{self, Slot},
         step::{self, Member},
     },
 };
@@ -228,6 +229,34 @@ impl Actor {
         session: SessionName,
         fallback: Option<Fallback>,
     ) {
+        let (mut slot, mut provenance) = self.take(id, session, step.len());
+        provenance.fallback = fallback;
+        let charged = step.iter().map(|pending| (&pending.request.caller, pending.charged));
+        slot.charges = charged.map(|(caller, micros)| Charge { caller: caller.clone(), micros }).collect();
+        if let [only] = step.as_slice() {
+            let end = only.request.sequence.as_ref().map(|sequence| sequence.end);
+            slot.sequence = only.sequence.clone().zip(end);
+        }
+        let hedge = self.hedge(&step, self.lanes.get(id).map_or(0, |lane| lane.running));
+        let member = |mut pending: Box<Pending>| {
+            let attempt = Attempt::begin(&mut pending, provenance.clone());
+            Member { pending, attempt }
+        };
+        let mut members: Vec<_> = step.into_iter().map(member).collect();
+        let sent = step::send(&members, slot.session.clone(), &*slot.backend);
+        let ledger = self.ledger.clone();
+        if let Some(hedge) = hedge {
+            let only = members.remove(0);
+            return self.tasks.spawn("step", race::run(only, sent, slot, hedge, ledger));
+        }
+        self.tasks.spawn("step", async move {
+            let finished = step::run(members, sent, &*slot.backend, ledger).await;
+            slot.leave(finished).await;
+        });
+    }
+
+    /// Takes a place for a step of so many requests in a lane, and tells where they run.
+    pub(super) fn take(&mut self, id: &LaneId, session: SessionName, requests: usize) -> (Slot, Provenance) {
         let lane = self.lanes.get_mut(id).expect("choose names a lane that is there");
         let Some(SessionState::Ready { placement, verdict, used, .. }) = lane.sessions.get_mut(&session)
         else {
@@ -236,33 +265,13 @@ impl Actor {
         *used = Instant::now();
         let mut provenance =
             Provenance::new(lane.backend.environment(), placement.clone(), session.model, *verdict);
-        provenance.batch = u32::try_from(step.len()).unwrap_or(u32::MAX);
-        provenance.fallback = fallback;
+        provenance.batch = u32::try_from(requests).unwrap_or(u32::MAX);
         lane.running += 1;
-        lane.requests += step.len();
+        lane.requests += requests;
         self.starts += 1;
         lane.last_start = self.starts;
-        let charged = step.iter().map(|pending| (&pending.request.caller, pending.charged));
-        let charges = charged.map(|(caller, micros)| Charge { caller: caller.clone(), micros }).collect();
-        let sequence = match step.as_slice() {
-            [only] => only.sequence.clone().zip(only.request.sequence.as_ref().map(|sequence| sequence.end)),
-            _ => None,
-        };
-        let member = |mut pending: Box<Pending>| {
-            pending.attempts += 1;
-            let provenance = Provenance { attempt: pending.attempts, ..provenance.clone() };
-            let run = step::run_id();
-            let span = pending.request.trace.step(&run, &provenance);
-            Member { pending, attempt: Attempt { run, provenance, span } }
-        };
-        let members: Vec<_> = step.into_iter().map(member).collect();
-        let sent = step::send(&members, session.clone(), &*lane.backend);
-        let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
-        self.tasks.spawn("step", async move {
-            let finished = step::run(members, sent, &*backend, ledger).await;
-            // The actor outlives every step but those of a stopping daemon.
-            let _ = inbox.send(Message::Finished { backend, session, charges, sequence, finished }).await;
-        });
+        let (inbox, backend) = (self.inbox.clone(), lane.backend.clone());
+        (Slot { inbox, backend, session, charges: Vec::new(), sequence: None }, provenance)
     }
 }
 
