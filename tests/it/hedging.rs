@@ -171,7 +171,7 @@ async fn one_that_fails_leaves_the_request_to_the_other() {
             told.send(&json!({"type": "subscribe", "topics": ["runs"]})).await;
             told.caught_up().await;
             fails.answer(deed.clone());
-            assert_eq!(told.event().await.header["data"]["error"]["code"], code);
+            assert_eq!(told.event().await.header["event"]["error"]["code"], code);
             let lane = answers.lane.clone();
             answers.answer(Deed::Compute);
             assert_eq!(stage.client.reply("r").await.negated()["lane"], lane);

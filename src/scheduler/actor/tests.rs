@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,9 @@ struct Paced {
     environment: Environment,
     micros: Vec<(Digest, u64)>,
     turn: Arc<Turn<()>>,
+    /// Each step of so many takes so many microseconds more.
+    stalls: Option<(u64, u64)>,
+    steps: AtomicU64,
 }
 
 impl Paced {
@@ -60,7 +63,14 @@ impl Paced {
             threads: 1,
             flags: Vec::new(),
         };
-        Self { environment, micros: micros.to_vec(), turn: Arc::default() }
+        let (turn, steps) = (Arc::default(), AtomicU64::default());
+        Self { environment, micros: micros.to_vec(), turn, stalls: None, steps }
+    }
+
+    fn stalling(mut self, instance: &str, stalls: (u64, u64)) -> Self {
+        self.environment.instance = InstanceId::new(instance);
+        self.environment.lane = LaneId::new(format!("{instance}/{}", self.environment.backend));
+        Self { stalls: Some(stalls), ..self }
     }
 }
 
@@ -77,7 +87,9 @@ impl Backend for Paced {
     fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
         let (turn, sent) = (self.turn.clone(), Instant::now());
         let micros = self.micros.iter().find(|(model, _)| *model == step.session.model);
-        let takes = Duration::from_micros(micros.expect("it is loaded").1);
+        let number = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
+        let stall = self.stalls.filter(|(of, _)| number % of == 0).map_or(0, |(_, micros)| micros);
+        let takes = Duration::from_micros(micros.expect("it is loaded").1 + stall);
         Box::pin(async move {
             let _turn = turn.lock().await;
             let wait = sent.elapsed().as_micros() as u64;
@@ -105,7 +117,11 @@ struct Stage {
 }
 
 fn stage(lanes: Vec<Paced>) -> Stage {
-    let limits = Limits { requests: 10_000, caller_requests: 10_000, bytes: 1, ..LIMITS };
+    stage_hedging(lanes, None)
+}
+
+fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
+    let limits = Limits { requests: 10_000, caller_requests: 10_000, bytes: 1, hedge_percent, ..LIMITS };
     let (tasks, sweep) = (Tasks::new(), Arc::new(AtomicBool::new(false)));
     let (inbox, messages) = mpsc::channel(super::super::INBOX);
     let store = Arc::new(Store::open_in_memory().expect("a store"));
@@ -344,4 +360,28 @@ async fn what_cannot_be_done_in_time_is_refused_at_once() {
     assert!(place("other") <= 4 && place("urgent") <= 4, "{names:?}");
     assert_eq!(place("hopeless"), 52);
     assert!(matches!(stage.scheduler.inbox.try_send(Message::Sweep), Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedges_keep_to_their_share_and_cut_the_far_end() {
+    // Each lane stalls for 20 ms at every 40th step of 2 ms.
+    let lane = |name| Paced::new("wasm", &[(digest(1), 2_000)]).stalling(name, (40, 20_000));
+    let mut found = Vec::new();
+    for percent in [None, Some(1), Some(5)] {
+        let mut stage = stage_hedging(vec![lane("one-1"), lane("two-1")], percent);
+        let (mut slow, mut won) = (0, 0);
+        for _ in 0..1000 {
+            let began = Instant::now();
+            stage.submit("", &ask());
+            let (_, result) = stage.answers(1).await.remove(0);
+            won += u32::from(result.expect("it is computed").provenance.attempt == 2);
+            slow += u32::from(began.elapsed() > Duration::from_millis(10));
+        }
+        assert!(stage.answers.try_recv().is_err(), "each is answered once");
+        found.push((slow, won));
+    }
+    let [(never, none), (seldom, few), (often, many)] = found[..] else { panic!("three budgets") };
+    assert_eq!((never, none), (25, 0), "{found:?}");
+    assert!((8..=10).contains(&few) && seldom + few >= 20, "{found:?}");
+    assert!((15..=50).contains(&many) && often <= 5, "{found:?}");
 }
