@@ -1,6 +1,6 @@
 //! Configuration: what the file and the command line say, resolved once into something complete and checked.
 //!
-//! This is the only reader of the environment, beside the log filter: it names folders and the search path.
+//! This is the only reader of the environment, beside the log filter: it names folders, the search path and a key.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +14,16 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    access,
     bridge::{Certificate, Door, Outside, guard::Origin},
     domain::BackendKind,
     driver::recipe::{Recipe, RecipeError},
+    http::ConnectionLimits,
     pool::Bounds,
     scheduler::Limits,
 };
+
+pub use entry::{RawAccess, RawTls, RawTokens};
 
 const LISTEN: &str = "127.0.0.1:9338";
 
@@ -70,6 +74,9 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields, default)]
 pub struct RawConfig {
     pub listen: Option<String>,
+    pub public: Option<String>,
+    pub access: RawAccess,
+    pub tls: Option<RawTls>,
     /// Instances per recipe.
     pub browsers: Option<BTreeMap<String, RawInstances>>,
     pub bridge: RawBridge,
@@ -141,6 +148,8 @@ pub struct RawLimits {
     pub drain: Option<Duration>,
     pub idle: Option<Duration>,
     pub restarts: Option<usize>,
+    pub connections: Option<usize>,
+    pub connections_per_address: Option<usize>,
 }
 
 /// Which GPU flags browsers are launched with.
@@ -158,6 +167,11 @@ pub enum Gpu {
 pub struct Config {
     pub home: PathBuf,
     pub listen: SocketAddr,
+    /// What clients call the daemon when that is not where it listens.
+    pub public: Option<Origin>,
+    pub certificate: Option<Certificate>,
+    pub connections: ConnectionLimits,
+    pub access: access::Settings,
     /// Where browsers find the harness.
     pub bridge: Door,
     /// An X display for browsers that need one.
@@ -224,6 +238,11 @@ impl Surroundings {
     }
 }
 
+/// The key that commands show the daemon; secrets may come from the environment, where other users do not see them.
+pub fn key() -> Option<String> {
+    env::var("WEFT_KEY").ok().filter(|key| !key.is_empty())
+}
+
 impl RawConfig {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
@@ -233,9 +252,9 @@ impl RawConfig {
     }
 
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
-        let listen = self.listen.as_deref().unwrap_or(LISTEN);
-        let listen = listen_address(listen)?;
-        let bridge = self.bridge.resolve(listen)?;
+        let (listen, public) = (self.listen.as_deref(), self.public.as_deref());
+        let entry = entry::resolve(listen, public, self.access, self.tls, &self.limits)?;
+        let bridge = self.bridge.resolve(entry.listen)?;
         let browsers = self
             .browsers
             .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
@@ -266,7 +285,11 @@ impl RawConfig {
         };
         Ok(Config {
             home,
-            listen,
+            listen: entry.listen,
+            public: entry.public,
+            certificate: entry.certificate,
+            connections: entry.connections,
+            access: entry.access,
             bridge,
             display: self.display,
             recipes,
@@ -301,7 +324,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
         IpAddr::V4(ip) if ip.is_loopback() => Ok(address),
         IpAddr::V6(ip) if ip.is_loopback() => Ok(address),
         ip => Err(ConfigError::Invalid(format!(
-            "{ip} is not a loopback address, and without authentication weft listens on no other"
+            "bridge.listen: {ip} is not a loopback address, and beyond loopback the bridge speaks TLS"
         ))),
     }
 }
@@ -389,5 +412,6 @@ fn native_library() -> PathBuf {
 }
 
 mod bridge;
+mod entry;
 #[cfg(test)]
 mod tests;

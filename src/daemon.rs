@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    net::SocketAddr,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
@@ -10,10 +11,11 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{Access, AccessError},
     backend::{
         Backend,
         ort::{OrtError, OrtLane, OrtLibrary},
@@ -30,7 +32,7 @@ use crate::{
         recipe::{GpuMode, Places},
     },
     events::Events,
-    http::{self, Api},
+    http::{self, Api, Doors, ListenError},
     models::{Blobs, ModelError, Reference, Registry, gate::Gate},
     pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
     scheduler::Scheduler,
@@ -47,6 +49,9 @@ const LANE_EVENTS: usize = 256;
 /// Closing browsers takes a second or two; what is not done by then is the guardian's.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// The database of a home.
+pub const STORE: &str = "weft.duckdb";
+
 /// Where the running daemon of a home says how to reach it.
 const RECORD: &str = "daemon.json";
 
@@ -56,8 +61,10 @@ pub enum DaemonError {
     Home { path: PathBuf, source: std::io::Error },
     #[error("another daemon runs on the home {}{}", path.display(), at(.url.as_deref()))]
     HomeInUse { path: PathBuf, url: Option<String> },
-    #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
     #[error(transparent)]
@@ -80,23 +87,39 @@ fn at(url: Option<&str>) -> String {
     url.map(|url| format!(", at {url}")).unwrap_or_default()
 }
 
-/// What a running daemon leaves in its home.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a running daemon leaves in its home, for nobody but the home's owner to read.
+#[derive(Serialize, Deserialize)]
 pub struct Record {
     pub pid: u32,
     pub url: String,
     /// Random: an address alone may be another daemon's by now.
     pub id: String,
+    /// Lets in whoever can read this, as long as this daemon runs.
+    pub key: String,
 }
 
 impl Record {
     pub fn read(home: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(home.join(RECORD)).ok()?).ok()
     }
+
+    /// Whole or not at all, and with its key never readable by others.
+    fn write(&self, home: &Path) -> std::io::Result<()> {
+        let text = serde_json::to_string(self).expect("a record holds a number and strings");
+        let unfinished = home.join(format!("{RECORD}.new"));
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        file.write_all(text.as_bytes())?;
+        std::fs::rename(unfinished, home.join(RECORD))
+    }
 }
 
 pub struct Daemon {
-    address: SocketAddr,
+    url: String,
+    local: Local,
     home: PathBuf,
     pool: Pool,
     native: Vec<Environment>,
@@ -112,8 +135,16 @@ pub struct Daemon {
     _lock: Flock<File>,
 }
 
+/// How a process of the home's owner reaches the daemon.
+#[derive(Clone)]
+pub struct Local {
+    pub url: String,
+    pub key: String,
+}
+
 /// What outlives the start.
 struct Rooms {
+    local: Local,
     pool: Pool,
     native: Vec<Environment>,
     store: Arc<Store>,
@@ -133,9 +164,10 @@ impl Daemon {
         config.bridge.prepare()?;
         let home = config.home.clone();
         let lock = lock_home(&home)?;
-        let listening = |source| DaemonError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
-        let address = listener.local_addr().map_err(listening)?;
+        let (certificate, public) = (config.certificate.clone(), config.public.clone());
+        let doors = Doors::bind(config.listen, certificate, public, config.connections).await?;
+        let url = doors.url().to_owned();
+        warn_of_plain(&config, &url);
         guardian::sweep_stale(&home)?;
         let run = RunDir::create(&home)?;
         let guardian = match Guardian::start(&config.program, &run).await {
@@ -150,10 +182,10 @@ impl Daemon {
         let started = async {
             let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
             let fleets = fleets(&config, &run, &tasks);
-            let rooms = Self::start_rooms(&config, listener, address, fleets, &tasks).await?;
+            let rooms = Self::start_rooms(&config, doors, fleets, &tasks).await?;
             Ok::<_, DaemonError>((rooms, reaper))
         };
-        let (Rooms { pool, native, store }, reaper) = match started.await {
+        let (Rooms { local, pool, native, store }, reaper) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 tasks.stop().await;
@@ -163,7 +195,8 @@ impl Daemon {
         };
         let (program, drain) = (config.program, config.drain);
         Ok(Self {
-            address,
+            url,
+            local,
             home,
             pool,
             native,
@@ -180,12 +213,12 @@ impl Daemon {
 
     async fn start_rooms(
         config: &Config,
-        listener: TcpListener,
-        address: SocketAddr,
+        doors: Doors,
         fleets: Vec<Fleet>,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
-        let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
+        let store = Arc::new(Store::open(&config.home.join(STORE))?);
+        let access = Access::open(config.access.clone(), store.clone(), tasks).await?;
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
         let natives = config
@@ -220,9 +253,13 @@ impl Daemon {
             Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
+        let local = Local { url: doors.local_url().to_owned(), key: access.owner_key().to_owned() };
         let api = Api {
             id: id.clone(),
-            address,
+            access,
+            names: doors.names(),
+            secure: doors.url().starts_with("https:"),
+            body: doors.pace(),
             scheduler,
             registry,
             pool: pool.clone(),
@@ -232,17 +269,21 @@ impl Daemon {
             native: native.clone(),
             timeout: config.timeout,
         };
-        http::serve(listener, api);
-        let record = Record { pid: std::process::id(), url: format!("http://{address}"), id };
-        let text = serde_json::to_string(&record).expect("a record holds a number and strings");
+        http::serve(doors, api);
+        let record = Record { pid: std::process::id(), url: local.url.clone(), id, key: local.key.clone() };
         let home = &config.home;
-        std::fs::write(home.join(RECORD), text)
-            .map_err(|source| DaemonError::Home { path: home.clone(), source })?;
-        Ok(Rooms { pool, native, store })
+        record.write(home).map_err(|source| DaemonError::Home { path: home.clone(), source })?;
+        Ok(Rooms { local, pool, native, store })
     }
 
+    /// What clients call it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
+    }
+
+    /// How a process of the home's owner reaches it.
+    pub fn local(&self) -> Local {
+        self.local.clone()
     }
 
     pub fn pool(&self) -> PoolStatus {
@@ -330,7 +371,15 @@ fn reference(library: OrtLibrary, threads: u32) -> Result<Reference, OrtError> {
     Ok(Reference::new(first, move || start().map_err(|error: OrtError| error.to_string())))
 }
 
-fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
+/// Keys travel with every request.
+fn warn_of_plain(config: &Config, url: &str) {
+    if !config.listen.ip().is_loopback() && !url.starts_with("https:") {
+        tracing::warn!(url, "keys and tensors cross the network unencrypted: configure [tls], or a proxy and public");
+    }
+}
+
+/// Held as long as the file is: one process at a time works on a home.
+pub fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
     let wrong = |source| DaemonError::Home { path: home.to_owned(), source };
     std::fs::create_dir_all(home).map_err(wrong)?;
     let file = File::options().create(true).append(true).open(home.join("lock")).map_err(wrong)?;

@@ -9,6 +9,7 @@ mod ids;
 mod memory;
 mod model;
 mod run;
+mod scope;
 mod tensor;
 mod verdict;
 
@@ -21,6 +22,7 @@ pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RunId};
 pub use memory::LaneMemory;
 pub use model::{Dim, DimBinding, Model, Port, Signature};
 pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};
+pub use scope::{Scope, Scopes};
 pub use tensor::{Datatype, Tensor, TensorError};
 pub use verdict::{Tolerance, Verdict, VerdictKey, VerdictStatus};
 

@@ -91,6 +91,8 @@ pub struct RunRecord {
     pub run: RunId,
     /// Microseconds since the Unix epoch, when the request was accepted.
     pub accepted_at_us: i64,
+    /// Whose request it was.
+    pub caller: String,
     pub model: ModelName,
     /// Absent when no lane was ever chosen.
     pub provenance: Option<Provenance>,

@@ -43,6 +43,18 @@ impl<E: Into<Failure>> From<E> for Problem {
 }
 
 impl Problem {
+    /// A failure that this status tells better than its code's own.
+    pub(super) fn told_as(failure: Failure, status: StatusCode) -> Self {
+        Self { failure, status }
+    }
+
+    /// The body of one that is told before there is a request.
+    pub(super) fn text(code: &str, status: &str, detail: &str) -> String {
+        format!(
+            r#"{{"type":"about:blank","title":"{code}","status":{status},"detail":"{detail}","code":"{code}","retry":"same"}}"#
+        )
+    }
+
     /// A resource that is not there.
     pub(super) fn not_found(message: String) -> Self {
         Self { failure: Failure::invalid(message), status: StatusCode::NOT_FOUND }

@@ -3,37 +3,43 @@
 //! Requests are checked and handed to the scheduler; this room decides nothing about how they run.
 //! It is the only place where a failure becomes an HTTP status.
 
+mod admit;
 mod error;
 mod health;
 mod infer;
+mod keys;
+mod listener;
 mod models;
+mod pace;
+mod places;
 mod pool;
 mod resources;
+mod routes;
 mod ws;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
+    extract::DefaultBodyLimit,
+    middleware,
     routing::{delete, get, post},
-    serve::ListenerExt,
 };
-use tokio::net::TcpListener;
 
 use crate::{
-    bridge::guard,
-    domain::{Caller, Code, Failure, Retry},
+    access::Access,
+    bridge::guard::Origin,
     events::Events,
     models::Registry,
     pool::Pool,
-    scheduler::{STOPPING, Scheduler},
+    scheduler::Scheduler,
     store::Store,
     tasks::Tasks,
 };
 pub use error::Problem;
+pub use keys::{KeyOrder, KeyView, made};
+pub use listener::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, ConnectionLimits, Doors, ListenError};
+pub use pace::Pace;
 
 /// The largest frame or JSON body of a client.
 pub const FRAME_MAX: usize = 64 << 20;
@@ -42,7 +48,12 @@ pub const FRAME_MAX: usize = 64 << 20;
 pub struct Api {
     /// Tells this daemon from any other, as its record does.
     pub id: String,
-    pub address: SocketAddr,
+    pub access: Access,
+    /// What requests may call the daemon.
+    pub names: Vec<Origin>,
+    /// Whether browsers reach it over TLS, and may send its cookie nowhere else.
+    pub secure: bool,
+    pub body: Pace,
     pub scheduler: Scheduler,
     pub registry: Arc<Registry>,
     pub pool: Pool,
@@ -56,16 +67,9 @@ pub struct Api {
 }
 
 /// Serves `api` until the daemon stops.
-pub fn serve(listener: TcpListener, api: Api) {
-    let api = Arc::new(api);
-    let (tasks, stopping) = (api.tasks.clone(), api.tasks.stopping());
-    let serve = axum::serve(listener.tap_io(crate::bridge::without_delay), router(api));
-    tasks.spawn("http listener", async move {
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            result = serve => tracing::error!(?result, "the HTTP listener ended"),
-        }
-    });
+pub fn serve(doors: Doors, api: Api) {
+    let tasks = api.tasks.clone();
+    doors.serve(router(Arc::new(api)), &tasks);
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -85,24 +89,12 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/models/{name}", delete(models::remove))
         .route("/api/v1/models/{name}/verify", post(models::verify))
         .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
+        .route("/api/v1/session", post(keys::begin_session).delete(keys::end_session))
+        .route("/api/v1/keys", get(keys::list).post(keys::add))
+        .route("/api/v1/keys/{key}", delete(keys::revoke))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
-        .layer(middleware::from_fn_with_state(api.clone(), guarded))
+        .layer(middleware::from_fn_with_state(api.clone(), admit::guarded))
         .with_state(api)
-}
-
-async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(Caller::local());
-    match guard::check(request.headers(), api.address) {
-        Ok(()) if request.method().is_safe() => next.run(request).await,
-        Ok(()) => match api.tasks.accept() {
-            // A change that was begun is waited for.
-            Some(_under_way) => next.run(request).await,
-            None => Problem::from(Failure::new(Code::Overloaded, Retry::Same, STOPPING)).into_response(),
-        },
-        Err(refused) => {
-            Problem::from(Failure::new(Code::Unauthorized, Retry::Never, refused.message())).into_response()
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State, rejection::QueryRejection},
 };
 use serde::Deserialize;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Api, Problem};
 use crate::{
-    domain::Failure,
+    access::Grant,
+    domain::{Failure, Scope},
     pool::{InstanceState, LaneState},
     scheduler::LaneLoad,
     store::RunCursor,
@@ -73,6 +74,7 @@ pub(super) struct RunsQuery {
 
 pub(super) async fn runs(
     State(api): State<Arc<Api>>,
+    Extension(grant): Extension<Grant>,
     query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query?;
@@ -80,7 +82,9 @@ pub(super) async fn runs(
     let cursor = cursor.map_err(Failure::invalid)?;
     // What has been answered must be there to see.
     api.store.flush().await?;
-    let page = api.store.runs(query.last.unwrap_or(RUNS_SHOWN), cursor).await?;
+    // Everybody sees their own.
+    let caller = (!grant.holds(Scope::Admin)).then(|| grant.caller().id.to_string());
+    let page = api.store.runs_of(caller, query.last.unwrap_or(RUNS_SHOWN), cursor).await?;
     Ok(Json(json!({
         "items": page.runs,
         "cursor": page.next.map(|next| next.to_string()),

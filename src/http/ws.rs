@@ -3,23 +3,33 @@
 //! A reader parses and submits; whoever answers sends. A request reserves its place among what is to be sent when it
 //! is submitted, so an answer never waits for a slow client, and a slow client holds no more than its own places and
 //! their bytes.
+//!
+//! Whoever opened the connection was let in once; each message only counts. When its credential ends, so does the
+//! connection.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use axum::{
     Extension,
     extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Api, FRAME_MAX, infer, infer::Form};
+use super::{
+    Api, FRAME_MAX, admit, infer,
+    infer::Form,
+    places::Place,
+};
 use crate::{
-    domain::{Caller, Code, Failure, ModelName, Retry},
+    access::{Ended as Lapsed, Grant},
+    domain::{Code, Failure, ModelName, Retry, Scope},
     events::Event,
     protocol::{
         client::{self, ClientMessage, Malformed, ParsedInfer, Reply, Topic, parse_message},
@@ -38,35 +48,52 @@ const LIMITS: Limits = Limits { message: FRAME_MAX, places: IN_FLIGHT_MAX + 64, 
 /// Bytes of answers that may wait for a client to read them: four of the largest.
 const UNREAD_MAX: usize = 4 * FRAME_MAX;
 
-/// The close code for a message that is too big (RFC 6455).
+/// The close codes for a message that is too big, and for whoever may not be here any more (RFC 6455).
 const TOO_BIG: u16 = 1009;
+const POLICY: u16 = 1008;
+
+/// How long a client that does not read is waited for to be told why its connection ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(super) async fn upgrade(
     State(api): State<Arc<Api>>,
-    Extension(caller): Extension<Caller>,
+    Extension(grant): Extension<Grant>,
+    Extension(place): Extension<Arc<Place>>,
     request: Request,
 ) -> Response {
     let tasks = api.tasks.clone();
-    socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, caller, api)).into_response()
+    let ours = admit::offers_subprotocol(request.headers());
+    let opened = socket::upgrade(request, LIMITS, &tasks, async move |socket| {
+        serve(socket, grant, api).await;
+        drop(place);
+    });
+    let mut response = opened.into_response();
+    if ours && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Never what else was offered: a credential may be among it.
+        let spoken = HeaderValue::from_static(admit::SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, spoken);
+    }
+    response
 }
 
 type InFlight = Arc<Mutex<HashMap<String, Option<Submitted>>>>;
 
 struct Connection {
     api: Arc<Api>,
-    caller: Caller,
+    grant: Grant,
     sender: Sender,
     in_flight: InFlight,
     /// Bytes that answers may still take before the client reads.
     unread: Arc<Semaphore>,
 }
 
-async fn serve(Socket { reader, sender }: Socket, caller: Caller, api: Arc<Api>) {
+async fn serve(Socket { reader, sender }: Socket, grant: Grant, api: Arc<Api>) {
     let stopping = api.tasks.stopping();
     let unread = Arc::new(Semaphore::new(UNREAD_MAX));
-    let connection = Connection { api, caller, sender, in_flight: InFlight::default(), unread };
+    let connection = Connection { api, grant, sender, in_flight: InFlight::default(), unread };
     tokio::select! {
         _ = connection.read(reader) => {}
+        lapsed = connection.grant.ended() => connection.lapse(lapsed).await,
         () = stopping.cancelled() => {}
     }
     let abandoned = std::mem::take(&mut *connection.in_flight());
@@ -90,19 +117,43 @@ impl Connection {
             };
             let heard = match parsed {
                 Ok(ClientMessage::Infer(infer)) => self.infer(*infer),
-                Ok(ClientMessage::Cancel { id }) => self.cancel(id),
-                Ok(ClientMessage::Subscribe { id: _, topics }) => {
-                    // The earlier one ends before the new one begins.
-                    drop(subscription.take());
-                    subscription = (!topics.is_empty()).then(|| self.subscribe(topics));
-                    Ok(())
+                Ok(ClientMessage::Cancel { id }) => self.cancel(id).map_err(|malformed| self.counted(malformed)),
+                Ok(ClientMessage::Subscribe { id, topics }) => {
+                    let may = self.may_subscribe().map_err(|failure| Malformed { id, failure });
+                    may.map(|()| {
+                        // The earlier one ends before the new one begins.
+                        drop(subscription.take());
+                        subscription = (!topics.is_empty()).then(|| self.subscribe(topics));
+                    })
                 }
-                Err(malformed) => Err(malformed),
+                Err(malformed) => Err(self.counted(malformed)),
             };
             if let Err(Malformed { id, failure }) = heard {
                 tell(&self.sender, client::encode_error(id.as_deref(), &failure)).await?;
             }
         }
+    }
+
+    /// What is malformed counts like what is not.
+    fn counted(&self, malformed: Malformed) -> Malformed {
+        match self.grant.count() {
+            Ok(()) => malformed,
+            Err(exceeded) => Malformed { failure: Failure::from(&exceeded), ..malformed },
+        }
+    }
+
+    fn may_subscribe(&self) -> Result<(), Failure> {
+        self.grant.count().map_err(|exceeded| Failure::from(&exceeded))?;
+        if self.grant.holds(Scope::Read) { Ok(()) } else { Err(admit::lacks(Scope::Read)) }
+    }
+
+    /// Says why nothing more is taken or answered, and closes.
+    async fn lapse(&self, lapsed: Lapsed) {
+        let failure = Failure::new(Code::Unauthorized, Retry::Never, lapsed.to_string());
+        let told = tell(&self.sender, client::encode_error(None, &failure));
+        // Whoever does not read is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, told).await;
+        self.sender.close(POLICY, lapsed.reason());
     }
 
     /// Says what was wrong, as far as the socket still allows, and closes.
@@ -148,7 +199,11 @@ impl Connection {
 
     fn submit(&self, parsed: ParsedInfer) -> Result<Submitted, Failure> {
         let (id, model) = (parsed.id.clone(), parsed.model.clone());
-        let (request, form) = infer::request(parsed, self.caller.clone(), &self.api)?;
+        let entered = self.grant.enter().map_err(|exceeded| Failure::from(&exceeded))?;
+        if !self.grant.holds(Scope::Infer) {
+            return Err(admit::lacks(Scope::Infer));
+        }
+        let (request, form) = infer::request(parsed, self.grant.caller().clone(), &self.api)?;
         if self.unread.available_permits() < FRAME_MAX {
             return Err(unread());
         }
@@ -161,6 +216,7 @@ impl Connection {
                 Err(failure) => (client::encode_error(Some(&id), &failure), None),
             };
             lock(&in_flight).remove(&id);
+            drop(entered);
             // The client may be gone.
             let _ = place.send(outgoing(reply), held);
         });
@@ -183,7 +239,8 @@ impl Connection {
     fn subscribe(&self, topics: Vec<Topic>) -> DropGuard {
         let events = self.api.events.subscribe();
         let (sender, ended) = (self.sender.clone(), CancellationToken::new());
-        let forward = forward(events, topics, sender);
+        let caller = (!self.grant.holds(Scope::Admin)).then(|| self.grant.caller().id.clone());
+        let forward = forward(events, topics, sender, caller);
         let guard = ended.clone().drop_guard();
         self.api.tasks.spawn("ws events", async move {
             tokio::select! {
@@ -233,11 +290,21 @@ fn fits(size: usize) -> Result<u32, Failure> {
     })
 }
 
-async fn forward(mut events: broadcast::Receiver<Arc<Event>>, topics: Vec<Topic>, sender: Sender) {
+/// `caller` is whose runs alone are told; absent for everybody's.
+async fn forward(
+    mut events: broadcast::Receiver<Arc<Event>>,
+    topics: Vec<Topic>,
+    sender: Sender,
+    caller: Option<Arc<str>>,
+) {
+    let foreign = |event: &Event| {
+        event.topic == Topic::Runs && caller.as_ref().is_some_and(|caller| event.event["caller"] != **caller)
+    };
+
     let mut lagged = 0;
     loop {
         match events.recv().await {
-            Ok(event) if topics.contains(&event.topic) => {
+            Ok(event) if topics.contains(&event.topic) && !foreign(&event) => {
                 let event = client::encode_event(event.topic, event.seq, lagged, &event.event);
                 if tell(&sender, event).await.is_err() {
                     return;

@@ -161,6 +161,7 @@ fn record(
     RunRecord {
         run: run.clone(),
         accepted_at_us: pending.request.accepted.at_us,
+        caller: pending.request.caller.id.to_string(),
         model: pending.request.entry.model.name.clone(),
         provenance: provenance.cloned(),
         timing,

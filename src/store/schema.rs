@@ -14,8 +14,10 @@ pub(super) struct Migration {
 }
 
 /// In order; the first is version 1. One that has been released is never edited, only followed by another.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { name: "001_initial", sql: include_str!("schema/001_initial.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "001_initial", sql: include_str!("schema/001_initial.sql") },
+    Migration { name: "002_access", sql: include_str!("schema/002_access.sql") },
+];
 
 impl Migration {
     fn digest(&self) -> String {

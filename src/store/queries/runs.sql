@@ -3,8 +3,8 @@ SELECT
     digest, instance, lane, browser, browser_version, backend, placement, adapter, software_adapter,
     webnn_device, sandbox, engine, threads, verdict, plan, attempt, fallback,
     queue_us, transfer_us, decode_us, compute_us, encode_us, total_us,
-    outcome, error, retry
+    outcome, error, retry, caller
 FROM runs
-WHERE seq < ?
+WHERE seq < ? AND caller = coalesce(?, caller)
 ORDER BY seq DESC
 LIMIT ?
