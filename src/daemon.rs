@@ -374,7 +374,10 @@ fn reference(library: OrtLibrary, threads: u32) -> Result<Reference, OrtError> {
 /// Keys travel with every request.
 fn warn_of_plain(config: &Config, url: &str) {
     if !config.listen.ip().is_loopback() && !url.starts_with("https:") {
-        tracing::warn!(url, "keys and tensors cross the network unencrypted: configure [tls], or a proxy and public");
+        tracing::warn!(
+            url,
+            "keys and tensors cross the network unencrypted: configure [tls], or a proxy and public"
+        );
     }
 }
 

@@ -66,11 +66,7 @@ impl Keyring {
     }
 
     /// What a token says, and what is cancelled when its key is withdrawn.
-    pub(super) fn verify(
-        &self,
-        token: &str,
-        now_s: u64,
-    ) -> Result<(Claims, CancellationToken), TokenError> {
+    pub(super) fn verify(&self, token: &str, now_s: u64) -> Result<(Claims, CancellationToken), TokenError> {
         let name = token::key_name(token)?;
         let trusted = self.keys.read().expect("no holder of the keyring panics").get(&name).cloned();
         let trusted = trusted.ok_or(TokenError::UnknownKey)?;
@@ -114,7 +110,10 @@ impl Trusted {
         let path = &stamp.path;
         let wrong = |message: String| AccessError::TokenKey { path: path.clone(), message };
         if stamp.len > FILE_MAX {
-            return Err(wrong(format!("has {} bytes, more than the {FILE_MAX} that a key may have", stamp.len)));
+            return Err(wrong(format!(
+                "has {} bytes, more than the {FILE_MAX} that a key may have",
+                stamp.len
+            )));
         }
         let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
         let key = if path.extension().is_some_and(|extension| extension == "pem") {

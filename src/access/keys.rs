@@ -121,9 +121,9 @@ impl Keys {
         }
         let called = || held.values().map(|held| &held.key).filter(|key| key.name == named);
         // A name may be used again once its key is revoked.
-        let mut found = called().filter(|key| key.revoked_at_us.is_none()).chain(
-            called().filter(|key| key.revoked_at_us.is_some()),
-        );
+        let mut found = called()
+            .filter(|key| key.revoked_at_us.is_none())
+            .chain(called().filter(|key| key.revoked_at_us.is_some()));
         let first = found.next().ok_or_else(|| AccessError::UnknownKey(named.to_owned()))?;
         match found.next() {
             Some(second) if first.revoked_at_us.is_some() == second.revoked_at_us.is_some() => {

@@ -2,11 +2,7 @@
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
-use super::{
-    Denied,
-    grant::Grant,
-    key,
-};
+use super::{Denied, grant::Grant, key};
 use crate::{domain::Digest, tasks};
 
 /// A dashboard has one; somebody who logs in again and again ends the oldest ones.

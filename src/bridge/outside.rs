@@ -137,10 +137,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What TLS is spoken with by whoever has this certificate.
-pub(crate) async fn tls(
-    files: Option<Certificate>,
-    made: Option<Made>,
-) -> Result<TlsAcceptor, BridgeError> {
+pub(crate) async fn tls(files: Option<Certificate>, made: Option<Made>) -> Result<TlsAcceptor, BridgeError> {
     let wrong = |message| BridgeError::Certificate { message };
     let settings = match (files, made) {
         (Some(Certificate { chain, key }), _) => {

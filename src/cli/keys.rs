@@ -111,8 +111,17 @@ impl Keys {
                 if rows.is_empty() {
                     output::line("no keys yet: `weft keys add NAME` makes one");
                 } else {
-                    let header =
-                        ["id", "name", "scopes", "weight", "rate/s", "quota/day", "at once", "expires", "revoked"];
+                    let header = [
+                        "id",
+                        "name",
+                        "scopes",
+                        "weight",
+                        "rate/s",
+                        "quota/day",
+                        "at once",
+                        "expires",
+                        "revoked",
+                    ];
                     output::table(&header, &rows);
                 }
             }

@@ -46,13 +46,13 @@ pub struct RawTls {
 
 /// How clients reach the daemon.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub listen: SocketAddr,
+pub(super) struct Entry {
+    pub(super) listen: SocketAddr,
     /// What clients call the daemon when that is not where it listens.
-    pub public: Option<Origin>,
-    pub certificate: Option<Certificate>,
-    pub connections: ConnectionLimits,
-    pub access: Settings,
+    pub(super) public: Option<Origin>,
+    pub(super) certificate: Option<Certificate>,
+    pub(super) connections: ConnectionLimits,
+    pub(super) access: Settings,
 }
 
 /// Resolves what of the file concerns clients.

@@ -80,9 +80,9 @@ impl TryFrom<KeyOrder> for NewKey {
 
     fn try_from(order: KeyOrder) -> Result<Self, AccessError> {
         let scopes: Scopes = order.scopes.parse().map_err(AccessError::Invalid)?;
-        let expires_at_us = order.expires_in.map(|life| {
-            tasks::now_us().saturating_add(i64::try_from(life.as_micros()).unwrap_or(i64::MAX))
-        });
+        let expires_at_us = order
+            .expires_in
+            .map(|life| tasks::now_us().saturating_add(i64::try_from(life.as_micros()).unwrap_or(i64::MAX)));
         let allowance = Allowance {
             weight: order.weight.unwrap_or(1),
             rate_per_second: order.rate_per_second,
@@ -130,7 +130,10 @@ pub(super) async fn revoke(
 }
 
 /// A cookie in place of the credential that came with the request.
-pub(super) async fn begin_session(State(api): State<Arc<Api>>, Extension(grant): Extension<Grant>) -> Response {
+pub(super) async fn begin_session(
+    State(api): State<Arc<Api>>,
+    Extension(grant): Extension<Grant>,
+) -> Response {
     let (secret, life) = api.access.begin_session(&grant);
     let life_s = life.as_secs();
     let scopes: Vec<_> = crate::domain::Scope::ALL.into_iter().filter(|scope| grant.holds(*scope)).collect();

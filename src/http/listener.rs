@@ -19,7 +19,11 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service as _;
 
-use super::{Problem, pace::Pace, places::{Full, Place, Places}};
+use super::{
+    Problem,
+    pace::Pace,
+    places::{Full, Place, Places},
+};
 use crate::{
     bridge::{self, BridgeError, Certificate, TlsAcceptor, guard::Origin},
     tasks::Tasks,

@@ -27,14 +27,8 @@ use axum::{
 };
 
 use crate::{
-    access::Access,
-    bridge::guard::Origin,
-    events::Events,
-    models::Registry,
-    pool::Pool,
-    scheduler::Scheduler,
-    store::Store,
-    tasks::Tasks,
+    access::Access, bridge::guard::Origin, events::Events, models::Registry, pool::Pool,
+    scheduler::Scheduler, store::Store, tasks::Tasks,
 };
 pub use error::Problem;
 pub use keys::{KeyOrder, KeyView, made};

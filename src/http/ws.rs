@@ -22,11 +22,7 @@ use axum::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{
-    Api, FRAME_MAX, admit, infer,
-    infer::Form,
-    places::Place,
-};
+use super::{Api, FRAME_MAX, admit, infer, infer::Form, places::Place};
 use crate::{
     access::{Ended as Lapsed, Grant},
     domain::{Code, Failure, ModelName, Retry, Scope},
@@ -117,7 +113,9 @@ impl Connection {
             };
             let heard = match parsed {
                 Ok(ClientMessage::Infer(infer)) => self.infer(*infer),
-                Ok(ClientMessage::Cancel { id }) => self.cancel(id).map_err(|malformed| self.counted(malformed)),
+                Ok(ClientMessage::Cancel { id }) => {
+                    self.cancel(id).map_err(|malformed| self.counted(malformed))
+                }
                 Ok(ClientMessage::Subscribe { id, topics }) => {
                     let may = self.may_subscribe().map_err(|failure| Malformed { id, failure });
                     may.map(|()| {

@@ -344,12 +344,7 @@ fn all<T>(
     connection.prepare(sql)?.query_map(duckdb::params_from_iter(argument), read)?.collect()
 }
 
-fn page(
-    connection: &Connection,
-    last: u32,
-    before: i64,
-    caller: Option<&str>,
-) -> duckdb::Result<RunPage> {
+fn page(connection: &Connection, last: u32, before: i64, caller: Option<&str>) -> duckdb::Result<RunPage> {
     let mut statement = connection.prepare(include_str!("queries/runs.sql"))?;
     let wanted = last as usize;
     // One more than wanted tells whether another page follows.

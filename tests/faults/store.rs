@@ -9,9 +9,7 @@ use std::{
 };
 
 use weft::{
-    domain::{
-        Caller, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance,
-    },
+    domain::{Caller, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance},
     store::{PAGE_MAX, Store, StoreError, StoredModel},
 };
 
