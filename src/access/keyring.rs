@@ -119,8 +119,8 @@ impl Trusted {
         let key = if path.extension().is_some_and(|extension| extension == "pem") {
             TokenKey::eddsa(&text)
         } else {
-            // Editors end a file with a line's end.
-            TokenKey::hs256(text.trim_ascii_end())
+            // Editors end a file with a line's end, which is no part of the secret.
+            TokenKey::hs256(text.strip_suffix(b"\n").unwrap_or(&text))
         };
         let key = key.map_err(|error| wrong(error.to_string()))?;
         Ok(Self { key, withdrawn: CancellationToken::new(), stamp })

@@ -22,8 +22,8 @@ pub(super) enum Keys {
     List,
     /// Revoke a key by its id or name; connections that use it are closed
     Revoke {
-        #[arg(value_name = "KEY")]
-        key: String,
+        #[arg(value_name = "ID|NAME")]
+        named: String,
     },
 }
 
@@ -74,7 +74,7 @@ impl Keys {
         match self {
             Self::Add(add) => client.post("/api/v1/keys", &json!(add.order())).await,
             Self::List => client.get("/api/v1/keys").await,
-            Self::Revoke { key } => client.delete(&format!("/api/v1/keys/{}", encoded(key))).await,
+            Self::Revoke { named } => client.delete(&format!("/api/v1/keys/{}", encoded(named))).await,
         }
     }
 
@@ -93,7 +93,7 @@ impl Keys {
                 let items: Vec<_> = keys.list().into_iter().map(KeyView::from).collect();
                 json!({"items": items, "cursor": null})
             }
-            Self::Revoke { key } => json!(KeyView::from(keys.revoke(key).await?)),
+            Self::Revoke { named } => json!(KeyView::from(keys.revoke(named).await?)),
         };
         store.close().await?;
         Ok(answer)

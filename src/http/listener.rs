@@ -11,11 +11,8 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::Request, serve::Listener};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service as _;
 
@@ -241,12 +238,12 @@ async fn serve(stream: TcpStream, place: Place, router: Router, limits: Connecti
         request.extensions_mut().insert(place.clone());
         router.clone().call(request)
     });
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    let mut http = builder.http1();
+    // Not the builder that tells protocols apart: it waits for the first bytes without a limit.
+    let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head_within);
     http.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
-    let mut connection =
-        std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
     let stopping = tasks.stopping();
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),

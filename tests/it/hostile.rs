@@ -231,7 +231,7 @@ async fn a_flood_of_connections_is_refused_by_name_and_leaves_no_mark() {
         assert!(refused.starts_with(&format!("HTTP/1.1 {status}")), "{refused}");
         let body: Value =
             serde_json::from_str(refused.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
-        assert_eq!((&body["code"], &body["status"]), (&json!(code), &json!(status.to_string())), "{body}");
+        assert_eq!((&body["code"], &body["status"]), (&json!(code), &json!(status)), "{body}");
         assert!(body["detail"].as_str().is_some_and(|text| text.contains("8 connections")), "{body}");
         socket.serves(&json!({})).await;
         drop(held);
@@ -287,7 +287,8 @@ async fn listeners_have_the_system_look_after_connections() {
         .filter(|line| line.split_whitespace().nth(3) == Some("01"))
         .filter_map(|line| line.split_whitespace().nth(5))
         .collect();
-    // 02 is the keep-alive timer.
-    assert!(!states.is_empty() && states.iter().all(|timer| timer.starts_with("02:")), "{states:?}");
+    // 02 is the keep-alive timer, before which others may stand for a moment; 00 is none.
+    let kept = states.iter().any(|timer| timer.starts_with("02:"));
+    assert!(kept && states.iter().all(|timer| !timer.starts_with("00:")), "{states:?}");
     daemon.stop().await;
 }

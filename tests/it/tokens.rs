@@ -16,6 +16,7 @@ use crate::{
 };
 
 const SECRET: &[u8] = b"a secret that has 32 bytes of it";
+const OTHER: &[u8] = b"and one that is as long as that!";
 
 fn now_s() -> i64 {
     tasks::now_us() / 1_000_000
@@ -63,12 +64,12 @@ async fn a_token_is_refused_when_anything_about_it_is_wrong() {
     let cases = [
         (good.clone(), 200, ""),
         (token("k", &claims(60, "infer"), SECRET), 403, "the scope read"),
-        (token("k", &claims(60, "email"), SECRET), 403, "no scope"),
+        (token("k", &claims(60, "email"), SECRET), 403, "the scope read"),
         (token("k", &claims(-11, "read"), SECRET), 401, "has expired"),
         (token("k", &claims(90_000, "read"), SECRET), 401, "24 hours"),
         (token("k", &json!({"sub": "ci", "scope": "read"}), SECRET), 401, "lacks exp"),
         (token("other", &claims(60, "read"), SECRET), 401, "not trusted"),
-        (token("k", &claims(60, "read"), &[0; 32]), 401, "signature is wrong"),
+        (token("k", &claims(60, "read"), OTHER), 401, "signature is wrong"),
         (format!("{none}.{}.", parts[1]), 401, "can be read"),
         (format!("{other}.{}.{}", parts[1], parts[2]), 401, "another algorithm"),
         (format!("{}.{}.{}", parts[0], part(&claims(60, "admin")), parts[2]), 401, "signature is wrong"),
@@ -107,13 +108,13 @@ async fn keys_of_tokens_rotate_while_the_daemon_runs() {
     let daemon = trusting(&[("old", SECRET)]).await;
     let folder = daemon.home.path().join("trusted");
     let claims = json!({"sub": "ci", "exp": now_s() + 600, "scope": "infer"});
-    let (old, new) = (token("old", &claims, SECRET), token("new", &claims, &[9; 32]));
+    let (old, new) = (token("old", &claims, SECRET), token("new", &claims, OTHER));
     let mut client = Client::with_key(&daemon.url, &old).await;
     client.serves(&json!({})).await;
     let bearer = format!("Bearer {new}");
     let status = async || ask(&daemon, "GET", "/v2", &[("authorization", &bearer)]).await.status();
     assert_eq!(status().await, 401);
-    put(&folder, "new", &[9; 32]);
+    put(&folder, "new", OTHER);
     std::fs::remove_file(folder.join("old.secret")).expect("it is there");
     client.next().await.refused("unauthorized", "never", "trusted no more");
     assert_eq!(client.closed().await, (1008, "key revoked".to_owned()));
