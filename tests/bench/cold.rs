@@ -132,7 +132,7 @@ impl Samples {
         };
         let _session = navigate(address, &site.loop_page(&model.name, threads)).await?;
         let navigated = started.elapsed();
-        let mut worker = LoopWorker::start(site.linked("loop").await?, &frames).await?;
+        let mut worker = LoopWorker::start(site.linked().await?, &frames).await?;
         worker.run(1).await?;
         let took = started.elapsed();
         killpg(group, Signal::SIGTERM)?;

@@ -86,7 +86,7 @@ async fn playwright(launched: &Launched, site: &mut Site, model: &Model) -> anyh
     ensure!(loaded.as_deref() == Some("loaded"), "the script said {loaded:?}");
     let started = Instant::now();
     stdin.write_all(b"launch\n").await?;
-    let mut worker = LoopWorker::start(site.linked("loop").await?, &[model.frame(0)]).await?;
+    let mut worker = LoopWorker::start(site.linked().await?, &[model.frame(0)]).await?;
     worker.run(1).await?;
     let took = started.elapsed();
     drop(stdin);

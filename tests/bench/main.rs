@@ -13,6 +13,7 @@ mod pool;
 mod processes;
 #[path = "../faults/proxy.rs"]
 mod proxy;
+mod relay;
 mod report;
 mod requests;
 mod site;
@@ -25,10 +26,12 @@ use std::{io::Write, path::Path};
 
 use anyhow::Context;
 use clap::Parser;
+use tokio::runtime::Builder;
 
 use crate::{
     daemon::{Daemon, Launched},
     origin::Origin,
+    relay::Relay,
     report::{Report, Samples},
     requests::Model,
     site::{LoopWorker, Site},
@@ -68,9 +71,15 @@ impl Models {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).is_some_and(|first| first == relay::ARGUMENT) {
+        return Builder::new_current_thread().enable_all().build()?.block_on(relay::serve());
+    }
     let options = Options::parse();
+    Builder::new_multi_thread().enable_all().build()?.block_on(bench(options))
+}
+
+async fn bench(options: Options) -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     let program = program.ancestors().nth(2).context("examples lie below the profile's folder")?.join("weft");
     if let Some(times) = options.pool {
@@ -117,7 +126,8 @@ async fn run(program: &Path, home: &Path) -> anyhow::Result<(Origin, Samples)> {
     let (origin, threads) = (Origin::of(&first), first.threads());
     let launched = daemon.browser()?;
 
-    let mut bench = Running { daemon: &daemon, site: &mut site, launched: &launched, threads, wire };
+    let relay = Relay::start().await?;
+    let mut bench = Running { daemon: &daemon, site: &mut site, relay, launched: &launched, threads, wire };
     let latency = bench.latency(&models.silero).await?;
     let throughput = bench.throughput(&[&models.silero, &models.magika]).await?;
     let transfer = bench.transfer(&identity).await?;
@@ -137,21 +147,16 @@ async fn run(program: &Path, home: &Path) -> anyhow::Result<(Origin, Samples)> {
 struct Running<'a> {
     daemon: &'a Daemon,
     site: &'a mut Site,
+    relay: Relay,
     launched: &'a Launched,
     threads: u64,
     wire: Wire,
 }
 
 impl Running<'_> {
-    async fn relay(&mut self) -> anyhow::Result<Wire> {
-        self.launched.open(&self.site.url("/page/echo")).await?;
-        let worker = self.site.linked("echo").await?;
-        Wire::connect(&self.site.relay(worker)).await
-    }
-
     async fn latency(&mut self, model: &Model) -> anyhow::Result<latency::Samples> {
         progress("small requests against the relay");
-        let mut relay = self.relay().await?;
+        let mut relay = self.relay.connect(self.launched).await?;
         latency::measure(&mut self.wire, &mut relay, model).await
     }
 
@@ -160,7 +165,7 @@ impl Running<'_> {
         for model in models {
             progress(&format!("{} against the loop in the page", model.name));
             self.launched.open(&self.site.loop_page(&model.name, self.threads)).await?;
-            let mut page = LoopWorker::start(self.site.linked("loop").await?, &model.frames()).await?;
+            let mut page = LoopWorker::start(self.site.linked().await?, &model.frames()).await?;
             measured.push(throughput::measure(&mut self.wire, &mut page, model).await?);
         }
         Ok(measured)
@@ -170,7 +175,7 @@ impl Running<'_> {
         progress("16 MiB tensors against the relay");
         // Only now: what is left of its proof would be collected while small requests are timed.
         self.daemon.add(&model.file.display().to_string()).await?;
-        let mut relay = self.relay().await?;
+        let mut relay = self.relay.connect(self.launched).await?;
         transfer::measure(&mut self.wire, &mut relay, model).await
     }
 }

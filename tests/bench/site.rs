@@ -1,21 +1,12 @@
-//! What the bench serves to browsers: its own pages and Workers, the engine's built files, models, and the relay.
-//!
-//! The relay is the least that lies between a client and a Worker: messages are forwarded as they come,
-//! uncompressed and unread.
+//! What the bench serves to browsers: its own pages and Workers, the engine's built files, and models.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use axum::{
     Router,
     extract::{
-        Path as Segment, State, WebSocketUpgrade,
+        State, WebSocketUpgrade,
         ws::{Message, WebSocket},
     },
     http::{StatusCode, header},
@@ -23,14 +14,12 @@ use axum::{
     routing::get,
     serve::ListenerExt,
 };
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use crate::wire::MESSAGE_MAX;
 
-const PAGE: &str = include_str!("relay/page.html");
-const ECHO: &str = include_str!("relay/echo.js");
+pub(crate) const PAGE: &str = include_str!("relay/page.html");
 const LOOP: &str = include_str!("relay/loop.js");
 
 /// The harness's build, whose engine files all sides load.
@@ -40,14 +29,13 @@ const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web-harness/dist/assets
 const LINKS: usize = 8;
 
 /// From the order to open a page until its Worker links itself; a cold browser takes a second.
-const LINKED_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const LINKED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running site; it ends when dropped.
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) engine: EngineFiles,
-    shared: Arc<Shared>,
-    links: HashMap<&'static str, mpsc::Receiver<WebSocket>>,
+    links: mpsc::Receiver<WebSocket>,
     serving: JoinHandle<()>,
 }
 
@@ -69,9 +57,7 @@ struct Manifest {
 struct Shared {
     /// By path: the type, the bytes, and whether they are compressed.
     files: HashMap<String, File>,
-    linked: HashMap<&'static str, mpsc::Sender<WebSocket>>,
-    /// The Worker that the next client of the relay is connected to.
-    relayed: Mutex<Option<WebSocket>>,
+    linked: mpsc::Sender<WebSocket>,
 }
 
 struct File {
@@ -95,7 +81,6 @@ impl Site {
             false,
             b"<!doctype html><title>blank</title>".to_vec(),
         );
-        serve("/worker/echo.js".to_owned(), "text/javascript", false, ECHO.into());
         serve("/worker/loop.js".to_owned(), "text/javascript", false, LOOP.into());
         for (name, content_type) in
             [(&manifest.module, "text/javascript"), (&manifest.wasm, "application/wasm")]
@@ -106,23 +91,18 @@ impl Site {
             let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
             serve(format!("/models/{name}"), "application/octet-stream", false, bytes);
         }
-        let (mut linked, mut links) = (HashMap::new(), HashMap::new());
-        for role in ["echo", "loop"] {
-            let (sender, receiver) = mpsc::channel(LINKS);
-            linked.insert(role, sender);
-            links.insert(role, receiver);
-        }
-        let shared = Arc::new(Shared { files, linked, relayed: Mutex::default() });
+        let (linked, links) = mpsc::channel(LINKS);
+        let shared = Arc::new(Shared { files, linked });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let serve = axum::serve(listener.tap_io(without_delay), router(shared.clone()));
+        let serve = axum::serve(listener.tap_io(without_delay), router(shared));
         let serving = tokio::spawn(async move {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "the bench's site ended");
             }
         });
         let (module, wasm) = (format!("/engine/{}", manifest.module), format!("/engine/{}", manifest.wasm));
-        Ok(Self { address, engine: EngineFiles { module, wasm }, shared, links, serving })
+        Ok(Self { address, engine: EngineFiles { module, wasm }, links, serving })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -135,17 +115,10 @@ impl Site {
         self.url(&format!("/page/loop?module={module}&wasm={wasm}&model=/models/{model}&threads={threads}"))
     }
 
-    /// Waits for the next Worker of this kind to link itself.
-    pub(crate) async fn linked(&mut self, role: &'static str) -> anyhow::Result<WebSocket> {
-        let links = self.links.get_mut(role).context("no such Worker")?;
-        let linked = tokio::time::timeout(LINKED_WITHIN, links.recv()).await;
+    /// Waits for the next Worker to link itself.
+    pub(crate) async fn linked(&mut self) -> anyhow::Result<WebSocket> {
+        let linked = tokio::time::timeout(LINKED_WITHIN, self.links.recv()).await;
         linked.context("no Worker linked itself")?.context("the site has ended")
-    }
-
-    /// Connects the relay's next client with this Worker.
-    pub(crate) fn relay(&self, worker: WebSocket) -> String {
-        *self.shared.relayed.lock().expect("no holder of the relayed Worker panics") = Some(worker);
-        format!("ws://{}/relay", self.address)
     }
 }
 
@@ -155,7 +128,7 @@ impl Drop for Site {
     }
 }
 
-fn without_delay(socket: &mut tokio::net::TcpStream) {
+pub(crate) fn without_delay(socket: &mut tokio::net::TcpStream) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::warn!(%error, "TCP_NODELAY was refused");
     }
@@ -163,15 +136,14 @@ fn without_delay(socket: &mut tokio::net::TcpStream) {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/page/{role}", get(|| async { isolated("text/html; charset=utf-8", PAGE) }))
-        .route("/link/{role}", get(link))
-        .route("/relay", get(relay))
+        .route("/page/loop", get(async || isolated("text/html; charset=utf-8", PAGE)))
+        .route("/link/loop", get(link))
         .fallback(file)
         .with_state(shared)
 }
 
 /// The headers of the daemon's own pages, so that browsers treat both alike.
-fn isolated(content_type: &'static str, body: impl IntoResponse) -> Response {
+pub(crate) fn isolated(content_type: &'static str, body: impl IntoResponse) -> Response {
     let headers = [
         ("content-type", content_type),
         ("cross-origin-opener-policy", "same-origin"),
@@ -191,42 +163,11 @@ async fn file(State(shared): State<Arc<Shared>>, uri: axum::http::Uri) -> Respon
     response
 }
 
-async fn link(
-    State(shared): State<Arc<Shared>>,
-    Segment(role): Segment<String>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let Some(linked) = shared.linked.get(role.as_str()).cloned() else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
+async fn link(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX).on_upgrade(async move |socket| {
         // A site that is being dropped takes no more links.
-        let _ = linked.send(socket).await;
+        let _ = shared.linked.send(socket).await;
     })
-}
-
-async fn relay(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
-    let worker = shared.relayed.lock().expect("no holder of the relayed Worker panics").take();
-    let Some(worker) = worker else { return StatusCode::CONFLICT.into_response() };
-    upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX).on_upgrade(async move |client| {
-        let (to_client, from_client) = client.split();
-        let (to_worker, from_worker) = worker.split();
-        tokio::select! {
-            () = forward(from_client, to_worker) => {}
-            () = forward(from_worker, to_client) => {}
-        }
-    })
-}
-
-async fn forward(
-    mut from: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
-    mut to: impl Sink<Message, Error = axum::Error> + Unpin,
-) {
-    while let Some(Ok(message)) = from.next().await {
-        if to.send(message).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// A Worker with the engine in it.
