@@ -65,7 +65,7 @@ impl From<&Exceeded> for Failure {
     }
 }
 
-/// One limit as the RateLimit fields tell it.
+/// One limit as the `RateLimit` fields tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub name: &'static str,

@@ -95,7 +95,7 @@ impl Keyring {
                 Err(error) => tracing::warn!(%error, "a key of tokens is not trusted"),
             }
         }
-        *self.keys.write().expect("no holder of the keyring panics") = now.clone();
+        self.keys.write().expect("no holder of the keyring panics").clone_from(&now);
         for (name, trusted) in before {
             if !now.get(&name).is_some_and(|kept| Arc::ptr_eq(kept, &trusted)) {
                 tracing::info!(key = name, "tokens signed with this key are trusted no more");

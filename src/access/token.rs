@@ -1,4 +1,4 @@
-//! JSON Web Tokens: EdDSA and HS256, each key for its one algorithm, every claim that matters checked.
+//! JSON Web Tokens: `EdDSA` and HS256, each key for its one algorithm, every claim that matters checked.
 //!
 //! Pure: keys and the time are given. The cryptography is ring's, which TLS uses already.
 
@@ -200,10 +200,12 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// The daemon signs no tokens.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the library's signature")]
 fn no_signer(_: &Algorithm, _: &EncodingKey) -> jsonwebtoken::errors::Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::InvalidAlgorithm.into())
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the library's signature")]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> jsonwebtoken::errors::Result<Box<dyn JwtVerifier>> {
     let bytes = key.try_get_as_bytes()?;
     match (algorithm, key.family()) {

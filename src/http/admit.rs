@@ -35,7 +35,7 @@ const IN_ADDRESS: [&str; 8] =
 pub(super) async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let grant = match admit(&api, &request) {
         Ok(grant) => grant,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let entered = match &grant {
         Some(grant) => match grant.enter() {
@@ -65,7 +65,7 @@ pub(super) async fn guarded(State(api): State<Arc<Api>>, mut request: Request, n
 }
 
 /// What the sender may; `None` where nobody has to say who they are.
-fn admit(api: &Api, request: &Request) -> Result<Option<Grant>, Response> {
+fn admit(api: &Api, request: &Request) -> Result<Option<Grant>, Problem> {
     let headers = request.headers();
     guard::check_named(headers, &api.names).map_err(|refused| forbidden(refused.message()))?;
     check_address(request.uri().query().unwrap_or_default())?;
@@ -74,16 +74,16 @@ fn admit(api: &Api, request: &Request) -> Result<Option<Grant>, Response> {
     if need == Need::Nothing {
         return Ok(None);
     }
-    let shown = shown(headers).map_err(|denied| unauthorized(&denied))?;
+    let shown = shown(headers).map_err(unauthorized)?;
     let grant = match shown {
         Some(credential) if api.access.is_required() || is_ours(credential) => api.access.admit(credential),
         // What other servers' clients send along is none of ours.
         _ if !api.access.is_required() => Ok(api.access.owner()),
         _ => Err(Denied::Nothing),
     };
-    let grant = grant.map_err(|denied| unauthorized(&denied))?;
+    let grant = grant.map_err(unauthorized)?;
     match need {
-        Need::One(scope) if !grant.holds(scope) => Err(lacking(scope)),
+        Need::One(scope) if !grant.holds(scope) => Err(lacks(scope).into()),
         Need::Any if !Scope::ALL.into_iter().any(|scope| grant.holds(scope)) => {
             Err(forbidden("the credential has no scope that means anything here"))
         }
@@ -96,7 +96,7 @@ fn is_ours(credential: Credential<'_>) -> bool {
 }
 
 /// Addresses end up in logs, histories and referrers, so a secret in one is refused, right or wrong.
-fn check_address(query: &str) -> Result<(), Response> {
+fn check_address(query: &str) -> Result<(), Problem> {
     let secret = query.split('&').any(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let named = IN_ADDRESS.iter().any(|secret| name.eq_ignore_ascii_case(secret));
@@ -105,7 +105,7 @@ fn check_address(query: &str) -> Result<(), Response> {
     if secret {
         let message = "a key or token in the address is refused, since addresses are written to logs: \
                        send it as Authorization: Bearer, and make another if this one was real";
-        return Err(Problem::from(Failure::invalid(message)).into_response());
+        return Err(Failure::invalid(message).into());
     }
     Ok(())
 }
@@ -119,8 +119,8 @@ fn shown(headers: &HeaderMap) -> Result<Option<Credential<'_>>, Denied> {
         let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         return bearer.map(|(_, text)| Some(Credential::Bearer(text.trim()))).ok_or(Denied::Unreadable);
     }
-    let offered = words(headers, &header::SEC_WEBSOCKET_PROTOCOL, ',');
-    if let Some(key) = offered.filter_map(|word| word.strip_prefix(SUBPROTOCOL_KEY)).next() {
+    let mut offered = words(headers, &header::SEC_WEBSOCKET_PROTOCOL, ',');
+    if let Some(key) = offered.find_map(|word| word.strip_prefix(SUBPROTOCOL_KEY)) {
         return Ok(Some(Credential::Bearer(key)));
     }
     Ok(cookie(headers).map(Credential::Cookie))
@@ -143,27 +143,20 @@ fn words<'a>(headers: &'a HeaderMap, name: &HeaderName, between: char) -> impl I
     values.flat_map(move |value| value.split(between)).map(str::trim)
 }
 
-fn unauthorized(denied: &Denied) -> Response {
-    let failure = Failure::from(denied.clone());
-    if failure.code != Code::Unauthorized {
-        return Problem::from(failure).into_response();
+fn unauthorized(denied: Denied) -> Problem {
+    let failure = Failure::from(denied);
+    if failure.code == Code::Unauthorized {
+        return Problem::told_as(failure, StatusCode::UNAUTHORIZED);
     }
-    let mut response = Problem::told_as(failure, StatusCode::UNAUTHORIZED).into_response();
-    let challenge = HeaderValue::from_static("Bearer realm=\"weft\"");
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    response
+    failure.into()
 }
 
-fn forbidden(message: &str) -> Response {
-    Problem::from(Failure::new(Code::Unauthorized, Retry::Never, message)).into_response()
+fn forbidden(message: &str) -> Problem {
+    Failure::new(Code::Unauthorized, Retry::Never, message).into()
 }
 
 pub(super) fn lacks(scope: Scope) -> Failure {
     Failure::new(Code::Unauthorized, Retry::Never, format!("this needs the scope {scope}"))
-}
-
-fn lacking(scope: Scope) -> Response {
-    Problem::from(lacks(scope)).into_response()
 }
 
 fn limited(exceeded: &Exceeded, standings: &[Standing]) -> Response {

@@ -110,6 +110,10 @@ impl IntoResponse for Problem {
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"weft\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }

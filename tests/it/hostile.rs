@@ -178,7 +178,7 @@ async fn a_body_that_comes_slowly_is_not_waited_for() {
 async fn heads_that_are_no_heads_are_refused() {
     let daemon = started(|_| {}).await;
     let host = place(&daemon);
-    let many: String = (0..200).map(|at| format!("x-{at}: y\r\n")).collect();
+    let many = "x: y\r\n".repeat(200);
     let cases = [
         (format!("GET /v2 HTTP/1.1\r\nhost: {host}\r\nx: {}\r\n\r\n", "y".repeat(256 << 10)), "431"),
         (format!("GET /v2 HTTP/1.1\r\nhost: {host}\r\n{many}\r\n"), "431"),
@@ -237,15 +237,12 @@ async fn a_flood_of_connections_is_refused_by_name_and_leaves_no_mark() {
         drop(held);
         let again = async {
             loop {
-                let (mut client, _) = match Client::open(&daemon.url, &[]).await {
-                    Ok(opened) => opened,
-                    // The places of those that left come back as their ends are noticed.
-                    Err(_) => continue,
-                };
+                // The places of those that left come back as their ends are noticed.
+                let Ok((mut client, _)) = Client::open(&daemon.url, &[]).await else { continue };
                 return client.serves(&json!({})).await;
             }
         };
-        soon("a place", again).await;
+        Box::pin(soon("a place", again)).await;
     }
     flooded.stop().await;
     full.stop().await;
@@ -267,7 +264,7 @@ async fn open_sockets_count_as_connections() {
     sockets[0].serves(&json!({})).await;
     sockets.pop();
     let again = async { while Client::open(&daemon.url, &[]).await.is_err() {} };
-    soon("the place of the one that left", again).await;
+    Box::pin(soon("the place of the one that left", again)).await;
     daemon.stop().await;
 }
 

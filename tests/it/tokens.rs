@@ -37,7 +37,9 @@ async fn trusting(keys: &[(&str, &[u8])]) -> TestDaemon {
     let home = home();
     let folder = home.path().join("trusted");
     std::fs::create_dir(&folder).expect("room for a folder");
-    keys.iter().for_each(|(name, secret)| put(&folder, name, secret));
+    for (name, secret) in keys {
+        put(&folder, name, secret);
+    }
     let settings = TokenSettings { keys: folder, rules: Rules::default(), allowance: Allowance::default() };
     let daemon = TestDaemon::start_in(home, &[], |config| {
         required(config);
