@@ -109,11 +109,17 @@ pub(crate) fn jwt(input: &[u8]) {
     let message = format!("eyJhbGciOiJIUzI1NiIsImtpZCI6ImsifQ.{}", URL_SAFE_NO_PAD.encode(input));
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature(&message)));
     if let Ok(claims) = token::verify(&token, &secret, &rules, NOW_S) {
-        let said: Map<String, Value> = serde_json::from_slice(input).expect("accepted claims are an object");
-        assert_eq!(said["sub"], *claims.subject);
-        assert!(said["exp"].as_f64().is_some_and(|exp| exp > (NOW_S - 11) as f64), "{said:?}");
         believed(&claims);
+        // What stands in fields that nobody reads may be anything.
+        let said: Said = serde_json::from_slice(input).expect("accepted claims can be read");
+        assert!(said.sub == claims.subject && said.exp > (NOW_S - 11) as f64, "{said:?}");
     }
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Said {
+    sub: String,
+    exp: f64,
 }
 
 /// An accepted token ends, soon enough, and names somebody.
