@@ -70,10 +70,11 @@ wanted_packages() {
   have Xvfb || echo xvfb
 }
 
-# A browser on another host, for the tests: its WebDriver server, and what makes the network between, which only root
-# may make.
+# The clients' virtual environment; a browser on another host: its WebDriver server, and what makes the network
+# between, which only root may make.
 wanted_for_tests() {
-  [ "$(id -u)" -eq 0 ] || return 0
+  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+  [ "$(id -u)" -eq 0 ] && [ "$1" != ubuntu ] || return 0
   have chromedriver || echo chromium-driver
   have ip || [ -x /sbin/ip ] || echo iproute2
 }
@@ -111,7 +112,7 @@ debian_packages() {
   report_shims
   packages=$({
     wanted_packages "$distribution"
-    if [ "$1" = tests ] && [ "$distribution" != ubuntu ]; then wanted_for_tests; fi
+    if [ "$1" = tests ]; then wanted_for_tests "$distribution"; fi
   } | xargs)
   if [ -z "$packages" ]; then
     say "system packages are there"
@@ -184,13 +185,16 @@ downloads() {
   fi
   if have python3; then
     python3 .setup/models.py || lacks "models: python3 .setup/models.py"
+    if [ "$1" = tests ]; then
+      python3 .setup/clients.py || lacks "clients for the tests: python3 .setup/clients.py"
+    fi
   fi
 }
 
 if [ "$(uname)" = Linux ]; then debian_packages "${1:-}"; fi
 toolchain
 if [ "${1:-}" = tests ]; then test_tools; fi
-downloads
+downloads "${1:-}"
 
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: missing:" >&2

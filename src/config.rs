@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,9 +22,11 @@ use crate::{
     http::ConnectionLimits,
     pool::Bounds,
     scheduler::Limits,
+    telemetry::Log,
 };
-
 pub use entry::{RawAccess, RawTls, RawTokens};
+pub use source::{Source, Written};
+pub use telemetry::{FILTER, RawTelemetry, Telemetry};
 
 const LISTEN: &str = "127.0.0.1:9338";
 
@@ -84,6 +87,7 @@ pub struct RawConfig {
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
+    pub telemetry: RawTelemetry,
 }
 
 /// How many instances of a recipe: so many, or as many as the load asks for between two bounds.
@@ -146,6 +150,7 @@ pub struct RawLimits {
     pub timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub drain: Option<Duration>,
+    #[serde(with = "humantime_serde")]
     pub idle: Option<Duration>,
     pub restarts: Option<usize>,
     pub connections: Option<usize>,
@@ -199,6 +204,13 @@ pub struct Config {
     /// This program, which is started again as the guardian.
     pub program: PathBuf,
     pub surroundings: Surroundings,
+    pub telemetry: Telemetry,
+    /// The running program's, for other filters.
+    pub log: Option<Log>,
+    /// Absent where nothing can be read again.
+    pub source: Option<Arc<Source>>,
+    /// What the file said.
+    pub written: Written,
 }
 
 #[derive(Clone, Debug)]
@@ -244,13 +256,6 @@ pub fn key() -> Option<String> {
 }
 
 impl RawConfig {
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
-    }
-
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
         let (listen, public) = (self.listen.as_deref(), self.public.as_deref());
         let entry = entry::resolve(listen, public, self.access, self.tls, &self.limits)?;
@@ -312,6 +317,10 @@ impl RawConfig {
             program: env::current_exe()
                 .map_err(|error| ConfigError::Invalid(format!("the path of this program: {error}")))?,
             surroundings,
+            telemetry: self.telemetry.resolve()?,
+            log: None,
+            source: None,
+            written: Written::default(),
         })
     }
 }
@@ -413,5 +422,7 @@ fn native_library() -> PathBuf {
 
 mod bridge;
 mod entry;
+mod source;
+mod telemetry;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The composition root: starts every room, and stops them in order.
 
+mod reload;
+
 use std::{
     fs::File,
     io::Write as _,
@@ -11,7 +13,7 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
         ort::{OrtError, OrtLane, OrtLibrary},
     },
     bridge::{Bridge, BridgeError},
-    config::{Config, Gpu},
+    config::{Config, Gpu, Native},
     domain::{BackendKind, Environment},
     driver::{
         Drivers,
@@ -35,10 +37,13 @@ use crate::{
     http::{self, Api, Doors, ListenError},
     models::{Blobs, ModelError, Reference, Registry, gate::Gate},
     pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
-    scheduler::Scheduler,
+    scheduler::{Ledger, Scheduler},
     store::{Store, StoreError},
     tasks::Tasks,
+    telemetry::Metrics,
 };
+use reload::Live;
+pub use reload::{ReloadError, Reloader};
 
 /// Pages say that they live once a second.
 const HEARTBEAT_MS: u64 = 1000;
@@ -104,16 +109,18 @@ impl Record {
     }
 
     /// Whole or not at all, and with its key never readable by others.
-    fn write(&self, home: &Path) -> std::io::Result<()> {
+    fn write(&self, home: &Path) -> Result<(), DaemonError> {
+        let wrong = |source| DaemonError::Home { path: home.to_owned(), source };
         let text = serde_json::to_string(self).expect("a record holds a number and strings");
         let unfinished = home.join(format!("{RECORD}.new"));
         match std::fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(wrong(error)),
             _ => {}
         }
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        file.write_all(text.as_bytes())?;
-        std::fs::rename(unfinished, home.join(RECORD))
+        let mut file =
+            File::options().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(wrong)?;
+        file.write_all(text.as_bytes()).map_err(wrong)?;
+        std::fs::rename(unfinished, home.join(RECORD)).map_err(wrong)
     }
 }
 
@@ -130,7 +137,8 @@ pub struct Daemon {
     guardian: Guardian,
     /// None where this process has children of others.
     reaper: Option<Arc<Reaper>>,
-    drain: Duration,
+    drain: watch::Receiver<Duration>,
+    reloader: Reloader,
     /// Held as long as the daemon runs.
     _lock: Flock<File>,
 }
@@ -148,7 +156,12 @@ struct Rooms {
     pool: Pool,
     native: Vec<Environment>,
     store: Arc<Store>,
+    drain: watch::Receiver<Duration>,
+    reloader: Reloader,
 }
+
+/// The instances that a configuration wants.
+type Plans = Box<dyn Fn(&Config) -> Vec<Fleet> + Send + Sync>;
 
 impl Daemon {
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
@@ -158,7 +171,7 @@ impl Daemon {
     /// Starts with instances of the caller's choice.
     pub async fn start_with(
         mut config: Config,
-        fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
+        fleets: impl Fn(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet> + Send + Sync + 'static,
     ) -> Result<Self, DaemonError> {
         descriptors::raise()?;
         config.bridge.prepare()?;
@@ -181,11 +194,12 @@ impl Daemon {
         // Before the first process of the rooms is started, so that it can leave nobody elsewhere.
         let started = async {
             let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
-            let fleets = fleets(&config, &run, &tasks);
-            let rooms = Self::start_rooms(&config, doors, fleets, &tasks).await?;
+            let (own, started) = (run.clone(), tasks.clone());
+            let plans: Plans = Box::new(move |config| fleets(config, &own, &started));
+            let rooms = Self::start_rooms(&config, doors, plans, &tasks).await?;
             Ok::<_, DaemonError>((rooms, reaper))
         };
-        let (Rooms { local, pool, native, store }, reaper) = match started.await {
+        let (Rooms { local, pool, native, store, drain, reloader }, reaper) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 tasks.stop().await;
@@ -193,7 +207,6 @@ impl Daemon {
                 return Err(error);
             }
         };
-        let (program, drain) = (config.program, config.drain);
         Ok(Self {
             url,
             local,
@@ -202,11 +215,12 @@ impl Daemon {
             native,
             store,
             tasks,
-            program,
+            program: config.program,
             run,
             guardian,
             reaper,
             drain,
+            reloader,
             _lock: lock,
         })
     }
@@ -214,19 +228,15 @@ impl Daemon {
     async fn start_rooms(
         config: &Config,
         doors: Doors,
-        fleets: Vec<Fleet>,
+        plans: Plans,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
+        let (fleets, live) = (plans(config), Live::new(config));
         let store = Arc::new(Store::open(&config.home.join(STORE))?);
         let access = Access::open(config.access.clone(), store.clone(), tasks).await?;
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
-        let natives = config
-            .native
-            .providers
-            .iter()
-            .map(|provider| Ok(Arc::new(OrtLane::start(&library, provider, config.native.threads)?) as _))
-            .collect::<Result<Vec<Arc<dyn Backend>>, OrtError>>()?;
+        let natives = natives(config, &library)?;
         let blobs = Blobs::open(config.home.join("models"))?;
         let folder = blobs.folder().to_owned();
         let registry =
@@ -249,11 +259,16 @@ impl Daemon {
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
         let gate = Arc::new(Gate::new(reference, store.clone()));
-        let scheduler =
-            Scheduler::start(config.limits, gate, store.clone(), events.clone(), lanes, backlog, tasks);
+        let metrics = Metrics::default();
+        let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
+        let scheduler = Scheduler::start(live.limits.subscribe(), gate, ledger, lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
         let local = Local { url: doors.local_url().to_owned(), key: access.owner_key().to_owned() };
+        tasks.spawn("metrics upkeep", metrics.clone().upkeep(tasks.stopping()));
+        let drain = live.drain.subscribe();
+        let timeout = live.timeout.subscribe();
+        let reloader = Reloader::new(config, plans, pool.clone(), live);
         let api = Api {
             id: id.clone(),
             access,
@@ -267,13 +282,14 @@ impl Daemon {
             events,
             tasks: tasks.clone(),
             native: native.clone(),
-            timeout: config.timeout,
+            timeout,
+            metrics,
+            reload: reloader.handle(),
         };
         http::serve(doors, api);
-        let record = Record { pid: std::process::id(), url: local.url.clone(), id, key: local.key.clone() };
-        let home = &config.home;
-        record.write(home).map_err(|source| DaemonError::Home { path: home.clone(), source })?;
-        Ok(Rooms { local, pool, native, store })
+        let (url, key) = (local.url.clone(), local.key.clone());
+        Record { pid: std::process::id(), url, id, key }.write(&config.home)?;
+        Ok(Rooms { local, pool, native, store, drain, reloader })
     }
 
     /// What clients call it.
@@ -314,16 +330,21 @@ impl Daemon {
 
     /// Admits nothing more, and waits within the configured time until all that was accepted has been answered.
     pub async fn drain(&self) {
-        let hurrying = self.tasks.hurrying();
-        tracing::info!(under_way = self.tasks.under_way(), within_s = self.drain.as_secs_f64(), "draining");
+        let (hurrying, within) = (self.tasks.hurrying(), *self.drain.borrow());
+        tracing::info!(under_way = self.tasks.under_way(), within_s = within.as_secs_f64(), "draining");
         tokio::select! {
             biased;
             () = self.tasks.drain() => {}
-            () = tokio::time::sleep(self.drain) => {
+            () = tokio::time::sleep(within) => {
                 tracing::warn!(under_way = self.tasks.under_way(), "some requests did not end in the time to drain");
             }
             () = hurrying.cancelled() => {}
         }
+    }
+
+    /// Reads the configuration again.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Cancelling it ends [`Daemon::drain`], and has [`Daemon::stop`] kill browsers without asking them first.
@@ -362,6 +383,13 @@ fn clear(run: &RunDir) {
     if let Err(error) = run.clear() {
         tracing::error!(%error, "the run was not cleared; the next start on this home tries again");
     }
+}
+
+/// A lane of this process per execution provider.
+fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>>, OrtError> {
+    let Native { providers, threads, .. } = &config.native;
+    let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
+    providers.iter().map(lane).collect()
 }
 
 /// A reference that can start its lane anew.

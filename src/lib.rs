@@ -20,3 +20,4 @@ pub mod scheduler;
 pub mod socket;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;

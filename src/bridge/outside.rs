@@ -26,6 +26,7 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
 };
@@ -45,6 +46,12 @@ const BACKLOG: u32 = 1024;
 
 /// A few round trips and a signature, over any network that tensors should travel.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A browser opens a connection because it has something to ask; one that keeps silent would keep its place.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// The head of a page's request is below 1 KiB.
+const HEAD_MAX: usize = 16 << 10;
 
 /// How much of a connection is passed on at a time, each way: several records of TLS.
 const PIECE: usize = 64 << 10;
@@ -234,8 +241,61 @@ async fn accept(mut listener: TcpListener, tls: TlsAcceptor, within: SocketAddr,
 pub(crate) async fn relay(mut outer: TcpStream, tls: &TlsAcceptor, within: SocketAddr) -> io::Result<()> {
     without_delay(&mut outer);
     let mut outer = tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(outer)).await??;
+    let first = tokio::time::timeout(REQUEST_WITHIN, first_request(&mut outer)).await??;
     let mut inner = TcpStream::connect(within).await?;
     without_delay(&mut inner);
+    inner.write_all(&first).await?;
     tokio::io::copy_bidirectional_with_sizes(&mut outer, &mut inner, PIECE, PIECE).await?;
     Ok(())
+}
+
+/// Reads until the first request's head is whole; what comes after it in the same breath is read too.
+async fn first_request(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    const END: &[u8] = b"\r\n\r\n";
+    let mut head = Vec::with_capacity(HEAD_MAX);
+    let mut seen = 0;
+    while !head[seen..].windows(END.len()).any(|window| window == END) {
+        // The end may have come in pieces.
+        seen = head.len().saturating_sub(END.len() - 1);
+        if head.len() >= HEAD_MAX {
+            return Err(io::Error::other(format!("the head of its first request is over {HEAD_MAX} bytes")));
+        }
+        if from.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_passed_on_once_its_head_is_whole() {
+        let long = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &[b'y'; HEAD_MAX], b"\r\n\r\n"].concat();
+        let cases: [(&str, &[u8], bool); 5] = [
+            ("whole", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", true),
+            ("with more behind it", b"GET / HTTP/1.1\r\n\r\nmore", true),
+            ("cut short", b"GET / HTTP/1.1\r\nhost: a\r\n\r", false),
+            ("nothing", b"", false),
+            ("too long", &long, false),
+        ];
+        for (case, bytes, whole) in cases {
+            for piece in [1, 3, bytes.len().max(1)] {
+                let (mut near, mut far) = tokio::io::duplex(2 * HEAD_MAX);
+                let sending = async {
+                    for piece in bytes.chunks(piece) {
+                        far.write_all(piece).await.expect("room in the pipe");
+                        tokio::task::yield_now().await;
+                    }
+                    drop(far);
+                };
+                let (read, ()) = tokio::join!(first_request(&mut near), sending);
+                assert_eq!(read.is_ok(), whole, "{case} in pieces of {piece}");
+                let read = read.unwrap_or_default();
+                assert!(bytes.starts_with(&read), "{case} in pieces of {piece}");
+            }
+        }
+    }
 }

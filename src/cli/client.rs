@@ -32,7 +32,7 @@ impl Client {
         output::progress(
             "no daemon is running on this home: starting one for this call (`weft serve` keeps one)",
         );
-        let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()))?;
+        let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()), Vec::new())?;
         let daemon = Daemon::start(config).await?;
         let Local { url, key } = daemon.local();
         Ok(Self { url, key: Some(key), http: http()?, own: Some(daemon) })

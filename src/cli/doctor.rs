@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Common, Interrupts, Misuse, output};
 use crate::{
-    config::{Config, RECIPES, Surroundings},
+    config::{Config, RECIPES, RawConfig, Surroundings},
     daemon::Daemon,
     domain::Environment,
     driver::{
@@ -69,12 +69,14 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     let here = recipes.iter().zip(&presences).filter(|(_, presence)| **presence == Presence::Here);
     let here: Vec<&str> = here.map(|(recipe, _)| recipe.name.as_str()).collect();
     let home = tempfile::tempdir().context("a throw-away home")?;
-    let config = Common { home: Some(home.path().to_owned()), ..common.clone() }.config(None, |raw| {
+    let change = |raw: &mut RawConfig| {
         raw.listen = Some("127.0.0.1:0".to_owned());
         raw.browsers = Some(BTreeMap::new());
         raw.lanes.threads = Some(1);
         raw.native.threads = Some(1);
-    })?;
+    };
+    let config =
+        Common { home: Some(home.path().to_owned()), ..common.clone() }.config(None, change, Vec::new())?;
     let (mut status, mut lanes) = (PoolStatus::new(), None);
     for batch in batches(&here) {
         if !batch.is_empty() {

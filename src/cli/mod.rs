@@ -14,9 +14,9 @@ mod serve;
 mod top;
 
 use std::{
-    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Context;
@@ -25,11 +25,11 @@ use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
 };
-use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{Config, RawConfig, Surroundings},
+    config::{Config, FILTER, RawConfig, Source, Surroundings},
     driver::guardian,
+    telemetry::{Format, Log, LogOrder},
 };
 
 /// What misuse exits with; clap uses the same.
@@ -47,6 +47,13 @@ const CORES_PER_WORKER: usize = 4;
 
 /// The log filter's variable, in the syntax of tracing's `EnvFilter`.
 const LOG_VARIABLE: &str = "WEFT_LOG";
+
+/// What commands log that are not the daemon.
+const QUIET: &str = "error,chromiumoxide::handler=off";
+
+const VERBOSE: &str = "info,weft=debug";
+
+const EVERYTHING: &str = "debug,weft=trace";
 
 /// One inference engine made of real web browsers.
 #[derive(Parser)]
@@ -105,7 +112,9 @@ pub fn main() -> ExitCode {
         return guard(arguments.next().map(PathBuf::from));
     }
     let cli = Cli::parse();
-    start_log(&cli);
+    if let Err(error) = start_log(&cli) {
+        return fail(&error);
+    }
     let runtime = Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -146,20 +155,29 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-fn start_log(cli: &Cli) {
-    let serving = matches!(cli.command, Command::Serve(_));
-    let filter = match (cli.common.verbose, serving) {
-        (0, true) | (1, false) => "warn,weft=info,chromiumoxide::handler=off",
-        (0, false) => "error,chromiumoxide::handler=off",
-        (1, true) | (2, false) => "info,weft=debug",
-        _ => "debug,weft=trace",
+/// A daemon's log is as its configuration says, and so begins when that is read.
+fn start_log(cli: &Cli) -> anyhow::Result<()> {
+    if matches!(cli.command, Command::Serve(_)) {
+        return Ok(());
+    }
+    let filter = match cli.common.verbose {
+        0 => QUIET,
+        1 => FILTER,
+        2 => VERBOSE,
+        _ => EVERYTHING,
     };
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(filter));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    let filter = log_variable()?.unwrap_or_else(|| filter.to_owned());
+    Log::start(&LogOrder { filter, format: Format::Text, otlp: None })?;
+    Ok(())
+}
+
+/// What the environment asks to be logged.
+fn log_variable() -> anyhow::Result<Option<String>> {
+    let Some(filter) = std::env::var(LOG_VARIABLE).ok().filter(|filter| !filter.is_empty()) else {
+        return Ok(None);
+    };
+    Log::check(&filter).map_err(|error| Misuse(format!("{LOG_VARIABLE}: {error}")))?;
+    Ok(Some(filter))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
@@ -211,16 +229,22 @@ impl Common {
         self.home.clone().unwrap_or_else(|| surroundings.home.clone())
     }
 
-    /// The configuration of a daemon on this home: `file` or, when it is there, the home's `weft.toml`.
-    fn config(&self, file: Option<&Path>, change: impl FnOnce(&mut RawConfig)) -> anyhow::Result<Config> {
+    /// The configuration of a daemon on this home: `file` or, when it is there, the home's `weft.toml`, and over it
+    /// what `change` makes of it; `overruled` names the keys that it has the last word on.
+    fn config(
+        &self,
+        file: Option<&Path>,
+        change: impl Fn(&mut RawConfig) + Send + Sync + 'static,
+        overruled: Vec<&'static str>,
+    ) -> anyhow::Result<Config> {
         let surroundings = Surroundings::read()?;
-        let home = self.home(&surroundings);
-        let own = home.join("weft.toml");
-        let file = file.or_else(|| own.exists().then_some(own.as_path()));
-        let mut raw = file.map(RawConfig::read).transpose()?.unwrap_or_default();
-        change(&mut raw);
-        // Browsers get absolute profile paths whatever the working folder becomes.
-        let home = std::path::absolute(&home).with_context(|| format!("the home {}", home.display()))?;
-        raw.resolve(home, surroundings).map_err(|error| Misuse(error.to_string()).into())
+        let source = Source {
+            file: file.map(Path::to_owned),
+            home: self.home(&surroundings),
+            surroundings,
+            change: Box::new(change),
+            overruled,
+        };
+        Arc::new(source).read().map_err(|error| Misuse(error.to_string()).into())
     }
 }

@@ -45,6 +45,16 @@ pub(super) enum Models {
         #[arg(long, value_delimiter = ',')]
         browser: Vec<String>,
     },
+    /// Load a model into every lane, or into those named, and keep it there
+    Load {
+        model: String,
+        #[arg(long, value_delimiter = ',')]
+        backend: Vec<BackendKind>,
+        #[arg(long, value_delimiter = ',')]
+        browser: Vec<String>,
+    },
+    /// Drop a model from every lane; requests for it are refused until it is loaded
+    Unload { model: String },
     /// Forget a model
     Remove { model: String },
 }
@@ -65,6 +75,8 @@ struct Listed {
     licence: String,
     tolerance: f64,
     inputs: PathBuf,
+    #[serde(default)]
+    batch: Value,
 }
 
 /// One file to add.
@@ -76,6 +88,8 @@ struct Addition {
     licence: Option<String>,
     tolerance: Option<f64>,
     inputs: Option<PathBuf>,
+    /// As the daemon takes it, which checks it.
+    batch: Value,
 }
 
 impl Models {
@@ -107,6 +121,18 @@ impl Models {
                 let shown = with_daemon(common, async |client| client.post(&path, &body).await).await?;
                 show(common, &shown)
             }
+            Self::Load { model, backend, browser } => {
+                let path = format!("/api/v1/models/{model}/load");
+                let body = json!({"backend": backend, "browser": browser});
+                output::progress(&format!("loading {model}; a software adapter takes its time …"));
+                let shown = with_daemon(common, async |client| client.post(&path, &body).await).await?;
+                show(common, &shown)
+            }
+            Self::Unload { model } => {
+                let path = format!("/api/v1/models/{model}/unload");
+                let shown = with_daemon(common, async |client| client.post(&path, &json!({})).await).await?;
+                show(common, &shown)
+            }
             Self::Remove { model } => {
                 let path = format!("/api/v1/models/{model}");
                 let removed = with_daemon(common, async |client| client.delete(&path).await).await?;
@@ -135,7 +161,16 @@ fn additions(
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let name = name.or(stem).unwrap_or_default();
         let source = std::path::absolute(&path)?.display().to_string();
-        return Ok(vec![Addition { name, path, digest: None, source, licence: None, tolerance, inputs }]);
+        return Ok(vec![Addition {
+            name,
+            path,
+            digest: None,
+            source,
+            licence: None,
+            tolerance,
+            inputs,
+            batch: json!({}),
+        }]);
     }
     if name.is_some() || tolerance.is_some() || inputs.is_some() {
         return Err(Misuse("a catalogue states names, tolerances and inputs itself".to_owned()).into());
@@ -176,12 +211,13 @@ impl Listed {
             licence: Some(self.licence),
             tolerance: Some(self.tolerance),
             inputs: Some(beside.join(self.inputs)),
+            batch: if self.batch.is_null() { json!({}) } else { self.batch },
         }
     }
 }
 
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
-    let Addition { name, path, digest, source, licence, tolerance, inputs } = addition;
+    let Addition { name, path, digest, source, licence, tolerance, inputs, batch } = addition;
     let described = || format!("{}", path.display());
     let file = tokio::fs::File::open(path).await.with_context(described)?;
     let gate = match inputs {
@@ -200,7 +236,7 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
     }
     let body = json!({
         "name": name, "digest": upload["digest"], "source": source, "licence": licence,
-        "tolerance": tolerance, "gate": gate,
+        "tolerance": tolerance, "gate": gate, "batch": batch,
     });
     let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {name}"))?;
     if !quiet {
@@ -270,6 +306,19 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
         let outcome = lane["refused"]["message"].as_str().or(lane["verdict"].as_str());
         output::line(&format!("{}: {}", text(&lane["lane"]), outcome.unwrap_or("-")));
     }
+    output::line(&match model["batching"]["barred"].as_str() {
+        Some(barred) => format!("requests do not share steps: {barred}"),
+        None => format!(
+            "up to {} rows share a step, after waiting up to {}",
+            model["batching"]["max"],
+            text(&model["batching"]["delay"])
+        ),
+    });
+    output::line(&format!("residence: {}", text(&model["residence"]["stay"])));
+    let seats: Vec<_> = model["residence"]["lanes"].as_array().into_iter().flatten().map(seat).collect();
+    if !seats.is_empty() {
+        output::table(&["lane", "state", "WASM bytes", "GPU bytes"], &seats);
+    }
     let rows: Vec<_> = model["verdicts"].as_array().into_iter().flatten().map(verdict).collect();
     if rows.is_empty() {
         output::line("nothing is proven yet: `weft models verify` proves it in every lane");
@@ -284,6 +333,13 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn seat(seat: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let bytes = |value: &Value| value.as_u64().map_or("-".to_owned(), |bytes| bytes.to_string());
+    let memory = &seat["memory"];
+    vec![text(&seat["lane"]), text(&seat["state"]), bytes(&memory["wasm_bytes"]), bytes(&memory["gpu_bytes"])]
 }
 
 fn verdict(stored: &Value) -> Vec<String> {

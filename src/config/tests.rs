@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Config, ConfigError, RawConfig, Surroundings, thread_share};
+use super::{Config, ConfigError, RawConfig, Surroundings, source::parse, thread_share};
 use crate::{domain::BackendKind, driver::recipe::Recipe, pool::Bounds};
 
 fn resolve(text: &str) -> Result<Config, String> {
@@ -113,6 +113,10 @@ fn what_cannot_hold_is_refused_by_name() {
         ("limits = { pending_requests = 0 }", "limits.pending_requests must be at least 1"),
         ("limits = { lane_memory = 1 }", "limits.lane_memory: 1 bytes are too few"),
         ("limits = { timeout = \"soon\" }", "timeout"),
+        ("telemetry = { otlp = \"127.0.0.1:4318\" }", "is no address of a collector"),
+        ("telemetry = { otlp = \"https://collector\" }", "run a collector beside weft"),
+        ("telemetry = { log = \"xml\" }", "unknown variant"),
+        ("telemetry = { filter = \"weft=loud\" }", "telemetry.filter: \"weft=loud\" is no log filter"),
     ];
     for (text, says) in cases {
         let refused = resolve(text).expect_err(text);
@@ -124,9 +128,9 @@ fn what_cannot_hold_is_refused_by_name() {
 fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("weft.toml");
-    assert!(matches!(RawConfig::read(&path), Err(ConfigError::Read { path: named, .. }) if named == path));
+    assert!(matches!(parse(&path), Err(ConfigError::Read { path: named, .. }) if named == path));
     std::fs::write(&path, "listen = ").expect("room for a file");
-    let error = RawConfig::read(&path).expect_err("no value").to_string();
+    let error = parse(&path).expect_err("no value").to_string();
     assert!(error.starts_with(&path.display().to_string()), "{error}");
 }
 
@@ -176,4 +180,28 @@ fn others_are_let_in_with_authentication_alone() {
     assert_eq!(far.connections.most_per_address, Some(256));
     let near = resolve("").expect("defaults");
     assert_eq!((near.access.required, near.connections.most_per_address), (false, None));
+}
+
+#[test]
+fn what_changed_in_a_file_is_told_by_its_keys() {
+    let written = |text: &str| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weft.toml");
+        std::fs::write(&path, text).expect("room for a file");
+        parse(&path).expect("a good file").1
+    };
+    let cases: [(&str, &str, &[&str]); 7] = [
+        ("", "", &[]),
+        ("browsers = { a = 1 }", "[browsers]\na = 1", &[]),
+        ("", "listen = \"127.0.0.1:1\"", &["listen"]),
+        ("browsers = { a = 1, b = 1 }", "browsers = { a = 2 }", &["browsers.a", "browsers.b"]),
+        ("browsers = { a = 1 }", "browsers = { a = { min = 1, max = 2 } }", &["browsers.a"]),
+        ("[limits]\nidle = \"1s\"", "", &["limits.idle"]),
+        ("display = \":1\"", "display = \":2\"\n[limits]\nrestarts = 1", &["display", "limits.restarts"]),
+    ];
+    for (before, after, keys) in cases {
+        let (before_, after_) = (written(before), written(after));
+        assert_eq!(before_.changed(&after_), keys, "{before} -> {after}");
+        assert_eq!(after_.changed(&before_), keys, "{after} -> {before}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Names of things, each its own type.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,47 @@ text_id! {
 text_id! {
     /// One attempt at a request.
     RunId
+}
+
+/// What joins a request's answer, logs, spans and rows; a caller may choose it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct RequestId(Arc<str>);
+
+/// Room for a UUID with a prefix; it comes back in every answer and stands in every row.
+const REQUEST_ID_MAX: usize = 128;
+
+impl RequestId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Quotes and backslashes are printable too, but nobody's ids have them, and logs are read by programs.
+        let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        if text.is_empty() || text.len() > REQUEST_ID_MAX || !text.bytes().all(allowed) {
+            return Err(format!(
+                "a request's id is 1 to {REQUEST_ID_MAX} printable ASCII characters without spaces, quotes and backslashes"
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// The name under which a model was added.

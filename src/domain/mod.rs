@@ -1,6 +1,7 @@
 //! The vocabulary: plain types that every other room speaks. No IO, no async, no clock.
 
 mod backend;
+mod batch;
 mod body;
 mod caller;
 mod environment;
@@ -10,19 +11,22 @@ mod memory;
 mod model;
 mod run;
 mod scope;
+mod sequence;
 mod tensor;
 mod verdict;
 
 pub use backend::BackendKind;
+pub use batch::{Batching, join, rows, split};
 pub use body::Body;
 pub use caller::Caller;
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
-pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RunId};
+pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RequestId, RunId};
 pub use memory::LaneMemory;
 pub use model::{Dim, DimBinding, Model, Port, Signature};
 pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};
 pub use scope::{Scope, Scopes};
+pub use sequence::{Sequence, SequenceId};
 pub use tensor::{Datatype, Tensor, TensorError};
 pub use verdict::{Tolerance, Verdict, VerdictKey, VerdictStatus};
 

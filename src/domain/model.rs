@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Datatype, Digest, Failure, ModelName, Tensor, Tolerance};
+use super::{Batching, Datatype, Digest, Failure, ModelName, Tensor, Tolerance};
 
 /// One dimension of a port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,7 @@ pub struct Model {
     pub source: String,
     pub licence: Option<String>,
     pub opset: u64,
+    pub batching: Batching,
 }
 
 impl Signature {
@@ -77,6 +78,25 @@ impl Signature {
         Ok(binding)
     }
 
+    /// The dimension along which several requests could be one: the first of every input, and nowhere else.
+    /// Exporters name an output's dimensions anew, so that only a proof shows whether the outputs follow it.
+    pub fn batch_symbol(&self) -> Option<&str> {
+        let Some(Dim::Symbol(symbol)) = self.inputs.first()?.shape.first() else { return None };
+        let is = |dim: &Dim| matches!(dim, Dim::Symbol(other) if other == symbol);
+        let beyond = |port: &Port| port.shape.iter().skip(1).any(is);
+        let takes = self.inputs.iter().all(|port| port.shape.first().is_some_and(is) && !beyond(port));
+        // A vector alone is one thing of that length as likely as many things.
+        let several = self.inputs.iter().any(|port| port.shape.len() > 1);
+        let inner =
+            |dim: &Dim| self.inputs.iter().any(|port| port.shape.iter().skip(1).any(|other| other == dim));
+        let follows = |port: &Port| match port.shape.first() {
+            Some(first @ Dim::Symbol(_)) => !inner(first) && !beyond(port),
+            Some(Dim::Free(_)) => !beyond(port),
+            Some(Dim::Fixed(_)) | None => false,
+        };
+        (takes && several && self.outputs.iter().all(follows)).then_some(symbol)
+    }
+
     /// Checks that every wanted output exists.
     pub fn check_outputs(&self, wanted: &[String]) -> Result<(), Failure> {
         match wanted.iter().find(|name| !self.outputs.iter().any(|port| port.name == **name)) {
@@ -90,6 +110,32 @@ impl Signature {
 }
 
 impl Port {
+    /// The shape that so many elements have, when that leaves at most one dimension open.
+    pub fn shape_of(&self, elements: u64) -> Result<Vec<u64>, String> {
+        let fixed = self.shape.iter().try_fold(1u64, |product, dim| match dim {
+            Dim::Fixed(size) => product.checked_mul(*size),
+            Dim::Symbol(_) | Dim::Free(_) => Some(product),
+        });
+        let fixed = fixed.ok_or_else(|| "its fixed dimensions have more elements than fit".to_owned())?;
+        let open = self.shape.iter().filter(|dim| !matches!(dim, Dim::Fixed(_))).count();
+        let wanted = shape_text(&self.shape);
+        let size = match open {
+            0 if fixed == elements => 1,
+            1 if fixed > 0 && elements.is_multiple_of(fixed) => elements / fixed,
+            0 | 1 => return Err(format!("{elements} elements came, the model wants {wanted}")),
+            _ => {
+                return Err(format!(
+                    "the shape must be given, since {wanted} leaves more than one size open"
+                ));
+            }
+        };
+        let sizes = self.shape.iter().map(|dim| match dim {
+            Dim::Fixed(size) => *size,
+            Dim::Symbol(_) | Dim::Free(_) => size,
+        });
+        Ok(sizes.collect())
+    }
+
     fn bind(&self, tensor: &Tensor, binding: &mut DimBinding) -> Result<(), Failure> {
         if tensor.datatype != self.datatype {
             return Err(Failure::invalid(format!(

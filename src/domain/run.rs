@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RunId, VerdictStatus,
+    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RequestId, RunId,
+    VerdictStatus,
 };
 
 /// Graph nodes per execution provider, as the engine reported them.
@@ -52,11 +53,13 @@ pub struct Provenance {
     pub verdict: VerdictStatus,
     pub plan: String,
     pub attempt: u32,
+    /// Requests that shared its step; 1 when it had none beside it.
+    pub batch: u32,
     pub fallback: Option<Fallback>,
 }
 
 impl Provenance {
-    /// What the lane alone decides; attempt and fallback are the request's.
+    /// What the lane alone decides; attempt, batch and fallback are the request's.
     pub fn new(
         lane: &Environment,
         placement: Placement,
@@ -80,6 +83,7 @@ impl Provenance {
             verdict,
             plan: "single".to_owned(),
             attempt: 1,
+            batch: 1,
             fallback: None,
         }
     }
@@ -89,6 +93,8 @@ impl Provenance {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     pub run: RunId,
+    /// The request that it was made for; absent in rows of earlier versions.
+    pub request: Option<RequestId>,
     /// Microseconds since the Unix epoch, when the request was accepted.
     pub accepted_at_us: i64,
     /// Whose request it was.

@@ -18,7 +18,7 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 /// A dying browser closes its socket first; its end follows within milliseconds and says more.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(300);
 
-/// Why the browser was lost, once it is; the first reason stays.
+/// Why the browser was lost, or its page crashed, once it is so; the first reason stays.
 #[derive(Clone, Debug)]
 pub(super) struct Loss(Arc<watch::Sender<Option<String>>>);
 
@@ -35,6 +35,11 @@ impl Loss {
             }
             first
         });
+    }
+
+    /// Another page takes the crashed one's place.
+    pub(super) fn forget(&self) {
+        self.0.send_replace(None);
     }
 
     /// Answers those who still wait for the loss.

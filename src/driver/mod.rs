@@ -104,8 +104,14 @@ pub trait Instance: Send + Sync + 'static {
     /// Sends the page to another address; answers as [`Driver::launch`] does.
     fn navigate(&self, url: String, within: Duration) -> BoxFuture<'static, Result<(), DriverError>>;
 
-    /// Resolves with the reason when the process ended, its control socket closed, or its page crashed.
+    /// Resolves with the reason when the process ended, its control socket closed, or its page was closed.
     fn lost(&self) -> BoxFuture<'static, String>;
+
+    /// Resolves with the reason when the page's process ended and the browser goes on: navigating may help.
+    /// Never where a driver is told of no such thing.
+    fn crashed(&self) -> BoxFuture<'static, String> {
+        Box::pin(std::future::pending())
+    }
 
     /// Ends the browser, its whole process group and its profile; returns when they are gone.
     /// In a browser that is not ours, only our page is closed.

@@ -1,4 +1,4 @@
-//! Decides whether a Chromium can keep its sandbox here, which is given up only where it cannot work,
+//! Decides whether a Chromium or a `WebKitGTK` can have its sandbox here, which is given up only where it cannot work,
 //! and sees whether a Firefox did.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
@@ -55,6 +55,12 @@ impl Ground {
 fn has_setuid_helper(program: &Path) -> bool {
     let helper = program.canonicalize().unwrap_or_default().with_file_name("chrome-sandbox");
     fs::metadata(helper).is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o4000 != 0)
+}
+
+/// Whether bubblewrap, which confines `WebKitGTK`'s pages, can make what they are put into; for root it can as well.
+pub(super) fn bubblewrap_works() -> bool {
+    let confined = ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-pid", "true"];
+    process::succeeds("bwrap", &confined) == Some(true)
 }
 
 /// How a process's status reads when its system calls are filtered.

@@ -1,11 +1,18 @@
-//! Failures as HTTP answers: `application/problem+json` wherever the daemon refuses.
+//! Failures as HTTP answers: one type, written in the way of the protocol that the route belongs to.
+//!
+//! A handler answers with a [`Problem`]; [`written`], the outermost layer, gives it its body.
 
 use axum::{
-    extract::rejection::{PathRejection, QueryRejection, StringRejection},
+    body::Body,
+    extract::{
+        Request,
+        rejection::{BytesRejection, PathRejection, QueryRejection, StringRejection},
+    },
     http::{HeaderValue, Method, StatusCode, Uri, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::FRAME_MAX;
 use crate::domain::{Code, Failure, Retry};
@@ -29,7 +36,7 @@ pub(super) fn status(code: Code) -> StatusCode {
 }
 
 /// A failure and the status that tells it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     failure: Failure,
     status: StatusCode,
@@ -51,7 +58,7 @@ impl Problem {
     /// The body of one that is told before there is a request.
     pub(super) fn text(code: &str, status: &str, detail: &str) -> String {
         format!(
-            r#"{{"type":"about:blank","title":"{code}","status":{status},"detail":"{detail}","code":"{code}","retry":"same"}}"#
+            r#"{{"type":"/docs/errors#{code}","title":"A limit is reached","status":{status},"detail":"{detail}","code":"{code}","retry":"same"}}"#
         )
     }
 
@@ -59,6 +66,94 @@ impl Problem {
     pub(super) fn not_found(message: String) -> Self {
         Self { failure: Failure::invalid(message), status: StatusCode::NOT_FOUND }
     }
+
+    /// A request that is none of the protocol's, before any model was asked.
+    pub(super) fn malformed(failure: Failure) -> Self {
+        let status = match failure.code {
+            Code::InvalidRequest => StatusCode::BAD_REQUEST,
+            code => status(code),
+        };
+        Self { failure, status }
+    }
+
+    /// A body in a form that nothing here reads.
+    pub(super) fn unsupported(message: String) -> Self {
+        Self { failure: Failure::invalid(message), status: StatusCode::UNSUPPORTED_MEDIA_TYPE }
+    }
+
+    /// As RFC 9457 has it, with our code and whether to retry.
+    fn problem(&self) -> Value {
+        let Failure { code, message, retry } = &self.failure;
+        json!({
+            "type": format!("/docs/errors#{code}"),
+            "title": title(*code),
+            "status": self.status.as_u16(),
+            "detail": message,
+            "code": code,
+            "retry": retry,
+        })
+    }
+
+    fn oip(&self) -> Value {
+        json!({"error": self.failure.message})
+    }
+
+    /// OpenAI's object; its clients look for its own words where it has some.
+    fn openai(&self) -> Value {
+        let kind = match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
+        let code = match self.failure.code {
+            Code::UnknownModel => "model_not_found",
+            Code::RateLimited => "rate_limit_exceeded",
+            code => code.as_str(),
+        };
+        json!({"error": {"message": self.failure.message, "type": kind, "param": null, "code": code}})
+    }
+}
+
+/// What a code means, the same words at every occurrence.
+pub(super) fn title(code: Code) -> &'static str {
+    match code {
+        Code::InvalidRequest => "The request cannot be understood, or fits no signature",
+        Code::UnknownModel => "No model has this name or version",
+        Code::ModelNotReady => "The lane does not hold the model",
+        Code::NoBackend => "No lane offers what was named",
+        Code::Quarantined => "The lanes named compute this model wrongly",
+        Code::Overloaded => "A limit is reached, or the daemon is stopping",
+        Code::RateLimited => "The caller's own limit is reached",
+        Code::DeadlineExceeded => "The request's time ran out",
+        Code::Cancelled => "The caller cancelled the request",
+        Code::LaneLost => "The lane died, and so did every other try",
+        Code::OutOfMemory => "The lane could not hold it",
+        Code::Unauthorized => "The caller may not do this",
+        Code::TooLarge => "Something is over its limit of bytes",
+        Code::Internal => "The daemon is at fault",
+    }
+}
+
+/// Writes the problem that a handler or a layer answered with, for the protocol of the route.
+pub(super) async fn written(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let below =
+        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let (kind, body): (_, fn(&Problem) -> Value) = if below("/v1") {
+        ("application/json", Problem::openai)
+    } else if below("/v2") {
+        ("application/json", Problem::oip)
+    } else {
+        ("application/problem+json", Problem::problem)
+    };
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        *response.body_mut() = Body::from(body(&problem).to_string());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    response
 }
 
 pub(super) async fn no_route(uri: Uri) -> Problem {
@@ -85,35 +180,37 @@ impl From<QueryRejection> for Failure {
 
 impl From<StringRejection> for Failure {
     fn from(rejection: StringRejection) -> Self {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let message = format!("the body is over the limit of {FRAME_MAX} bytes");
-            return Self::new(Code::TooLarge, Retry::Never, message);
-        }
-        Self::invalid(rejection.body_text())
+        unread(rejection.status(), rejection.body_text())
     }
 }
 
+impl From<BytesRejection> for Failure {
+    fn from(rejection: BytesRejection) -> Self {
+        unread(rejection.status(), rejection.body_text())
+    }
+}
+
+/// A body that was not read to its end; the limit counts bytes after decompression.
+fn unread(status: StatusCode, problem: String) -> Failure {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("the body is over the limit of {FRAME_MAX} bytes");
+        return Failure::new(Code::TooLarge, Retry::Never, message);
+    }
+    Failure::invalid(problem)
+}
+
 impl IntoResponse for Problem {
+    /// Status and headers; [`written`] adds the body.
     fn into_response(self) -> Response {
-        let Self { failure, status } = self;
-        let body = json!({
-            "type": "about:blank",
-            "title": failure.code,
-            "status": status.as_u16(),
-            "detail": failure.message,
-            "code": failure.code,
-            "retry": failure.retry,
-        });
-        let mut response = (status, body.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let mut response = self.status.into_response();
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if status == StatusCode::UNAUTHORIZED {
+        if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"weft\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -1,4 +1,4 @@
-//! The Open Inference Protocol's server metadata and health.
+//! The Open Inference Protocol's health.
 
 use std::sync::Arc;
 
@@ -7,14 +7,6 @@ use serde_json::{Value, json};
 
 use super::Api;
 use crate::pool::InstanceState;
-
-pub(super) async fn server() -> Json<Value> {
-    Json(json!({
-        "name": "weft",
-        "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["binary_tensor_data"],
-    }))
-}
 
 pub(super) async fn live(State(api): State<Arc<Api>>) -> Json<Value> {
     Json(json!({"live": true, "id": api.id}))

@@ -2,12 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::{Api, models};
+use super::{Api, FRAME_MAX, models};
 use crate::{
-    domain::{Caller, Code, Digest, Failure, Retry},
-    protocol::client::{FallbackPolicy, ParsedInfer},
-    scheduler::{Accepted, Request, Wants},
+    domain::{Caller, Code, Failure, ModelName, Retry},
+    protocol::client::{FallbackPolicy, ParsedInfer, Told},
+    scheduler::{Accepted, Answer, Request, Wants},
     tasks,
+    telemetry::Origin,
 };
 
 /// How the outputs of one request travel.
@@ -23,15 +24,25 @@ impl Form {
     }
 }
 
-pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<(Request, Form), Failure> {
+/// A request that does not fit is counted, since nothing further will see it.
+pub(super) fn request(
+    parsed: ParsedInfer,
+    caller: Caller,
+    origin: Origin,
+    api: &Api,
+) -> Result<(Request, Form), Failure> {
+    checked(parsed, caller, origin, api).inspect_err(|failure| api.metrics.refused(None, failure.code))
+}
+
+fn checked(
+    parsed: ParsedInfer,
+    caller: Caller,
+    origin: Origin,
+    api: &Api,
+) -> Result<(Request, Form), Failure> {
     let accepted = Accepted { at: Instant::now(), at_us: tasks::now_us() };
     let entry = api.registry.get(&parsed.model).ok_or_else(|| models::unknown(parsed.model.as_str(), api))?;
-    if let Some(version) = &parsed.version
-        && version.parse::<Digest>() != Ok(entry.model.digest)
-    {
-        let message = format!("model {} has version {}, not {version}", parsed.model, entry.model.digest);
-        return Err(Failure::new(Code::UnknownModel, Retry::Never, message));
-    }
+    models::check_version(&entry, parsed.version.as_deref())?;
     let signature = &entry.model.signature;
     let binding = signature.bind(&parsed.inputs)?;
     let outputs: Vec<_> = parsed.outputs.iter().map(|(name, _)| name.clone()).collect();
@@ -59,12 +70,29 @@ pub(super) fn request(parsed: ParsedInfer, caller: Caller, api: &Api) -> Result<
         binding,
         wants,
         priority: parameters.priority,
+        sequence: parameters.sequence()?,
         caller,
         accepted,
-        deadline: accepted.at + parameters.timeout().unwrap_or(api.timeout),
+        trace: origin.trace(entry.model.name.as_str()),
+        deadline: accepted.at + parameters.timeout().unwrap_or(*api.timeout.borrow()),
         entry,
     };
     Ok((request, form))
+}
+
+/// What `answer` tells, as every protocol tells it.
+pub(super) fn told<'a>(id: Option<&'a str>, model: &'a ModelName, answer: &'a Answer) -> Told<'a> {
+    let Answer { run, request, outputs, provenance, timing } = answer;
+    Told { id, model, outputs, run, request, provenance, timing: *timing }
+}
+
+/// The size of an answer, when it may be sent.
+pub(super) fn fits(size: usize) -> Result<u32, Failure> {
+    let fitting = u32::try_from(size).ok().filter(|_| size <= FRAME_MAX);
+    fitting.ok_or_else(|| {
+        let message = format!("the answer is over the limit of {FRAME_MAX} bytes");
+        Failure::new(Code::TooLarge, Retry::Never, message)
+    })
 }
 
 /// By default a caller who names where to run wants nothing else.

@@ -23,6 +23,10 @@ const RUNS_SHOWN: u32 = 20;
 
 /// Every browser; one that serves and computes at the moment is `busy`.
 pub(super) async fn instances(State(api): State<Arc<Api>>) -> Json<Value> {
+    Json(json!({"items": instance_items(&api).await, "cursor": null}))
+}
+
+pub(super) async fn instance_items(api: &Api) -> Vec<Value> {
     let loads = api.scheduler.lanes().await;
     let items = api.pool.status().into_values().map(|status| {
         let busy = loads.iter().any(|load| load.running > 0 && status.lanes.contains_key(&load.lane));
@@ -32,11 +36,15 @@ pub(super) async fn instances(State(api): State<Arc<Api>>) -> Json<Value> {
         }
         item
     });
-    Json(json!({"items": items.collect::<Vec<_>>(), "cursor": null}))
+    items.collect()
 }
 
 /// Every lane, browsers' and native ones, with what it holds.
 pub(super) async fn lanes(State(api): State<Arc<Api>>) -> Json<Value> {
+    Json(json!({"items": lane_items(&api).await, "cursor": null}))
+}
+
+pub(super) async fn lane_items(api: &Api) -> Vec<Value> {
     let mut loads: BTreeMap<_, _> =
         api.scheduler.lanes().await.into_iter().map(|load| (load.lane.clone(), load)).collect();
     let mut items = Vec::new();
@@ -62,7 +70,7 @@ pub(super) async fn lanes(State(api): State<Arc<Api>>) -> Json<Value> {
             "load": load,
         }));
     }
-    Json(json!({"items": items, "cursor": null}))
+    items
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ pub(super) enum Need {
     One(Scope),
 }
 
+const INFER: Need = Need::One(Scope::Infer);
 const READ: Need = Need::One(Scope::Read);
 const ADMIN: Need = Need::One(Scope::Admin);
 
@@ -23,6 +24,20 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/v2/health/live", Need::Nothing),
     ("GET", "/v2", Need::Any),
     ("GET", "/v2/health/ready", Need::Any),
+    ("GET", "/metrics", READ),
+    // Whoever asks models must see which there are and what they take.
+    ("GET", "/v2/models/{name}", Need::Any),
+    ("GET", "/v2/models/{name}/versions/{version}", Need::Any),
+    ("GET", "/v2/models/{name}/ready", Need::Any),
+    ("GET", "/v2/models/{name}/versions/{version}/ready", Need::Any),
+    ("POST", "/v2/models/{name}/infer", INFER),
+    ("POST", "/v2/models/{name}/versions/{version}/infer", INFER),
+    ("GET", "/v2/models/stats", READ),
+    ("GET", "/v2/models/{name}/stats", READ),
+    ("GET", "/v2/models/{name}/versions/{version}/stats", READ),
+    ("POST", "/v2/repository/index", Need::Any),
+    ("POST", "/v2/repository/models/{name}/load", ADMIN),
+    ("POST", "/v2/repository/models/{name}/unload", ADMIN),
     // Each message is checked for what it asks.
     ("GET", "/v2/ws", Need::Any),
     ("GET", "/api/v1/instances", READ),
@@ -32,13 +47,15 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("DELETE", "/api/v1/leases/{lease}", ADMIN),
     ("GET", "/api/v1/lanes", READ),
     ("GET", "/api/v1/runs", Need::Any),
-    // Whoever asks models must see which there are and what they take.
     ("GET", "/api/v1/models", Need::Any),
     ("POST", "/api/v1/models", ADMIN),
     ("GET", "/api/v1/models/{name}", Need::Any),
     ("DELETE", "/api/v1/models/{name}", ADMIN),
     ("POST", "/api/v1/models/{name}/verify", ADMIN),
+    ("POST", "/api/v1/models/{name}/load", ADMIN),
+    ("POST", "/api/v1/models/{name}/unload", ADMIN),
     ("POST", "/api/v1/blobs", ADMIN),
+    ("POST", "/api/v1/reload", ADMIN),
     ("POST", "/api/v1/session", Need::Any),
     ("DELETE", "/api/v1/session", Need::Any),
     ("GET", "/api/v1/keys", ADMIN),
@@ -61,7 +78,8 @@ mod tests {
 
     /// The routes as the router's source has them.
     fn routed() -> Vec<(String, String)> {
-        let source: String = include_str!("mod.rs").split_whitespace().collect();
+        let source = concat!(include_str!("mod.rs"), include_str!("oip/mod.rs"));
+        let source: String = source.split_whitespace().collect();
         let mut routes = Vec::new();
         for route in source.split(".route(\"").skip(1) {
             let (path, rest) = route.split_once("\",").expect("a path and a handler");

@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Api, FRAME_MAX, admit, infer, infer::Form, places::Place};
 use crate::{
-    access::{Ended as Lapsed, Grant},
+    access::{Ended as Lapsed, Entered, Grant},
     domain::{Code, Failure, ModelName, Retry, Scope},
     events::Event,
     protocol::{
@@ -33,6 +33,7 @@ use crate::{
     },
     scheduler::{Answer, Submitted},
     socket::{self, Closed, Ended, Limits, Message, Outgoing, PATIENCE, Sender, Socket},
+    telemetry::Origin,
 };
 
 /// Requests in flight per connection; more are refused as `overloaded`.
@@ -54,13 +55,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) async fn upgrade(
     State(api): State<Arc<Api>>,
     Extension(grant): Extension<Grant>,
+    Extension(origin): Extension<Origin>,
     Extension(place): Extension<Arc<Place>>,
     request: Request,
 ) -> Response {
     let tasks = api.tasks.clone();
     let ours = admit::offers_subprotocol(request.headers());
     let opened = socket::upgrade(request, LIMITS, &tasks, async move |socket| {
-        serve(socket, grant, api).await;
+        serve(socket, grant, origin, api).await;
         drop(place);
     });
     let mut response = opened.into_response();
@@ -77,16 +79,17 @@ type InFlight = Arc<Mutex<HashMap<String, Option<Submitted>>>>;
 struct Connection {
     api: Arc<Api>,
     grant: Grant,
+    origin: Origin,
     sender: Sender,
     in_flight: InFlight,
     /// Bytes that answers may still take before the client reads.
     unread: Arc<Semaphore>,
 }
 
-async fn serve(Socket { reader, sender }: Socket, grant: Grant, api: Arc<Api>) {
+async fn serve(Socket { reader, sender }: Socket, grant: Grant, origin: Origin, api: Arc<Api>) {
     let stopping = api.tasks.stopping();
     let unread = Arc::new(Semaphore::new(UNREAD_MAX));
-    let connection = Connection { api, grant, sender, in_flight: InFlight::default(), unread };
+    let connection = Connection { api, grant, origin, sender, in_flight: InFlight::default(), unread };
     tokio::select! {
         _ = connection.read(reader) => {}
         lapsed = connection.grant.ended() => connection.lapse(lapsed).await,
@@ -124,7 +127,11 @@ impl Connection {
                         subscription = (!topics.is_empty()).then(|| self.subscribe(topics));
                     })
                 }
-                Err(malformed) => Err(self.counted(malformed)),
+                Err(malformed) => {
+                    let malformed = self.counted(malformed);
+                    self.api.metrics.refused(None, malformed.failure.code);
+                    Err(malformed)
+                }
             };
             if let Err(Malformed { id, failure }) = heard {
                 tell(&self.sender, client::encode_error(id.as_deref(), &failure)).await?;
@@ -138,6 +145,11 @@ impl Connection {
             Ok(()) => malformed,
             Err(exceeded) => Malformed { failure: Failure::from(&exceeded), ..malformed },
         }
+    }
+
+    fn enter(&self) -> Result<Entered, Failure> {
+        let entered = self.grant.enter().map_err(|exceeded| Failure::from(&exceeded))?;
+        if self.grant.holds(Scope::Infer) { Ok(entered) } else { Err(admit::lacks(Scope::Infer)) }
     }
 
     fn may_subscribe(&self) -> Result<(), Failure> {
@@ -197,11 +209,10 @@ impl Connection {
 
     fn submit(&self, parsed: ParsedInfer) -> Result<Submitted, Failure> {
         let (id, model) = (parsed.id.clone(), parsed.model.clone());
-        let entered = self.grant.enter().map_err(|exceeded| Failure::from(&exceeded))?;
-        if !self.grant.holds(Scope::Infer) {
-            return Err(admit::lacks(Scope::Infer));
-        }
-        let (request, form) = infer::request(parsed, self.grant.caller().clone(), &self.api)?;
+        let entered = self.enter().inspect_err(|failure| self.api.metrics.refused(None, failure.code))?;
+        let parameters = &parsed.parameters;
+        let origin = self.origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
+        let (request, form) = infer::request(parsed, self.grant.caller().clone(), origin, &self.api)?;
         if self.unread.available_permits() < FRAME_MAX {
             return Err(unread());
         }
@@ -272,20 +283,11 @@ fn encode(
     bytes: Arc<Semaphore>,
 ) -> Result<(Reply, OwnedSemaphorePermit), Failure> {
     let binary = |output: &str| form.binary(output);
-    fits(client::least_size(&answer.outputs, binary))?;
-    let Answer { run, outputs, provenance, timing } = answer;
-    let reply = client::encode_result(id, model, outputs, binary, run, provenance, *timing);
-    let size = fits(reply.size())?;
+    infer::fits(client::least_size(&answer.outputs, binary))?;
+    let reply = client::encode_result(infer::told(Some(id), model, answer), binary);
+    let size = infer::fits(reply.size())?;
     let held = bytes.try_acquire_many_owned(size).map_err(|_| unread())?;
     Ok((reply, held))
-}
-
-fn fits(size: usize) -> Result<u32, Failure> {
-    let fitting = u32::try_from(size).ok().filter(|_| size <= FRAME_MAX);
-    fitting.ok_or_else(|| {
-        let message = format!("the answer is over the limit of {FRAME_MAX} bytes in a frame");
-        Failure::new(Code::TooLarge, Retry::Never, message)
-    })
 }
 
 /// `caller` is whose runs alone are told; absent for everybody's.
@@ -298,7 +300,6 @@ async fn forward(
     let foreign = |event: &Event| {
         event.topic == Topic::Runs && caller.as_ref().is_some_and(|caller| event.event["caller"] != **caller)
     };
-
     let mut lagged = 0;
     loop {
         match events.recv().await {

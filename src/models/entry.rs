@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::{INPUTS_MIN, seeded};
+use super::{
+    Served,
+    gate::{INPUTS_MIN, seeded},
+};
 use crate::{
     domain::{Dim, DimBinding, Failure, Model, Port, Tensor},
     onnx::InputRange,
@@ -24,6 +27,7 @@ pub struct Entry {
     pub shapes: Vec<Vec<u64>>,
     /// What the graph implies about its inputs' values.
     pub ranges: Vec<InputRange>,
+    pub served: Served,
 }
 
 /// Gate inputs as they travel and as they are stored: input sets, each a tensor by input name.

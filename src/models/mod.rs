@@ -8,11 +8,13 @@ mod entry;
 pub mod gate;
 mod reference;
 mod registry;
+mod served;
 
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs};
 pub use reference::Reference;
-pub use registry::{NewModel, Registry};
+pub use registry::{BatchLimits, NewModel, Registry};
+pub use served::{Served, Tally};
 
 use std::{path::PathBuf, time::Duration};
 
@@ -79,9 +81,9 @@ impl From<ModelError> for Failure {
 }
 
 /// What identifies gate inputs: a verdict on other inputs says nothing about these.
-fn digest_of(inputs: &[Vec<Tensor>]) -> Digest {
+fn digest_of<'a>(inputs: impl Iterator<Item = &'a Vec<Tensor>>) -> Digest {
     let mut hash = Sha256::new();
-    for tensor in inputs.iter().flatten() {
+    for tensor in inputs.flatten() {
         hash.update(format!("{} {} {:?};", tensor.name, tensor.datatype, tensor.shape));
         tensor.body.parts().iter().for_each(|part| hash.update(part));
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Entry;
 use crate::{
     backend::{Backend, BackendError, LoadOrder, SessionName, Step},
-    domain::{BackendKind, Code, DimBinding, Retry, Tensor},
+    domain::{BackendKind, Code, DimBinding, Retry, Tensor, join},
 };
 
 /// A model that takes longer for a few runs natively is of no use in a browser.
@@ -97,6 +97,12 @@ impl Loaded<'_> {
             cancelled: CancellationToken::new(),
         };
         Ok(self.backend.execute(step).await?.outputs)
+    }
+
+    /// All of these as one step.
+    pub(super) async fn run_joined(&self, inputs: &[Vec<Tensor>]) -> Result<Vec<Tensor>, BackendError> {
+        let requests: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
+        self.run(join(&requests)).await
     }
 
     pub(super) async fn run_all(&self, inputs: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, BackendError> {

@@ -3,17 +3,22 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use tokio::sync::{Mutex, oneshot};
 
-use super::{Blobs, Entry, GateInputs, ModelError, Reference, entry::SEED, gate, reference::Loaded};
+use super::{Blobs, Entry, GateInputs, ModelError, Reference, Served, entry::SEED, gate, reference::Loaded};
 use crate::{
-    domain::{Digest, DimBinding, Model, ModelName, Port, Tolerance},
+    backend::BackendError,
+    domain::{Batching, Digest, DimBinding, Model, ModelName, Port, Tolerance},
     onnx,
     store::{Store, StoredModel},
     tasks::Tasks,
 };
+
+/// Why the requests of most models cannot be joined.
+const NO_BATCH_AXIS: &str = "its inputs and outputs do not all begin with one dimension that requests choose";
 
 /// What somebody adds, beside the file.
 pub struct NewModel {
@@ -22,7 +27,15 @@ pub struct NewModel {
     pub tolerance: Option<Tolerance>,
     pub source: String,
     pub licence: Option<String>,
+    pub batch: BatchLimits,
     pub inputs: GateInputs,
+}
+
+/// How requests may share steps, as far as somebody said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchLimits {
+    pub max: Option<u32>,
+    pub delay: Option<Duration>,
 }
 
 pub struct Registry {
@@ -161,9 +174,16 @@ impl Registry {
             source: new.source,
             licence: new.licence,
             opset: analysis.opset,
+            batching: Batching {
+                max: new.batch.max.unwrap_or(Batching::MAX),
+                delay: new.batch.delay.unwrap_or_default(),
+                barred: None,
+            },
         };
-        let mut entry = Entry { model, path, given, shapes: Vec::new(), ranges: analysis.ranges };
+        let (shapes, ranges) = (Vec::new(), analysis.ranges);
+        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default() };
         self.try_run(&mut entry).await?;
+        entry.model.batching.barred = self.try_batch(&entry).await;
         let kept = GateInputs { inputs: new.inputs.inputs, shapes: entry.shapes.clone() };
         let kept = serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists");
         self.store.put_model(StoredModel { model: entry.model.clone(), added_at_us }, Some(kept)).await?;
@@ -185,6 +205,27 @@ impl Registry {
             return Ok(());
         }
         Err(ModelError::Outputs { problem: "two runs on the same inputs differ".to_owned() })
+    }
+
+    /// Why requests of this model may not share a step; nothing once a shared one gave what each gave alone.
+    async fn try_batch(&self, entry: &Entry) -> Option<String> {
+        let mut sets = entry.gate_inputs(&DimBinding::new());
+        let Some(alike) = gate::alike(&entry.model.signature, &sets) else {
+            return Some(NO_BATCH_AXIS.to_owned());
+        };
+        sets = alike.into_iter().map(|at| std::mem::take(&mut sets[at])).collect();
+        let run = async |loaded: &Loaded<'_>| {
+            Ok::<_, BackendError>((loaded.run_all(&sets).await?, loaded.run_joined(&sets).await?))
+        };
+        match self.reference.with(entry, run).await.flatten() {
+            Ok((alone, shared)) => {
+                let barred = gate::shared_barred(&sets, &alone, &shared, entry.model.tolerance);
+                barred.map(|detail| {
+                    format!("requests in one step are not answered as they are alone: {detail}")
+                })
+            }
+            Err(error) => Some(format!("a shared step fails: {error}")),
+        }
     }
 
     async fn remove_alone(&self, name: &ModelName) -> Result<Option<Digest>, ModelError> {
@@ -229,5 +270,6 @@ fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry
         None => GateInputs::default(),
     };
     let given = inputs.tensors().map_err(ModelError::Inputs)?;
-    Ok(Entry { model, path, given, shapes: inputs.shapes, ranges: analysis.ranges })
+    let (shapes, ranges) = (inputs.shapes, analysis.ranges);
+    Ok(Entry { model, path, given, shapes, ranges, served: Served::default() })
 }

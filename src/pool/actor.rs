@@ -4,6 +4,8 @@
 //! - Callers of [`Leases`] have instances to themselves.
 //! - The scheduler is told to keep off lanes that are drained or leased, and tells when they are free.
 
+mod target;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -19,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    Fleet, Hold, PoolEvent, Shared,
+    Bounds, Fleet, Hold, PoolEvent, Shared,
     breaker::Breaker,
     instance::{self, End},
     lease::Leases,
@@ -84,6 +86,11 @@ pub(super) enum Message {
         instance: InstanceId,
         lease: LeaseId,
     },
+    /// Other numbers of instances are wanted.
+    Target {
+        fleets: Vec<Fleet>,
+        done: oneshot::Sender<()>,
+    },
     /// Launches it anew, also when it had failed; answers whether there is such an instance.
     Restart {
         id: InstanceId,
@@ -134,15 +141,7 @@ impl Actor {
         backlog: Arc<AtomicUsize>,
     ) -> Self {
         let now = Instant::now();
-        let group = |fleet: Fleet| Group {
-            breaker: Breaker::new(fleet.limits.restarts),
-            scale: Scale::new(fleet.instances, fleet.limits.idle),
-            slots: (1..=fleet.instances.least)
-                .map(|number| (fleet.instance(number), Slot::new(now)))
-                .collect(),
-            fleet,
-        };
-        let groups = fleets.into_iter().map(group).collect();
+        let groups = fleets.into_iter().map(|fleet| Group::new(fleet, now)).collect();
         Self { shared, inbox, leases, backlog, groups, looked: now }
     }
 
@@ -187,6 +186,11 @@ impl Actor {
                 self.lease(&instance, lease, expires, granted).await;
             }
             Message::Release { instance, lease } => self.release(&instance, &lease).await,
+            Message::Target { fleets, done } => {
+                self.target(fleets, now).await;
+                // Whoever asked may have left.
+                let _ = done.send(());
+            }
             Message::Restart { id, known } => {
                 // Whoever asked may have left.
                 let _ = known.send(self.restart(&id, now).await);
@@ -481,7 +485,11 @@ impl Actor {
         }
         slot.lease = None;
         shared.status.instance(id, |status| status.lease = None);
+        let leaving = slot.leaving;
         shared.tell(PoolEvent::Held { instance: id.clone(), hold: Hold::Open, free: None }).await;
+        if leaving {
+            self.drain(id, target::UNWANTED.to_owned()).await;
+        }
     }
 
     async fn restart(&mut self, id: &InstanceId, now: Instant) -> bool {
@@ -500,6 +508,17 @@ impl Actor {
 }
 
 impl Group {
+    fn new(fleet: Fleet, now: Instant) -> Self {
+        Self {
+            breaker: Breaker::new(fleet.limits.restarts),
+            scale: Scale::new(fleet.instances, fleet.limits.idle),
+            slots: (1..=fleet.instances.least)
+                .map(|number| (fleet.instance(number), Slot::new(now)))
+                .collect(),
+            fleet,
+        }
+    }
+
     /// Takes note of how busy the lanes were; answers how many cores that took.
     fn measure(&mut self, elapsed: Duration) -> f64 {
         let threads = f64::from(self.fleet.threads);

@@ -39,6 +39,11 @@ impl Breaker {
         Self { circuit: Circuit::Closed, failures: 0, restarts: VecDeque::new(), restarts_max }
     }
 
+    /// Allows so many restarts from now on.
+    pub(super) fn allow(&mut self, restarts_max: usize) {
+        self.restarts_max = restarts_max;
+    }
+
     /// Whether a launch may begin now; after an open circuit the first one that asks is the trial.
     pub(super) fn permits(&mut self, now: Instant) -> bool {
         match self.circuit {

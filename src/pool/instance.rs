@@ -75,7 +75,7 @@ pub(super) async fn live(
         return End::Never { reason };
     }
     shared.gpu.launched(&fleet.browser, instance.version());
-    shared.status.figures(id, |status| status.launches += 1);
+    shared.status.launching(id);
     shared.status.launched(id, &*instance, gpu);
     let mut life = Life { fleet, id, gpu, instance: &*instance, shared, inbox, reloads: 0 };
     let end = tokio::select! {

@@ -46,7 +46,7 @@ pub struct Leased {
 #[derive(Clone)]
 pub(super) struct Leases {
     /// By recipe.
-    tokens: Arc<BTreeMap<String, Tokens<InstanceId>>>,
+    tokens: Arc<Mutex<BTreeMap<String, Tokens<InstanceId>>>>,
     held: Arc<Mutex<HashMap<LeaseId, Held>>>,
     inbox: mpsc::Sender<Message>,
 }
@@ -65,15 +65,20 @@ impl Held {
 }
 
 impl Leases {
-    /// `recipes` with the most instances of each.
-    pub(super) fn new(recipes: impl Iterator<Item = (String, u32)>, inbox: mpsc::Sender<Message>) -> Self {
-        let tokens = recipes.map(|(browser, most)| (browser, Tokens::new(most.max(1) as usize))).collect();
-        Self { tokens: Arc::new(tokens), held: Arc::default(), inbox }
+    pub(super) fn new(recipes: impl Iterator<Item = String>, inbox: mpsc::Sender<Message>) -> Self {
+        let leases = Self { tokens: Arc::default(), held: Arc::default(), inbox };
+        recipes.for_each(|browser| leases.know(browser));
+        leases
+    }
+
+    /// Takes callers for instances of this recipe.
+    pub(super) fn know(&self, browser: String) {
+        self.tokens().entry(browser).or_insert_with(|| Tokens::new(LEASES_MAX));
     }
 
     /// Lets callers have this instance.
     pub(super) fn offer(&self, browser: &str, instance: InstanceId) {
-        let Some(tokens) = self.tokens.get(browser) else { return };
+        let Some(tokens) = self.tokens().get(browser).cloned() else { return };
         if tokens.try_add(instance).is_err() {
             tracing::warn!(browser, "more instances than tokens");
         }
@@ -86,9 +91,10 @@ impl Leases {
         ttl: Duration,
         within: Duration,
     ) -> Result<Leased, LeaseError> {
-        let tokens = self.tokens.get(browser).ok_or_else(|| LeaseError::Unknown {
+        let tokens = self.tokens().get(browser).cloned();
+        let tokens = tokens.ok_or_else(|| LeaseError::Unknown {
             browser: browser.to_owned(),
-            known: self.tokens.keys().cloned().collect(),
+            known: self.tokens().keys().cloned().collect(),
         })?;
         let deadline = Instant::now() + within;
         let busy = || LeaseError::Busy { browser: browser.to_owned(), waited: within };
@@ -153,6 +159,10 @@ impl Leases {
     /// Forgets a lease that the actor has ended.
     pub(super) fn ended(&self, lease: &LeaseId) {
         self.held().remove(lease);
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, BTreeMap<String, Tokens<InstanceId>>> {
+        self.tokens.lock().expect("no holder of the tokens panics")
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<LeaseId, Held>> {

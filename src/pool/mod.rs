@@ -19,6 +19,7 @@ mod status;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc,
@@ -40,7 +41,7 @@ use crate::{
 
 pub use lease::{LeaseError, Leased};
 pub use scale::Bounds;
-pub use status::{InstanceState, InstanceStatus, LaneState, LaneStatus, PoolStatus};
+pub use status::{InstanceState, InstanceStatus, LaneState, LaneStatus, Launches, PoolStatus};
 
 /// Lives end and lanes come a few times a minute; leases wait for their answers.
 const INBOX: usize = 1024;
@@ -174,8 +175,8 @@ impl Pool {
             }
         }
         let (inbox, messages) = mpsc::channel(INBOX);
-        let most = fleets.iter().map(|fleet| (fleet.browser.clone(), fleet.instances.most));
-        let leases = lease::Leases::new(most, inbox.clone());
+        let recipes = fleets.iter().map(|fleet| fleet.browser.clone());
+        let leases = lease::Leases::new(recipes, inbox.clone());
         let actor = actor::Actor::new(fleets, shared, inbox.clone(), leases.clone(), backlog);
         tasks.spawn("pool", actor.run(messages));
         Self { status, leases, inbox }
@@ -183,6 +184,11 @@ impl Pool {
 
     pub fn status(&self) -> PoolStatus {
         self.status.read()
+    }
+
+    /// By recipe.
+    pub fn launches(&self) -> BTreeMap<String, Launches> {
+        self.status.launches()
     }
 
     /// Resolves when every instance is ready or has failed with a reason.
@@ -202,6 +208,13 @@ impl Pool {
     /// Ends a lease; says whether it was held.
     pub async fn release(&self, lease: &LeaseId) -> bool {
         self.leases.release(lease).await
+    }
+
+    /// Keeps what `fleets` say from now on, and lets go what they leave out; what lives keeps its driver and its lanes.
+    /// Says whether the pool is there to do it.
+    pub async fn target(&self, fleets: Vec<Fleet>) -> bool {
+        let (done, answer) = oneshot::channel();
+        self.inbox.send(actor::Message::Target { fleets, done }).await.is_ok() && answer.await.is_ok()
     }
 
     /// Drains an instance and launches it anew, also one that had failed; says whether there is such an instance.

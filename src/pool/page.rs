@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -16,6 +16,7 @@ use crate::{
     backend::Backend,
     bridge::{self, Session},
     domain::{BackendKind, LaneId, PageEnvironment},
+    driver::Instance,
     protocol::link::{DaemonToPage, PageToDaemon},
 };
 
@@ -52,7 +53,7 @@ pub(super) enum PageEnd {
 
 /// From the page's link to its end.
 pub(super) async fn serve(life: &Life<'_>, opened: &mut Opened) -> PageEnd {
-    let mut lost = life.instance.lost();
+    let mut gone = gone(life.instance);
     let control = &mut opened.page.control;
     let report = async {
         let mut session = control.session().await.ok_or("the page did not open its link")?;
@@ -66,7 +67,7 @@ pub(super) async fn serve(life: &Life<'_>, opened: &mut Opened) -> PageEnd {
         reported = tokio::time::timeout(PAGE_WITHIN, report) => {
             reported.unwrap_or_else(|_| Err(format!("no report of its page within {} s", PAGE_WITHIN.as_secs())))
         }
-        reason = &mut lost => return PageEnd::Lost { reason },
+        end = &mut gone => return end,
     };
     let (session, environment) = match reported {
         Ok(reported) => reported,
@@ -88,17 +89,27 @@ pub(super) async fn serve(life: &Life<'_>, opened: &mut Opened) -> PageEnd {
         worker_starts: 0,
         suspect: false,
     };
-    let end = watch.run(lost).await;
+    let end = watch.run(gone).await;
     watch.leave(&end).await;
     end
 }
 
-/// A dying browser closes its sockets first; that it died follows within milliseconds and says more.
-async fn closed_with(lost: BoxFuture<'static, String>, reason: String) -> PageEnd {
-    match tokio::time::timeout(END_FOLLOWS, lost).await {
-        Ok(reason) => PageEnd::Lost { reason },
-        Err(_) => PageEnd::Stuck { reason },
+/// The driver's word on the end of the browser or of its page.
+fn gone(instance: &dyn Instance) -> BoxFuture<'static, PageEnd> {
+    let (lost, crashed) = (instance.lost(), instance.crashed());
+    async move {
+        tokio::select! {
+            biased;
+            reason = lost => PageEnd::Lost { reason },
+            reason = crashed => PageEnd::Stuck { reason },
+        }
     }
+    .boxed()
+}
+
+/// A dying browser or page closes its sockets first; that it died follows within milliseconds and says more.
+async fn closed_with(gone: BoxFuture<'static, PageEnd>, reason: String) -> PageEnd {
+    tokio::time::timeout(END_FOLLOWS, gone).await.unwrap_or(PageEnd::Stuck { reason })
 }
 
 /// One page's control link and lanes.
@@ -124,7 +135,7 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    async fn run(&mut self, mut lost: BoxFuture<'static, String>) -> PageEnd {
+    async fn run(&mut self, mut gone: BoxFuture<'static, PageEnd>) -> PageEnd {
         // Where no adapter may mean another launch, nothing else is begun before that is known.
         let trial = |backend: &&BackendKind| self.may_switch && **backend == BackendKind::Webgpu;
         let first = self.life.fleet.backends.iter().find(trial).cloned();
@@ -136,7 +147,7 @@ impl Watch<'_> {
         loop {
             let due = heard + if self.suspect { HEARTBEAT_WITHIN } else { SUSPECT_AFTER };
             let reason = tokio::select! {
-                reason = &mut lost => return PageEnd::Lost { reason },
+                end = &mut gone => return end,
                 message = self.session.receiver.receive::<PageToDaemon>() => match message {
                     Ok(received) => {
                         heard = Instant::now();
@@ -144,7 +155,7 @@ impl Watch<'_> {
                         self.page_said(received.message);
                         continue;
                     }
-                    Err(closed) => return closed_with(lost, closed.reason).await,
+                    Err(closed) => return closed_with(gone, closed.reason).await,
                 },
                 () = tokio::time::sleep_until(due) => {
                     if !self.suspect {

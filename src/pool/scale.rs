@@ -61,6 +61,12 @@ impl Scale {
         Self { bounds, idle_after, mean: 0.0, changed: None }
     }
 
+    /// Decides by other bounds from now on.
+    pub(super) fn adopt(&mut self, bounds: Bounds, idle_after: Duration) {
+        self.bounds = bounds;
+        self.idle_after = idle_after;
+    }
+
     pub(super) fn decide(&mut self, seen: Seen) -> Decision {
         self.mean += (seen.utilisation - self.mean) * EWMA_WEIGHT;
         let cooling = self.changed.is_some_and(|changed| seen.now - changed < COOLDOWN);

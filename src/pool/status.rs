@@ -109,18 +109,28 @@ impl InstanceStatus {
     }
 }
 
+/// A recipe's launches since the daemon's start, also those of instances that are gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Launches {
+    pub launches: u64,
+    /// Those that were the first of their instance.
+    pub first: u64,
+}
+
 pub type PoolStatus = BTreeMap<InstanceId, InstanceStatus>;
 
 #[derive(Clone)]
 pub(super) struct StatusBoard {
     instances: Arc<Mutex<PoolStatus>>,
     settled: Arc<watch::Sender<bool>>,
+    launches: Arc<Mutex<BTreeMap<String, Launches>>>,
     events: Events,
 }
 
 impl StatusBoard {
     pub(super) fn new(events: Events) -> Self {
-        Self { instances: Arc::default(), settled: Arc::new(watch::Sender::new(true)), events }
+        let settled = Arc::new(watch::Sender::new(true));
+        Self { instances: Arc::default(), settled, launches: Arc::default(), events }
     }
 
     pub(super) fn read(&self) -> PoolStatus {
@@ -170,6 +180,21 @@ impl StatusBoard {
         };
         self.board().insert(id.clone(), status);
         self.changed(id);
+    }
+
+    /// Counts one more launch of this instance.
+    pub(super) fn launching(&self, id: &InstanceId) {
+        if let Some(status) = self.board().get_mut(id) {
+            status.launches += 1;
+            let mut launches = self.launches.lock().expect("no holder of the launches panics");
+            let launches = launches.entry(status.browser.clone()).or_default();
+            launches.launches += 1;
+            launches.first += u64::from(status.launches == 1);
+        }
+    }
+
+    pub(super) fn launches(&self) -> BTreeMap<String, Launches> {
+        self.launches.lock().expect("no holder of the launches panics").clone()
     }
 
     /// A browser is there; its page is yet to report.

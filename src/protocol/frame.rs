@@ -9,7 +9,7 @@ use crate::domain::Body;
 const PREFIX: usize = 4;
 
 /// The first tensor starts at a multiple of this, so that a receiver can view it as any element type in place.
-const ALIGNMENT: usize = 8;
+pub(super) const ALIGNMENT: usize = 8;
 
 /// An answer's header with its provenance fits.
 const HEAD_USUAL: usize = 1024;

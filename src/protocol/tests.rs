@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    client::{ClientMessage, TensorJson, elements, parse_message},
+    client::{ClientMessage, Parameters, TensorJson, elements, parse_message},
     frame::{self, Frame, FrameError, PAYLOAD_MESSAGE_MAX},
     link::LaneToDaemon,
 };
-use crate::domain::{Body, Datatype, LaneMemory};
+use crate::domain::{Body, Datatype, LaneMemory, Sequence, SequenceId};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,5 +184,38 @@ fn a_lane_says_what_it_holds_in_bytes() {
             (Err(found), Err(wanted)) => assert!(found.contains(wanted), "{message}: {found}"),
             (found, wanted) => panic!("{message}: {found:?} instead of {wanted:?}"),
         }
+    }
+}
+
+#[test]
+fn a_sequence_is_named_by_a_number_or_a_text() {
+    let sequence = |id, start, end| Ok(Some(Sequence { id, start, end }));
+    let (number, text) = (SequenceId::Number(7), SequenceId::Text("seven".to_owned()));
+    let long = "s".repeat(129);
+    let cases = [
+        (json!({}), Ok(None)),
+        (json!({"sequence_id": 0}), Ok(None)),
+        (json!({"sequence_id": ""}), Ok(None)),
+        (json!({"sequence_id": 7}), sequence(number.clone(), false, false)),
+        (json!({"sequence_id": "seven", "sequence_start": true}), sequence(text, true, false)),
+        (
+            json!({"sequence_id": 7, "sequence_start": true, "sequence_end": true}),
+            sequence(number, true, true),
+        ),
+        (json!({"sequence_id": &long[1..]}), sequence(SequenceId::Text(long[1..].to_owned()), false, false)),
+        (json!({"sequence_id": long}), Err("at most 128 bytes")),
+        (json!({"sequence_start": true}), Err("need a sequence_id")),
+        (json!({"sequence_id": 0, "sequence_end": true}), Err("need a sequence_id")),
+    ];
+    for (parameters, wanted) in cases {
+        let parsed: Parameters = serde_json::from_value(parameters.clone()).unwrap();
+        match (parsed.sequence(), wanted) {
+            (found, Ok(wanted)) => assert_eq!(found.unwrap(), wanted, "{parameters}"),
+            (found, Err(says)) => assert!(found.unwrap_err().message.contains(says), "{parameters}"),
+        }
+    }
+    for unfit in [json!(-1), json!(1.5), json!([1])] {
+        let parsed = serde_json::from_value::<Parameters>(json!({"sequence_id": unfit}));
+        assert!(parsed.is_err(), "{unfit}");
     }
 }

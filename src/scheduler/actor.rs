@@ -1,5 +1,6 @@
 //! The scheduler's loop: one inbox, the pool's events, and the next deadline.
 
+mod loading;
 mod memory;
 
 use std::{
@@ -13,10 +14,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{
     Limits, PRIORITY_DEFAULT, Reply, Request, Wants,
@@ -25,15 +27,14 @@ use super::{
     lane::{Lane, LaneLoad, SessionState},
     prepare::{self, Prepared, Refusal},
     proofs::{Judged, Proof},
+    residence::{Residence, Residences},
     step::{self, Finished, Ledger},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, Failure, Fallback, InstanceId, LaneId, Provenance, Retry, RunId},
-    events::Events,
+    domain::{Code, Digest, Failure, Fallback, InstanceId, LaneId, ModelName, Provenance, Retry, RunId},
     models::{Entry, gate::Gate},
     pool::{Hold, PoolEvent},
-    store::Store,
     tasks::Tasks,
 };
 
@@ -45,6 +46,10 @@ const SESSIONS_MAX: usize = 16;
 
 /// Loads under way per lane. They take turns in it, and each holds memory.
 const PREPARING_MAX: usize = 2;
+
+/// Loads under way in all lanes together: each fetches a file and keeps a core and the reference busy, so that more
+/// would only take turns, and each holds memory meanwhile.
+const LOADING_MAX: usize = 8;
 
 /// A load that failed for a passing reason is not tried again before this.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -71,10 +76,23 @@ pub(super) enum Message {
     Prove {
         entry: Arc<Entry>,
         wants: Wants,
+        /// Whether the model is kept where it is proven.
+        keep: bool,
         done: oneshot::Sender<Vec<Judged>>,
     },
+    Unload {
+        entry: Arc<Entry>,
+        done: oneshot::Sender<()>,
+    },
+    Residence {
+        entry: Arc<Entry>,
+        reply: oneshot::Sender<Residence>,
+    },
     Lanes(oneshot::Sender<Vec<LaneLoad>>),
-    Forget(Digest),
+    Forget {
+        name: ModelName,
+        models: Vec<Digest>,
+    },
 }
 
 /// A request with what has become of it so far.
@@ -103,6 +121,7 @@ pub(super) struct Attempt {
     pub(super) run: RunId,
     pub(super) session: SessionName,
     pub(super) provenance: Provenance,
+    pub(super) span: Span,
 }
 
 impl Pending {
@@ -138,7 +157,7 @@ impl Pending {
 
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
-    limits: Limits,
+    limits: watch::Receiver<Limits>,
     gate: Arc<Gate>,
     ledger: Ledger,
     tasks: Tasks,
@@ -149,6 +168,7 @@ pub(super) struct Actor {
     /// Its length, for the pool.
     backlog: Arc<AtomicUsize>,
     proofs: Vec<Proof>,
+    residences: Residences,
     /// Who waits until an instance's lanes do nothing.
     frees: Vec<(InstanceId, oneshot::Sender<()>)>,
     /// Loads that lanes which are gone had no room for; their like has none either.
@@ -158,10 +178,9 @@ pub(super) struct Actor {
 impl Actor {
     pub(super) fn new(
         inbox: mpsc::Sender<Message>,
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         backlog: Arc<AtomicUsize>,
         tasks: Tasks,
     ) -> Self {
@@ -171,12 +190,13 @@ impl Actor {
             frees: Vec::new(),
             limits,
             gate,
-            ledger: Ledger { store, events },
+            ledger,
             tasks,
             lanes: BTreeMap::new(),
             outlook: Outlook::default(),
             queue: VecDeque::new(),
             proofs: Vec::new(),
+            residences: Residences::default(),
             outgrown: BTreeMap::new(),
         }
     }
@@ -193,7 +213,10 @@ impl Actor {
                 biased;
                 () = stopping.cancelled() => break,
                 // What the pool says decides what becomes of the messages; it says little.
-                Some(event) = pool.recv() => self.pool_event(event),
+                Some(event) = pool.recv() => {
+                    self.pool_event(event);
+                    self.settle_residences();
+                }
                 Some(message) = messages.recv() => self.message(message),
                 () = tokio::time::sleep_until(deadline) => {}
             }
@@ -219,17 +242,29 @@ impl Actor {
                     self.prepared(&backend, &session, &entry, result);
                 }
                 self.relieve(&backend);
+                self.settle_residences();
             }
             Message::Finished { backend, finished } => {
                 self.finished(&backend, finished);
                 self.relieve(&backend);
             }
-            Message::Prove { entry, wants, done } => self.proofs.push(Proof::new(entry, wants, done)),
+            Message::Prove { entry, wants, keep, done } => {
+                self.proofs.push(Proof::new(entry, wants, keep, done));
+            }
+            Message::Unload { entry, done } => {
+                self.unload_model(&entry);
+                // Whoever asked may have left.
+                let _ = done.send(());
+            }
+            Message::Residence { entry, reply } => drop(reply.send(self.residence(&entry))),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
                 let _ = reply.send(self.lanes.values().map(Lane::load).collect());
             }
-            Message::Forget(model) => self.forget(model),
+            Message::Forget { name, models } => {
+                self.residences.forget(&name);
+                models.into_iter().for_each(|model| self.forget(model));
+            }
         }
     }
 
@@ -300,7 +335,11 @@ impl Actor {
     }
 
     /// Keeps the queue in order; a retried request goes back to where its arrival puts it.
-    fn enqueue(&mut self, pending: Box<Pending>) {
+    fn enqueue(&mut self, mut pending: Box<Pending>) {
+        if let Err(unloaded) = self.residences.check(&pending.request.entry.model.name) {
+            return self.refuse(pending, &unloaded);
+        }
+        pending.request.trace.queued();
         let rank = pending.rank();
         let at = self.queue.partition_point(|queued| queued.rank() <= rank);
         self.queue.insert(at, pending);
@@ -339,6 +378,7 @@ impl Actor {
         let reply = pending.reply.take();
         if pending.failed.as_ref() == Some(failure) {
             // The row of its last attempt says the same.
+            self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
             return reply.into_iter().for_each(|reply| reply(Err(failure.clone())));
         }
         step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
@@ -390,7 +430,9 @@ impl Actor {
         provenance.fallback = fallback;
         lane.running += 1;
         let sent = step::send(&pending, session.clone(), &*lane.backend);
-        let attempt = Attempt { run: step::run_id(), session, provenance };
+        let run = step::run_id();
+        let span = pending.request.trace.step(&run, &provenance);
+        let attempt = Attempt { run, session, provenance, span };
         let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
         self.tasks.spawn("step", async move {
             let finished = step::run(pending, attempt, sent, &*backend, ledger).await;
@@ -440,9 +482,10 @@ impl Actor {
     }
 
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
+        let loading: usize = self.lanes.values().map(Lane::preparing).sum();
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX {
-            // What wants it waits, and asks again when one of those is done, or the lane is back.
+        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX || loading >= LOADING_MAX {
+            // What wants it waits, and asks again when a load is done, or the lane is back.
             return;
         }
         lane.sessions.insert(session.clone(), SessionState::Preparing);
@@ -452,8 +495,9 @@ impl Actor {
 
     fn load(&self, backend: &Arc<dyn Backend>, session: SessionName, entry: Arc<Entry>, again: bool) {
         let (inbox, backend, gate) = (self.inbox.clone(), backend.clone(), self.gate.clone());
+        let metrics = self.ledger.metrics.clone();
         self.tasks.spawn("prepare", async move {
-            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate).await;
+            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate, &metrics).await;
             let _ = inbox.send(Message::Prepared { backend, session, entry, again, result }).await;
         });
     }
@@ -517,6 +561,7 @@ impl Actor {
         let mut unloaded = Vec::new();
         for lane in self.lanes.values_mut() {
             let backend = &lane.backend;
+            lane.kept.remove(&model);
             lane.sessions.retain(|name, state| {
                 match state {
                     _ if name.model != model => return true,
@@ -562,6 +607,9 @@ impl Actor {
                 self.prepare(&lane, session, proof.entry.clone());
             }
             if done {
+                if let Some((entry, wants)) = proof.kept() {
+                    self.keep(entry, wants);
+                }
                 proof.finish();
             } else {
                 self.proofs.push(proof);

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+
 use super::Request;
 use crate::{
     domain::{Code, Failure, Retry},
@@ -26,7 +28,7 @@ pub struct Limits {
 
 #[derive(Clone)]
 pub(super) struct Admission {
-    limits: Limits,
+    limits: watch::Receiver<Limits>,
     pending: Arc<Pending>,
     tasks: Tasks,
 }
@@ -52,7 +54,7 @@ impl Drop for Permit {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Limits, tasks: Tasks) -> Self {
+    pub(super) fn new(limits: watch::Receiver<Limits>, tasks: Tasks) -> Self {
         Self { limits, pending: Arc::default(), tasks }
     }
 
@@ -63,7 +65,7 @@ impl Admission {
         let held = self.pending.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // From here on a refusal gives the share back.
         let permit = Permit { pending: self.pending.clone(), bytes, _under_way: under_way };
-        let Limits { requests: most, bytes: most_bytes, .. } = self.limits;
+        let Limits { requests: most, bytes: most_bytes, .. } = *self.limits.borrow();
         if requests > most {
             let message = format!("{most} requests are pending, which is the limit");
             return Err(Failure::new(Code::Overloaded, Retry::Same, message));

@@ -202,6 +202,11 @@ impl Outlook {
         if self.suspects.contains(instance) { Access::Later } else { Access::Open }
     }
 
+    /// Whether an instance is there for everybody.
+    pub(super) fn open(&self, instance: &InstanceId) -> bool {
+        matches!(self.access(instance, None), Access::Open)
+    }
+
     /// Whether some instance is held for this lease.
     fn leased(&self, lease: &LeaseId) -> bool {
         self.holds.values().any(|hold| matches!(hold, Hold::Leased(held) if held == lease))

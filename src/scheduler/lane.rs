@@ -1,6 +1,10 @@
 //! What the actor knows of one lane.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
@@ -24,6 +28,8 @@ pub(super) struct Lane {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) running: usize,
     pub(super) sessions: BTreeMap<SessionName, SessionState>,
+    /// Loaded models that it was given: the last to go when room is wanted.
+    pub(super) kept: BTreeSet<Digest>,
     /// Mean microseconds from send to reply, per model.
     latency: BTreeMap<Digest, f64>,
     pub(super) since: Instant,
@@ -67,6 +73,7 @@ impl Lane {
             backend,
             running: 0,
             sessions: BTreeMap::new(),
+            kept: BTreeSet::new(),
             latency: BTreeMap::new(),
             since: Instant::now(),
             draining: None,
@@ -95,6 +102,11 @@ impl Lane {
     pub(super) fn admitted(&self, wants: &Wants) -> bool {
         let software = self.environment().software_adapter() && wants.backends.is_empty();
         self.named(wants) && !software && !(wants.any() && self.native())
+    }
+
+    /// Whether a model that is loaded for these restrictions is held here; natively too, unless other lanes are named.
+    pub(super) fn holds_for(&self, wants: &Wants) -> bool {
+        self.named(wants) && !(self.environment().software_adapter() && wants.backends.is_empty())
     }
 
     /// The session that a request needs here: WebNN compiles its graph for fixed dimensions.
@@ -167,22 +179,38 @@ impl Lane {
         self.sessions.values().filter(under_way).count()
     }
 
-    /// What to drop when more than `most` are kept: a refusal, else the least recently used session.
+    /// What to drop when more than `most` are kept: a refusal, else the session used longest ago, loaded models' last.
+    /// The one used last stays: somebody waits for it.
     pub(super) fn surplus(&self, most: usize) -> Option<SessionName> {
         if self.sessions.len() - self.preparing() <= most {
             return None;
         }
-        let used = |(name, state): (_, &SessionState)| match state {
-            SessionState::Refused { .. } => Some((None, name)),
-            SessionState::Ready { used, .. } => Some((Some(*used), name)),
-            SessionState::Preparing | SessionState::Stale => None,
-        };
-        let oldest: Option<(Option<Instant>, &SessionName)> = self.sessions.iter().filter_map(used).min();
-        oldest.map(|(_, name)| name.clone())
+        let refusal = |(_, state): &(_, &SessionState)| matches!(state, SessionState::Refused { .. });
+        if let Some((name, _)) = self.sessions.iter().find(refusal) {
+            return Some(name.clone());
+        }
+        let mut ready: Vec<_> = self
+            .sessions
+            .iter()
+            .filter_map(|(name, state)| match state {
+                SessionState::Ready { used, .. } => Some((*used, name)),
+                SessionState::Refused { .. } | SessionState::Preparing | SessionState::Stale => None,
+            })
+            .collect();
+        ready.sort();
+        ready.pop();
+        ready
+            .into_iter()
+            .min_by_key(|(used, name)| (self.kept.contains(&name.model), *used))
+            .map(|(_, name)| name.clone())
     }
 
-    pub(super) fn load(&self) -> LaneLoad {
-        let sessions = self.sessions.iter().map(|(name, state)| {
+    /// Its sessions that `of` picks, as the API shows them.
+    pub(super) fn session_loads(
+        &self,
+        of: impl Fn(&SessionName) -> bool,
+    ) -> impl Iterator<Item = SessionLoad> {
+        self.sessions.iter().filter(move |(name, _)| of(name)).map(|(name, state)| {
             let session = name.to_string();
             let nothing =
                 SessionLoad { session, state: "preparing", placement: None, memory: None, reason: None };
@@ -198,12 +226,15 @@ impl Lane {
                     SessionLoad { state: "refused", reason: Some(failure.to_string()), ..nothing }
                 }
             }
-        });
+        })
+    }
+
+    pub(super) fn load(&self) -> LaneLoad {
         LaneLoad {
             lane: self.environment().lane.clone(),
             running: self.running,
             draining: self.draining.clone(),
-            sessions: sessions.collect(),
+            sessions: self.session_loads(|_| true).collect(),
         }
     }
 }

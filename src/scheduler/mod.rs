@@ -15,28 +15,32 @@ mod lane;
 mod prepare;
 mod proofs;
 mod relief;
+mod residence;
 mod step;
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, DimBinding, Failure, LeaseId, Provenance, Retry, RunId, Tensor, Timing,
+        BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Provenance, RequestId,
+        Retry, RunId, Sequence, Tensor, Timing,
     },
-    events::Events,
     models::{Entry, gate::Gate},
     pool::PoolEvent,
-    store::Store,
-    tasks::Tasks,
+    tasks::{self, Tasks},
+    telemetry::{Metrics, Trace},
 };
 use actor::{Actor, Message};
 use admission::Admission;
@@ -44,6 +48,8 @@ use admission::Admission;
 pub use admission::Limits;
 pub use lane::LaneLoad;
 pub use proofs::Judged;
+pub use residence::{Residence, Seat, Stay};
+pub use step::Ledger;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
 const INBOX: usize = 4096;
@@ -65,6 +71,8 @@ pub struct Request {
     pub caller: Caller,
     pub accepted: Accepted,
     pub deadline: Instant,
+    pub trace: Trace,
+    pub sequence: Option<Sequence>,
 }
 
 /// Where a request without a priority stands: behind what somebody called urgent, ahead of what somebody deferred.
@@ -111,6 +119,7 @@ impl Wants {
 
 pub struct Answer {
     pub run: RunId,
+    pub request: RequestId,
     pub outputs: Vec<Tensor>,
     pub provenance: Provenance,
     pub timing: Timing,
@@ -124,6 +133,8 @@ pub type Reply = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
 pub struct Scheduler {
     inbox: mpsc::Sender<Message>,
     admission: Admission,
+    backlog: Arc<AtomicUsize>,
+    metrics: Metrics,
 }
 
 /// A submitted request, for cancelling it.
@@ -144,22 +155,40 @@ impl Submitted {
 
 impl Scheduler {
     pub fn start(
-        limits: Limits,
+        limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
-        store: Arc<Store>,
-        events: Events,
+        ledger: Ledger,
         lanes: mpsc::Receiver<PoolEvent>,
         backlog: Arc<AtomicUsize>,
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let actor = Actor::new(inbox.clone(), limits, gate, store, events, backlog, tasks.clone());
+        let metrics = ledger.metrics.clone();
+        let actor = Actor::new(inbox.clone(), limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, admission: Admission::new(limits, tasks.clone()) }
+        Self { inbox, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
     pub fn submit(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
+        let (entry, at) = (request.entry.clone(), request.accepted.at);
+        let counted: Reply = Box::new({
+            let entry = entry.clone();
+            move |result: Result<Answer, Failure>| {
+                match &result {
+                    Ok(answer) => entry.served.succeeded(answer.timing, tasks::now_us()),
+                    Err(_) => entry.served.failed(at.elapsed(), tasks::now_us()),
+                }
+                reply(result);
+            }
+        });
+        self.offer(request, counted).inspect_err(|failure| {
+            entry.served.failed(at.elapsed(), tasks::now_us());
+            self.metrics.refused(Some(&entry.model.name), failure.code);
+        })
+    }
+
+    fn offer(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
         let permit = self.admission.admit(&request)?;
         let cancelled = CancellationToken::new();
         let pending = actor::Pending::new(request, reply, cancelled.clone(), permit);
@@ -184,9 +213,53 @@ impl Scheduler {
         wants: Wants,
         within: Duration,
     ) -> Result<Vec<Judged>, Failure> {
+        self.judge(entry, wants, false, within).await
+    }
+
+    /// Loads `entry` as [`Scheduler::prove`] does, and keeps it there, and in lanes that come, until it is unloaded.
+    /// Fails when no lane may serve it; then all is as before.
+    pub async fn load(
+        &self,
+        entry: Arc<Entry>,
+        wants: Wants,
+        within: Duration,
+    ) -> Result<Vec<Judged>, Failure> {
+        let judged = self.judge(entry, wants, true, within).await?;
+        if judged.iter().any(|judged| judged.refused.is_none()) {
+            return Ok(judged);
+        }
+        let why = judged.into_iter().find_map(|judged| judged.refused);
+        Err(why.unwrap_or_else(|| {
+            Failure::new(Code::NoBackend, Retry::Never, "no lane is of the backends and browsers named")
+        }))
+    }
+
+    /// Drops `entry`'s sessions once their steps are done; requests for it are refused until it is loaded.
+    pub async fn unload(&self, entry: Arc<Entry>) -> Result<(), Failure> {
+        let (done, unloaded) = oneshot::channel();
+        let stopped = || overloaded(STOPPING);
+        self.inbox.send(Message::Unload { entry, done }).await.map_err(|_| stopped())?;
+        unloaded.await.map_err(|_| stopped())
+    }
+
+    /// Where a model sits, and whether it is to stay there.
+    pub async fn residence(&self, entry: Arc<Entry>) -> Result<Residence, Failure> {
+        let (reply, residence) = oneshot::channel();
+        let stopped = || overloaded(STOPPING);
+        self.inbox.send(Message::Residence { entry, reply }).await.map_err(|_| stopped())?;
+        residence.await.map_err(|_| stopped())
+    }
+
+    async fn judge(
+        &self,
+        entry: Arc<Entry>,
+        wants: Wants,
+        keep: bool,
+        within: Duration,
+    ) -> Result<Vec<Judged>, Failure> {
         let (done, proved) = oneshot::channel();
         let stopped = || overloaded(STOPPING);
-        self.inbox.send(Message::Prove { entry, wants, done }).await.map_err(|_| stopped())?;
+        self.inbox.send(Message::Prove { entry, wants, keep, done }).await.map_err(|_| stopped())?;
         match tokio::time::timeout(within, proved).await {
             Ok(answer) => answer.map_err(|_| stopped()),
             Err(_) => {
@@ -204,16 +277,26 @@ impl Scheduler {
         lanes.await.unwrap_or_default()
     }
 
-    /// Drops a removed model's sessions.
-    pub async fn forget(&self, model: crate::domain::Digest) {
+    /// Drops what is known of a name that was removed or given anew, and the sessions of these models.
+    pub async fn forget(&self, name: ModelName, models: Vec<Digest>) {
         // A stopping daemon forgets everything anyway.
-        let _ = self.inbox.send(Message::Forget(model)).await;
+        let _ = self.inbox.send(Message::Forget { name, models }).await;
+    }
+
+    /// Requests that no lane has room for.
+    pub fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
     }
 
     /// Requests admitted and not yet answered.
     pub fn pending(&self) -> usize {
         self.admission.pending()
     }
+}
+
+/// What a stopping daemon answers.
+pub fn stopping() -> Failure {
+    overloaded(STOPPING)
 }
 
 fn overloaded(message: &str) -> Failure {

@@ -6,6 +6,7 @@ use crate::{
     backend::{Backend, BackendError, LoadOrder, SessionName},
     domain::{Code, Failure, LaneMemory, Placement, Retry, Verdict, VerdictStatus},
     models::{Entry, gate::Gate, within},
+    telemetry::Metrics,
 };
 
 /// A large model over a slow disk still loads in this; a lane that takes longer is taken for hung.
@@ -37,9 +38,11 @@ pub(super) async fn prepare(
     entry: Arc<Entry>,
     session: SessionName,
     gate: Arc<Gate>,
+    metrics: &Metrics,
 ) -> Result<Prepared, Refusal> {
     let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;
+    metrics.loaded(&entry.model.name, backend.environment(), loaded.load_us);
     let judged = gate.judge(&entry, backend, &session).await.map_err(Refusal::from);
     let verdict = judged.and_then(|verdict| {
         tracing::info!(

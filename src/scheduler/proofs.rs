@@ -28,14 +28,26 @@ pub struct Judged {
 pub(super) struct Proof {
     pub(super) entry: Arc<Entry>,
     pub(super) wants: Wants,
+    keep: bool,
     pub(super) done: oneshot::Sender<Vec<Judged>>,
     /// Kept from when a lane was judged: what it holds may be unloaded before the last lane is done.
     judged: BTreeMap<LaneId, Judged>,
 }
 
 impl Proof {
-    pub(super) fn new(entry: Arc<Entry>, wants: Wants, done: oneshot::Sender<Vec<Judged>>) -> Self {
-        Self { entry, wants, done, judged: BTreeMap::new() }
+    pub(super) fn new(
+        entry: Arc<Entry>,
+        wants: Wants,
+        keep: bool,
+        done: oneshot::Sender<Vec<Judged>>,
+    ) -> Self {
+        Self { entry, wants, keep, done, judged: BTreeMap::new() }
+    }
+
+    /// What is to be kept, and where, now that it serves somewhere.
+    pub(super) fn kept(&self) -> Option<(&Arc<Entry>, &Wants)> {
+        let serves = self.judged.values().any(|judged| judged.refused.is_none());
+        (self.keep && serves).then_some((&self.entry, &self.wants))
     }
 
     /// Takes note of what has been judged; answers with the sessions still to be prepared, and whether all is done.
@@ -47,7 +59,9 @@ impl Proof {
     ) -> (Vec<(LaneId, SessionName)>, bool) {
         let binding = self.entry.proof_binding();
         let (mut absent, mut open) = (Vec::new(), outlook.may_come(&self.wants));
-        for (id, lane) in lanes.iter().filter(|(_, lane)| lane.named(&self.wants)) {
+        let counts =
+            |lane: &Lane| if self.keep { lane.holds_for(&self.wants) } else { lane.named(&self.wants) };
+        for (id, lane) in lanes.iter().filter(|(_, lane)| counts(lane)) {
             if self.judged.contains_key(id) {
                 continue;
             }

@@ -17,6 +17,9 @@ const HELD_SHARE: u64 = 2;
 /// A load takes a model's bytes for the file and again for what the engine makes of it.
 const LOAD_COPIES: u64 = 2;
 
+/// When a session was last used, and what it is thought to hold.
+type Held = (Instant, SessionName, LaneMemory);
+
 #[derive(Debug, PartialEq)]
 pub(super) enum Relief {
     /// Sessions to unload, least recently used first.
@@ -35,6 +38,7 @@ pub(super) fn relief(lane: &Lane, limits: &Limits, now: Instant) -> Option<Relie
     }
     let mut kept = by_last_use(lane);
     kept.pop();
+    let kept = loaded_last(lane, kept);
     let (mut freed, mut unloaded) = (LaneMemory::default(), Vec::new());
     let held = kept_memory(lane);
     let fits = |freed: LaneMemory| {
@@ -64,7 +68,7 @@ pub(super) fn room_for(lane: &Lane, bytes: u64) -> Vec<SessionName> {
     let wanted = bytes.saturating_mul(LOAD_COPIES);
     let mut freed = 0u64;
     let mut unloaded = Vec::new();
-    for (_, session, memory) in by_last_use(lane) {
+    for (_, session, memory) in loaded_last(lane, by_last_use(lane)) {
         if freed >= wanted && !unloaded.is_empty() {
             break;
         }
@@ -78,8 +82,14 @@ fn kept_memory(lane: &Lane) -> LaneMemory {
     by_last_use(lane).iter().fold(LaneMemory::default(), |sum, (_, _, memory)| sum.plus(*memory))
 }
 
+/// Sessions of loaded models behind the others.
+fn loaded_last(lane: &Lane, mut sessions: Vec<Held>) -> Vec<Held> {
+    sessions.sort_by_key(|(_, session, _)| lane.kept.contains(&session.model));
+    sessions
+}
+
 /// The sessions that may go, least recently used first.
-fn by_last_use(lane: &Lane) -> Vec<(Instant, SessionName, LaneMemory)> {
+fn by_last_use(lane: &Lane) -> Vec<Held> {
     let ready = |(name, state): (&SessionName, &SessionState)| match state {
         SessionState::Ready { used, memory, .. } => Some((*used, name.clone(), *memory)),
         SessionState::Preparing | SessionState::Stale | SessionState::Refused { .. } => None,

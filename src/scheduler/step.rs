@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName, Step, StepOutput, StepTiming},
-    domain::{Code, Failure, Provenance, Retry, RunId, RunRecord, Timing},
+    domain::{Code, Failure, Retry, RunId, RunRecord, Timing},
     events::Events,
     protocol::client::Topic,
     store::Store,
+    telemetry::Metrics,
 };
 
 /// How long a lane may go on with a step whose caller has gone before it is taken for hung.
@@ -24,9 +25,10 @@ const HANG_GRACE: Duration = Duration::from_secs(30);
 
 /// Where finished runs are told.
 #[derive(Clone)]
-pub(super) struct Ledger {
-    pub(super) store: Arc<Store>,
-    pub(super) events: Events,
+pub struct Ledger {
+    pub store: Arc<Store>,
+    pub events: Events,
+    pub metrics: Metrics,
 }
 
 /// What the actor learns once the lane is free.
@@ -104,13 +106,15 @@ pub(super) async fn run(
 
 fn succeed(mut pending: Pending, attempt: Attempt, sent: Instant, output: StepOutput, ledger: &Ledger) {
     let timing = timing(&pending, sent, output.timing);
-    let record = record(&pending, Some(&attempt.provenance), &attempt.run, timing, None);
+    let record = record(&pending, Some(&attempt), &attempt.run, timing, None);
+    let answered = pending.reply.is_some();
     if let Some(reply) = pending.reply.take() {
         let Attempt { run, provenance, .. } = attempt;
-        reply(Ok(Answer { run, outputs: output.outputs, provenance, timing }));
+        let request = pending.request.trace.id.clone();
+        reply(Ok(Answer { run, request, outputs: output.outputs, provenance, timing }));
     }
     drop(pending);
-    ledger.keep(record);
+    ledger.keep(record, answered);
 }
 
 /// Answers with a failure, when there is somebody to answer, and keeps the run.
@@ -124,16 +128,17 @@ pub(super) fn fail(
 ) {
     let timing = timing(pending, sent, StepTiming::default());
     let run = attempt.map_or_else(run_id, |attempt| attempt.run.clone());
-    let provenance = attempt.map(|attempt| &attempt.provenance);
-    let record = record(pending, provenance, &run, timing, Some(failure.clone()));
+    let record = record(pending, attempt, &run, timing, Some(failure.clone()));
+    let answered = reply.is_some();
     if let Some(reply) = reply {
         reply(Err(failure.clone()));
     }
-    ledger.keep(record);
+    ledger.keep(record, answered);
 }
 
 impl Ledger {
-    fn keep(&self, record: RunRecord) {
+    fn keep(&self, record: RunRecord, answered: bool) {
+        self.metrics.ran(&record, answered);
         self.events.publish(Topic::Runs, || json!(&record));
         self.store.record_run(record);
     }
@@ -151,19 +156,23 @@ fn timing(pending: &Pending, sent: Instant, step: StepTiming) -> Timing {
     }
 }
 
+/// The row of an attempt, which ends its span as well.
 fn record(
     pending: &Pending,
-    provenance: Option<&Provenance>,
+    attempt: Option<&Attempt>,
     run: &RunId,
     timing: Timing,
     error: Option<Failure>,
 ) -> RunRecord {
+    let trace = &pending.request.trace;
+    trace.ran(attempt.map(|attempt| &attempt.span), run, &timing, error.as_ref());
     RunRecord {
         run: run.clone(),
+        request: Some(trace.id.clone()),
         accepted_at_us: pending.request.accepted.at_us,
         caller: pending.request.caller.id.to_string(),
         model: pending.request.entry.model.name.clone(),
-        provenance: provenance.cloned(),
+        provenance: attempt.map(|attempt| attempt.provenance.clone()),
         timing,
         error,
     }

@@ -26,10 +26,11 @@ use super::{
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
-        Adapter, BackendKind, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId, LaneId,
-        LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
+        Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
+        LaneId, LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
     },
-    models::Entry,
+    models::{Entry, Served},
+    telemetry::{Metrics, Origin},
 };
 
 /// A lane that is only looked at.
@@ -301,9 +302,16 @@ fn request() -> Request {
         source: String::new(),
         licence: None,
         opset: 17,
+        batching: Batching::barred("nothing runs"),
     };
-    let entry =
-        Entry { model, path: PathBuf::new(), given: Vec::new(), shapes: Vec::new(), ranges: Vec::new() };
+    let entry = Entry {
+        model,
+        path: PathBuf::new(),
+        given: Vec::new(),
+        shapes: Vec::new(),
+        ranges: Vec::new(),
+        served: Served::default(),
+    };
     let at = Instant::now();
     Request {
         entry: Arc::new(entry),
@@ -315,6 +323,8 @@ fn request() -> Request {
         caller: Caller::local(),
         accepted: Accepted { at, at_us: 0 },
         deadline: at,
+        trace: Origin::of(&http::HeaderMap::new()).trace("m"),
+        sequence: None,
     }
 }
 
@@ -332,9 +342,17 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
     let scheduler = Scheduler {
         inbox,
         admission: Admission::new(
-            Limits { requests: 2, bytes: 0, lane_memory: 0, recycle_after: Duration::ZERO },
+            watch::Sender::new(Limits {
+                requests: 2,
+                bytes: 0,
+                lane_memory: 0,
+                recycle_after: Duration::ZERO,
+            })
+            .subscribe(),
             crate::tasks::Tasks::new(),
         ),
+        backlog: Arc::default(),
+        metrics: Metrics::default(),
     };
     assert_eq!(submit(&scheduler), Ok(()));
     assert_eq!(submit(&scheduler), Err("the scheduler's inbox is full".to_owned()));

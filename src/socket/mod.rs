@@ -4,6 +4,7 @@
 //! Tensors are written from where they lie and read to where they stay: the only copies are the kernel's.
 //! Never looks into a message, and never queues more than the places that it has.
 
+mod assembly;
 mod frame;
 mod reader;
 #[cfg(test)]
@@ -15,21 +16,15 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::{domain::Body, tasks::Tasks};
+use crate::tasks::Tasks;
 
+pub use assembly::Message;
 pub use reader::{Ended, Reader};
 pub use upgrade::upgrade;
 pub use writer::{Closed, Outgoing, Place, Sender};
 
 /// The patience with clients and browsers: longer than a network is away whose connections live on.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A message as it came; the parts of a binary one are as they were read.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Message {
-    Text(String),
-    Binary(Body),
-}
 
 /// How much a socket takes.
 #[derive(Clone, Copy, Debug)]

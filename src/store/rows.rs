@@ -10,7 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{RunCursor, StoredKey, StoredModel, StoredVerdict};
 use crate::domain::{
-    Failure, InstanceId, LaneId, Model, Provenance, RunId, RunRecord, Timing, Tolerance, Verdict, VerdictKey,
+    Batching, Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance,
+    Verdict, VerdictKey,
 };
 
 /// The outcome of a run without an error; error codes are words of their own.
@@ -50,6 +51,8 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         error.map_or(OK, |error| error.code.as_str()),
         error.map(|error| error.message.as_str()),
         error.map(|error| json(&error.retry)),
+        record.request.as_ref().map(RequestId::as_str),
+        lane.map(|lane| lane.batch),
         record.caller.as_str(),
     ])
 }
@@ -59,7 +62,7 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
     let cursor = RunCursor(cells.next()?);
     let run = RunId::new(cells.next::<String>()?);
     let (accepted_at_us, model) = (cells.next()?, cells.parse()?);
-    let provenance = if row.get::<_, Option<String>>(cells.at)?.is_some() {
+    let mut provenance = if row.get::<_, Option<String>>(cells.at)?.is_some() {
         Some(read_provenance(&mut cells)?)
     } else {
         cells.at += PROVENANCE_COLUMNS;
@@ -81,8 +84,12 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
         cells.at -= 1;
         Some(Failure { code: cells.word()?, message: cells.next()?, retry: cells.json()? })
     };
+    let request = cells.optional_parse()?;
+    if let (Some(provenance), Some(batch)) = (&mut provenance, cells.next()?) {
+        provenance.batch = batch;
+    }
     let caller = cells.next()?;
-    Ok((cursor, RunRecord { run, accepted_at_us, caller, model, provenance, timing, error }))
+    Ok((cursor, RunRecord { run, request, accepted_at_us, caller, model, provenance, timing, error }))
 }
 
 /// `error` and `retry`.
@@ -109,6 +116,8 @@ fn read_provenance(cells: &mut Cells<'_, '_>) -> duckdb::Result<Provenance> {
         verdict: cells.word()?,
         plan: cells.next()?,
         attempt: cells.next()?,
+        // Its column is the row's last; runs of an earlier weft have none.
+        batch: 1,
         fallback: cells.optional_json()?,
     })
 }
@@ -130,9 +139,13 @@ pub(super) fn put_model(
         model.opset,
         inputs,
         stored.added_at_us,
+        json(&model.batching),
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
+
+/// Of a model from a weft that did not join requests.
+const NEVER_TRIED: &str = "it was added before this could be proven; add it again";
 
 pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
     let mut cells = Cells { row, at: 0 };
@@ -145,6 +158,7 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         source: cells.next()?,
         licence: cells.next()?,
         opset: cells.next()?,
+        batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
     };
     Ok(StoredModel { model, added_at_us: cells.next()? })
 }
@@ -248,6 +262,11 @@ impl Cells<'_, '_> {
     fn parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<T> {
         let text: String = self.next()?;
         text.parse().map_err(|error: String| self.unreadable(error.into()))
+    }
+
+    fn optional_parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<Option<T>> {
+        let text: Option<String> = self.next()?;
+        text.map(|text| text.parse().map_err(|error: String| self.unreadable(error.into()))).transpose()
     }
 
     fn json<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {

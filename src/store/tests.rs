@@ -10,13 +10,15 @@ use super::{
     writer,
 };
 use crate::domain::{
-    Adapter, BackendKind, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId, Model, Port,
-    Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict, VerdictKey, VerdictStatus,
+    Adapter, BackendKind, Batching, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId,
+    Model, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict, VerdictKey,
+    VerdictStatus,
 };
 
 fn run(name: &str) -> RunRecord {
     RunRecord {
         run: RunId::new(name),
+        request: Some("7b-1".parse().unwrap()),
         accepted_at_us: 1_795_000_000_123_456,
         caller: "key/0123".to_owned(),
         model: "silero-vad".parse().unwrap(),
@@ -53,6 +55,7 @@ fn provenance() -> Provenance {
         verdict: VerdictStatus::Mismatch,
         plan: "single".into(),
         attempt: 3,
+        batch: 5,
         fallback: Some(Fallback { wanted: "webnn".into(), reason: "no \"lane\"\nlives".into() }),
     }
 }
@@ -72,6 +75,11 @@ fn model(name: &str, digest: u8) -> StoredModel {
         source: "PyPI silero-vad 6.2.3".into(),
         licence: digest.is_multiple_of(2).then(|| "MIT".into()),
         opset: 15,
+        batching: Batching {
+            max: 3,
+            delay: std::time::Duration::from_micros(1500),
+            barred: digest.is_multiple_of(2).then(|| "its rows mix".into()),
+        },
     };
     StoredModel { model, added_at_us: 1_795_000_000_000_001 }
 }
@@ -120,6 +128,7 @@ async fn every_kind_of_run_reads_back_as_it_was_recorded() {
         run("without a lane"),
         RunRecord { provenance: Some(provenance()), ..run("everything") },
         RunRecord { provenance: Some(native), ..run("native") },
+        RunRecord { request: None, ..run("of an earlier version") },
         RunRecord { accepted_at_us: -1, timing: extreme, ..run("extremes") },
         RunRecord { run: RunId::new("nul \0 and ✓"), ..run("") },
         failed(Code::NoBackend, Retry::Never),

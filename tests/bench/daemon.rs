@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    os::unix::ffi::OsStringExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -19,12 +19,21 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::requests::BROWSER;
+use crate::{
+    processes::{saying, tree},
+    requests::BROWSER,
+};
 
 /// Browsers answer their own control port within milliseconds.
 const CONTROL_WITHIN: Duration = Duration::from_secs(10);
 
-const PROFILE_FLAG: &str = "--user-data-dir=";
+/// The variable that marks what belongs to a run of the daemon.
+const MARK: &str = "WEFT_RUN";
+
+/// The other folder that a browser has to itself: its sockets are there.
+const TEMPORARY: &str = "TMPDIR";
+
+const PREFERENCES: &str = "user.js";
 
 pub(crate) struct Daemon {
     pub(crate) url: String,
@@ -36,20 +45,13 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `program` with one Chromium and waits for the line that says where it listens.
     pub(crate) async fn start(program: &Path, home: &Path) -> anyhow::Result<Self> {
-        Self::start_many(program, home, 1).await
+        Self::start_with(program, home, &format!("{BROWSER}=1")).await
     }
 
-    /// The same with several.
-    pub(crate) async fn start_many(program: &Path, home: &Path, instances: usize) -> anyhow::Result<Self> {
+    /// The same with these browsers.
+    pub(crate) async fn start_with(program: &Path, home: &Path, browsers: &str) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--browsers",
-                &format!("{BROWSER}={instances}"),
-                "--home",
-            ])
+            .args(["serve", "--listen", "127.0.0.1:0", "--browsers", browsers, "--home"])
             .arg(home)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -104,7 +106,10 @@ impl Daemon {
         let words = command.split(|byte| *byte == 0).filter(|word| !word.is_empty());
         let mut words = words.map(|word| OsString::from_vec(word.to_vec()));
         let program = words.next().context("a command line starts with its program")?.into();
-        Ok(Launched { program, arguments: words.collect(), profile })
+        let environment =
+            std::fs::read(format!("/proc/{pid}/environ")).context("the browser's environment")?;
+        let wrapped = !saying(&tree(i32::try_from(pid)?), "bwrap").is_empty();
+        Ok(Launched { program, arguments: words.collect(), environment, profile, wrapped })
     }
 }
 
@@ -112,21 +117,55 @@ impl Daemon {
 pub(crate) struct Launched {
     pub(crate) program: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<u8>,
     profile: PathBuf,
+    /// Whether its pages are confined by bubblewrap.
+    pub(crate) wrapped: bool,
 }
 
 impl Launched {
     /// The same arguments for a profile of one's own.
     pub(crate) fn arguments(&self, profile: &Path) -> Vec<OsString> {
-        let own = |argument: &OsString| {
-            if !argument.as_encoded_bytes().starts_with(PROFILE_FLAG.as_bytes()) {
-                return argument.clone();
-            }
-            let mut own = OsString::from(PROFILE_FLAG);
-            own.push(profile);
-            own
-        };
+        let own = |argument: &OsString| elsewhere(argument.as_bytes(), &self.profile, profile);
         self.arguments.iter().map(own).collect()
+    }
+
+    /// The same with all that the daemon has the browser keep below a folder of its own kept below `own`.
+    pub(crate) fn command(&self, own: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(self.arguments(&own.join("profile"))).env_clear().envs(self.environment(own));
+        command
+    }
+
+    /// Without the daemon's mark, by which its guardian finds what is to end with it.
+    pub(crate) fn environment(&self, own: &Path) -> Vec<(OsString, OsString)> {
+        let variables = self.environment.split(|byte| *byte == 0);
+        let split = |variable: &[u8]| {
+            let at = variable.iter().position(|byte| *byte == b'=')?;
+            Some((
+                OsString::from_vec(variable[..at].to_vec()),
+                OsString::from_vec(variable[at + 1..].to_vec()),
+            ))
+        };
+        let variables: Vec<_> = variables.filter_map(split).filter(|(name, _)| name != MARK).collect();
+        let temporary =
+            variables.iter().find(|(name, _)| name == TEMPORARY).map(|(_, folder)| folder.clone());
+        let folders = [self.profile.parent().map(Path::to_owned), temporary.map(PathBuf::from)];
+        let moved = |value: OsString| {
+            folders.iter().flatten().fold(value, |value, from| elsewhere(value.as_bytes(), from, own))
+        };
+        variables.into_iter().map(|(name, value)| (name, moved(value))).collect()
+    }
+
+    /// Makes a new profile below `own`, with the preferences of this one.
+    pub(crate) fn prepare(&self, own: &Path) -> std::io::Result<()> {
+        let profile = own.join("profile");
+        std::fs::create_dir(&profile)?;
+        match std::fs::copy(self.profile.join(PREFERENCES), profile.join(PREFERENCES)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            // Only Firefox has them.
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn sandbox(&self) -> bool {
@@ -145,4 +184,14 @@ impl Launched {
         http.put(order).send().await?.error_for_status().context("opening a page beside the daemon's")?;
         Ok(())
     }
+}
+
+/// `text` with the folder `from` in it replaced by `to`.
+fn elsewhere(text: &[u8], from: &Path, to: &Path) -> OsString {
+    let from = from.as_os_str().as_bytes();
+    let Some(at) = text.windows(from.len()).position(|window| window == from) else {
+        return OsString::from_vec(text.to_vec());
+    };
+    let (before, after) = (&text[..at], &text[at + from.len()..]);
+    OsString::from_vec([before, to.as_os_str().as_bytes(), after].concat())
 }

@@ -1,4 +1,5 @@
-//! A browser that is launched anew, until it has answered: by the pool after a kill, and by Playwright.
+//! A browser that is launched anew, until it has answered: by the pool after a kill, and without it: Chromium by
+//! Playwright, the others bare.
 
 use std::{
     process::Stdio,
@@ -14,11 +15,13 @@ use tokio::{
 };
 
 use crate::{
+    bare,
     daemon::Launched,
     pool::Pool,
-    requests::Model,
+    report::Target,
+    requests::{BROWSER, Model},
     site::{LoopWorker, Site},
-    statistics::{Ratio, median, ratio},
+    statistics::{median, ratio},
 };
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/playwright/launch.mjs");
@@ -29,33 +32,35 @@ const LIFE: Duration = Duration::from_secs(6);
 const SEED: u64 = 6;
 
 /// Microseconds, one entry per repetition.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 pub(crate) struct Samples {
+    browser: &'static str,
     /// From the kill of the only browser to the answer of the next.
     pool: Vec<u64>,
-    /// From the order to launch to the answer of the page's Worker.
-    playwright: Vec<u64>,
+    /// From the order to launch to the answer of the page's Worker, without the pool.
+    bound: Vec<u64>,
 }
 
 impl Samples {
-    pub(crate) fn ratio(&self) -> Ratio {
-        let pairs: Vec<_> = self
-            .pool
-            .iter()
-            .zip(&self.playwright)
-            .map(|(pool, bound)| (*pool as f64, *bound as f64))
-            .collect();
-        ratio(&pairs, median, 1, SEED)
-    }
-
-    pub(crate) fn medians_ms(&self) -> (f64, f64) {
-        let ms =
-            |series: &[u64]| median(&series.iter().map(|micros| *micros as f64 / 1e3).collect::<Vec<_>>());
-        (ms(&self.pool), ms(&self.playwright))
+    pub(crate) fn target(&self) -> Target {
+        let pairs: Vec<_> = self.pool.iter().copied().zip(self.bound.iter().copied()).collect();
+        let pairs: Vec<_> =
+            pairs.iter().map(|(pool, bound)| (*pool as f64 / 1e3, *bound as f64 / 1e3)).collect();
+        let (pool, bound): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+        let by = if self.browser == BROWSER { "Playwright" } else { "bare" };
+        let ratio = ratio(&pairs, median, 1, SEED);
+        Target {
+            what: format!("{} launched again to its first answer", self.browser),
+            found: format!("{:.0} ms", median(&pool)),
+            bound: format!("{by} {:.0} ms", median(&bound)),
+            ratio,
+            wanted: "≤ 1.20".to_owned(),
+            met: ratio.value <= 1.2,
+        }
     }
 }
 
-/// `pool` holds one browser, which `launched` describes, and knows `model`.
+/// `pool` holds one browser, that of `model`'s requests.
 pub(crate) async fn measure(
     pool: &Pool,
     launched: &Launched,
@@ -63,12 +68,16 @@ pub(crate) async fn measure(
     model: &Model,
     times: usize,
 ) -> anyhow::Result<Samples> {
-    let mut samples = Samples::default();
+    let mut samples = Samples { browser: model.browser, pool: Vec::new(), bound: Vec::new() };
     for number in 0..times {
         pool.prove(model).await?;
         tokio::time::sleep(LIFE).await;
         samples.pool.push(pool.relaunched(model, number).await?.as_micros() as u64);
-        samples.playwright.push(playwright(launched, site, model).await?.as_micros() as u64);
+        let bound = match model.browser {
+            BROWSER => playwright(launched, site, model).await?,
+            other => bare::launch(other, launched, site, model).await?,
+        };
+        samples.bound.push(bound.as_micros() as u64);
     }
     Ok(samples)
 }

@@ -2,6 +2,7 @@
 //!
 //! `docs/methodology.md` says what is compared with what, and why. A missed target is a finding, not a failure.
 
+mod bare;
 mod cold;
 mod daemon;
 mod latency;

@@ -21,8 +21,11 @@ pub(crate) const BACKEND: &str = "wasm";
 const TIMEOUT_US: u64 = 300_000_000;
 
 /// A model with the inputs that requests go round.
+#[derive(Clone)]
 pub(crate) struct Model {
     pub(crate) name: String,
+    /// Where requests are to be answered.
+    pub(crate) browser: &'static str,
     pub(crate) file: PathBuf,
     pub(crate) sets: Vec<Vec<Tensor>>,
     /// The recorded inputs as they are written.
@@ -61,7 +64,7 @@ impl Model {
         let mut written: Value = serde_json::from_str(&text)?;
         let written =
             written["inputs"].as_array_mut().map(std::mem::take).context("recorded inputs are a list")?;
-        Ok(Self { name: listed.name, file: cache.join(listed.path), sets, written })
+        Ok(Self { name: listed.name, browser: BROWSER, file: cache.join(listed.path), sets, written })
     }
 
     /// The inputs of request `number`, which is also its id.
@@ -82,7 +85,7 @@ impl Model {
         let header = json!({
             "type": "infer", "id": number.to_string(), "model_name": self.name, "inputs": inputs,
             "parameters": {
-                "browser": BROWSER, "backend": BACKEND, "fallback": "none",
+                "browser": self.browser, "backend": BACKEND, "fallback": "none",
                 "binary_data_output": true, "timeout": TIMEOUT_US,
             },
         });

@@ -13,7 +13,7 @@ use weft::{
 };
 
 use crate::{
-    requests::Model,
+    requests::{BROWSER, Model},
     statistics::{Ratio, median, ratio},
     wire::{Answer, Wire},
 };
@@ -61,7 +61,8 @@ pub(crate) fn identity(folder: &Path) -> anyhow::Result<Model> {
         shape: vec![ELEMENTS as u64],
         body: values.collect::<Vec<_>>().into(),
     };
-    Ok(Model { name: "identity".to_owned(), file, sets: vec![vec![tensor]], written: Vec::<Value>::new() })
+    let (name, sets) = ("identity".to_owned(), vec![vec![tensor]]);
+    Ok(Model { name, browser: BROWSER, file, sets, written: Vec::<Value>::new() })
 }
 
 /// `y = Identity(x)` over `ELEMENTS` floats: IR version 8, opset 13.

@@ -188,7 +188,7 @@ async fn a_dropped_page_is_closed_all_the_same() {
 async fn its_crashed_page_and_its_end_are_noticed() {
     on_each(|stage, product| async move {
         let mut theirs = Theirs::start(&product).await;
-        let (url, _arrived) = serve("lost").await;
+        let (url, mut arrived) = serve("lost").await;
         let endpoint = &theirs.endpoints()[0];
         let attached = recipe("theirs", theirs.driver, &format!("endpoint = '{endpoint}'"));
         let driver = stage.driver(attached, places());
@@ -196,8 +196,10 @@ async fn its_crashed_page_and_its_end_are_noticed() {
         for pid in theirs.renderers() {
             kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         }
-        let reason = lost(&*instance).await;
+        let reason = timeout(LIMIT, instance.crashed()).await.unwrap();
         assert!(reason.starts_with("the page crashed"), "{}: {reason}", product.name);
+        instance.navigate(format!("{url}again"), LIMIT).await.unwrap();
+        asked_for(&mut arrived, "/again").await;
         timeout(LIMIT, instance.close()).await.unwrap();
         assert_eq!(theirs.child.try_wait().unwrap(), None, "the browser was not ours to end");
 

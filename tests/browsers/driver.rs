@@ -130,18 +130,29 @@ async fn a_killed_browser_is_lost_with_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crashed_page_is_lost() {
+async fn a_crashed_page_is_told_and_another_opens_in_the_same_browser() {
     on_each(|stage, recipe| async move {
         let (url, mut arrived) = serve("crashed").await;
         let instance = open(&stage, &recipe, &url).await;
         asked_for(&mut arrived, "/").await;
-        let renderers = stage.members(Traits::of(&recipe).renderer);
-        assert!(!renderers.is_empty());
-        for pid in renderers {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        for again in ["again", "once-more"] {
+            let renderers = stage.members(Traits::of(&recipe).renderer);
+            assert!(!renderers.is_empty());
+            for pid in renderers {
+                kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            }
+            let reason = timeout(LIMIT, instance.crashed()).await.unwrap();
+            assert!(reason.starts_with("the page crashed"), "{reason}");
+            instance.navigate(format!("{url}{again}"), LIMIT).await.unwrap();
+            asked_for(&mut arrived, &format!("/{again}")).await;
+            let ended = timeout(Duration::from_millis(500), async {
+                tokio::select! {
+                    reason = instance.crashed() => reason,
+                    reason = instance.lost() => reason,
+                }
+            });
+            assert_eq!(ended.await.ok(), None, "{}: the new page is well", recipe.name);
         }
-        let reason = lost(&*instance).await;
-        assert!(reason.starts_with("the page crashed"), "{reason}");
         instance.close().await;
         stage.assert_clear().await;
     })

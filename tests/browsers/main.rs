@@ -11,6 +11,8 @@ mod lanes;
 #[path = "../support/magika.rs"]
 mod magika;
 mod matrix;
+#[path = "../support/proof.rs"]
+mod proof;
 mod remote;
 #[path = "../support/serve.rs"]
 mod serve;

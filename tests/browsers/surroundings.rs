@@ -34,7 +34,7 @@ const NOBODY: u32 = 65534;
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// The browsers that are tried as an ordinary user, as far as there are recipes for them.
-const AS_A_USER: [&str; 2] = ["chromium", "firefox"];
+const AS_A_USER: [&str; 3] = ["chromium", "firefox", "webkitgtk"];
 
 fn skipped(why: &str) {
     eprintln!("skipped: {why}");

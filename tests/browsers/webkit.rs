@@ -100,6 +100,10 @@ async fn a_page_opens_in_webkitgtk_and_nothing_is_left() {
     assert!(instance.version().starts_with(|c: char| c.is_ascii_digit()), "{}", instance.version());
     let confined = !named(stage.run.path(), "bwrap").is_empty();
     assert_eq!(instance.sandbox(), Some(confined));
+    let possible = std::process::Command::new("bwrap")
+        .args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-pid", "true"])
+        .status();
+    assert_eq!(confined, possible.is_ok_and(|status| status.success()), "bubblewrap is what confines pages");
     assert_eq!(instance.process(), Some(named(stage.run.path(), "WebKitWebDriver")[0].as_raw()));
     let socket = display_socket(stage.run.path(), "webkitgtk-1");
 

@@ -1,12 +1,13 @@
 //! The table of faults: each scenario on each engine, once in `make test` and often in `make prove`.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     FIXTURES,
     engines::{self, ENGINES, Engine},
+    proof,
     scenarios::Scenario,
     stage::{Stage, Trial},
 };
@@ -14,7 +15,8 @@ use crate::{
 /// Trials per cell of a proof.
 const TRIALS: usize = 20;
 
-const COMMAND: &str = "make prove";
+/// Of a commit's name, in the table.
+const SHORT: usize = 7;
 
 /// One case of every scenario, on one daemon.
 async fn every_scenario(name: &str) {
@@ -84,7 +86,7 @@ impl Cell {
         let recovery = |q| quantile(&recoveries, q).map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
         let longest = self.trials.iter().map(|trial| trial.longest_ms).fold(0.0, f64::max);
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {longest:.0} ms |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {longest:.0} ms | {} |",
             self.scenario,
             self.engine,
             self.trials.len(),
@@ -93,6 +95,7 @@ impl Cell {
             sum(|trial| trial.retried),
             recovery(0.5),
             recovery(0.95),
+            self.commit.get(..SHORT).unwrap_or(&self.commit),
         )
     }
 }
@@ -105,18 +108,33 @@ fn quantile(samples: &[f64], q: f64) -> Option<f64> {
     samples.get(rank.max(1) - 1).copied()
 }
 
-/// The trials of one cell that are still missing at the present commit; each is kept as soon as it is done.
+/// Whether a cell that was begun at another commit counts: a whole one does, and keeps the commit that it names.
+/// A part of one goes on only where it was begun, so that no row mixes two commits.
+fn stands(trials: usize, begun: &str, now: &str) -> bool {
+    trials >= TRIALS || begun == now
+}
+
+#[test]
+fn only_whole_cells_outlive_their_commit() {
+    let cases = [(TRIALS, "a", true), (TRIALS, "b", true), (TRIALS - 1, "a", true), (TRIALS - 1, "b", false)];
+    for (trials, begun, wanted) in cases {
+        assert_eq!(stands(trials, begun, "a"), wanted, "{trials} trials, begun at {begun}");
+    }
+}
+
+/// The trials of one cell that are still missing; each is kept as soon as it is done.
 async fn prove(name: &str, scenario: Scenario) {
     let Some(engine) = engines::present(name) else { return };
     if let Some(reason) = engines::inapplicable(engine, scenario) {
         eprintln!("{name} {}: does not exist there: {reason}", scenario.name());
         return;
     }
-    let commit = commit();
-    let known = Cell::read(engine, scenario).filter(|cell| cell.commit == commit);
+    let commit = proof::commit();
+    let stands = |cell: &Cell| stands(cell.trials.len(), &cell.commit, &commit);
+    let known = Cell::read(engine, scenario).filter(stands);
     let mut cell = known.unwrap_or_else(|| Cell {
         commit,
-        command: COMMAND.to_owned(),
+        command: proof::COMMAND.to_owned(),
         engine: name.to_owned(),
         scenario: scenario.name().to_owned(),
         trials: Vec::new(),
@@ -131,19 +149,6 @@ async fn prove(name: &str, scenario: Scenario) {
         stage.served.stop().await.unwrap();
     }
     eprintln!("{}", cell.row());
-}
-
-/// The last commit that can change what is measured; results and documents cannot.
-fn commit() -> String {
-    const MEASURED: [&str; 6] = ["--", "src", "web-harness", "browsers", "Cargo.lock", "tests/faults"];
-    let git = |arguments: &[&str]| {
-        let arguments = arguments.iter().chain(&MEASURED);
-        let output =
-            Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let dirty = git(&["status", "--porcelain"]);
-    format!("{}{}", git(&["log", "-1", "--format=%H"]), if dirty.is_empty() { "" } else { "-dirty" })
 }
 
 /// A slice of the proof per scenario.
@@ -184,9 +189,9 @@ slices! {
 #[ignore = "prints what the slices before it have kept: run by `make prove`"]
 fn table() {
     eprintln!(
-        "| scenario | engine | n | requests | failed | retried | recovery p50 | p95 | longest request |"
+        "| scenario | engine | n | requests | failed | retried | recovery p50 | p95 | longest request | measured at |"
     );
-    eprintln!("|---|---|---|---|---|---|---|---|---|");
+    eprintln!("|---|---|---|---|---|---|---|---|---|---|");
     for scenario in Scenario::ALL {
         for engine in &ENGINES {
             match (engines::inapplicable(engine, scenario), Cell::read(engine, scenario)) {

@@ -24,14 +24,12 @@ use weft::{
     driver::recipe::{Places, Recipe},
 };
 
-use crate::{graphs, serve::processes_of, table};
+use crate::{graphs, proof, serve::processes_of, table};
 
 const SEED: &str = "WEFT_CHAOS_SEED";
 
 const CYCLES: usize = 20;
 const SLICE_CYCLES: usize = 50;
-
-const COMMAND: &str = "make prove";
 
 /// Guardian and kernel need milliseconds; a loaded machine gets this long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -363,20 +361,20 @@ async fn a_daemon_killed_at_random_leaves_nothing() {
     chaos(given.unwrap_or_else(rand::random), CYCLES).await;
 }
 
-/// One slice of the thousand kills of `make prove`; one that was run at the present commit is not run again.
+/// One slice of the thousand kills of `make prove`; it is written when it is whole, and is then not run again.
 async fn slice(number: usize) {
-    let commit = commit();
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures/measurements/chaos")
         .join(format!("slice-{number:02}.json"));
     let known: Option<Value> = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    if known.is_some_and(|known| known["commit"] == commit.as_str()) {
-        eprintln!("{} was run at {commit}", file.display());
+    if let Some(known) = known {
+        eprintln!("{} was run at {}", file.display(), known["commit"]);
         return;
     }
+    let commit = proof::commit();
     let Some(mut record) = chaos(rand::random(), SLICE_CYCLES).await else { return };
     record["commit"] = json!(commit);
-    record["command"] = json!(COMMAND);
+    record["command"] = json!(proof::COMMAND);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, format!("{record}\n")).unwrap();
 }
@@ -402,14 +400,4 @@ slices! {
     kills_05 = 5, kills_06 = 6, kills_07 = 7, kills_08 = 8, kills_09 = 9,
     kills_10 = 10, kills_11 = 11, kills_12 = 12, kills_13 = 13, kills_14 = 14,
     kills_15 = 15, kills_16 = 16, kills_17 = 17, kills_18 = 18, kills_19 = 19,
-}
-
-fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output =
-            Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let dirty = git(&["status", "--porcelain", "--", "src", "web-harness", "browsers", "Cargo.lock"]);
-    format!("{}{}", git(&["rev-parse", "HEAD"]), if dirty.is_empty() { "" } else { "-dirty" })
 }

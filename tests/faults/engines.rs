@@ -12,12 +12,14 @@ pub(crate) struct Engine {
     pub(crate) main: Option<&'static str>,
     /// What the command line of a page's process holds.
     pub(crate) page: &'static str,
+    /// Whether the browser takes another page after one whose process ended.
+    pub(crate) reloads: bool,
 }
 
 pub(crate) const ENGINES: [Engine; 3] = [
-    Engine { recipe: "chromium", main: None, page: "--type=renderer" },
-    Engine { recipe: "firefox", main: None, page: "-isForBrowser" },
-    Engine { recipe: "webkitgtk", main: Some("MiniBrowser"), page: "WebKitWebProcess" },
+    Engine { recipe: "chromium", main: None, page: "--type=renderer", reloads: true },
+    Engine { recipe: "firefox", main: None, page: "-isForBrowser", reloads: true },
+    Engine { recipe: "webkitgtk", main: Some("MiniBrowser"), page: "WebKitWebProcess", reloads: false },
 ];
 
 /// Cells of the table that cannot be, with the reason.

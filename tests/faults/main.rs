@@ -14,6 +14,8 @@ mod hog;
 mod load;
 mod orphans;
 mod processes;
+#[path = "../support/proof.rs"]
+mod proof;
 mod proxy;
 mod scenarios;
 #[path = "../support/serve.rs"]

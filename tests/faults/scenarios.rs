@@ -98,6 +98,8 @@ pub(crate) struct Struck {
     pub(crate) felt: Duration,
     /// The least number of requests that were tried again.
     pub(crate) retried: u64,
+    /// An instance that is to have the same first process afterwards.
+    pub(crate) kept: Option<(String, i32)>,
     /// Processes that were stopped.
     stopped: Vec<i32>,
 }
@@ -145,8 +147,9 @@ pub(crate) async fn strike(
         Scenario::BrowserReload => {
             let pages = pages(stage, first)?;
             let struck = Struck::lost(&[first]);
+            let kept = if stage.engine.reloads { Some((first.clone(), root(stage, first)?)) } else { None };
             signal(&pages, Signal::SIGKILL);
-            Ok(struck)
+            Ok(Struck { kept, ..struck })
         }
         Scenario::BrowserMemoryPressure => memory(stage).await,
         Scenario::BrowserCpuThrottling => throttle(stage, first).await,
@@ -185,7 +188,7 @@ async fn weather(stage: &Stage, weather: Weather, lasting: Duration) {
     stage.proxy.weather(Weather::Clear);
 }
 
-fn root(stage: &Stage, instance: &str) -> anyhow::Result<i32> {
+pub(crate) fn root(stage: &Stage, instance: &str) -> anyhow::Result<i32> {
     let process = stage.sightings.latest(instance)["process"].as_i64();
     Ok(i32::try_from(process.with_context(|| format!("{instance} tells no process"))?)?)
 }

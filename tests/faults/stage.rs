@@ -145,6 +145,10 @@ impl Stage {
             let back = self.sightings.back(instance, *at, READY_WITHIN).await?;
             recovery_ms.push((back - *at).as_secs_f64() * 1e3);
         }
+        if let Some((instance, root)) = &struck.kept {
+            let now = scenarios::root(self, instance)?;
+            ensure!(now == *root, "{instance} was launched anew: process {root} became {now}");
+        }
         struck.mend();
         load.answers(WARM, READY_WITHIN).await?;
         let tally = load.finish().await?;

@@ -9,7 +9,9 @@ use std::{
 };
 
 use weft::{
-    domain::{Caller, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance},
+    domain::{
+        Batching, Caller, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance,
+    },
     store::{PAGE_MAX, Store, StoreError, StoredModel},
 };
 
@@ -23,6 +25,7 @@ const PER_ACK: u64 = 1500;
 fn run(round: u64, at: u64) -> RunRecord {
     RunRecord {
         run: RunId::new(format!("{round}-{at}")),
+        request: None,
         accepted_at_us: at.cast_signed(),
         caller: Caller::LOCAL.to_owned(),
         model: "m".parse().unwrap(),
@@ -44,6 +47,7 @@ fn model(at: u64) -> (StoredModel, String) {
         source: "x".repeat(100_000),
         licence: None,
         opset: 15,
+        batching: Batching::barred("nothing runs"),
     };
     (StoredModel { model, added_at_us: at.cast_signed() }, at.to_string())
 }

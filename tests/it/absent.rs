@@ -30,13 +30,13 @@ async fn a_browser_that_is_not_installed_says_how_to_get_it() {
     let driver = fake.clone();
     let daemon = TestDaemon::start_with(
         home(),
-        |config, run, tasks| {
+        move |config, run, tasks| {
             let recipe = Recipe::parse("browsers/absent.toml", RECIPE).expect("a good recipe");
             let places = Places { cache: config.home.clone(), path: OsString::from(&config.home) };
             let absent = CdpDriver::new(recipe.clone(), places, run.clone(), tasks.clone());
             vec![
                 fleet("absent", recipe.backends, Arc::new(absent)),
-                fleet("fake", driver.backends(), Arc::new(driver)),
+                fleet("fake", driver.backends(), Arc::new(driver.clone())),
             ]
         },
         |_| {},

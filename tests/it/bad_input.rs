@@ -120,7 +120,7 @@ fn frames() -> Vec<(Vec<u8>, &'static str)> {
         (frame(&binary(16), &[0; 12]), "takes 16 bytes, 12 are left"),
         (frame(&binary(16), &[0; 20]), "take 16 bytes after the header, 20 came"),
         (frame(&binary(12), &[0; 12]), "takes 16 bytes, 12 came"),
-        (frame(&binary(u64::MAX), &[]), "are left in the frame"),
+        (frame(&binary(u64::MAX), &[]), "are left"),
     ]
 }
 

@@ -45,10 +45,10 @@ pub(crate) struct Served {
 }
 
 pub(crate) fn serve(home: &Path) -> Served {
-    start(weft(home, &["serve", "--listen", "127.0.0.1:0"]))
+    start(&mut weft(home, &["serve", "--listen", "127.0.0.1:0"]))
 }
 
-fn start(mut serve: Command) -> Served {
+pub(crate) fn start(serve: &mut Command) -> Served {
     let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
@@ -198,7 +198,7 @@ fn a_daemon_that_gets_no_other_guardian_ends_and_leaves_nothing() {
     let (home, temporary) = (home(), tempfile::tempdir().expect("a temporary folder"));
     let mut serve = weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
     serve.env("TMPDIR", temporary.path());
-    let mut served = start(serve);
+    let mut served = start(&mut serve);
     let run = home.path().join("run").join(&entries(&home.path().join("run"))[0]);
     let log = run.join("guardian.log");
     std::fs::remove_file(&log).expect("the guardian has a log");

@@ -2,32 +2,41 @@
 
 mod absent;
 mod access;
+#[path = "../../src/socket/assembly.rs"]
+#[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
+mod assembly;
 mod attach;
 mod bad_input;
 mod cli;
+mod encoding;
+#[path = "../../src/socket/frame.rs"]
+mod frame;
 mod gate;
 mod hostile;
 mod keys;
 mod links;
+mod loading;
 mod memory;
+mod metrics;
 mod native;
+mod oip;
 mod outside;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 mod records;
+mod reload;
 mod replay;
 mod scheduling;
 mod stopping;
 mod storm;
 mod support;
+mod telemetry;
 mod tidy;
 mod tls;
 mod tokens;
 mod unread;
 mod webdriver;
-#[path = "../../src/socket/frame.rs"]
-mod websocket;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
 use weft::{access::token, domain, driver::wire::message, onnx, protocol};

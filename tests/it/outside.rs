@@ -1,6 +1,11 @@
 //! The bridge's listener for browsers on other hosts: TLS, its one name, and nothing but the harness.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::body::Body;
 use futures_util::{SinkExt, StreamExt};
@@ -9,7 +14,11 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -177,7 +186,7 @@ async fn a_link_over_tls_carries_bodies_and_ends_with_the_daemon() {
     let _silent = TcpStream::connect(&place).await.expect("a listener");
     let _encrypted = encrypted(&place, &roots).await;
     let _unknown = link(&place, &origin, &roots).await.expect("a link");
-    let before = std::time::Instant::now();
+    let before = Instant::now();
     let stopping = async {
         tasks.stop().await;
         before.elapsed()
@@ -188,5 +197,45 @@ async fn a_link_over_tls_carries_bodies_and_ends_with_the_daemon() {
     };
     drop(session);
     let (took, ()) = tokio::join!(stopping, closed);
-    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Resolves with what the listener said and how long it took when it closes the connection.
+async fn closed(mut stream: impl AsyncReadExt + Unpin) -> (Vec<u8>, Duration) {
+    let (before, mut said) = (Instant::now(), Vec::new());
+    // A connection that is cut says nothing more than that.
+    let _ = stream.read_to_end(&mut said).await;
+    (said, before.elapsed())
+}
+
+#[tokio::test]
+async fn who_asks_for_nothing_keeps_no_place() {
+    let (tasks, folder) = (Tasks::new(), tempfile::tempdir().expect("a temporary folder"));
+    let (files, roots) = certificate(folder.path());
+    let bridge = Bridge::bind(door(Some(files), None), 1000, folder.path().to_owned(), &tasks);
+    let bridge = bridge.await.expect("a good start");
+    let origin = bridge.open_far_page(1).url.split("/harness/").next().expect("an origin").to_owned();
+    let place = origin.strip_prefix("https://").expect("TLS").to_owned();
+    let saying = async |words: &str| {
+        let mut stream = encrypted(&place, &roots).await;
+        stream.write_all(words.as_bytes()).await.expect("an open connection");
+        stream
+    };
+    let request = format!("GET /harness/none HTTP/1.1\r\nhost: {place}\r\n\r\n");
+    let half = &request[..request.len() - 2];
+    let (plain, silent) = (TcpStream::connect(&place).await.expect("a listener"), saying("").await);
+    let (half, asking) = (saying(half).await, saying(&request).await);
+    let limits = Duration::from_secs(9)..Duration::from_secs(20);
+    let (plain, silent, half, asking) = tokio::join!(
+        closed(plain),
+        closed(silent),
+        closed(half),
+        // Between two requests a browser may be silent for longer.
+        timeout(Duration::from_secs(15), closed(asking)),
+    );
+    for (what, (said, took)) in [("nothing", plain), ("TLS alone", silent), ("half a request", half)] {
+        assert!(said.is_empty() && limits.contains(&took), "{what}: {} bytes after {took:?}", said.len());
+    }
+    assert!(asking.is_err(), "a connection that has asked was closed: {asking:?}");
+    soon("stopping", tasks.stop()).await;
 }

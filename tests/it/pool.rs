@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use weft::pool::Bounds;
+use weft::pool::{Bounds, Fleet};
 
 use crate::support::{
     Asked, Client, Conduct, Deed, FakeBrowser, TestDaemon, fleet, graphs, home, infer_x, soon,
@@ -26,6 +26,19 @@ async fn proven(browser: &FakeBrowser) -> (TestDaemon, Client) {
     daemon.verify("neg", &json!({"backend": ["wasm"]})).await;
     let client = daemon.client().await;
     (daemon, client)
+}
+
+/// A daemon with a fleet that is not the usual one.
+async fn changed(browser: &FakeBrowser, change: impl Fn(&mut Fleet) + Send + Sync + 'static) -> TestDaemon {
+    let browser = browser.clone();
+    let fleets = move |_: &_, _: &_, _: &_| {
+        let mut fleet = fleet(&browser.name, browser.backends(), Arc::new(browser.clone()));
+        change(&mut fleet);
+        vec![fleet]
+    };
+    let daemon = TestDaemon::start_with(home(), fleets, |_| {}).await.expect("a good start");
+    daemon.settled().await;
+    daemon
 }
 
 async fn instance(daemon: &TestDaemon) -> Value {
@@ -194,19 +207,7 @@ async fn a_silent_page_gets_no_new_steps_until_it_speaks() {
 #[tokio::test]
 async fn a_browser_of_another_version_than_its_recipe_wants_is_refused() {
     let browser = FakeBrowser::new("fake", &["wasm"]);
-    let driver = browser.clone();
-    let daemon = TestDaemon::start_with(
-        home(),
-        |_, _, _| {
-            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver));
-            fleet.version = Some("2".to_owned());
-            vec![fleet]
-        },
-        |_| {},
-    )
-    .await
-    .expect("a good start");
-    daemon.settled().await;
+    let daemon = changed(&browser, |fleet| fleet.version = Some("2".to_owned())).await;
     let shown = instance(&daemon).await;
     assert_eq!(shown["state"], "failed");
     assert_eq!(shown["reason"], "its recipe wants version 2, and it answered 1.0");
@@ -221,19 +222,7 @@ async fn a_browser_of_another_version_than_its_recipe_wants_is_refused() {
 #[tokio::test]
 async fn an_instance_is_launched_anew_after_its_runs() {
     let browser = FakeBrowser::new("fake", &["wasm"]);
-    let driver = browser.clone();
-    let daemon = TestDaemon::start_with(
-        home(),
-        |_, _, _| {
-            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver));
-            fleet.limits.runs = Some(1);
-            vec![fleet]
-        },
-        |_| {},
-    )
-    .await
-    .expect("a good start");
-    daemon.settled().await;
+    let daemon = changed(&browser, |fleet| fleet.limits.runs = Some(1)).await;
     daemon.add("neg", graphs::neg()).await;
     let (mut client, mut watcher) = (daemon.client().await, watch(&daemon).await);
     client.ask(&infer_x("r", &here())).await.negated();
@@ -250,19 +239,7 @@ async fn an_instance_is_launched_anew_after_its_runs() {
 #[tokio::test]
 async fn a_recipe_grows_when_its_lanes_are_busy_and_requests_wait() {
     let browser = FakeBrowser::new("fake", &["wasm"]);
-    let driver = browser.clone();
-    let daemon = TestDaemon::start_with(
-        home(),
-        |_, _, _| {
-            let mut fleet = fleet("fake", driver.backends(), Arc::new(driver));
-            fleet.instances = Bounds { least: 1, most: 2 };
-            vec![fleet]
-        },
-        |_| {},
-    )
-    .await
-    .expect("a good start");
-    daemon.settled().await;
+    let daemon = changed(&browser, |fleet| fleet.instances = Bounds { least: 1, most: 2 }).await;
     daemon.add("neg", graphs::neg()).await;
     daemon.verify("neg", &here()).await;
     let (mut client, mut watcher) = (daemon.client().await, watch(&daemon).await);

@@ -10,6 +10,7 @@ fn the_corpus_holds_no_surprise() {
         ("control", properties::control as fn(&[u8])),
         ("frame", properties::frame),
         ("jwt", properties::jwt),
+        ("oip", properties::oip),
         ("onnx", properties::onnx),
         ("websocket", properties::websocket),
     ];

@@ -12,7 +12,7 @@ use std::{
 /// command line read it.
 const TIERS: [&[&str]; 14] = [
     &["domain", "tasks"],
-    &["protocol", "onnx", "predict", "socket"],
+    &["protocol", "onnx", "predict", "socket", "telemetry"],
     &["planner", "content", "store", "driver", "bridge", "events"],
     &["backend", "access"],
     &["models"],
@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 12] = [
+const HIDDEN: [(&str, &[&str]); 17] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -41,6 +41,11 @@ const HIDDEN: [(&str, &[&str]); 12] = [
     ("hyper_util", &["src/driver/webdriver/", "src/http/", "src/socket/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
+    ("metrics", &["src/telemetry/"]),
+    ("metrics_exporter_prometheus", &["src/telemetry/"]),
+    ("opentelemetry", &["src/telemetry/"]),
+    ("opentelemetry_otlp", &["src/telemetry/"]),
+    ("tracing_subscriber", &["src/telemetry/"]),
 ];
 
 const FILE_LINES_MAX: usize = 600;

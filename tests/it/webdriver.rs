@@ -260,7 +260,7 @@ async fn a_remote_browser_that_cannot_be_had_says_why_and_the_rest_serves() {
     let (driver, address) = (fake.clone(), server.address);
     let daemon = TestDaemon::start_with(
         home(),
-        |_, run, tasks| {
+        move |_, run, tasks| {
             let recipe = recipe(&format!("http://{address}"));
             let drivers = Drivers {
                 places: Places { cache: PathBuf::from("/nowhere"), path: OsString::new() },
@@ -271,7 +271,7 @@ async fn a_remote_browser_that_cannot_be_had_says_why_and_the_rest_serves() {
             };
             vec![
                 fleet("far", recipe.backends.clone(), drivers.of(recipe)),
-                fleet("fake", driver.backends(), Arc::new(driver)),
+                fleet("fake", driver.backends(), Arc::new(driver.clone())),
             ]
         },
         |_| {},

@@ -11,7 +11,11 @@ class FakeEngine implements Engine {
   /** What each load takes of the heap. */
   grows = 0;
 
-  load(): ReturnType<Engine['load']> {
+  /** Sessions that were loaded, in that order. */
+  readonly loads: string[] = [];
+
+  load(session: string): ReturnType<Engine['load']> {
+    this.loads.push(session);
     heap.wasm_bytes += this.grows;
     return Promise.resolve({ placement: { wasm: 1 }, inputs: [], outputs: [] });
   }
@@ -237,6 +241,36 @@ describe('a lane', () => {
       { type: 'memory', wasm_bytes: 1024, gpu_bytes: 0 },
       { type: 'loaded', id: 1, grown: { wasm_bytes: 24, gpu_bytes: 0 } },
     ]);
+  });
+
+  it('answers for a session that it holds already, and loads what differs', async () => {
+    const { engine, socket } = await engineOf();
+    engine.grows = 24;
+    let id = 0;
+    const load = async (digest: string, free_dimensions: object): Promise<JsonObject | undefined> => {
+      const model = { url: `/m/${String(id)}`, digest, bytes: 1 };
+      socket.onmessage?.({ data: JSON.stringify({ type: 'load', id: (id += 1), session: 's', model, free_dimensions }) });
+      await settle();
+      return sent(socket).at(-1);
+    };
+    expect(await load('d', { a: 1, b: 2 })).toMatchObject({ type: 'loaded', id: 1, grown: { wasm_bytes: 24 } });
+    expect(await load('d', { b: 2, a: 1 })).toEqual({
+      type: 'loaded',
+      id: 2,
+      placement: { wasm: 1 },
+      inputs: [],
+      outputs: [],
+      timing_us: { fetch: 0, create: 0 },
+      grown: { wasm_bytes: 0, gpu_bytes: 0 },
+    });
+    expect(engine.loads.length).toBe(1);
+    // The engine itself refuses another model under a name that is taken.
+    await load('other', { a: 1, b: 2 });
+    await load('d', { a: 1 });
+    expect(engine.loads.length).toBe(3);
+    socket.onmessage?.({ data: '{"type":"unload","id":9,"session":"s"}' });
+    await load('d', { a: 1 });
+    expect(engine.loads.length).toBe(4);
   });
 
   it('says nothing with a step unless much has changed, and then before its answer', async () => {

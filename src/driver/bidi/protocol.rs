@@ -7,7 +7,11 @@ use std::sync::{
 
 use serde_json::{Value, json};
 
-use crate::driver::wire::{Wire, WireError, message::Event, page::Protocol};
+use crate::driver::wire::{
+    Wire, WireError,
+    message::Event,
+    page::{Fate, Protocol},
+};
 
 /// Firefox has no event for a page's crash; these two are what it does tell.
 const EVENTS: [&str; 2] = ["browsingContext.contextDestroyed", "browsingContext.navigationCommitted"];
@@ -79,18 +83,18 @@ impl Protocol for Bidi {
         Ok(())
     }
 
-    fn ends(&self, event: &Event) -> Option<String> {
+    fn fate(&self, event: &Event) -> Option<Fate> {
         let context = event.params.get("context")?.as_str()?;
         if Some(context) != self.context.get().map(String::as_str) {
             return None;
         }
         let url = event.params.get("url").and_then(Value::as_str).unwrap_or_default();
         match event.method.as_str() {
-            "browsingContext.contextDestroyed" => Some("the page was closed".to_owned()),
+            "browsingContext.contextDestroyed" => Some(Fate::Closed),
             // In front, a tab whose process died shows this page; behind, it is emptied until somebody looks.
             "browsingContext.navigationCommitted" if self.shown.load(Ordering::Acquire) => {
                 let crashed = url.starts_with("about:tabcrashed") || url == "about:blank";
-                crashed.then(|| "the page crashed".to_owned())
+                crashed.then_some(Fate::Crashed)
             }
             _ => None,
         }

@@ -5,7 +5,10 @@ use serde_json::json;
 use super::{Folders, adapters, arguments, prefs, protocol::Bidi, telling, variables};
 use crate::driver::{
     recipe::{GpuMode, Recipe},
-    wire::{message::Event, page::Protocol as _},
+    wire::{
+        message::Event,
+        page::{Fate, Protocol as _},
+    },
 };
 
 fn firefox() -> Recipe {
@@ -78,10 +81,10 @@ fn a_page_is_lost_when_something_else_shows_in_its_place() {
     let destroyed = "browsingContext.contextDestroyed";
     let crashed = "about:tabcrashed?e=tabcrashed&u=http%3A//127.0.0.1/";
     let cases = [
-        ("crashed in front", true, committed, "ours", crashed, Some("the page crashed")),
-        ("crashed behind", true, committed, "ours", "about:blank", Some("the page crashed")),
-        ("closed", true, destroyed, "ours", "http://127.0.0.1/", Some("the page was closed")),
-        ("closed before it was shown", false, destroyed, "ours", "about:blank", Some("the page was closed")),
+        ("crashed in front", true, committed, "ours", crashed, Some(Fate::Crashed)),
+        ("crashed behind", true, committed, "ours", "about:blank", Some(Fate::Crashed)),
+        ("closed", true, destroyed, "ours", "http://127.0.0.1/", Some(Fate::Closed)),
+        ("closed before it was shown", false, destroyed, "ours", "about:blank", Some(Fate::Closed)),
         ("reloaded", true, committed, "ours", "http://127.0.0.1/", None),
         ("its empty start", false, committed, "ours", "about:blank", None),
         ("another's crash", true, committed, "other", crashed, None),
@@ -91,8 +94,8 @@ fn a_page_is_lost_when_something_else_shows_in_its_place() {
     for (case, shown, method, context, url, expected) in cases {
         let page = Bidi::showing("ours", shown);
         let event = Event { method: method.to_owned(), params: json!({"context": context, "url": url}) };
-        assert_eq!(page.ends(&event).as_deref(), expected, "{case}");
+        assert_eq!(page.fate(&event), expected, "{case}");
     }
     let bare = Event { method: destroyed.to_owned(), params: json!(null) };
-    assert_eq!(Bidi::showing("ours", true).ends(&bare), None);
+    assert_eq!(Bidi::showing("ours", true).fate(&bare), None);
 }

@@ -7,7 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
-use crate::driver::wire::{Wire, WireError, message::Event, page::Protocol};
+use crate::driver::wire::{
+    Wire, WireError,
+    message::Event,
+    page::{Fate, Protocol},
+};
 
 /// Where a browser with a debugging port tells the address of its socket.
 const VERSION_PATH: &str = "/json/version";
@@ -105,15 +109,12 @@ impl Protocol for Guest {
         }
     }
 
-    fn ends(&self, event: &Event) -> Option<String> {
+    fn fate(&self, event: &Event) -> Option<Fate> {
         let ours = &self.opened.get()?;
         let is = |key: &str, value: &str| event.params.get(key).and_then(Value::as_str) == Some(value);
         match event.method.as_str() {
-            "Inspector.targetCrashed" => Some("the page crashed".to_owned()),
-            "Target.targetCrashed" if is("targetId", &ours.target) => Some("the page crashed".to_owned()),
-            "Target.detachedFromTarget" if is("sessionId", &ours.session) => {
-                Some("the page was closed".to_owned())
-            }
+            "Inspector.targetCrashed" => Some(Fate::Crashed),
+            "Target.detachedFromTarget" if is("sessionId", &ours.session) => Some(Fate::Closed),
             _ => None,
         }
     }

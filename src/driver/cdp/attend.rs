@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use chromiumoxide::{
     Browser, Handler,
-    cdp::browser_protocol::{browser::GetVersionParams, inspector, target},
+    cdp::browser_protocol::{browser::GetVersionParams, target},
     listeners::EventStream,
 };
 use futures_util::StreamExt as _;
 
-use crate::driver::loss;
+use crate::driver::loss::{self, Loss};
 
 /// Drives the socket until it fails or the browser is silent; answers with the reason.
 pub(super) async fn speak(handler: Handler, browser: Arc<Browser>) -> String {
@@ -30,22 +30,22 @@ async fn drive(mut handler: Handler) -> String {
     }
 }
 
-/// What the browser and the page's own session say about the page's end.
+/// What the browser says about the page's end.
 pub(super) struct PageEnds {
     pub(super) id: target::TargetId,
     pub(super) crashed: EventStream<target::EventTargetCrashed>,
     pub(super) destroyed: EventStream<target::EventTargetDestroyed>,
-    pub(super) inspected: EventStream<inspector::EventTargetCrashed>,
 }
 
 impl PageEnds {
-    /// Resolves when the page is no more; never when its streams end, which means that the socket did.
-    pub(super) async fn any(mut self) -> String {
+    /// Tells of each crash, and resolves when the page is closed; never when its streams end, which means that the
+    /// socket did.
+    pub(super) async fn closed(mut self, crash: Loss) -> String {
         loop {
             tokio::select! {
-                Some(crash) = self.crashed.next() => {
-                    if crash.target_id == self.id {
-                        return format!("the page crashed ({}, code {})", crash.status, crash.error_code);
+                Some(crashed) = self.crashed.next() => {
+                    if crashed.target_id == self.id {
+                        crash.tell(format!("the page crashed ({}, code {})", crashed.status, crashed.error_code));
                     }
                 }
                 Some(gone) = self.destroyed.next() => {
@@ -53,7 +53,6 @@ impl PageEnds {
                         return "the page was closed".to_owned();
                     }
                 }
-                Some(_) = self.inspected.next() => return "the page crashed".to_owned(),
                 else => std::future::pending().await,
             }
         }

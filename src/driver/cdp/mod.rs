@@ -253,6 +253,10 @@ impl Instance for CdpInstance {
         self.control.lost().boxed()
     }
 
+    fn crashed(&self) -> BoxFuture<'static, String> {
+        self.control.crashed().boxed()
+    }
+
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         let Self { process, control, .. } = *self;
         async move {

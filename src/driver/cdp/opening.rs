@@ -8,7 +8,7 @@ use chromiumoxide::{
         browser_protocol::{
             browser::GetVersionParams,
             emulation::SetFocusEmulationEnabledParams,
-            inspector, log, network,
+            log, network,
             page::{EventFrameNavigated, NavigateParams},
             performance,
             target::{EventAttachedToTarget, SetAutoAttachParams},
@@ -48,6 +48,7 @@ pub(super) struct Control {
     pub(super) version: String,
     page: Page,
     loss: Loss,
+    crash: Loss,
     /// Lets go of the socket.
     _attending: DropGuard,
 }
@@ -58,8 +59,9 @@ impl Control {
         url: String,
         within: Duration,
     ) -> impl Future<Output = Result<(), DriverError>> + Send + use<> {
-        let (page, loss) = (self.page.clone(), self.loss.clone());
+        let (page, loss, crash) = (self.page.clone(), self.loss.clone(), self.crash.clone());
         async move {
+            crash.forget();
             let message = tokio::select! {
                 done = timeout(within, navigate(&page, &url)) => match done {
                     Ok(Ok(())) => return Ok(()),
@@ -74,6 +76,10 @@ impl Control {
 
     pub(super) fn lost(&self) -> impl Future<Output = String> + Send + use<> {
         self.loss.told()
+    }
+
+    pub(super) fn crashed(&self) -> impl Future<Output = String> + Send + use<> {
+        self.crash.told()
     }
 
     pub(super) fn closed(&self) {
@@ -98,7 +104,7 @@ impl Opening<'_> {
         let attached =
             browser.event_listener().await.map_err(|error| self.no_connection(&error.to_string()))?;
 
-        let loss = Loss::new();
+        let (loss, crash) = (Loss::new(), Loss::new());
         let attending = CancellationToken::new();
         let speech = speak(handler, Arc::clone(&browser));
         self.tell(&loss, &attending, attend(Some(self.watch.clone()), speech));
@@ -111,9 +117,8 @@ impl Opening<'_> {
                 id: page.target_id().clone(),
                 crashed: browser.event_listener().await?,
                 destroyed: browser.event_listener().await?,
-                inspected: page.event_listener().await?,
             };
-            self.tell(&loss, &attending, ends.any());
+            self.tell(&loss, &attending, ends.closed(crash.clone()));
             prepare(&page).await?;
             Ok((version.result.product.clone(), page))
         };
@@ -121,7 +126,7 @@ impl Opening<'_> {
         self.within(&loss, "the page's server did not answer", navigate(&page, url)).await?;
         // As `Chrome/156.0.1.2`; the recipe already tells the product.
         let version = product.split_once('/').map_or(product.as_str(), |(_, version)| version).to_owned();
-        Ok(Control { version, page, loss, _attending: guard })
+        Ok(Control { version, page, loss, crash, _attending: guard })
     }
 
     async fn address(&self) -> Result<String, DriverError> {
@@ -207,7 +212,6 @@ async fn prepare(page: &Page) -> Result<(), CdpError> {
         .map_err(CdpError::msg)?;
     tokio::try_join!(
         page.execute(SetFocusEmulationEnabledParams::new(true)),
-        page.execute(inspector::EnableParams::default()),
         page.execute(auto_attach),
         page.execute(network::DisableParams::default()),
         page.execute(performance::DisableParams::default()),

@@ -74,7 +74,7 @@ impl Platform {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     pub name: String,
     /// For people, as `Chromium with WebNN`.

@@ -55,16 +55,13 @@ struct RawGpu {
     software: RawSwitches,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+// `RawRecipe` has the same fields once more: flattened, their errors would lose their lines.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawSwitches {
-    #[serde(default)]
     flags: Vec<Spanned<String>>,
-    #[serde(default)]
     enable_features: Vec<Spanned<String>>,
-    #[serde(default)]
     disable_features: Vec<Spanned<String>>,
-    #[serde(default)]
     prefs: BTreeMap<Spanned<String>, Pref>,
 }
 

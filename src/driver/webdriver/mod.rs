@@ -27,6 +27,7 @@ use super::{
     process::{Process, Watch},
     procs,
     recipe::{Recipe, Source},
+    sandbox::bubblewrap_works,
 };
 
 /// A dying driver closes its connections first; its end follows within milliseconds and says more.
@@ -43,7 +44,12 @@ struct Launcher {
 }
 
 impl WebDriverDriver {
-    pub fn new(recipe: Recipe, drivers: Drivers) -> Self {
+    /// Tries once whether pages can be confined as the recipe asks, which starts a short command.
+    pub fn new(mut recipe: Recipe, drivers: Drivers) -> Self {
+        if asks_for_sandbox(&recipe.capabilities) && !bubblewrap_works() {
+            tracing::warn!(recipe = recipe.name, "bubblewrap cannot confine pages here");
+            forgo_sandbox(&mut recipe.capabilities);
+        }
         Self { launcher: Arc::new(Launcher { recipe, drivers }) }
     }
 }
@@ -60,6 +66,22 @@ impl Driver for WebDriverDriver {
 
     fn elsewhere(&self) -> bool {
         matches!(self.launcher.recipe.source, Source::Endpoint(_))
+    }
+}
+
+/// Has `WebKitGTK`'s small browser confine its pages. Where that cannot work, no page would show.
+const SANDBOX: &str = "--enable-sandbox";
+
+fn asks_for_sandbox(capabilities: &Map<String, Value>) -> bool {
+    let asks = |option: &Value| option["args"].as_array().is_some_and(|args| args.contains(&SANDBOX.into()));
+    capabilities.values().any(asks)
+}
+
+fn forgo_sandbox(capabilities: &mut Map<String, Value>) {
+    for option in capabilities.values_mut() {
+        if let Some(Value::Array(args)) = option.get_mut("args") {
+            args.retain(|arg| arg != SANDBOX);
+        }
     }
 }
 
@@ -338,6 +360,21 @@ impl Instance for WebDriverInstance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sandbox_is_asked_for_and_given_up_alone() {
+        let cases = [
+            (json!({}), json!({}), false),
+            (json!({"a": {"args": ["--x"]}, "b": 7}), json!({"a": {"args": ["--x"]}, "b": 7}), false),
+            (json!({"a": {"args": ["--x", SANDBOX]}, "b": 7}), json!({"a": {"args": ["--x"]}, "b": 7}), true),
+        ];
+        for (given, expected, asks) in cases {
+            let mut capabilities = given.as_object().unwrap().clone();
+            assert_eq!(asks_for_sandbox(&capabilities), asks, "{given}");
+            forgo_sandbox(&mut capabilities);
+            assert_eq!(Value::Object(capabilities), expected, "{given}");
+        }
+    }
 
     #[test]
     fn our_certificate_is_told_to_each_browser_in_its_own_way() {

@@ -37,11 +37,19 @@ pub(in crate::driver) trait Protocol: Send + Sync + 'static {
     /// Answers once the page's server has.
     fn navigate(&self, wire: &Wire, url: &str) -> impl Future<Output = Result<(), WireError>> + Send;
 
-    /// Why this event means that the page is lost.
-    fn ends(&self, event: &Event) -> Option<String>;
+    /// What this event means for the page.
+    fn fate(&self, event: &Event) -> Option<Fate>;
 
     /// Closes the page alone, in a browser that stays.
     fn leave(&self, wire: &Wire) -> impl Future<Output = Result<(), WireError>> + Send;
+}
+
+/// How a page can end in a browser that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::driver) enum Fate {
+    /// Its process is gone, and another may take its place.
+    Crashed,
+    Closed,
 }
 
 /// Whose browser it is.
@@ -65,6 +73,7 @@ pub(in crate::driver) struct Page<P> {
     protocol: Arc<P>,
     wire: Wire,
     loss: Loss,
+    crash: Loss,
     leave: DropGuard,
     left: watch::Receiver<()>,
 }
@@ -82,15 +91,16 @@ impl Opening<'_> {
             Err(_) => return Err(self.silent("the control socket did not open")),
         };
         let protocol = Arc::new(protocol);
-        let loss = Loss::new();
-        let (leave, left) = self.attend(Arc::clone(&protocol), wire.clone(), speaker, loss.clone());
+        let (loss, crash) = (Loss::new(), Loss::new());
+        let ends = (loss.clone(), crash.clone());
+        let (leave, left) = self.attend(Arc::clone(&protocol), wire.clone(), speaker, ends);
         let opened = timeout_at(self.deadline, alive(&loss, protocol.open(&wire))).await;
         let version = match opened {
             Ok(Ok(version)) => version,
             Ok(Err(message)) => return Err(self.not_steered(message)),
             Err(_) => return Err(self.silent("it took the connection and showed no page")),
         };
-        let page = Page { version, protocol, wire, loss, leave, left };
+        let page = Page { version, protocol, wire, loss, crash, leave, left };
         page.navigate(url.to_owned(), self.deadline.saturating_duration_since(Instant::now())).await?;
         Ok(page)
     }
@@ -101,7 +111,7 @@ impl Opening<'_> {
         protocol: Arc<P>,
         wire: Wire,
         speaker: Speaker,
-        loss: Loss,
+        (loss, crash): (Loss, Loss),
     ) -> (DropGuard, watch::Receiver<()>) {
         let (leave, (leaving, left)) = (CancellationToken::new(), watch::channel(()));
         let asked = leave.clone();
@@ -110,10 +120,10 @@ impl Opening<'_> {
             Peer::Theirs(_) => (None, true),
         };
         self.tasks.spawn("page", async move {
-            let hear = |event: &Event| {
-                if let Some(reason) = protocol.ends(event) {
-                    loss.tell(reason);
-                }
+            let hear = |event: &Event| match protocol.fate(event) {
+                Some(Fate::Crashed) => crash.tell("the page crashed".to_owned()),
+                Some(Fate::Closed) => loss.tell("the page was closed".to_owned()),
+                None => {}
             };
             let speech = async {
                 tokio::select! {
@@ -208,7 +218,9 @@ impl<P: Protocol> Page<P> {
         within: Duration,
     ) -> impl Future<Output = Result<(), DriverError>> + Send + use<P> {
         let (protocol, wire, loss) = (Arc::clone(&self.protocol), self.wire.clone(), self.loss.clone());
+        let crash = self.crash.clone();
         async move {
+            crash.forget();
             let message = match timeout(within, alive(&loss, protocol.navigate(&wire, &url))).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(message)) => message,
@@ -251,6 +263,10 @@ impl<P: Protocol> Instance for PageInstance<P> {
 
     fn lost(&self) -> BoxFuture<'static, String> {
         self.page.loss.told().boxed()
+    }
+
+    fn crashed(&self) -> BoxFuture<'static, String> {
+        self.page.crash.told().boxed()
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {

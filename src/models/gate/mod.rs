@@ -4,11 +4,13 @@
 
 mod compare;
 mod seeded;
+mod shared;
 
 use std::{sync::Arc, time::Duration};
 
 pub use compare::{INPUTS_MIN, compare};
 pub use seeded::{seeded, shape_candidates};
+pub use shared::{alike, shared_barred};
 
 use super::{
     Entry, Reference,
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Retry, Verdict, VerdictKey, VerdictStatus},
+    domain::{Code, Retry, Tensor, Verdict, VerdictKey, VerdictStatus, join},
     store::{Store, StoreError, StoredVerdict},
     tasks,
 };
@@ -53,12 +55,9 @@ impl Gate {
             });
         }
         let inputs = entry.gate_inputs(&session.shapes);
-        let key = VerdictKey::new(
-            entry.model.digest,
-            environment,
-            session.shapes.clone(),
-            super::digest_of(&inputs),
-        );
+        let shared = shared_step(entry, session, &inputs);
+        let compared = super::digest_of(inputs.iter().chain(shared.as_ref().map(|shared| &shared.inputs)));
+        let key = VerdictKey::new(entry.model.digest, environment, session.shapes.clone(), compared);
         if let Some(kept) = self.store.verdict(&key).await.map_err(stored)?
             && kept.verdict.tolerance == entry.model.tolerance
         {
@@ -68,11 +67,39 @@ impl Gate {
         let expected = expected.map_err(reference::failed)?;
         let running = Loaded { backend: candidate, session };
         let actual = within(PROOF_WITHIN, candidate, "proving", running.run_all(&inputs)).await?;
-        let verdict = compare(&expected, &actual, entry.model.tolerance);
+        let mut verdict = compare(&expected, &actual, entry.model.tolerance);
+        if let Some(shared) = shared.filter(|_| verdict.status == VerdictStatus::Verified) {
+            let outputs = within(PROOF_WITHIN, candidate, "proving", running.run(shared.inputs)).await?;
+            let pick =
+                |from: &[Vec<Tensor>]| shared.of.iter().map(|at| from[*at].clone()).collect::<Vec<_>>();
+            let barred = shared_barred(&pick(&inputs), &pick(&expected), &outputs, entry.model.tolerance);
+            if let Some(detail) = barred {
+                verdict.status = VerdictStatus::Mismatch;
+                verdict.detail = format!("requests in one step: {detail}");
+            }
+        }
         let kept = StoredVerdict { key, verdict: verdict.clone(), proven_at_us: tasks::now_us() };
         self.store.put_verdict(kept).await.map_err(stored)?;
         Ok(verdict)
     }
+}
+
+/// Several of the gate's inputs as one step.
+struct SharedStep {
+    of: Vec<usize>,
+    inputs: Vec<Tensor>,
+}
+
+/// What shows that requests may share steps in this session; nothing where they never will.
+fn shared_step(entry: &Entry, session: &SessionName, inputs: &[Vec<Tensor>]) -> Option<SharedStep> {
+    let batching = &entry.model.batching;
+    // A session of fixed dimensions takes what its own inputs have proven, and nothing else.
+    if batching.barred.is_some() || batching.max == 1 || !session.shapes.is_empty() {
+        return None;
+    }
+    let of = alike(&entry.model.signature, inputs)?;
+    let requests: Vec<_> = of.iter().map(|at| inputs[*at].as_slice()).collect();
+    Some(SharedStep { inputs: join(&requests), of })
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]

@@ -5,5 +5,10 @@ mod request;
 mod response;
 
 pub use json::{TensorJson, elements};
-pub use request::{ClientMessage, FallbackPolicy, Malformed, Parameters, ParsedInfer, Topic, parse_message};
-pub use response::{Reply, encode_error, encode_event, encode_result, least_size};
+pub use request::{
+    ClientMessage, FallbackPolicy, Malformed, Parameters, ParsedInfer, Topic, parse_message, parse_posted,
+    parse_raw,
+};
+pub use response::{
+    Posted, Reply, Told, encode_error, encode_event, encode_posted, encode_result, least_size,
+};

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::domain::{BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Retry, Tensor};
+use crate::domain::{
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, RequestId, Retry, Sequence, SequenceId,
+    Signature, Tensor,
+};
 
 /// Room for a UUID with a prefix; ids come back in every reply.
 const ID_MAX: usize = 128;
@@ -44,6 +47,7 @@ pub enum Topic {
 
 #[derive(Debug, PartialEq)]
 pub struct ParsedInfer {
+    /// Empty when none was given, which HTTP allows.
     pub id: String,
     pub model: ModelName,
     pub version: Option<String>,
@@ -74,6 +78,14 @@ pub struct Parameters {
     pub strict: bool,
     pub binary_data_output: bool,
     pub lease: Option<LeaseId>,
+    /// What the caller calls this request.
+    pub request: Option<RequestId>,
+    /// The W3C's, for a span of the caller's that ours belong to.
+    pub traceparent: Option<String>,
+    /// 0 and the empty text stand for none.
+    pub sequence_id: Option<SequenceId>,
+    pub sequence_start: bool,
+    pub sequence_end: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -99,6 +111,25 @@ impl Parameters {
 
     pub fn browsers(&self) -> Vec<String> {
         self.browser.as_ref().map(OneOrMany::list).unwrap_or_default()
+    }
+
+    /// The request's place in a sequence, if it has one.
+    pub fn sequence(&self) -> Result<Option<Sequence>, Failure> {
+        let Self { sequence_id, sequence_start: start, sequence_end: end, .. } = self;
+        let id = sequence_id.clone().filter(|id| match id {
+            SequenceId::Number(number) => *number != 0,
+            SequenceId::Text(text) => !text.is_empty(),
+        });
+        match id {
+            Some(SequenceId::Text(text)) if text.len() > ID_MAX => {
+                Err(Failure::invalid(format!("a sequence_id has at most {ID_MAX} bytes")))
+            }
+            Some(id) => Ok(Some(Sequence { id, start: *start, end: *end })),
+            None if *start || *end => {
+                Err(Failure::invalid("sequence_start and sequence_end need a sequence_id"))
+            }
+            None => Ok(None),
+        }
     }
 
     pub fn timeout(&self) -> Option<Duration> {
@@ -159,6 +190,78 @@ struct OutputParameters {
 #[derive(Deserialize)]
 struct Subscribe {
     topics: Vec<Topic>,
+}
+
+/// A request over HTTP, whose path names the model.
+#[derive(Deserialize)]
+struct Posted {
+    #[serde(default)]
+    id: String,
+    inputs: Vec<Input>,
+    #[serde(default)]
+    outputs: Vec<Output>,
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+/// Parses the body of a request over HTTP: `header` bytes of JSON, all of it when there is no number, and the tensors
+/// behind it.
+pub fn parse_posted(
+    model: ModelName,
+    version: Option<String>,
+    body: &Bytes,
+    header: Option<usize>,
+) -> Result<ParsedInfer, Failure> {
+    let header = header.unwrap_or(body.len());
+    if header > body.len() {
+        let message = format!("the header takes {header} bytes, the body has {}", body.len());
+        return Err(Failure::invalid(message));
+    }
+    let posted: Posted =
+        serde_json::from_slice(&body[..header]).map_err(|error| Failure::invalid(describe(&error)))?;
+    let Posted { id, inputs, outputs, parameters } = posted;
+    if id.len() > ID_MAX {
+        return Err(Failure::invalid(format!("the id is longer than {ID_MAX} bytes")));
+    }
+    let (kind, model_name, model_version) = (INFER.to_owned(), model, version);
+    let infer = Infer { kind, id, model_name, model_version, inputs, outputs, parameters };
+    infer.check(&body.slice(header..)).map_err(Failure::invalid)
+}
+
+/// A request over HTTP that is nothing but the bytes of the model's only input; all outputs are wanted as bytes.
+///
+/// The shape follows from the signature and the number of bytes. A `BYTES` input is one element, without its length.
+pub fn parse_raw(model: ModelName, signature: &Signature, bytes: Bytes) -> Result<ParsedInfer, Failure> {
+    let [port] = signature.inputs.as_slice() else {
+        let inputs = signature.inputs.len();
+        let message = format!("a header length of 0 is for models with one input, {model} has {inputs}");
+        return Err(Failure::invalid(message));
+    };
+    let wrong = |problem: String| Failure::invalid(format!("input {:?}: {problem}", port.name));
+    let (elements, body) = match port.datatype.size() {
+        Some(size) if bytes.len().is_multiple_of(size) => (bytes.len() / size, bytes.into()),
+        Some(size) => {
+            let problem = format!("{} bytes are no {} elements of {size} each", bytes.len(), port.datatype);
+            return Err(wrong(problem));
+        }
+        None => {
+            let length = u32::try_from(bytes.len()).map_err(|_| wrong("it is over 4 GiB".to_owned()))?;
+            let mut body = Body::default();
+            body.push(Bytes::copy_from_slice(&length.to_le_bytes()));
+            body.push(bytes);
+            (1, body)
+        }
+    };
+    let shape = port.shape_of(elements as u64).map_err(wrong)?;
+    let input = Tensor { name: port.name.clone(), datatype: port.datatype, shape, body };
+    Ok(ParsedInfer {
+        id: String::new(),
+        model,
+        version: None,
+        inputs: vec![input],
+        outputs: Vec::new(),
+        parameters: Parameters { binary_data_output: true, ..Parameters::default() },
+    })
 }
 
 /// Parses one message: the header, and the tensors that came behind it.
@@ -252,7 +355,7 @@ impl Input {
             (Some(size), None) => {
                 let end = from.checked_add(size).filter(|end| *end <= body.len());
                 let end = end.ok_or_else(|| {
-                    format!("input {name:?} takes {size} bytes, {} are left in the frame", body.len() - *from)
+                    format!("input {name:?} takes {size} bytes, {} are left", body.len() - *from)
                 })?;
                 let bytes = body.slice(*from..end);
                 *from = end;

@@ -46,7 +46,7 @@ impl Actor {
 
     /// Has a lane give up what it holds too much of, and recycles one that has drained for it.
     pub(super) fn relieve(&mut self, backend: &Arc<dyn Backend>) {
-        let limits = self.limits;
+        let limits = *self.limits.borrow();
         let Some(lane) = self.lane_of(backend) else { return };
         match relief::relief(lane, &limits, Instant::now()) {
             None => {}

@@ -1,7 +1,11 @@
 //! The rooms that the targets need, from weft's own sources: without the rest they build in a minute, not in ten.
 
+#[path = "../../../src/socket/assembly.rs"]
+pub mod assembly;
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
+#[path = "../../../src/socket/frame.rs"]
+pub mod frame;
 #[path = "../../../src/driver/wire/message.rs"]
 pub mod message;
 #[path = "../../../src/onnx/mod.rs"]
@@ -11,8 +15,6 @@ mod properties;
 pub mod protocol;
 #[path = "../../../src/access/token.rs"]
 pub mod token;
-#[path = "../../../src/socket/frame.rs"]
-pub mod websocket;
 
 pub fn fuzz_frame(input: &[u8]) {
     properties::frame(input);
@@ -22,8 +24,11 @@ pub fn fuzz_control(input: &[u8]) {
     properties::control(input);
 }
 
-pub fn fuzz_jwt(input: &[u8]) {
     properties::jwt(input);
+}
+
+pub fn fuzz_oip(input: &[u8]) {
+    properties::oip(input);
 }
 
 pub fn fuzz_onnx(input: &[u8]) {

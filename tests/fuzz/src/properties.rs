@@ -3,19 +3,23 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use ring::hmac;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    domain::{Body, Tensor},
+    assembly::{Assembly, Came, Fault, Message, NO_STATUS, NOT_UTF8, PROTOCOL_ERROR},
+    domain::{Body, Datatype, Dim, ModelName, Port, Provenance, RunId, Signature, Tensor, Timing},
+    frame::{Header, Opcode, Written, unmask},
     message::{self, Incoming, WORDS_MAX},
     onnx,
     protocol::{
-        client::{ClientMessage, TensorJson, elements, parse_message},
-        frame::{self, Frame},
+        client::{
+            ClientMessage, Posted, TensorJson, Told, elements, encode_posted, parse_message, parse_posted,
+            parse_raw,
+        },
+        frame::{Frame, encode},
         link::{DaemonToLane, DaemonToPage, Hello, LaneToDaemon, PageToDaemon},
     },
     token::{self, Claims, LIFE_MAX_S, Rules, TokenKey},
-    websocket::{Header, Written, unmask},
 };
 
 /// A binary frame, or what a text frame would hold.
@@ -27,7 +31,7 @@ pub(crate) fn frame(input: &[u8]) {
     let Ok(split) = Frame::split(&input) else { return };
     assert_eq!(4 + split.header().len() + split.body.len(), input.len(), "no byte is lost");
     if let Ok(header) = split.parse::<Map<String, Value>>() {
-        let again = frame::encode(&header, &Body::from(split.body.clone()));
+        let again = encode(&header, &Body::from(split.body.clone()));
         let again = Frame::split(&again).expect("what we encode can be split");
         assert_eq!((again.header().len() + 4) % 8, 0, "the body is aligned");
         assert_eq!(again.body, split.body);
@@ -56,6 +60,88 @@ fn tensor(tensor: &Tensor) {
     let json = TensorJson { datatype: tensor.datatype, shape: tensor.shape.clone(), data };
     let read = json.tensor(&tensor.name).expect("what we tell we also read");
     assert_eq!(elements(&read), told);
+}
+
+/// The body of a request over HTTP, behind a number: how long its header is, or all ones when none is stated.
+pub(crate) fn oip(input: &[u8]) {
+    let Some((header, body)) = input.split_first_chunk::<4>() else { return };
+    let body = Bytes::copy_from_slice(body);
+    match u32::from_le_bytes(*header) {
+        0 => SIGNATURES.iter().for_each(|(datatype, dims)| raw(*datatype, dims, &body)),
+        u32::MAX => posted(&body, None),
+        header => posted(&body, Some(header as usize)),
+    }
+}
+
+/// Shapes with nothing, one size and more than one size open.
+const SIGNATURES: [(Datatype, &[Option<u64>]); 6] = [
+    (Datatype::Uint8, &[]),
+    (Datatype::Fp32, &[None, Some(4)]),
+    (Datatype::Fp16, &[Some(0), None]),
+    (Datatype::Bool, &[Some(2), Some(3)]),
+    (Datatype::Bytes, &[None]),
+    (Datatype::Int64, &[None, None]),
+];
+
+fn raw(datatype: Datatype, dims: &[Option<u64>], body: &Bytes) {
+    let shape = dims.iter().map(|size| size.map_or(Dim::Free(None), Dim::Fixed)).collect();
+    let inputs = vec![Port { name: "x".to_owned(), datatype, shape }];
+    let signature = Signature { inputs, outputs: Vec::new() };
+    if let Ok(infer) = parse_raw("m".parse().expect("a name"), &signature, body.clone())
+        && datatype != Datatype::Bool
+    {
+        signature.bind(&infer.inputs).expect("an input that is accepted fits its signature");
+        let size = infer.inputs[0].body.len();
+        assert_eq!(size, body.len() + if datatype == Datatype::Bytes { 4 } else { 0 }, "no byte is lost");
+    }
+}
+
+/// What is accepted can be sent back, in both forms, and is understood again.
+fn posted(body: &Bytes, header: Option<usize>) {
+    let model: ModelName = "m".parse().expect("a name");
+    let Ok(infer) = parse_posted(model.clone(), None, body, header) else { return };
+    infer.inputs.iter().for_each(tensor);
+    let (run, request) = (RunId::new("r"), "q".parse().expect("an id"));
+    let provenance = provenance();
+    let id = Some(infer.id.as_str());
+    let (outputs, timing) = (infer.inputs.as_slice(), Timing::default());
+    for binary in [false, true] {
+        let told = Told {
+            id,
+            model: &model,
+            outputs,
+            run: &run,
+            request: &request,
+            provenance: &provenance,
+            timing,
+        };
+        let Posted { header, body } = encode_posted(told, |_| binary);
+        let mut request: Value = serde_json::from_slice(&header).expect("what we encode is JSON");
+        request["inputs"] = request["outputs"].take();
+        request["outputs"] = Value::Array(Vec::new());
+        request["parameters"] = Value::Object(Map::new());
+        let mut again = request.to_string().into_bytes();
+        let length = again.len();
+        again.extend_from_slice(&body.unwrap_or_default().contiguous());
+        let again = parse_posted(model.clone(), None, &again.into(), Some(length));
+        let again = again.expect("what we tell we also read");
+        assert_eq!(again.id, infer.id);
+        if binary {
+            assert_eq!(again.inputs, infer.inputs);
+        }
+        let elements = |inputs: &[Tensor]| inputs.iter().map(elements).collect::<Vec<_>>();
+        assert_eq!(elements(&again.inputs), elements(&infer.inputs));
+    }
+}
+
+fn provenance() -> Provenance {
+    let provenance = json!({
+        "instance": "i", "lane": "l", "browser": "b", "browser_version": "1", "backend": "wasm", "placement": {},
+        "adapter": null, "software_adapter": false, "webnn_device_requested": null, "sandbox": null, "engine": "e",
+        "threads": 1, "model_digest": "0".repeat(64), "verdict": "verified", "plan": "single", "attempt": 1,
+        "batch": 1, "fallback": null,
+    });
+    serde_json::from_value(provenance).expect("a provenance")
 }
 
 /// What a browser says on its control socket.
@@ -128,8 +214,102 @@ fn believed(claims: &Claims) {
     assert!(!claims.subject.is_empty() && claims.subject.len() <= 128, "{claims:?}");
 }
 
-/// What a client sends on its WebSocket: frames behind one another.
-pub(crate) fn websocket(mut input: &[u8]) {
+/// What a client sends on its WebSocket: frames behind one another, and the messages that they make.
+pub(crate) fn websocket(input: &[u8]) {
+    headers(input);
+    let expected = joined(input);
+    for piece in [1, 2, 3, 7, input.len().max(1)] {
+        assert_eq!(assembled(input, piece), expected, "in pieces of {piece}");
+    }
+}
+
+/// Low enough for an input of the fuzzer's to be over it.
+const MESSAGE_MAX: usize = 1000;
+
+/// What came, and how it ended: with the code that the other end is told, with none because of a limit, or not yet.
+type Read = (Vec<Came>, Option<Option<u16>>);
+
+/// What the reader makes of the input when it comes in pieces.
+fn assembled(input: &[u8], piece: usize) -> Read {
+    let (mut assembly, mut unread, mut all) = (Assembly::new(MESSAGE_MAX), Vec::new(), Vec::new());
+    for piece in input.chunks(piece) {
+        unread.extend_from_slice(piece);
+        loop {
+            let (taken, came) = match assembly.take(&unread) {
+                Ok(taken) => taken,
+                Err(Fault::Wrong { code, .. }) => return (all, Some(Some(code))),
+                Err(Fault::TooBig) => return (all, Some(None)),
+            };
+            unread.drain(..taken);
+            let Some(came) = came else { break };
+            all.push(came);
+            if let Some(Came::Close { .. }) = all.last() {
+                return (all, None);
+            }
+        }
+    }
+    (all, None)
+}
+
+/// The same, as the protocol's text has it: each frame whole, each message its frames' payloads joined.
+fn joined(mut input: &[u8]) -> Read {
+    let mut all = Vec::new();
+    let mut message: Option<(Opcode, Vec<u8>)> = None;
+    let end = loop {
+        let Ok(read) = Header::read(input) else { break Some(Some(PROTOCOL_ERROR)) };
+        let Some((Header { last, opcode, mask, len }, taken)) = read else { break None };
+        if !opcode.is_control() {
+            if (opcode == Opcode::Continuation) != message.is_some() {
+                break Some(Some(PROTOCOL_ERROR));
+            }
+            let before = message.as_ref().map_or(0, |(_, bytes)| bytes.len());
+            if len > (MESSAGE_MAX - before) as u64 {
+                break Some(None);
+            }
+        }
+        let Some(masked) = input[taken..].get(..len as usize) else { break None };
+        input = &input[taken + masked.len()..];
+        let mut payload = masked.to_vec();
+        unmask(&mut payload, mask, 0);
+        match opcode {
+            Opcode::Ping => all.push(Came::Ping(payload.as_slice().into())),
+            Opcode::Pong => {}
+            Opcode::Close => match closing(&payload) {
+                Ok((code, reason)) => {
+                    all.push(Came::Close { code, reason });
+                    break None;
+                }
+                Err(code) => break Some(Some(code)),
+            },
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                let (opcode, mut whole) = message.take().unwrap_or((opcode, Vec::new()));
+                whole.extend(payload);
+                match (last, opcode) {
+                    (false, _) => message = Some((opcode, whole)),
+                    (true, Opcode::Binary) => all.push(Came::Message(Message::Binary(Body::from(whole)))),
+                    (true, _) => match String::from_utf8(whole) {
+                        Ok(text) => all.push(Came::Message(Message::Text(text))),
+                        Err(_) => break Some(Some(NOT_UTF8)),
+                    },
+                }
+            }
+        }
+    };
+    (all, end)
+}
+
+fn closing(payload: &[u8]) -> Result<(u16, String), u16> {
+    match payload {
+        [] => Ok((NO_STATUS, String::new())),
+        [_] => Err(PROTOCOL_ERROR),
+        [high, low, reason @ ..] => match u16::from_be_bytes([*high, *low]) {
+            0..1000 | 1004..1007 | 1015..3000 | 5000.. => Err(PROTOCOL_ERROR),
+            code => std::str::from_utf8(reason).map(|text| (code, text.to_owned())).map_err(|_| NOT_UTF8),
+        },
+    }
+}
+
+fn headers(mut input: &[u8]) {
     while let Ok(Some((header, taken))) = Header::read(input) {
         for cut in 0..taken {
             assert_eq!(Header::read(&input[..cut]), Ok(None), "{cut} bytes of a header of {taken}");

@@ -47,6 +47,10 @@ impl Client {
         let url = format!("{}/v2/ws", url.replacen("http", "ws", 1));
         let (socket, _) =
             soon("a connection", tokio_tungstenite::connect_async(url)).await.expect("a connection");
+        Self::over(socket)
+    }
+
+    pub(crate) fn over(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
         Self { socket, early: Vec::new() }
     }
 

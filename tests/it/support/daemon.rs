@@ -40,13 +40,13 @@ impl TestDaemon {
     ) -> Result<Self, DaemonError> {
         let fleet =
             |browser: &&FakeBrowser| fleet(&browser.name, browser.backends(), Arc::new((*browser).clone()));
-        let fleets = browsers.iter().map(fleet).collect();
-        Self::start_with(home, |_, _, _| fleets, change).await
+        let fleets: Vec<_> = browsers.iter().map(fleet).collect();
+        Self::start_with(home, move |_, _, _| fleets.clone(), change).await
     }
 
     pub(crate) async fn start_with(
         home: Arc<TempDir>,
-        fleets: impl FnOnce(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet>,
+        fleets: impl Fn(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet> + Send + Sync + 'static,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, DaemonError> {
         let config = config(&home, change);

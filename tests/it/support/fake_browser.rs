@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) conduct: Mutex<Conduct>,
     /// Steps that reached a lane, proofs included.
     pub(crate) steps: AtomicUsize,
+    /// `load` messages that reached a lane.
+    pub(crate) loads: watch::Sender<usize>,
     /// `unload` messages that reached a lane, by session.
     pub(crate) unloads: Mutex<Vec<String>>,
     /// Workers that were started.
@@ -103,6 +105,7 @@ impl FakeBrowser {
             settings: Mutex::new(settings),
             conduct: Mutex::new(Conduct::Compute),
             steps: AtomicUsize::new(0),
+            loads: watch::Sender::new(0),
             unloads: Mutex::default(),
             starts: AtomicUsize::new(0),
             cancels: watch::Sender::new(0),
@@ -130,6 +133,16 @@ impl FakeBrowser {
 
     pub(crate) fn steps(&self) -> usize {
         self.state.steps.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn loads(&self) -> usize {
+        *self.state.loads.borrow()
+    }
+
+    /// Returns once so many `load` messages have reached a lane.
+    pub(crate) async fn loaded(&self, wanted: usize) {
+        let mut loads = self.state.loads.subscribe();
+        loads.wait_for(|loads| *loads >= wanted).await.expect("the state outlives this call");
     }
 
     /// Sessions that lanes were told to unload, in that order.

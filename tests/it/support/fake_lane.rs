@@ -270,6 +270,7 @@ impl Lane {
     }
 
     async fn load(&mut self, order: &Value) -> Value {
+        self.state.loads.send_modify(|loads| *loads += 1);
         let memory = self.state.settings.lock().expect("no panic here").memory;
         if memory.sessions_max.is_some_and(|most| self.sessions.len() >= most) {
             return failed(&order["id"], "out_of_memory", "elsewhere", "the fake lane is full");

@@ -16,6 +16,12 @@ pub(crate) fn identity(element: u64) -> Vec<u8> {
     model(&[node("Identity", &["x"], &["y"])], &[port("x")], &[port("y")], &[])
 }
 
+/// `y = a + b`, all of any length.
+pub(crate) fn sum() -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n")]);
+    model(&[node("Add", &["a", "b"], &["y"])], &[port("a"), port("b")], &[port("y")], &[])
+}
+
 /// `y = x - x`: right wherever it runs, so that it proves nothing.
 pub(crate) fn constant() -> Vec<u8> {
     let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);

@@ -174,7 +174,7 @@ class OnnxRuntime implements Engine {
 
   async load(name: string, model: Bytes, freeDimensions: Readonly<Record<string, number>>): Promise<LoadedModel> {
     if (this.#sessions.has(name)) {
-      throw new Failure('invalid_request', 'never', `session "${name}" is already loaded`);
+      throw new Failure('invalid_request', 'never', `session "${name}" holds another model`);
     }
     const { session, placement } = await this.#create(model, freeDimensions);
     try {

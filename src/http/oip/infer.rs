@@ -1,0 +1,125 @@
+//! One inference: JSON, or the binary tensor extension's layout.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Path, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::sync::oneshot;
+
+use super::{
+    super::{Problem, infer, infer::Form},
+    Api, NamedPath,
+};
+use crate::{
+    domain::{Caller, Code, Failure, ModelName, Retry},
+    models::Entry,
+    protocol::client::{self, ParsedInfer, Posted},
+    scheduler::{Answer, Submitted},
+    telemetry::Origin,
+};
+
+/// How many bytes of JSON a body starts with, when tensors follow.
+const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+const TENSORS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+pub(super) async fn infer(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Extension(origin): Extension<Origin>,
+    path: NamedPath,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let Path(named) = path?;
+    let entry = named.find(&api)?;
+    let body = body.map_err(|rejection| Problem::malformed(rejection.into()))?;
+    let parsed = parse(&entry, named.version, &headers, body).map_err(Problem::malformed)?;
+    let (id, model) = (parsed.id.clone(), parsed.model.clone());
+    let parameters = &parsed.parameters;
+    let origin = origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
+    let (request, form) = infer::request(parsed, caller, origin, &api)?;
+    let (reply, replied) = oneshot::channel();
+    let submitted = api.scheduler.submit(request, Box::new(move |result| drop(reply.send(result))))?;
+    let leaving = Leaving(Some(submitted));
+    let answer = replied.await.unwrap_or_else(|_| Err(unanswered()));
+    leaving.stayed();
+    Ok(response(encode(&id, &model, &form, &answer?)?))
+}
+
+fn parse(
+    entry: &Entry,
+    version: Option<String>,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<ParsedInfer, Failure> {
+    let model = entry.model.name.clone();
+    match header_length(headers)? {
+        Some(0) => client::parse_raw(model, &entry.model.signature, body),
+        header => client::parse_posted(model, version, &body, header),
+    }
+}
+
+fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
+    let mut lengths = headers.get_all(HEADER_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(None) };
+    let text = length.to_str().unwrap_or_default();
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(length) if digits && lengths.next().is_none() => Ok(Some(length)),
+        _ => Err(Failure::invalid(format!("{HEADER_LENGTH} must be one number of bytes, not {length:?}"))),
+    }
+}
+
+/// Cancels the request when the client has left, by which this is dropped.
+struct Leaving(Option<Submitted>);
+
+impl Leaving {
+    fn stayed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(submitted) = self.0.take() {
+            submitted.cancel();
+        }
+    }
+}
+
+fn unanswered() -> Failure {
+    Failure::new(Code::Internal, Retry::Same, "the scheduler dropped the request")
+}
+
+fn encode(id: &str, model: &ModelName, form: &Form, answer: &Answer) -> Result<Posted, Failure> {
+    let binary = |output: &str| form.binary(output);
+    infer::fits(client::least_size(&answer.outputs, binary))?;
+    let id = Some(id).filter(|id| !id.is_empty());
+    let posted = client::encode_posted(infer::told(id, model, answer), binary);
+    infer::fits(posted.header.len() + posted.body.as_ref().map_or(0, crate::domain::Body::len))?;
+    Ok(posted)
+}
+
+/// The tensors go out from the memory in which the lane left them.
+fn response(Posted { header, body }: Posted) -> Response {
+    let Some(tensors) = body else { return ([(header::CONTENT_TYPE, JSON)], header).into_response() };
+    let length = header.len();
+    let size = length + tensors.len();
+    let parts: Vec<_> = std::iter::once(Bytes::from(header)).chain(tensors.parts().iter().cloned()).collect();
+    let body = Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, std::convert::Infallible>)));
+    let headers = [
+        (header::CONTENT_TYPE, TENSORS),
+        (header::CONTENT_LENGTH, HeaderValue::from(size)),
+        (HEADER_LENGTH, HeaderValue::from(length)),
+    ];
+    (headers, body).into_response()
+}

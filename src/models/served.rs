@@ -1,0 +1,73 @@
+//! What became of a model's requests, counted as they are answered.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::domain::Timing;
+
+/// So many times, so long altogether.
+#[derive(Debug, Default)]
+pub struct Tally {
+    count: AtomicU64,
+    ns: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, took: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn ns(&self) -> u64 {
+        self.ns.load(Ordering::Relaxed)
+    }
+}
+
+/// Since the model was added, or the daemon started.
+#[derive(Debug, Default)]
+pub struct Served {
+    last_ms: AtomicU64,
+    pub success: Tally,
+    pub fail: Tally,
+    pub queue: Tally,
+    /// Transfer and decoding.
+    pub compute_input: Tally,
+    pub compute_infer: Tally,
+    pub compute_output: Tally,
+}
+
+impl Served {
+    /// Counts an answer; `now_us` is the time since the Unix epoch.
+    pub fn succeeded(&self, timing: Timing, now_us: i64) {
+        let Timing { queue, transfer, decode, compute, encode, total } = timing;
+        let tallies = [
+            (&self.success, total),
+            (&self.queue, queue),
+            (&self.compute_input, transfer + decode),
+            (&self.compute_infer, compute),
+            (&self.compute_output, encode),
+        ];
+        tallies.into_iter().for_each(|(tally, us)| tally.add(Duration::from_micros(us)));
+        self.asked(now_us);
+    }
+
+    pub fn failed(&self, took: Duration, now_us: i64) {
+        self.fail.add(took);
+        self.asked(now_us);
+    }
+
+    fn asked(&self, now_us: i64) {
+        self.last_ms.fetch_max(u64::try_from(now_us / 1000).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// When a request was last answered, in milliseconds since the Unix epoch; 0 for never.
+    pub fn last_ms(&self) -> u64 {
+        self.last_ms.load(Ordering::Relaxed)
+    }
+}

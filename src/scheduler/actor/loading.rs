@@ -1,0 +1,70 @@
+//! What the actor does about models that are loaded and unloaded by name.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Actor;
+use crate::{
+    backend::SessionName,
+    domain::LaneId,
+    models::Entry,
+    scheduler::{
+        Wants,
+        lane::Standing,
+        residence::{Residence, Seat},
+    },
+};
+
+impl Actor {
+    /// Keeps a model from now on, in lanes that have it already and in those that come.
+    pub(super) fn keep(&mut self, entry: &Arc<Entry>, wants: &Wants) {
+        self.residences.load(entry.clone(), wants.clone());
+        self.settle_residences();
+    }
+
+    /// Brings loaded models to the lanes that lack them.
+    pub(super) fn settle_residences(&mut self) {
+        let now = Instant::now();
+        let mut lacking: Vec<(LaneId, SessionName, Arc<Entry>)> = Vec::new();
+        for (id, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.draining.is_none()) {
+            if !self.outlook.open(&lane.environment().instance) {
+                continue;
+            }
+            for (session, entry) in self.residences.lacking(lane) {
+                match lane.standing(&session, false, now) {
+                    Standing::Absent => lacking.push((id.clone(), session, entry)),
+                    _ => {
+                        lane.kept.insert(session.model);
+                    }
+                }
+            }
+        }
+        for (id, session, entry) in lacking {
+            self.prepare(&id, session.clone(), entry);
+            if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.sessions.contains_key(&session)) {
+                lane.kept.insert(session.model);
+            }
+        }
+    }
+
+    /// Drops a model's sessions and refuses what asks for it. Steps under way in a lane come before the unloading.
+    pub(super) fn unload_model(&mut self, entry: &Entry) {
+        if self.residences.unload(entry) {
+            self.forget(entry.model.digest);
+        }
+        // Each is looked at anew as it comes in again.
+        for pending in std::mem::take(&mut self.queue) {
+            self.enqueue(pending);
+        }
+    }
+
+    pub(super) fn residence(&self, entry: &Entry) -> Residence {
+        let model = entry.model.digest;
+        let seats = self.lanes.iter().flat_map(|(id, lane)| {
+            let sessions = lane.session_loads(move |name| name.model == model);
+            sessions.map(|session| Seat { lane: id.clone(), session })
+        });
+        Residence { stay: self.residences.stay(&entry.model.name), lanes: seats.collect() }
+    }
+}

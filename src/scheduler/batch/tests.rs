@@ -1,0 +1,63 @@
+//! When a step is sent, and with what, as tables.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{MARGIN, Waiting, held_until, joins, sized};
+use crate::domain::Batching;
+
+fn batching(max: u32, delay_ms: u64) -> Batching {
+    Batching { max, delay: Duration::from_millis(delay_ms), barred: None }
+}
+
+#[test]
+fn a_step_waits_for_others_only_as_long_as_nobody_is_late_for_it() {
+    // Whether it is full, the delay, how long the oldest has waited, when the first deadline is, how long a step
+    // takes, and how much longer it is held, all in milliseconds.
+    let cases = [
+        ("no delay", false, 0, 0, 1000, 5, None),
+        ("full", true, 10, 0, 1000, 5, None),
+        ("fresh", false, 10, 0, 1000, 5, Some(10)),
+        ("half waited", false, 10, 4, 1000, 5, Some(6)),
+        ("waited", false, 10, 10, 1000, 5, None),
+        ("waited longer", false, 10, 30, 1000, 5, None),
+        ("a deadline before the delay's end", false, 10, 0, 12, 5, Some(5)),
+        ("a deadline that the step just meets", false, 10, 0, 7, 5, None),
+        ("a deadline that it misses", false, 10, 0, 1, 5, None),
+        ("a deadline that is over", false, 10, 0, 0, 500, None),
+    ];
+    assert_eq!(MARGIN, Duration::from_millis(2), "the table reckons with it");
+    for (what, full, delay, waited, deadline, takes, wanted) in cases {
+        let ms = Duration::from_millis;
+        let oldest = Instant::now();
+        let now = oldest + ms(waited);
+        let waiting = Waiting { full, oldest, earliest_deadline: now + ms(deadline) };
+        let held = held_until(&batching(8, delay), waiting, ms(takes), now);
+        assert_eq!(held.map(|until| until - now), wanted.map(ms), "{what}");
+    }
+}
+
+#[test]
+fn a_lane_with_a_session_per_size_gets_the_largest_that_it_has() {
+    let cases: [(&[u64], &[u64], usize); 6] = [
+        (&[1, 2, 3, 4], &[], 1),
+        (&[1, 2, 3, 4], &[1], 1),
+        (&[1, 2, 3, 4], &[1, 2, 4, 8], 4),
+        (&[1, 2, 3], &[1, 2, 4, 8], 2),
+        (&[2, 4, 6], &[3, 6], 3),
+        (&[2], &[8], 1),
+    ];
+    for (sums, built, wanted) in cases {
+        assert_eq!(sized(sums, |rows| built.contains(&rows)), wanted, "{sums:?} of {built:?}");
+    }
+}
+
+#[test]
+fn only_proven_models_with_room_for_more_than_one_join() {
+    let cases =
+        [(batching(8, 0), true), (batching(2, 5), true), (batching(1, 0), false), (Batching::barred("no"), false)];
+    for (batching, wanted) in cases {
+        assert_eq!(joins(&batching), wanted, "{batching:?}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Clients that we did not write, each in a script of its own, against a daemon that has native lanes alone.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+#![allow(clippy::print_stderr, reason = "a skip is said")]
+
+#[allow(dead_code, reason = "some of its graphs are for other tests")]
+#[path = "../it/support/graphs.rs"]
+mod graphs;
+mod prometheus;
+#[path = "../support/serve.rs"]
+mod serve;
+mod triton;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tokio::process::Command;
+
+use serve::{Served, cache};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+
+/// The interpreter that has what `requirements.txt` locks.
+/// Missing packages are a skip by name; in CI, which installs them, they are a failure.
+fn python() -> Option<PathBuf> {
+    use sha2::Digest as _;
+    let lock = std::fs::read(format!("{FOLDER}/requirements.txt")).unwrap();
+    let digest: String = sha2::Sha256::digest(&lock)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let python = cache().unwrap().join("clients").join(digest).join("bin/python");
+    if python.exists() {
+        return Some(python);
+    }
+    let message = format!("skipped: {} is missing; `make test-setup` brings it", python.display());
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{message}");
+    eprintln!("{message}");
+    None
+}
+
+async fn served() -> Served {
+    Served::start(Path::new(env!("CARGO_BIN_EXE_weft")), "chromium=0").await.unwrap()
+}
+
+/// Uploads a model and names it.
+async fn add(url: &str, name: &str, file: Vec<u8>) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = |path: &str, body: Vec<u8>| http.post(format!("{url}{path}")).body(body).send();
+    let upload = post("/api/v1/blobs", file).await.unwrap().text().await.unwrap();
+    let upload: serde_json::Value = serde_json::from_str(&upload).unwrap();
+    let model = json!({"name": name, "digest": upload["digest"], "source": "a test"});
+    let added = post("/api/v1/models", model.to_string().into()).await.unwrap();
+    let status = added.status();
+    assert!(status.is_success(), "{name}: {status}: {}", added.text().await.unwrap());
+}
+
+/// Runs a script of this folder, which ends well or says what was wrong.
+async fn run(python: &Path, script: &str, arguments: &[&str]) {
+    let output = Command::new(python)
+        .arg(format!("{FOLDER}/{script}"))
+        .args(arguments)
+        .env("NO_PROXY", "127.0.0.1")
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{script} ended with {}:\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}

@@ -1,0 +1,21 @@
+//! What `make prove` keeps, and at which commit it was measured.
+
+use std::process::Command;
+
+pub(crate) const COMMAND: &str = "make prove";
+
+/// All that can change what is measured; results and documents cannot.
+const MEASURED: [&str; 8] =
+    ["--", "src", "web-harness", "browsers", "Cargo.lock", "tests/faults", "tests/browsers", "tests/support"];
+
+/// The last commit that can have changed what is measured.
+pub(crate) fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let arguments = arguments.iter().chain(&MEASURED);
+        let output =
+            Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let dirty = git(&["status", "--porcelain"]);
+    format!("{}{}", git(&["log", "-1", "--format=%H"]), if dirty.is_empty() { "" } else { "-dirty" })
+}
