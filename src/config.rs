@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::{
     access,
     bridge::{Certificate, Door, Outside, guard::Origin},
-    domain::BackendKind,
+    domain::{BackendKind, Policy},
     driver::recipe::{Recipe, RecipeError},
     http::ConnectionLimits,
     pool::Bounds,
@@ -35,6 +35,10 @@ pub const RECIPES: &str = "browsers";
 
 /// Requests pending in the whole daemon, before more are refused as overloaded.
 const PENDING_REQUESTS: usize = 1024;
+
+/// A queued request moves up a class in this: behind a flood of better ones the last comes to the front in half a
+/// minute, well within the default time.
+const AGE_STEP: Duration = Duration::from_secs(1);
 
 /// Bytes of inputs pending in the whole daemon.
 const PENDING_BYTES: usize = 1 << 30;
@@ -87,6 +91,7 @@ pub struct RawConfig {
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
+    pub scheduler: RawScheduler,
     pub telemetry: RawTelemetry,
 }
 
@@ -142,8 +147,17 @@ pub struct RawNative {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct RawScheduler {
+    pub policy: Policy,
+    #[serde(with = "humantime_serde")]
+    pub age_step: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RawLimits {
     pub pending_requests: Option<usize>,
+    pub caller_requests: Option<usize>,
     pub pending_bytes: Option<usize>,
     pub lane_memory: Option<u64>,
     #[serde(with = "humantime_serde")]
@@ -193,6 +207,8 @@ pub struct Config {
     pub native: Native,
     pub limits: Limits,
     pub timeout: Duration,
+    /// Which lanes are preferred when a request does not say.
+    pub policy: Policy,
     /// What accepted requests get to end in, once the daemon is told to.
     pub drain: Duration,
     /// Whether every child of this process is the daemon's: only then it may adopt orphans and reap them.
@@ -282,11 +298,14 @@ impl RawConfig {
         }
         let providers = self.native.providers.unwrap_or_else(|| vec!["cpu".to_owned()]);
         let share = thread_share(cores(), &recipes, &browsers, &backends, providers.len());
+        let requests = positive(self.limits.pending_requests, PENDING_REQUESTS, "limits.pending_requests")?;
         let limits = Limits {
-            requests: positive(self.limits.pending_requests, PENDING_REQUESTS, "limits.pending_requests")?,
+            requests,
+            caller_requests: positive(self.limits.caller_requests, requests, "limits.caller_requests")?,
             bytes: positive(self.limits.pending_bytes, PENDING_BYTES, "limits.pending_bytes")?,
             lane_memory: lane_memory(self.limits.lane_memory)?,
             recycle_after: RECYCLE_AFTER,
+            age_step: positive(self.scheduler.age_step, AGE_STEP, "scheduler.age_step")?,
         };
         Ok(Config {
             home,
@@ -310,6 +329,7 @@ impl RawConfig {
             },
             limits,
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
+            policy: self.scheduler.policy,
             drain: self.limits.drain.unwrap_or(DRAIN),
             alone: true,
             idle: self.limits.idle.unwrap_or(IDLE),

@@ -283,6 +283,7 @@ impl Daemon {
             tasks: tasks.clone(),
             native: native.clone(),
             timeout,
+            policy: config.policy,
             metrics,
             reload: reloader.handle(),
         };

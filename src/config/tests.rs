@@ -3,7 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{Config, ConfigError, RawConfig, Surroundings, source::parse, thread_share};
-use crate::{domain::BackendKind, driver::recipe::Recipe, pool::Bounds};
+use crate::{
+    domain::{BackendKind, Policy},
+    driver::recipe::Recipe,
+    pool::Bounds,
+};
 
 fn resolve(text: &str) -> Result<Config, String> {
     let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
@@ -36,6 +40,7 @@ fn what_is_said_is_what_holds() {
         browsers = { chromium = 2, chromium-webnn = 0 }
         lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
         native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
+        scheduler = { policy = "native-first", age_step = "2s" }
         limits = { pending_requests = 7, pending_bytes = 8, lane_memory = 1073741824, timeout = "90s", drain = "2m" }
     "#;
     let config = resolve(text).expect("a good file");
@@ -49,6 +54,8 @@ fn what_is_said_is_what_holds() {
     );
     assert_eq!((config.limits.requests, config.limits.bytes, config.timeout.as_secs()), (7, 8, 90));
     assert_eq!(config.limits.lane_memory, 1 << 30);
+    assert_eq!((config.limits.caller_requests, config.limits.age_step.as_secs()), (7, 2));
+    assert_eq!(config.policy, Policy::NativeFirst);
     assert_eq!(config.drain, Duration::from_secs(120));
 }
 
@@ -110,6 +117,9 @@ fn what_cannot_hold_is_refused_by_name() {
         ("lanes = { threads = 0 }", "lanes.threads must be at least 1"),
         ("lanes = { gpu = \"maybe\" }", "unknown variant"),
         ("native = { threads = 0 }", "native.threads must be at least 1"),
+        ("limits = { caller_requests = 0 }", "limits.caller_requests must be at least 1"),
+        ("scheduler = { age_step = \"0s\" }", "scheduler.age_step must be at least 1"),
+        ("scheduler = { policy = \"best\" }", "unknown variant `best`"),
         ("limits = { pending_requests = 0 }", "limits.pending_requests must be at least 1"),
         ("limits = { lane_memory = 1 }", "limits.lane_memory: 1 bytes are too few"),
         ("limits = { timeout = \"soon\" }", "timeout"),

@@ -71,11 +71,14 @@ pub struct Failure {
     pub code: Code,
     pub message: String,
     pub retry: Retry,
+    /// In how many seconds trying again may help, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
 }
 
 impl Failure {
     pub fn new(code: Code, retry: Retry, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry }
+        Self { code, message: message.into(), retry, retry_after_s: None }
     }
 
     /// The request does not fit; trying again cannot help.

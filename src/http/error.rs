@@ -83,7 +83,7 @@ impl Problem {
 
     /// As RFC 9457 has it, with our code and whether to retry.
     fn problem(&self) -> Value {
-        let Failure { code, message, retry } = &self.failure;
+        let Failure { code, message, retry, retry_after_s: _ } = &self.failure;
         json!({
             "type": format!("/docs/errors#{code}"),
             "title": title(*code),
@@ -202,9 +202,10 @@ fn unread(status: StatusCode, problem: String) -> Failure {
 impl IntoResponse for Problem {
     /// Status and headers; [`written`] adds the body.
     fn into_response(self) -> Response {
+        let retry_after = self.failure.retry_after_s.unwrap_or(1);
         let mut response = self.status.into_response();
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"weft\"");

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::{Api, FRAME_MAX, models};
 use crate::{
-    domain::{Caller, Code, Failure, ModelName, Retry},
-    protocol::client::{FallbackPolicy, ParsedInfer, Told},
+    domain::{Caller, Code, Failure, ModelName, Policy, Retry},
+    protocol::client::{FallbackPolicy, Parameters, ParsedInfer, Told},
     scheduler::{Accepted, Answer, Request, Wants},
     tasks,
     telemetry::Origin,
@@ -53,10 +53,13 @@ fn checked(
     let parameters = &parsed.parameters;
     let (backends, browsers) = (parameters.backends(), parameters.browsers());
     let restricted = !backends.is_empty() || !browsers.is_empty();
+    let policy = parameters.policy.unwrap_or(api.policy);
+    check_pin(policy, parameters, restricted)?;
     let wants = Wants {
+        policy,
         backends,
         browsers,
-        native_fallback: native_fallback(parameters.fallback, restricted),
+        native_fallback: policy != Policy::Pin && native_fallback(parameters.fallback, restricted),
         strict: parameters.strict,
         lease: parameters.lease.clone(),
     };
@@ -93,6 +96,20 @@ pub(super) fn fits(size: usize) -> Result<u32, Failure> {
         let message = format!("the answer is over the limit of {FRAME_MAX} bytes");
         Failure::new(Code::TooLarge, Retry::Never, message)
     })
+}
+
+/// Whoever pins a request says where to, and allows nothing else.
+fn check_pin(policy: Policy, parameters: &Parameters, restricted: bool) -> Result<(), Failure> {
+    if policy != Policy::Pin {
+        return Ok(());
+    }
+    if !restricted && parameters.lease.is_none() {
+        return Err(Failure::invalid("the policy pin wants a backend, a browser or a lease to be named"));
+    }
+    if parameters.fallback == Some(FallbackPolicy::Native) {
+        return Err(Failure::invalid("the policy pin allows no fallback"));
+    }
+    Ok(())
 }
 
 /// By default a caller who names where to run wants nothing else.

@@ -33,7 +33,7 @@ use axum::{
 use tokio::sync::watch;
 
 use crate::{
-    access::Access, bridge::guard::Origin, events::Events, models::Registry, pool::Pool,
+    access::Access, bridge::guard::Origin, domain::Policy, events::Events, models::Registry, pool::Pool,
     scheduler::Scheduler, store::Store, tasks::Tasks, telemetry::Metrics,
 };
 pub use error::Problem;
@@ -65,6 +65,8 @@ pub struct Api {
     pub native: Vec<crate::domain::Environment>,
     /// A request's time when it names none.
     pub timeout: watch::Receiver<Duration>,
+    /// Which lanes are preferred when a request does not say.
+    pub policy: Policy,
     pub metrics: Metrics,
     pub reload: Reload,
 }

@@ -31,7 +31,7 @@ use crate::{
         client::{self, ClientMessage, Malformed, ParsedInfer, Reply, Topic, parse_message},
         frame::Frame,
     },
-    scheduler::{Answer, Submitted},
+    scheduler::{Answer, Permit, Submitted},
     socket::{self, Closed, Ended, Limits, Message, Outgoing, PATIENCE, Sender, Socket},
     telemetry::Origin,
 };
@@ -74,6 +74,8 @@ pub(super) async fn upgrade(
     response
 }
 
+type Admitted = Result<Permit, Failure>;
+
 type InFlight = Arc<Mutex<HashMap<String, Option<Submitted>>>>;
 
 struct Connection {
@@ -104,10 +106,10 @@ impl Connection {
         let mut subscription = None;
         loop {
             let parsed = match reader.next().await {
-                Ok(Message::Text(text)) => parse_message(&text, &bytes::Bytes::new()),
+                Ok(Message::Text(text)) => self.parse(&text, &bytes::Bytes::new()),
                 Ok(Message::Binary(body)) => Frame::split(&body.contiguous())
                     .map_err(Malformed::from)
-                    .and_then(|f| parse_message(f.header(), &f.body)),
+                    .and_then(|f| self.parse(f.header(), &f.body)),
                 Err(Ended::TooBig { .. }) => return self.too_big().await,
                 Err(ended) => {
                     tracing::debug!(%ended, "a client has left");
@@ -115,11 +117,11 @@ impl Connection {
                 }
             };
             let heard = match parsed {
-                Ok(ClientMessage::Infer(infer)) => self.infer(*infer),
-                Ok(ClientMessage::Cancel { id }) => {
+                Ok((ClientMessage::Infer(infer), permit)) => self.infer(*infer, permit),
+                Ok((ClientMessage::Cancel { id }, _)) => {
                     self.cancel(id).map_err(|malformed| self.counted(malformed))
                 }
-                Ok(ClientMessage::Subscribe { id, topics }) => {
+                Ok((ClientMessage::Subscribe { id, topics }, _)) => {
                     let may = self.may_subscribe().map_err(|failure| Malformed { id, failure });
                     may.map(|()| {
                         // The earlier one ends before the new one begins.
@@ -136,6 +138,17 @@ impl Connection {
             if let Err(Malformed { id, failure }) = heard {
                 tell(&self.sender, client::encode_error(id.as_deref(), &failure)).await?;
             }
+        }
+    }
+
+    /// Admits a message, then parses it; whatever is no inference request needs no permit.
+    fn parse(&self, header: &str, body: &bytes::Bytes) -> Result<(ClientMessage, Admitted), Malformed> {
+        let permit = self.api.scheduler.admit(self.grant.caller(), header.len() + body.len());
+        match permit {
+            Err(failure) if let Some(id) = client::infer_id(header) => {
+                Err(Malformed { id: Some(id), failure })
+            }
+            permit => Ok((parse_message(header, body)?, permit)),
         }
     }
 
@@ -175,9 +188,10 @@ impl Connection {
         Ok(())
     }
 
-    fn infer(&self, parsed: ParsedInfer) -> Result<(), Malformed> {
+    fn infer(&self, parsed: ParsedInfer, permit: Admitted) -> Result<(), Malformed> {
         let id = parsed.id.clone();
         let malformed = |failure| Malformed { id: Some(id.clone()), failure };
+        let permit = permit.map_err(malformed)?;
         {
             let mut in_flight = self.in_flight();
             if in_flight.contains_key(&id) {
@@ -190,7 +204,7 @@ impl Connection {
             }
             in_flight.insert(id.clone(), None);
         }
-        let submitted = self.submit(parsed);
+        let submitted = self.submit(parsed, permit);
         let mut in_flight = self.in_flight();
         match submitted {
             Ok(submitted) => {
@@ -207,7 +221,7 @@ impl Connection {
         }
     }
 
-    fn submit(&self, parsed: ParsedInfer) -> Result<Submitted, Failure> {
+    fn submit(&self, parsed: ParsedInfer, permit: Permit) -> Result<Submitted, Failure> {
         let (id, model) = (parsed.id.clone(), parsed.model.clone());
         let entered = self.enter().inspect_err(|failure| self.api.metrics.refused(None, failure.code))?;
         let parameters = &parsed.parameters;
@@ -229,7 +243,7 @@ impl Connection {
             // The client may be gone.
             let _ = place.send(outgoing(reply), held);
         });
-        self.api.scheduler.submit(request, reply)
+        self.api.scheduler.submit(request, permit, reply)
     }
 
     fn cancel(&self, id: String) -> Result<(), Malformed> {

@@ -33,6 +33,8 @@ impl Tally {
 #[derive(Debug, Default)]
 pub struct Served {
     last_ms: AtomicU64,
+    steps: AtomicU64,
+    rows: AtomicU64,
     pub success: Tally,
     pub fail: Tally,
     pub queue: Tally,
@@ -53,8 +55,25 @@ impl Served {
             (&self.compute_infer, compute),
             (&self.compute_output, encode),
         ];
-        tallies.into_iter().for_each(|(tally, us)| tally.add(Duration::from_micros(us)));
+        for (tally, us) in tallies {
+            tally.add(Duration::from_micros(us));
+        }
         self.asked(now_us);
+    }
+
+    /// Counts a step that a lane has run, for how many rows it ran.
+    pub fn executed(&self, rows: u64) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// What the steps have computed: each row is one inference, and so is a request that no other may join.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
     }
 
     pub fn failed(&self, took: Duration, now_us: i64) {

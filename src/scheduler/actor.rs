@@ -1,13 +1,16 @@
 //! The scheduler's loop: one inbox, the pool's events, and the next deadline.
 
+mod batching;
+mod dispatch;
 mod loading;
 mod memory;
+mod sequences;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,29 +20,27 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
-use tracing::Span;
 
 use super::{
-    Limits, PRIORITY_DEFAULT, Reply, Request, Wants,
-    admission::Permit,
-    choose::{self, Absence, Case, Decision, Outlook},
+    Limits, Wants,
+    choose::{Absence, Outlook},
     lane::{Lane, LaneLoad, SessionState},
+    latency::{KindMeans, Recent},
+    pending::{Charge, Lot, Pending},
     prepare::{self, Prepared, Refusal},
     proofs::{Judged, Proof},
+    queue::Queue,
     residence::{Residence, Residences},
-    step::{self, Finished, Ledger},
+    sequence::{SequenceKey, Sequences},
+    step::{Finished, Ledger},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, Failure, Fallback, InstanceId, LaneId, ModelName, Provenance, Retry, RunId},
+    domain::{Code, Digest, InstanceId, LaneId, ModelName, Retry},
     models::{Entry, gate::Gate},
     pool::{Hold, PoolEvent},
     tasks::Tasks,
 };
-
-/// Runs per request: the first, and one more on each of two other lanes.
-const ATTEMPTS_MAX: u32 = 3;
 
 /// Ready sessions kept per lane; a browser's WASM memory grows and never shrinks.
 const SESSIONS_MAX: usize = 16;
@@ -59,7 +60,7 @@ const FAR: Duration = Duration::from_secs(3600);
 
 pub(super) enum Message {
     Submit(Box<Pending>),
-    /// Something queued was cancelled.
+    /// Something queued was cancelled, as the flag says that goes with it.
     Sweep,
     Prepared {
         backend: Arc<dyn Backend>,
@@ -71,6 +72,11 @@ pub(super) enum Message {
     },
     Finished {
         backend: Arc<dyn Backend>,
+        session: SessionName,
+        /// What the step's requests were charged ahead.
+        charges: Vec<Charge>,
+        /// The sequence of its only request, and whether that was the last.
+        sequence: Option<(SequenceKey, bool)>,
         finished: Finished,
     },
     Prove {
@@ -95,66 +101,6 @@ pub(super) enum Message {
     },
 }
 
-/// A request with what has become of it so far.
-pub(super) struct Pending {
-    pub(super) request: Request,
-    /// Taken when the caller is answered.
-    pub(super) reply: Option<Reply>,
-    pub(super) cancelled: CancellationToken,
-    attempts: u32,
-    excluded: Vec<LaneId>,
-    failed: Option<Failure>,
-    _permit: Permit,
-}
-
-/// A stopping daemon drops what it holds; the caller is told all the same.
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            reply(Err(super::overloaded(super::STOPPING)));
-        }
-    }
-}
-
-/// One attempt's identity.
-pub(super) struct Attempt {
-    pub(super) run: RunId,
-    pub(super) session: SessionName,
-    pub(super) provenance: Provenance,
-    pub(super) span: Span,
-}
-
-impl Pending {
-    pub(super) fn new(request: Request, reply: Reply, cancelled: CancellationToken, permit: Permit) -> Self {
-        let (attempts, excluded, failed) = (0, Vec::new(), None);
-        Self { request, reply: Some(reply), cancelled, attempts, excluded, failed, _permit: permit }
-    }
-
-    pub(super) fn may_retry(&self, error: &BackendError) -> bool {
-        error.retry() != Retry::Never
-            && self.attempts < ATTEMPTS_MAX
-            && !self.cancelled.is_cancelled()
-            && Instant::now() < self.request.deadline
-    }
-
-    /// Lower is served first.
-    fn rank(&self) -> (u32, Instant) {
-        let priority = if self.request.priority == 0 { PRIORITY_DEFAULT } else { self.request.priority };
-        (priority, self.request.accepted.at)
-    }
-
-    fn case(&self, now: Instant) -> Case<'_> {
-        Case {
-            model: self.request.entry.model.digest,
-            binding: &self.request.binding,
-            wants: &self.request.wants,
-            excluded: &self.excluded,
-            failed: self.failed.as_ref(),
-            now,
-        }
-    }
-}
-
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
     limits: watch::Receiver<Limits>,
@@ -163,27 +109,45 @@ pub(super) struct Actor {
     tasks: Tasks,
     lanes: BTreeMap<LaneId, Lane>,
     outlook: Outlook,
-    /// In order of [`Pending::rank`].
-    queue: VecDeque<Box<Pending>>,
-    /// Its length, for the pool.
+    queue: Queue<Lot, Box<Pending>>,
+    /// What each model's steps take.
+    models: BTreeMap<Digest, Paces>,
+    /// Steps started so far.
+    starts: u64,
+    /// Whether something has changed that what is queued may have waited for.
+    changed: bool,
+    /// Set when something queued was cancelled.
+    sweep: Arc<AtomicBool>,
+    /// The queue's length, for the pool.
     backlog: Arc<AtomicUsize>,
     proofs: Vec<Proof>,
     residences: Residences,
+    sequences: Sequences<Box<Pending>>,
+    /// When the first request that waits for others to share its step waits no more.
+    release: Option<Instant>,
     /// Who waits until an instance's lanes do nothing.
     frees: Vec<(InstanceId, oneshot::Sender<()>)>,
     /// Loads that lanes which are gone had no room for; their like has none either.
     outgrown: BTreeMap<LaneId, Vec<(SessionName, SessionState)>>,
 }
 
+/// What a model's steps take: on each kind of lane, and of late anywhere.
+#[derive(Default)]
+struct Paces {
+    kinds: KindMeans,
+    recent: Recent,
+}
+
 impl Actor {
     pub(super) fn new(
-        inbox: mpsc::Sender<Message>,
+        (inbox, sweep): (mpsc::Sender<Message>, Arc<AtomicBool>),
         limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
         ledger: Ledger,
         backlog: Arc<AtomicUsize>,
         tasks: Tasks,
     ) -> Self {
+        let age_step = limits.borrow().age_step;
         Self {
             inbox,
             backlog,
@@ -194,9 +158,15 @@ impl Actor {
             tasks,
             lanes: BTreeMap::new(),
             outlook: Outlook::default(),
-            queue: VecDeque::new(),
+            queue: Queue::new(age_step),
+            models: BTreeMap::new(),
+            starts: 0,
+            changed: false,
+            sweep,
             proofs: Vec::new(),
             residences: Residences::default(),
+            sequences: Sequences::default(),
+            release: None,
             outgrown: BTreeMap::new(),
         }
     }
@@ -216,9 +186,10 @@ impl Actor {
                 Some(event) = pool.recv() => {
                     self.pool_event(event);
                     self.settle_residences();
+                    self.changed = true;
                 }
                 Some(message) = messages.recv() => self.message(message),
-                () = tokio::time::sleep_until(deadline) => {}
+                () = tokio::time::sleep_until(deadline) => self.changed = true,
             }
             self.expire();
             self.dispatch();
@@ -226,14 +197,16 @@ impl Actor {
             self.settle_holds();
             self.backlog.store(self.queue.len(), Ordering::Relaxed);
         }
-        for pending in std::mem::take(&mut self.queue) {
+        for pending in self.queue.remove_where(|_| true) {
             self.refuse(pending, &super::overloaded(super::STOPPING));
         }
     }
 
     fn message(&mut self, message: Message) {
+        // What has just come changes nothing for those who wait.
+        self.changed |= !matches!(message, Message::Submit(_) | Message::Sweep | Message::Lanes(_));
         match message {
-            Message::Submit(pending) => self.enqueue(pending),
+            Message::Submit(pending) => self.arrive(pending),
             Message::Sweep => {}
             Message::Prepared { backend, session, entry, again, result } => {
                 if self.no_room(&backend, &session, &result, again, &entry) {
@@ -244,8 +217,13 @@ impl Actor {
                 self.relieve(&backend);
                 self.settle_residences();
             }
-            Message::Finished { backend, finished } => {
-                self.finished(&backend, finished);
+            Message::Finished { backend, session, charges, sequence, finished } => {
+                let answered = finished.took.is_some();
+                let goes_on = !finished.again.is_empty();
+                self.finished(&backend, &session, &charges, finished);
+                if let Some((key, end)) = sequence.filter(|_| !goes_on) {
+                    self.sequence_step_ended(&key, end, answered.then_some(&backend));
+                }
                 self.relieve(&backend);
             }
             Message::Prove { entry, wants, keep, done } => {
@@ -263,7 +241,10 @@ impl Actor {
             }
             Message::Forget { name, models } => {
                 self.residences.forget(&name);
-                models.into_iter().for_each(|model| self.forget(model));
+                self.forget_sequences(&name);
+                for model in models {
+                    self.forget(model);
+                }
             }
         }
     }
@@ -278,13 +259,7 @@ impl Actor {
                 let environment = backend.environment();
                 let (id, kind) = (environment.lane.clone(), environment.backend.clone());
                 self.outlook.arrived(&environment.instance, &kind);
-                // What ran out of memory here would do so again.
-                let curable = |pending: &&mut Box<Pending>| {
-                    pending.failed.as_ref().is_none_or(|it| it.code != Code::OutOfMemory)
-                };
-                for pending in self.queue.iter_mut().filter(curable) {
-                    pending.excluded.retain(|excluded| *excluded != id);
-                }
+                self.readmit(&id);
                 let mut lane = Lane::new(backend);
                 lane.sessions.extend(self.outgrown.remove(&id).into_iter().flatten());
                 self.lanes.insert(id, lane);
@@ -319,12 +294,15 @@ impl Actor {
             PoolEvent::Gone { instance } => {
                 self.outlook.gone(&instance);
                 let gone = |lane: &Lane| lane.environment().instance == instance;
-                self.lanes.retain(|_, lane| !gone(lane));
+                for (id, _) in self.lanes.extract_if(.., |_, lane| gone(lane)) {
+                    self.sequences.lose(&id);
+                }
             }
         }
     }
 
     fn remove_lane(&mut self, id: &LaneId) {
+        self.sequences.lose(id);
         if let Some(lane) = self.lanes.remove(id)
             && !lane.native()
         {
@@ -332,113 +310,6 @@ impl Actor {
             self.outlook.awaits(lane.environment());
             self.outgrown.insert(id.clone(), lane.outgrown());
         }
-    }
-
-    /// Keeps the queue in order; a retried request goes back to where its arrival puts it.
-    fn enqueue(&mut self, mut pending: Box<Pending>) {
-        if let Err(unloaded) = self.residences.check(&pending.request.entry.model.name) {
-            return self.refuse(pending, &unloaded);
-        }
-        pending.request.trace.queued();
-        let rank = pending.rank();
-        let at = self.queue.partition_point(|queued| queued.rank() <= rank);
-        self.queue.insert(at, pending);
-    }
-
-    fn next_deadline(&self) -> Instant {
-        let first = self.queue.iter().map(|pending| pending.request.deadline).min();
-        first.unwrap_or_else(|| Instant::now() + FAR)
-    }
-
-    /// Answers what was cancelled or has run out of time.
-    fn expire(&mut self) {
-        let now = Instant::now();
-        let over = |pending: &Pending| pending.cancelled.is_cancelled() || pending.request.deadline <= now;
-        if !self.queue.iter().any(|pending| over(pending)) {
-            return;
-        }
-        let (ended, kept): (VecDeque<_>, _) =
-            std::mem::take(&mut self.queue).into_iter().partition(|pending| over(pending));
-        self.queue = kept;
-        for pending in ended {
-            let failure = if pending.cancelled.is_cancelled() {
-                step::cancelled()
-            } else {
-                let mut failure = step::deadline_exceeded("in the queue");
-                if let Some(earlier) = &pending.failed {
-                    failure.message = format!("{}; before that: {earlier}", failure.message);
-                }
-                failure
-            };
-            self.refuse(pending, &failure);
-        }
-    }
-
-    fn refuse(&self, mut pending: Box<Pending>, failure: &Failure) {
-        let reply = pending.reply.take();
-        if pending.failed.as_ref() == Some(failure) {
-            // The row of its last attempt says the same.
-            self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
-            return reply.into_iter().for_each(|reply| reply(Err(failure.clone())));
-        }
-        step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
-    }
-
-    /// Gives queued requests to lanes, in order, as far as lanes are free.
-    fn dispatch(&mut self) {
-        let mut at = 0;
-        while at < self.queue.len() {
-            let now = Instant::now();
-            let choice = choose::choose(&self.queue[at].case(now), &self.lanes, &self.outlook);
-            if !choice.prepare.is_empty() {
-                let entry = self.queue[at].request.entry.clone();
-                for (lane, session) in choice.prepare {
-                    self.prepare(&lane, session, entry.clone());
-                }
-            }
-            match choice.decision {
-                Decision::Wait => at += 1,
-                Decision::Run { lane, session, fallback } => {
-                    let pending = self.queue.remove(at).expect("the index is below the queue's length");
-                    self.start(pending, &lane, session, fallback);
-                }
-                Decision::Fail(failure) => {
-                    let pending = self.queue.remove(at).expect("the index is below the queue's length");
-                    self.refuse(pending, &failure);
-                }
-            }
-        }
-    }
-
-    fn start(
-        &mut self,
-        mut pending: Box<Pending>,
-        id: &LaneId,
-        session: SessionName,
-        fallback: Option<Fallback>,
-    ) {
-        let lane = self.lanes.get_mut(id).expect("choose names a lane that is there");
-        let Some(SessionState::Ready { placement, verdict, used, .. }) = lane.sessions.get_mut(&session)
-        else {
-            unreachable!("choose runs a request only where its session is ready");
-        };
-        *used = Instant::now();
-        pending.attempts += 1;
-        let model = pending.request.entry.model.digest;
-        let mut provenance = Provenance::new(lane.backend.environment(), placement.clone(), model, *verdict);
-        provenance.attempt = pending.attempts;
-        provenance.fallback = fallback;
-        lane.running += 1;
-        let sent = step::send(&pending, session.clone(), &*lane.backend);
-        let run = step::run_id();
-        let span = pending.request.trace.step(&run, &provenance);
-        let attempt = Attempt { run, session, provenance, span };
-        let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
-        self.tasks.spawn("step", async move {
-            let finished = step::run(pending, attempt, sent, &*backend, ledger).await;
-            // The actor outlives every step but those of a stopping daemon.
-            let _ = inbox.send(Message::Finished { backend, finished }).await;
-        });
     }
 
     /// The lane of this backend; a lane that came back under the same name is another one.
@@ -456,29 +327,65 @@ impl Actor {
         }
     }
 
-    fn finished(&mut self, backend: &Arc<dyn Backend>, finished: Finished) {
+    fn finished(
+        &mut self,
+        backend: &Arc<dyn Backend>,
+        session: &SessionName,
+        charges: &[Charge],
+        finished: Finished,
+    ) {
+        let (model, requests) = (session.model, charges.len());
+        // Each request has its part of the time.
+        let part = finished.took.map(|took| took / u32::try_from(requests).unwrap_or(u32::MAX));
         if let Some(lane) = self.lane_of(backend) {
             lane.running = lane.running.saturating_sub(1);
-            lane.ran(&finished.session);
-            if let Some(took) = finished.took {
-                lane.measured(finished.session.model, took);
+            lane.requests = lane.requests.saturating_sub(requests);
+            lane.ran(session);
+            if let Some(part) = part {
+                lane.measured(model, part, Instant::now());
             }
         }
-        let Some((mut pending, error)) = finished.again else { return };
-        match error {
-            BackendError::Lost { ref reason } => self.lost(backend, reason),
-            BackendError::NotLoaded { .. } => {
-                if let Some(lane) = self.lane_of(backend) {
-                    lane.sessions.remove(&finished.session);
+        if let (Some(took), Some(part)) = (finished.took, part) {
+            let micros = part.as_micros() as f64;
+            let paces = self.models.entry(model).or_default();
+            paces.kinds.measured(&backend.environment().backend, micros);
+            paces.recent.measured(took.as_micros() as f64);
+            for charge in charges {
+                self.queue.shares().charge(&charge.caller, micros - charge.micros);
+            }
+        }
+        for (mut pending, error) in finished.again {
+            // The caller pays for one attempt.
+            self.queue.shares().charge(&pending.request.caller, -pending.charged);
+            match error {
+                BackendError::Lost { ref reason } => self.lost(backend, reason),
+                BackendError::NotLoaded { .. } => {
+                    if let Some(lane) = self.lane_of(backend) {
+                        lane.sessions.remove(session);
+                    }
                 }
+                // Alone it may fare better there.
+                _ if error.retry() == Retry::Elsewhere && requests == 1 => {
+                    pending.excluded.push(backend.environment().lane.clone());
+                }
+                _ => {}
             }
-            _ if error.retry() == Retry::Elsewhere => {
-                pending.excluded.push(backend.environment().lane.clone());
-            }
-            _ => {}
+            pending.failed = Some(error.into());
+            self.come_back(pending);
         }
-        pending.failed = Some(error.into());
-        self.enqueue(pending);
+    }
+
+    /// Queues a request anew, unless its model or its sequence is gone meanwhile.
+    fn come_back(&mut self, mut pending: Box<Pending>) {
+        let unloaded = self.residences.check(&pending.request.entry.model.name).err();
+        let lost = || pending.sequence.as_ref().and_then(|key| self.sequences.lost(key));
+        match unloaded.or_else(lost) {
+            Some(failure) => self.refuse(pending, &failure),
+            None => {
+                pending.request.trace.queued();
+                self.enqueue(pending, Instant::now());
+            }
+        }
     }
 
     fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
@@ -558,6 +465,7 @@ impl Actor {
 
     /// Drops what is known of a model, refusals included.
     fn forget(&mut self, model: Digest) {
+        self.models.remove(&model);
         let mut unloaded = Vec::new();
         for lane in self.lanes.values_mut() {
             let backend = &lane.backend;
@@ -617,3 +525,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,9 @@ pub(super) fn joins(batching: &Batching) -> bool {
 pub(super) fn alike(first: &Request, other: &Request) -> bool {
     let same = |tensor: &crate::domain::Tensor| {
         let found = other.inputs.iter().find(|other| other.name == tensor.name);
-        found.is_some_and(|found| found.datatype == tensor.datatype && found.shape.get(1..) == tensor.shape.get(1..))
+        found.is_some_and(|found| {
+            found.datatype == tensor.datatype && found.shape.get(1..) == tensor.shape.get(1..)
+        })
     };
     rows(&first.inputs) > 0 && rows(&other.inputs) > 0 && first.inputs.iter().all(same)
 }
@@ -45,7 +47,8 @@ impl Fill {
 
     /// With one request more; `None` when the step is full without it.
     pub(super) fn with(self, request: &Request, batching: &Batching) -> Option<Self> {
-        let rows = self.rows.checked_add(rows(&request.inputs)).filter(|rows| *rows <= u64::from(batching.max))?;
+        let rows =
+            self.rows.checked_add(rows(&request.inputs)).filter(|rows| *rows <= u64::from(batching.max))?;
         let bytes = self.bytes.checked_add(bytes(request)).filter(|bytes| *bytes <= BYTES_MAX)?;
         Some(Self { requests: self.requests + 1, rows, bytes })
     }
@@ -62,6 +65,8 @@ pub(super) struct Waiting {
     pub(super) full: bool,
     pub(super) oldest: Instant,
     pub(super) earliest_deadline: Instant,
+    /// When the first of them has spent half of its time.
+    pub(super) half_spent: Instant,
 }
 
 /// When a step is to be sent to a lane that is free; `None` for at once.
@@ -76,7 +81,8 @@ pub(super) fn held_until(
     }
     let waited = waiting.oldest + batching.delay;
     let latest = waiting.earliest_deadline.checked_sub(expected + MARGIN).unwrap_or(now);
-    let until = waited.min(latest);
+    // What a step takes is but a guess, so that waiting for others may cost nobody more than half of its time.
+    let until = waited.min(latest).min(waiting.half_spent);
     (until > now).then_some(until)
 }
 

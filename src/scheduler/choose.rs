@@ -7,12 +7,13 @@ use tokio::time::Instant;
 use super::{
     Wants,
     lane::{DEPTH, Lane, Standing},
+    latency::KindMeans,
 };
 use crate::{
     backend::SessionName,
     domain::{
         BackendKind, Code, Digest, DimBinding, Environment, Failure, Fallback, InstanceId, LaneId, LeaseId,
-        Retry,
+        Policy, Retry,
     },
     pool::Hold,
 };
@@ -22,10 +23,14 @@ pub(super) struct Case<'a> {
     pub(super) model: Digest,
     pub(super) binding: &'a DimBinding,
     pub(super) wants: &'a Wants,
+    /// The only lane that will do, for the sequence's sake.
+    pub(super) tied: Option<&'a LaneId>,
     /// Lanes that an earlier attempt failed on.
     pub(super) excluded: &'a [LaneId],
     /// Why the last attempt failed.
     pub(super) failed: Option<&'a Failure>,
+    /// What its model takes on each kind of lane.
+    pub(super) kinds: &'a KindMeans,
     pub(super) now: Instant,
 }
 
@@ -52,6 +57,17 @@ pub(super) struct Choice {
     pub(super) decision: Decision,
     /// To be prepared in the background, whatever the decision.
     pub(super) prepare: Vec<(LaneId, SessionName)>,
+    /// What the lanes do that it waits for, when all that could run it are full.
+    pub(super) full: Option<Serving>,
+}
+
+/// Lanes that are proven for a model, and serve it or others.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Serving {
+    /// Requests that end in a microsecond.
+    pub(super) rate: f64,
+    /// Requests under way.
+    pub(super) running: usize,
 }
 
 #[derive(Debug, PartialEq)]
@@ -61,12 +77,18 @@ pub(super) enum Decision {
     Fail(Failure),
 }
 
+/// How much a lane is to be preferred: the least wins.
+/// With a score there is nothing that two random choices would be better for than a look at all: the count of steps
+/// under way is exact, since one actor starts them, and whether a lane is eligible must be looked up anyway.
+type Score = (usize, f64, u64);
+
 /// How the lanes of one kind stand for a request.
 #[derive(Default)]
-struct Survey {
-    /// Proven and with room for one more step.
-    free: Vec<(f64, LaneId, SessionName)>,
+struct Survey<'a> {
+    /// The best that is proven and has room for one more step.
+    free: Option<(Score, &'a LaneId, SessionName)>,
     busy: bool,
+    serving: Serving,
     /// Why some lane is not to be used at the moment.
     held: Option<&'static str>,
     preparing: bool,
@@ -78,42 +100,61 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
     if let Some(lease) = case.wants.lease.as_ref().filter(|lease| !outlook.leased(lease)) {
         let message = format!("no instance is leased as {lease}: it was released, or its time is over");
         let decision = Decision::Fail(Failure::new(Code::NoBackend, Retry::Never, message));
-        return Choice { decision, prepare: Vec::new() };
+        return Choice { decision, prepare: Vec::new(), full: None };
     }
-    let wanted = survey(case, lanes, outlook, |lane| lane.admitted(case.wants));
+    let wanted = survey(case, lanes, outlook, |lane| match case.tied {
+        Some(tied) => lane.environment().lane == *tied,
+        None => lane.admitted(case.wants),
+    });
     let mut prepare = wanted.absent.clone();
-    if let Some((_, lane, session)) = fastest(&wanted) {
-        return Choice { decision: Decision::Run { lane, session, fallback: None }, prepare };
+    if let Some((_, lane, session)) = wanted.free {
+        let decision = Decision::Run { lane: lane.clone(), session, fallback: None };
+        return Choice { decision, prepare, full: None };
     }
     let starting = outlook.may_come(case.wants);
     let returning = wanted.held.is_some() || starting;
     let hopeful = wanted.preparing || returning || !wanted.absent.is_empty();
     if wanted.busy {
-        return Choice { decision: Decision::Wait, prepare };
+        return Choice { decision: Decision::Wait, prepare, full: Some(wanted.serving) };
     }
     let reason = unmet(case, &wanted, lanes, outlook);
-    if case.wants.native_fallback {
+    if case.wants.native_fallback && case.tied.is_none() {
         let native = survey(case, lanes, outlook, Lane::native);
         prepare.extend(native.absent.iter().cloned());
-        if let Some((_, lane, session)) = fastest(&native) {
+        if let Some((_, lane, session)) = native.free {
             let reason = if hopeful { pending_reason(&wanted) } else { reason.message };
             let fallback = Some(Fallback { wanted: case.wants.describe(), reason });
-            return Choice { decision: Decision::Run { lane, session, fallback }, prepare };
+            let decision = Decision::Run { lane: lane.clone(), session, fallback };
+            return Choice { decision, prepare, full: None };
         }
         if native.busy || native.preparing || native.held.is_some() || !native.absent.is_empty() {
-            return Choice { decision: Decision::Wait, prepare };
+            return Choice { decision: Decision::Wait, prepare, full: native.busy.then_some(native.serving) };
         }
     }
     let decision = if hopeful { Decision::Wait } else { Decision::Fail(reason) };
-    Choice { decision, prepare }
+    Choice { decision, prepare, full: None }
 }
 
-fn survey(
+fn score(case: &Case<'_>, lane: &Lane) -> Score {
+    let expected = || lane.expected(case.model, case.kinds, case.now);
+    match case.wants.policy {
+        Policy::Fastest | Policy::BrowserFirst | Policy::Pin => (0, expected(), lane.last_start),
+        Policy::NativeFirst => (usize::from(!lane.native()), expected(), lane.last_start),
+        Policy::Spread => (lane.running, 0.0, lane.last_start),
+    }
+}
+
+fn better(one: &Score, other: &Score) -> bool {
+    let order = one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)).then(one.2.cmp(&other.2));
+    order.is_lt()
+}
+
+fn survey<'a>(
     case: &Case<'_>,
-    lanes: &BTreeMap<LaneId, Lane>,
+    lanes: &'a BTreeMap<LaneId, Lane>,
     outlook: &Outlook,
     counts: impl Fn(&Lane) -> bool,
-) -> Survey {
+) -> Survey<'a> {
     let mut survey = Survey::default();
     for (id, lane) in lanes.iter().filter(|(id, lane)| !case.excluded.contains(id) && counts(lane)) {
         match outlook.access(&lane.environment().instance, case.wants.lease.as_ref()) {
@@ -131,9 +172,16 @@ fn survey(
         let session = lane.session_name(case.model, case.binding);
         match lane.standing(&session, case.wants.strict, case.now) {
             Standing::Ready if lane.running < DEPTH => {
-                survey.free.push((lane.expected(case.model), id.clone(), session));
+                let score = score(case, lane);
+                if survey.free.as_ref().is_none_or(|(best, ..)| better(&score, best)) {
+                    survey.free = Some((score, id, session));
+                }
             }
-            Standing::Ready => survey.busy = true,
+            Standing::Ready => {
+                survey.busy = true;
+                survey.serving.rate += lane.service(case.model, case.kinds).max(1.0).recip();
+                survey.serving.running += lane.requests;
+            }
             Standing::Preparing => survey.preparing = true,
             Standing::Absent => survey.absent.push((id.clone(), session)),
             Standing::Refused(failure) => survey.refused.push(failure.clone()),
@@ -147,11 +195,7 @@ fn survey(
     survey
 }
 
-fn fastest(survey: &Survey) -> Option<(f64, LaneId, SessionName)> {
-    survey.free.iter().min_by(|a, b| a.0.total_cmp(&b.0)).cloned()
-}
-
-fn pending_reason(wanted: &Survey) -> String {
+fn pending_reason(wanted: &Survey<'_>) -> String {
     if let Some(held) = wanted.held {
         held.to_owned()
     } else if wanted.preparing || !wanted.absent.is_empty() {
@@ -162,7 +206,7 @@ fn pending_reason(wanted: &Survey) -> String {
 }
 
 /// Why no wanted lane can run the request.
-fn unmet(case: &Case<'_>, wanted: &Survey, lanes: &BTreeMap<LaneId, Lane>, outlook: &Outlook) -> Failure {
+fn unmet(case: &Case<'_>, wanted: &Survey<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &Outlook) -> Failure {
     if let Some(failed) = case.failed {
         return failed.clone();
     }

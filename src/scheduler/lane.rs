@@ -9,11 +9,14 @@ use std::{
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
 
-use super::Wants;
+use super::{
+    Wants,
+    latency::{KindMeans, PeakMean},
+};
 use crate::{
     backend::{Backend, SessionName},
     domain::{
-        BackendKind, Code, Digest, DimBinding, Environment, Failure, LaneId, LaneMemory, Placement,
+        BackendKind, Code, Digest, DimBinding, Environment, Failure, LaneId, LaneMemory, Placement, Policy,
         VerdictStatus,
     },
 };
@@ -21,17 +24,19 @@ use crate::{
 /// One step computes while the next one's tensors travel.
 pub(super) const DEPTH: usize = 2;
 
-/// Weight of the newest sample in a lane's running mean.
-const EWMA_WEIGHT: f64 = 0.2;
-
 pub(super) struct Lane {
     pub(super) backend: Arc<dyn Backend>,
+    /// Steps under way.
     pub(super) running: usize,
+    /// Requests in them.
+    pub(super) requests: usize,
     pub(super) sessions: BTreeMap<SessionName, SessionState>,
     /// Loaded models that it was given: the last to go when room is wanted.
     pub(super) kept: BTreeSet<Digest>,
-    /// Mean microseconds from send to reply, per model.
-    latency: BTreeMap<Digest, f64>,
+    /// Microseconds that a request has the lane to itself, or its part of a step's, per model.
+    latency: BTreeMap<Digest, PeakMean>,
+    /// Which start of a step was its latest, counted over all lanes.
+    pub(super) last_start: u64,
     pub(super) since: Instant,
     /// Why it takes nothing more: it is to be recycled once it is empty.
     pub(super) draining: Option<String>,
@@ -72,9 +77,11 @@ impl Lane {
             told: backend.memory(),
             backend,
             running: 0,
+            requests: 0,
             sessions: BTreeMap::new(),
             kept: BTreeSet::new(),
             latency: BTreeMap::new(),
+            last_start: 0,
             since: Instant::now(),
             draining: None,
             seen: LaneMemory::default(),
@@ -97,11 +104,12 @@ impl Lane {
     }
 
     /// Whether it serves a request with these restrictions.
-    /// Left to us, native lanes are the fallback; and software adapters prove correctness rather than serve, unless
-    /// their backend is asked for.
+    /// Where browsers come first, native lanes are the fallback of a request that names nothing; and software adapters
+    /// prove correctness rather than serve, unless their backend is asked for.
     pub(super) fn admitted(&self, wants: &Wants) -> bool {
         let software = self.environment().software_adapter() && wants.backends.is_empty();
-        self.named(wants) && !software && !(wants.any() && self.native())
+        let fallback = wants.policy == Policy::BrowserFirst && wants.any() && self.native();
+        self.named(wants) && !software && !fallback
     }
 
     /// Whether a model that is loaded for these restrictions is held here; natively too, unless other lanes are named.
@@ -126,15 +134,22 @@ impl Lane {
         }
     }
 
-    pub(super) fn measured(&mut self, model: Digest, took: Duration) {
+    pub(super) fn measured(&mut self, model: Digest, took: Duration, now: Instant) {
         let micros = took.as_micros() as f64;
-        let mean = self.latency.entry(model).or_insert(micros);
-        *mean += (micros - *mean) * EWMA_WEIGHT;
+        let latency = self.latency.entry(model).or_insert_with(|| PeakMean::new(micros, now));
+        latency.measured(micros, now);
     }
 
-    /// Expected microseconds until one more step is answered; an unmeasured lane is tried first.
-    pub(super) fn expected(&self, model: Digest) -> f64 {
-        self.latency.get(&model).copied().unwrap_or(0.0) * (self.running + 1) as f64
+    /// Microseconds that a request, or its part of a step, is expected to take on average; what its like take where it has run none.
+    pub(super) fn service(&self, model: Digest, kinds: &KindMeans) -> f64 {
+        let measured = self.latency.get(&model).map(PeakMean::mean);
+        measured.unwrap_or_else(|| kinds.of(&self.environment().backend))
+    }
+
+    /// Expected microseconds until one more request is answered, a slow one of late taken into account.
+    pub(super) fn expected(&self, model: Digest, kinds: &KindMeans, now: Instant) -> f64 {
+        let measured = self.latency.get(&model).map(|latency| latency.expected(now));
+        measured.unwrap_or_else(|| kinds.of(&self.environment().backend)) * (self.requests + 1) as f64
     }
 
     /// What it holds, where that is known.

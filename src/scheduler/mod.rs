@@ -10,18 +10,24 @@
 
 mod actor;
 mod admission;
+mod batch;
 mod choose;
 mod lane;
+mod latency;
+mod pending;
 mod prepare;
 mod proofs;
+mod queue;
 mod relief;
 mod residence;
+mod sequence;
+mod shares;
 mod step;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -34,8 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Provenance, RequestId,
-        Retry, RunId, Sequence, Tensor, Timing,
+        BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Policy, Provenance,
+        RequestId, Retry, RunId, Sequence, Tensor, Timing,
     },
     models::{Entry, gate::Gate},
     pool::PoolEvent,
@@ -44,10 +50,12 @@ use crate::{
 };
 use actor::{Actor, Message};
 use admission::Admission;
+use pending::Pending;
 
-pub use admission::Limits;
+pub use admission::{Limits, Permit};
 pub use lane::LaneLoad;
 pub use proofs::Judged;
+pub use queue::{PRIORITY_DEFAULT, PRIORITY_LAST};
 pub use residence::{Residence, Seat, Stay};
 pub use step::Ledger;
 
@@ -66,7 +74,7 @@ pub struct Request {
     /// What the inputs made of the signature's symbolic dimensions.
     pub binding: DimBinding,
     pub wants: Wants,
-    /// 1 is served first; 0 stands for [`PRIORITY_DEFAULT`].
+    /// 1 is served first; 0 stands for [`PRIORITY_DEFAULT`], and what is over [`PRIORITY_LAST`] for that.
     pub priority: u32,
     pub caller: Caller,
     pub accepted: Accepted,
@@ -74,9 +82,6 @@ pub struct Request {
     pub trace: Trace,
     pub sequence: Option<Sequence>,
 }
-
-/// Where a request without a priority stands: behind what somebody called urgent, ahead of what somebody deferred.
-pub const PRIORITY_DEFAULT: u32 = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
@@ -86,8 +91,10 @@ pub struct Accepted {
 }
 
 /// Which lanes a caller accepts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wants {
+    /// Which of the lanes is preferred.
+    pub policy: Policy,
     /// Empty for any.
     pub backends: Vec<BackendKind>,
     /// Recipe names; empty for any.
@@ -109,7 +116,8 @@ impl Wants {
     fn describe(&self) -> String {
         let backends: Vec<_> = self.backends.iter().map(ToString::to_string).collect();
         match (backends.is_empty(), self.browsers.is_empty()) {
-            (true, true) => "a browser".to_owned(),
+            (true, true) if self.policy == Policy::BrowserFirst => "a browser".to_owned(),
+            (true, true) => "any backend".to_owned(),
             (false, true) => backends.join(" or "),
             (true, false) => self.browsers.join(" or "),
             (false, false) => format!("{} in {}", backends.join(" or "), self.browsers.join(" or ")),
@@ -132,6 +140,7 @@ pub type Reply = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
 #[derive(Clone)]
 pub struct Scheduler {
     inbox: mpsc::Sender<Message>,
+    sweep: Arc<AtomicBool>,
     admission: Admission,
     backlog: Arc<AtomicUsize>,
     metrics: Metrics,
@@ -142,13 +151,15 @@ pub struct Scheduler {
 pub struct Submitted {
     cancelled: CancellationToken,
     inbox: mpsc::Sender<Message>,
+    sweep: Arc<AtomicBool>,
 }
 
 impl Submitted {
     /// Answers the caller with `cancelled`, unless it has been answered.
     pub fn cancel(&self) {
         self.cancelled.cancel();
-        // A full inbox is being worked off, and the actor looks at the token before it starts anything.
+        self.sweep.store(true, Ordering::Release);
+        // The message only wakes the actor, which a full inbox does as well.
         let _ = self.inbox.try_send(Message::Sweep);
     }
 }
@@ -163,14 +174,22 @@ impl Scheduler {
         tasks: &Tasks,
     ) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
+        let sweep = Arc::new(AtomicBool::new(false));
+        let mailbox = (inbox.clone(), sweep.clone());
         let metrics = ledger.metrics.clone();
-        let actor = Actor::new(inbox.clone(), limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
+        let actor = Actor::new(mailbox, limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
+        Self { inbox, sweep, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
+    }
+
+    /// Admits a message of so many bytes before it is parsed, or refuses it at once.
+    /// What comes of the message, if anything, is submitted with the permit.
+    pub fn admit(&self, caller: &Caller, bytes: usize) -> Result<Permit, Failure> {
+        self.admission.admit(caller, bytes).inspect_err(|failure| self.metrics.refused(None, failure.code))
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
-    pub fn submit(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
+    pub fn submit(&self, request: Request, permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
         let (entry, at) = (request.entry.clone(), request.accepted.at);
         let counted: Reply = Box::new({
             let entry = entry.clone();
@@ -182,16 +201,16 @@ impl Scheduler {
                 reply(result);
             }
         });
-        self.offer(request, counted).inspect_err(|failure| {
+        self.offer(request, permit, counted).inspect_err(|failure| {
             entry.served.failed(at.elapsed(), tasks::now_us());
             self.metrics.refused(Some(&entry.model.name), failure.code);
         })
     }
 
-    fn offer(&self, request: Request, reply: Reply) -> Result<Submitted, Failure> {
-        let permit = self.admission.admit(&request)?;
+    fn offer(&self, request: Request, mut permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
+        permit.hold(request.inputs.iter().map(|tensor| tensor.body.len()).sum())?;
         let cancelled = CancellationToken::new();
-        let pending = actor::Pending::new(request, reply, cancelled.clone(), permit);
+        let pending = Pending::new(request, reply, cancelled.clone(), permit);
         if let Err(error) = self.inbox.try_send(Message::Submit(Box::new(pending))) {
             let refused = overloaded(match &error {
                 mpsc::error::TrySendError::Full(_) => "the scheduler's inbox is full",
@@ -203,7 +222,7 @@ impl Scheduler {
             }
             return Err(refused);
         }
-        Ok(Submitted { cancelled, inbox: self.inbox.clone() })
+        Ok(Submitted { cancelled, inbox: self.inbox.clone(), sweep: self.sweep.clone() })
     }
 
     /// Loads and proves `entry` in every lane that `wants` admits; answers when each has a verdict or a reason.

@@ -72,8 +72,7 @@ impl<T> Live<T> {
         if sequence.start {
             None
         } else if self.lost {
-            let message = format!("sequence {} was in a lane that is lost; begin it anew", sequence.id);
-            Some(Failure::new(Code::LaneLost, Retry::Never, message))
+            Some(lost(&sequence.id))
         } else {
             self.ended.then(|| unknown(sequence))
         }
@@ -87,6 +86,11 @@ impl<T> Live<T> {
     }
 }
 
+fn lost(id: &SequenceId) -> Failure {
+    let message = format!("sequence {id} was in a lane that is lost; begin it anew with sequence_start");
+    Failure::new(Code::LaneLost, Retry::Never, message)
+}
+
 fn unknown(sequence: &Sequence) -> Failure {
     Failure::invalid(format!(
         "no sequence {} lives: it was never begun with sequence_start, has ended, or was idle for {} s",
@@ -97,7 +101,13 @@ fn unknown(sequence: &Sequence) -> Failure {
 
 impl<T> Sequences<T> {
     /// Takes a request in.
-    pub(super) fn enter(&mut self, key: &SequenceKey, sequence: &Sequence, request: T, now: Instant) -> Turn<T> {
+    pub(super) fn enter(
+        &mut self,
+        key: &SequenceKey,
+        sequence: &Sequence,
+        request: T,
+        now: Instant,
+    ) -> Turn<T> {
         if !self.live.contains_key(key) {
             if !sequence.start {
                 return Turn::Refused(request, unknown(sequence));
@@ -126,21 +136,19 @@ impl<T> Sequences<T> {
         self.live.get(key)?.tied.as_ref()
     }
 
-    /// The request under way has ended, answered by this lane if it was answered well; brings what follows it: refused
-    /// ones, and at last one that goes.
-    pub(super) fn done(
-        &mut self,
-        key: &SequenceKey,
-        end: bool,
-        answered: Option<&LaneId>,
-        now: Instant,
-    ) -> Vec<Turn<T>> {
+    /// This lane has answered; `there` tells whether it still is.
+    pub(super) fn answered(&mut self, key: &SequenceKey, lane: &LaneId, there: bool) {
+        if let Some(live) = self.live.get_mut(key) {
+            live.tied.get_or_insert_with(|| lane.clone());
+            live.lost |= !there;
+        }
+    }
+
+    /// The request under way has ended; brings what follows it: refused ones, and at last one that goes.
+    pub(super) fn done(&mut self, key: &SequenceKey, end: bool, now: Instant) -> Vec<Turn<T>> {
         let Some(live) = self.live.get_mut(key) else { return Vec::new() };
         live.under_way = false;
         live.since = now;
-        if live.tied.is_none() {
-            live.tied = answered.cloned();
-        }
         live.ended |= end;
         let mut turns = Vec::new();
         while let Some((sequence, request)) = live.waiting.pop_front() {
@@ -166,8 +174,19 @@ impl<T> Sequences<T> {
         }
     }
 
-    pub(super) fn lost(&self, key: &SequenceKey, sequence: &Sequence) -> Option<Failure> {
-        self.live.get(key).filter(|live| live.lost)?.refusal(&Sequence { start: false, ..sequence.clone() })
+    /// Why the request under way cannot go on, if its lane is gone.
+    pub(super) fn lost(&self, key: &SequenceKey) -> Option<Failure> {
+        self.live.get(key).filter(|live| live.lost).map(|_| lost(&key.id))
+    }
+
+    /// Forgets a model's sequences; brings those that waited in them.
+    pub(super) fn forget(&mut self, model: &ModelName) -> Vec<T> {
+        let gone = self.live.extract_if(.., |key, _| key.model == *model);
+        gone.flat_map(|(_, live)| live.waiting).map(|(_, request)| request).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.is_empty()
     }
 
     /// Takes out those that wait behind another and are of no use any more.

@@ -1,18 +1,22 @@
-//! One attempt: waits for the lane, answers the caller as soon as anything decides, and frees the lane last.
+//! One step: waits for the lane, answers each of its callers as soon as anything decides, and frees the lane last.
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, select_all},
+};
 use serde_json::json;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer,
-    actor::{Attempt, Pending},
+    pending::{Attempt, Pending},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName, Step, StepOutput, StepTiming},
-    domain::{Code, Failure, Retry, RunId, RunRecord, Timing},
+    domain::{self, Code, Failure, Model, Retry, RunId, RunRecord, Timing},
     events::Events,
     protocol::client::Topic,
     store::Store,
@@ -31,77 +35,132 @@ pub struct Ledger {
     pub metrics: Metrics,
 }
 
+/// A request's part in a step.
+pub(super) struct Member {
+    pub(super) pending: Box<Pending>,
+    pub(super) attempt: Attempt,
+}
+
 /// What the actor learns once the lane is free.
 pub(super) struct Finished {
-    pub(super) session: SessionName,
-    /// Send to reply, when the lane answered with a result.
+    /// How long the step had the lane to itself, when it answered with a result.
     pub(super) took: Option<Duration>,
-    /// A request to be tried again, with the reason.
-    pub(super) again: Option<(Box<Pending>, BackendError)>,
+    /// Requests to be tried again, with the reason.
+    pub(super) again: Vec<(Box<Pending>, BackendError)>,
 }
 
 /// A step on its way to its lane.
 pub(super) struct Sent {
     at: Instant,
+    /// Rows of each request.
+    rows: Vec<u64>,
+    cancelled: CancellationToken,
     result: BoxFuture<'static, Result<StepOutput, BackendError>>,
 }
 
-/// Sends a request's step; what sends in order is computed in order.
-pub(super) fn send(pending: &Pending, session: SessionName, backend: &dyn Backend) -> Sent {
-    let step = Step {
-        session,
-        inputs: pending.request.inputs.clone(),
-        outputs: pending.request.outputs.clone(),
-        cancelled: pending.cancelled.clone(),
+/// Sends the step of one request, or of several that are alike; what sends in order is computed in order.
+pub(super) fn send(members: &[Member], session: SessionName, backend: &dyn Backend) -> Sent {
+    let requests: Vec<_> = members.iter().map(|member| member.pending.request.inputs.as_slice()).collect();
+    let first = &members[0].pending;
+    let (inputs, cancelled) = match members {
+        [_] => (first.request.inputs.clone(), first.cancelled.clone()),
+        // One that is cancelled does not take the others along.
+        _ => (domain::join(&requests), CancellationToken::new()),
     };
-    Sent { at: Instant::now(), result: backend.execute(step) }
+    let rows = requests.iter().map(|inputs| domain::rows(inputs)).collect();
+    let step = Step { session, inputs, outputs: first.request.outputs.clone(), cancelled: cancelled.clone() };
+    Sent { at: Instant::now(), rows, cancelled, result: backend.execute(step) }
 }
 
-/// Runs a sent attempt to its end.
-pub(super) async fn run(
-    mut pending: Box<Pending>,
-    attempt: Attempt,
-    step: Sent,
-    backend: &dyn Backend,
-    ledger: Ledger,
-) -> Finished {
-    let Sent { at: sent, mut result } = step;
-    let session = attempt.session.clone();
-    let early = tokio::select! {
-        biased;
-        result = &mut result => Ok(result),
-        () = pending.cancelled.cancelled() => Err(cancelled()),
-        () = tokio::time::sleep_until(pending.request.deadline) => Err(deadline_exceeded("while computing")),
-    };
-    match early {
-        Ok(Ok(output)) => {
-            let took = sent.elapsed();
-            succeed(*pending, attempt, sent, output, &ledger);
-            Finished { session, took: Some(took), again: None }
-        }
-        Ok(Err(error)) if pending.may_retry(&error) => {
-            fail(None, &pending, Some(&attempt), sent, &error.clone().into(), &ledger);
-            Finished { session, took: None, again: Some((pending, error)) }
-        }
-        Ok(Err(error)) => {
-            let reply = pending.reply.take();
-            fail(reply, &pending, Some(&attempt), sent, &error.into(), &ledger);
-            Finished { session, took: None, again: None }
-        }
-        Err(failure) => {
-            pending.cancelled.cancel();
-            let reply = pending.reply.take();
-            fail(reply, &pending, Some(&attempt), sent, &failure, &ledger);
-            drop(pending);
+/// Runs a sent step to its end: each of its requests is answered as soon as anything decides.
+pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend, ledger: Ledger) -> Finished {
+    let Sent { at: sent, rows, cancelled, mut result } = step;
+    let shared = members.len() > 1;
+    let mut members: Vec<_> = members.into_iter().enumerate().collect();
+    let result = loop {
+        let (over, failure) = tokio::select! {
+            biased;
+            result = &mut result => break result,
+            over = first_over(&members) => over,
+        };
+        let (_, Member { mut pending, attempt }) = members.swap_remove(over);
+        let reply = pending.reply.take();
+        fail(reply, &pending, Some(&attempt), sent, &failure, &ledger);
+        drop(pending);
+        if members.is_empty() {
+            cancelled.cancel();
             if tokio::time::timeout(HANG_GRACE, result).await.is_err() {
                 backend.abandon(format!(
                     "a step went on for {} s after its caller had gone",
                     HANG_GRACE.as_secs()
                 ));
             }
-            Finished { session, took: None, again: None }
+            return Finished { took: None, again: Vec::new() };
+        }
+    };
+    let answered = result.and_then(|StepOutput { outputs, timing }| {
+        let outputs = if shared { domain::split(&outputs, &rows).map_err(unfit)? } else { vec![outputs] };
+        Ok((outputs, timing))
+    });
+    match answered {
+        Ok((mut outputs, timing)) => {
+            // Behind the lane's other step it waited like in the queue.
+            let took = sent.elapsed().saturating_sub(Duration::from_micros(timing.wait));
+            let entry = &members[0].1.pending.request.entry;
+            entry.served.executed(inferences(&entry.model, &rows));
+            for (place, Member { pending, attempt }) in members {
+                let outputs = std::mem::take(&mut outputs[place]);
+                succeed(*pending, attempt, sent, StepOutput { outputs, timing }, &ledger);
+            }
+            Finished { took: Some(took), again: Vec::new() }
+        }
+        Err(error) => {
+            let failed = members.into_iter().map(|(_, member)| member);
+            let again = failed.filter_map(|member| failed_member(member, shared, sent, &error, &ledger));
+            Finished { took: None, again: again.collect() }
         }
     }
+}
+
+/// How many inferences a step of requests with so many rows is.
+fn inferences(model: &Model, rows: &[u64]) -> u64 {
+    let batched = model.signature.batch_symbol().is_some();
+    rows.iter().map(|rows| if batched { *rows } else { 1 }).sum()
+}
+
+/// Answers a request whose step has failed, unless it may be tried again.
+/// What fails together is tried again alone, whatever the failure: one of them may be at fault for all.
+fn failed_member(
+    Member { mut pending, attempt }: Member,
+    shared: bool,
+    sent: Instant,
+    error: &BackendError,
+    ledger: &Ledger,
+) -> Option<(Box<Pending>, BackendError)> {
+    let again = if shared { pending.may_go_on() } else { pending.may_retry(error) };
+    let reply = if again { None } else { pending.reply.take() };
+    fail(reply, &pending, Some(&attempt), sent, &error.clone().into(), ledger);
+    pending.alone |= shared;
+    again.then(|| (pending, error.clone()))
+}
+
+/// The first of them whose caller has given up or whose time is over.
+fn first_over(members: &[(usize, Member)]) -> impl Future<Output = (usize, Failure)> {
+    let over = members.iter().enumerate().map(|(at, (_, Member { pending, .. }))| {
+        let (given_up, deadline) = (&pending.cancelled, pending.request.deadline);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = given_up.cancelled() => (at, cancelled()),
+                () = tokio::time::sleep_until(deadline) => (at, deadline_exceeded("while computing")),
+            }
+        })
+    });
+    select_all(over).map(|(first, ..)| first)
+}
+
+fn unfit(problem: String) -> BackendError {
+    BackendError::Execute { message: problem, code: Code::Internal, retry: Retry::Same }
 }
 
 fn succeed(mut pending: Pending, attempt: Attempt, sent: Instant, output: StepOutput, ledger: &Ledger) {

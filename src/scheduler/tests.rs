@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,13 +21,14 @@ use super::{
     admission::Admission,
     choose::{Absence, Case, Decision, Outlook, choose},
     lane::{DEPTH, Lane, SessionState},
+    latency::KindMeans,
     relief::{Relief, relief, room_for},
 };
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
         Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
-        LaneId, LaneMemory, Model, Placement, Retry, Signature, Tolerance, VerdictStatus,
+        LaneId, LaneMemory, Model, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::{Entry, Served},
     telemetry::{Metrics, Origin},
@@ -62,7 +63,7 @@ impl Backend for Scenery {
     }
 }
 
-fn model() -> Digest {
+pub(super) fn model() -> Digest {
     Digest::new([7; 32])
 }
 
@@ -116,8 +117,8 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
         Is::Fresh => return (id, lane),
         Is::Preparing => SessionState::Preparing,
         Is::Ready(running, micros) => {
-            lane.running = running;
-            lane.measured(model(), Duration::from_micros(micros));
+            (lane.running, lane.requests) = (running, running);
+            lane.measured(model(), Duration::from_micros(micros), now);
             ready(&["wasm"])
         }
         Is::Draining => {
@@ -139,6 +140,10 @@ fn wants(text: &str) -> Wants {
         match word {
             "native" => wants.native_fallback = true,
             "strict" => wants.strict = true,
+            "fastest" => wants.policy = Policy::Fastest,
+            "native-first" => wants.policy = Policy::NativeFirst,
+            "spread" => wants.policy = Policy::Spread,
+            "pin" => wants.policy = Policy::Pin,
             _ => match word.parse::<BackendKind>() {
                 Ok(backend) => wants.backends.push(backend),
                 Err(_) => wants.browsers.push(word.to_owned()),
@@ -158,8 +163,10 @@ fn decide(wanted: &str, lanes: &[(&str, Is)], excluded: &[&str], outlook: &Outlo
         model: model(),
         binding: &DimBinding::from([("n".to_owned(), 4)]),
         wants: &wants(wanted),
+        tied: None,
         excluded: &excluded,
         failed: (!excluded.is_empty()).then_some(&failed),
+        kinds: &KindMeans::UNKNOWN,
         now,
     };
     let choice = choose(&case, &lanes, outlook);
@@ -263,6 +270,93 @@ fn a_request_goes_to_the_lane_that_answers_first() {
 }
 
 #[test]
+fn a_policy_says_which_of_the_lanes_is_preferred() {
+    const NATIVE: &str = "native/ort-cpu";
+    let (ready, full) = (Is::Ready, |micros| Is::Ready(DEPTH, micros));
+    let cases: [(&str, Lanes<'_>, &str); 22] = [
+        ("fastest", &[("a/wasm", ready(0, 100)), (NATIVE, ready(0, 9))], NATIVE),
+        ("fastest", &[("a/webgpu", ready(0, 8)), (NATIVE, ready(0, 9))], "a/webgpu"),
+        ("fastest", &[("a/wasm", ready(0, 17)), (NATIVE, ready(1, 9))], "a/wasm"),
+        ("fastest", &[("a/wasm", ready(0, 100)), (NATIVE, full(9))], "a/wasm"),
+        ("fastest", &[("a/wasm", Is::Fresh), (NATIVE, ready(0, 9))], "native/ort-cpu +a/wasm"),
+        ("fastest", &[("a/wasm", Is::Preparing), (NATIVE, full(9))], "wait"),
+        ("fastest wasm", &[("a/wasm", ready(0, 100)), (NATIVE, ready(0, 9))], "a/wasm"),
+        (
+            "fastest wasm native",
+            &[("a/wasm", Is::Quarantined), (NATIVE, ready(0, 9))],
+            "native/ort-cpu for wasm because a/wasm refuses",
+        ),
+        (
+            "fastest",
+            &[("a/webgpu-software", ready(0, 1))],
+            "fail no_backend: no lane offers any backend: a/webgpu-software has a software adapter, which serves only \
+             when webgpu is asked for",
+        ),
+        // Of those that have not run the model, a GPU is tried before a CPU in WASM.
+        ("fastest", &[("a/wasm", Is::Mixed), ("a/webgpu", Is::Mixed), ("a/webnn", Is::Mixed)], "a/webgpu"),
+        ("fastest", &[("a/wasm", Is::Mixed), (NATIVE, Is::Mixed)], NATIVE),
+        ("native-first", &[("a/wasm", ready(0, 1)), (NATIVE, ready(1, 900))], NATIVE),
+        ("native-first", &[("a/wasm", ready(0, 100)), (NATIVE, full(9))], "a/wasm"),
+        ("native-first", &[("a/wasm", ready(0, 100)), (NATIVE, Is::Preparing)], "a/wasm"),
+        ("native-first webgpu", &[("a/webgpu", ready(0, 100)), (NATIVE, ready(0, 9))], "a/webgpu"),
+        (
+            "spread",
+            &[("a/wasm", ready(1, 1)), ("a/webgpu", ready(0, 900)), (NATIVE, ready(1, 9))],
+            "a/webgpu",
+        ),
+        ("spread", &[("a/wasm", ready(1, 1)), ("a/webgpu", full(9)), (NATIVE, full(9))], "a/wasm"),
+        ("spread", &[("a/wasm", full(1)), (NATIVE, full(9))], "wait"),
+        ("pin wasm", &[("a/wasm", full(100)), (NATIVE, ready(0, 9))], "wait"),
+        (
+            "pin wasm",
+            &[("a/wasm", Is::Quarantined), (NATIVE, ready(0, 9))],
+            "fail quarantined: a/wasm refuses",
+        ),
+        ("pin ort-cpu", &[("a/wasm", ready(0, 1)), (NATIVE, ready(1, 9))], NATIVE),
+        (
+            "pin a",
+            &[("a/wasm", ready(0, 100)), ("a/webgpu", ready(0, 9)), ("b/wasm", ready(0, 1))],
+            "a/webgpu",
+        ),
+    ];
+    for (wanted, lanes, decision) in cases {
+        assert_eq!(decide(wanted, lanes, &[], &Outlook::default()), decision, "{wanted}");
+    }
+}
+
+#[test]
+fn lanes_that_are_as_good_take_turns() {
+    let now = Instant::now();
+    let is = [("a/wasm", Is::Mixed), ("b/wasm", Is::Mixed), ("c/wasm", Is::Mixed)];
+    let mut lanes: BTreeMap<_, _> = is.iter().map(|(name, is)| lane(name, *is, now)).collect();
+    let mut start = 0;
+    for policy in ["", "fastest", "spread"] {
+        let mut chosen = Vec::new();
+        for _ in 0..6 {
+            start += 1;
+            let case = Case {
+                model: model(),
+                binding: &DimBinding::from([("n".to_owned(), 4)]),
+                wants: &wants(policy),
+                tied: None,
+                excluded: &[],
+                failed: None,
+                kinds: &KindMeans::UNKNOWN,
+                now,
+            };
+            let Decision::Run { lane, .. } = choose(&case, &lanes, &Outlook::default()).decision else {
+                panic!("all are ready");
+            };
+            lanes.get_mut(&lane).expect("it is there").last_start = start;
+            chosen.push(lane.to_string());
+        }
+        chosen[..3].sort();
+        assert_eq!(chosen[..3], ["a/wasm", "b/wasm", "c/wasm"], "{policy}");
+        assert_eq!(chosen[3..].iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{policy}");
+    }
+}
+
+#[test]
 fn what_may_still_come_is_waited_for() {
     let mut outlook = Outlook::default();
     let (instance, kinds) = (InstanceId::new("a-1"), [BackendKind::Wasm, BackendKind::Webgpu]);
@@ -292,7 +386,7 @@ fn what_may_still_come_is_waited_for() {
     }
 }
 
-fn request() -> Request {
+pub(super) fn request() -> Request {
     let model = Model {
         name: "m".parse().expect("a name"),
         digest: model(),
@@ -328,6 +422,48 @@ fn request() -> Request {
     }
 }
 
+pub(super) const LIMITS: Limits = Limits {
+    requests: 0,
+    caller_requests: 0,
+    bytes: 0,
+    lane_memory: 0,
+    recycle_after: Duration::ZERO,
+    age_step: Duration::from_secs(1),
+};
+
+#[test]
+fn what_is_pending_is_counted_by_request_caller_and_byte() {
+    let limits = Limits { requests: 4, caller_requests: 3, bytes: 100, ..LIMITS };
+    let limits = watch::Sender::new(limits).subscribe();
+    let admission = Admission::new(limits, crate::tasks::Tasks::new());
+    let (one, other) = (Caller { id: "one".into(), weight: 1 }, Caller { id: "other".into(), weight: 9 });
+    let mut held = Vec::new();
+    // Who asks for how many bytes, and what is said.
+    let cases: [(&Caller, usize, &str); 6] = [
+        (&one, 10, ""),
+        (&one, 91, "overloaded: pending requests hold 10 bytes of inputs, the limit is 100"),
+        (&one, 10, ""),
+        (&one, 10, ""),
+        (&one, 10, "rate_limited: 3 requests of this caller are pending, which is its limit"),
+        (&other, 70, ""),
+    ];
+    for (caller, bytes, says) in cases {
+        match admission.admit(caller, bytes) {
+            Ok(permit) => held.push(permit),
+            Err(failure) => assert_eq!(failure.to_string(), says),
+        }
+    }
+    let refused = |caller, bytes| admission.admit(caller, bytes).err().map(|failure| failure.message);
+    assert_eq!(held.len(), 4);
+    assert_eq!(refused(&other, 0).as_deref(), Some("4 requests are pending, which is the limit"));
+    // What was parsed holds what it has, not what its message had.
+    held[3].hold(20).expect("less than before");
+    let more = held[0].hold(61).map_err(|failure| failure.message);
+    assert_eq!(more, Err("pending requests hold 50 bytes of inputs, the limit is 100".to_owned()));
+    held.clear();
+    assert_eq!((admission.pending(), refused(&one, 100)), (0, None));
+}
+
 #[test]
 fn a_refused_request_is_told_by_the_refusal_alone() {
     let told = Arc::new(AtomicUsize::new(0));
@@ -336,19 +472,16 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
         let reply = move |_| {
             told.fetch_add(1, Ordering::SeqCst);
         };
-        scheduler.submit(request(), Box::new(reply)).map(drop).map_err(|failure| failure.message)
+        let permit = scheduler.admit(&Caller::local(), 0);
+        let submitted = permit.and_then(|permit| scheduler.submit(request(), permit, Box::new(reply)));
+        submitted.map(drop).map_err(|failure| failure.message)
     };
     let (inbox, messages) = mpsc::channel(1);
     let scheduler = Scheduler {
         inbox,
+        sweep: Arc::new(AtomicBool::new(false)),
         admission: Admission::new(
-            watch::Sender::new(Limits {
-                requests: 2,
-                bytes: 0,
-                lane_memory: 0,
-                recycle_after: Duration::ZERO,
-            })
-            .subscribe(),
+            watch::Sender::new(Limits { requests: 2, caller_requests: 2, ..LIMITS }).subscribe(),
             crate::tasks::Tasks::new(),
         ),
         backlog: Arc::default(),
@@ -386,7 +519,7 @@ fn a_lane_over_its_ceiling_gives_up_what_was_used_longest_ago() {
     for (what, sessions, (wasm_bytes, gpu_bytes), wanted) in cases {
         let (lane, names) = holding(sessions, LaneMemory { wasm_bytes, gpu_bytes });
         let now = lane.since;
-        let mut limits = Limits { requests: 0, bytes: 0, lane_memory: 100, recycle_after: Duration::ZERO };
+        let mut limits = Limits { lane_memory: 100, ..LIMITS };
         let told = match relief(&lane, &limits, now) {
             None => String::new(),
             Some(Relief::Recycle(_)) => "recycle".to_owned(),

@@ -82,7 +82,8 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
         None
     } else {
         cells.at -= 1;
-        Some(Failure { code: cells.word()?, message: cells.next()?, retry: cells.json()? })
+        let (code, message): (_, String) = (cells.word()?, cells.next()?);
+        Some(Failure::new(code, cells.json()?, message))
     };
     let request = cells.optional_parse()?;
     if let (Some(provenance), Some(batch)) = (&mut provenance, cells.next()?) {

@@ -25,8 +25,8 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 fn python() -> Option<PathBuf> {
     use sha2::Digest as _;
     let lock = std::fs::read(format!("{FOLDER}/requirements.txt")).unwrap();
-    let digest: String = sha2::Sha256::digest(&lock)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let python = cache().unwrap().join("clients").join(digest).join("bin/python");
+    let digest = weft::domain::Digest::new(sha2::Sha256::digest(&lock).into()).to_string();
+    let python = cache().unwrap().join("clients").join(&digest[..16]).join("bin/python");
     if python.exists() {
         return Some(python);
     }

@@ -304,10 +304,13 @@ fn json_is_all_that_standard_output_holds() {
     let served = serve(home.path());
     let x = "x=[[1, 2, 3, 4]]";
     // Arguments, exit code, and where in the answer to find what.
-    let cases: [(&[&str], i32, &str, &str); 13] = [
+    let cases: [(&[&str], i32, &str, &str); 16] = [
         (&["models", "add", file], 0, "/items/0/name", "neg"),
         (&["models", "list"], 0, "/items/0/name", "neg"),
         (&["models", "verify", "neg"], 0, "/name", "neg"),
+        (&["models", "unload", "neg"], 0, "/residence/stay", "unloaded"),
+        (&["models", "load", "neg"], 0, "/residence/stay", "loaded"),
+        (&["models", "load", "neg", "--backend", "webgpu"], 1, "", ""),
         (&["models", "show", "neg"], 0, "/signature/inputs/0/name", "x"),
         (&["infer", "neg", "--input", x], 0, "/parameters/provenance/browser", "native"),
         (&["infer", "neg", "--input", x, "--backend", "wasm"], 1, "/error/code", "no_backend"),

@@ -70,9 +70,9 @@ async fn verdicts_outlive_the_daemon_until_their_key_changes() {
     let browser = FakeBrowser::new("fake", &["wasm"]);
     let daemon = TestDaemon::start(&[&browser]).await;
     daemon.client().await.serves(&wasm()).await;
-    assert_eq!(browser.steps(), 5, "three inputs prove, alone and in one step, one serves");
+    assert_eq!(browser.steps(), 4, "three inputs prove, one serves");
     let home = daemon.stop().await;
-    for (version, steps, kept) in [("1.0", 6, 1), ("2.0", 11, 2), ("1.0", 12, 2)] {
+    for (version, steps, kept) in [("1.0", 5, 1), ("2.0", 9, 2), ("1.0", 10, 2)] {
         version.clone_into(&mut browser.settings().version);
         let daemon = TestDaemon::start_in(home.clone(), &[&browser], |_| {}).await.expect("a good start");
         daemon.settled().await;
@@ -106,11 +106,11 @@ async fn who_is_pinned_to_an_unproven_lane_waits_and_who_is_not_does_not() {
     let brief = json!({"backend": ["wasm"], "timeout": 30_000});
     client.ask(&infer_x("brief", &brief)).await.refused("deadline_exceeded", "same", "in the queue");
     first.answer(Deed::Compute);
-    for _ in 0..4 {
+    for _ in 0..3 {
         soon("a step", asked.recv()).await.expect("the browser lives").answer(Deed::Compute);
     }
     assert_eq!(client.reply("pinned").await.negated()["verdict"], "verified");
-    assert_eq!(browser.steps(), 5, "a proof happens once");
+    assert_eq!(browser.steps(), 4, "a proof happens once");
     daemon.stop().await;
 }
 
@@ -123,7 +123,7 @@ async fn a_lane_that_dies_while_it_is_proven_is_proven_again() {
     let mut client = daemon.client().await;
     client.send(&infer_x("r", &wasm())).await;
     soon("a proof", asked.recv()).await.expect("the browser lives").answer(Deed::Close);
-    for _ in 0..5 {
+    for _ in 0..4 {
         soon("a step", asked.recv()).await.expect("the browser lives").answer(Deed::Compute);
     }
     assert_eq!(client.reply("r").await.negated()["verdict"], "verified");

@@ -150,7 +150,9 @@ async fn so_many_loads_go_on_in_all_lanes_together() {
         for browser in &browsers {
             browser.behaves(Conduct::Compute);
         }
-        held.into_iter().for_each(|step| step.answer(Deed::Compute));
+        for step in held {
+            step.answer(Deed::Compute);
+        }
         // Steps that came before the conduct changed.
         while let Some(step) = asked.recv().await {
             step.answer(Deed::Compute);

@@ -7,6 +7,7 @@ mod access;
 mod assembly;
 mod attach;
 mod bad_input;
+mod batching;
 mod cli;
 mod encoding;
 #[path = "../../src/socket/frame.rs"]
@@ -28,6 +29,7 @@ mod records;
 mod reload;
 mod replay;
 mod scheduling;
+mod sequences;
 mod stopping;
 mod storm;
 mod support;

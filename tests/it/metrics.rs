@@ -1,5 +1,7 @@
 //! `/metrics` after all that can happen to a request, and what the documentation says of it.
 
+#![allow(clippy::float_cmp, reason = "counts are whole")]
+
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::json;

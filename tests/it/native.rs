@@ -30,7 +30,7 @@ fn silero() -> PathBuf {
     cached("silero-vad-6.2.3/silero_vad_16k_op15.onnx")
 }
 
-fn magika() -> PathBuf {
+pub(crate) fn magika() -> PathBuf {
     cached("magika-1.0.3/model.onnx")
 }
 

@@ -220,19 +220,19 @@ async fn every_datatype_comes_and_goes_in_both_forms() {
     daemon.stop().await;
 }
 
-/// 400 for what is no request of the protocol, 422 for one that fits no signature.
-#[tokio::test]
-async fn refusals_have_their_statuses_and_the_protocols_form() {
-    let daemon = TestDaemon::start(&[]).await;
+const OTHER_VERSION: &str = "neg/versions/0000000000000000000000000000000000000000000000000000000000000000";
+
+/// 400 for what is no request of the protocol, 422 for one that fits no signature: model, header length, body, and
+/// what comes of it.
+fn refusals() -> Vec<(&'static str, Option<String>, Vec<u8>, u16, &'static str)> {
     let x4 =
         json!({"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}});
     let with =
         |parameters: Value| json!({"inputs": [x()], "parameters": parameters}).to_string().into_bytes();
     let input = |input: Value| json!({"inputs": [input]}).to_string().into_bytes();
     let (whole, body) = binary(&json!({"inputs": [x4]}), &[0; 16]);
-    let other_version = format!("neg/versions/{}", "0".repeat(64));
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
-    let cases: Vec<(&str, Option<String>, Vec<u8>, u16, &str)> = vec![
+    vec![
         ("neg", None, b"{".to_vec(), 400, "not JSON"),
         ("neg", None, Vec::new(), 400, "not JSON"),
         ("neg", None, deep, 400, ""),
@@ -308,12 +308,17 @@ async fn refusals_have_their_statuses_and_the_protocols_form() {
         ("nobody", None, input(x()), 404, "no model is called \"nobody\""),
         ("..%2f..%2fetc%2fpasswd", None, input(x()), 404, "no model is called"),
         ("%ff", None, input(x()), 422, "UTF-8"),
-        (&other_version, None, input(x()), 404, "has version"),
+        (OTHER_VERSION, None, input(x()), 404, "has version"),
         ("neg/versions/1", None, input(x()), 404, "has version"),
         ("neg", None, with(json!({"browser": "none-such"})), 503, "no lane offers none-such"),
         ("neg", None, vec![b' '; (64 << 20) + 1], 413, "over the limit of 67108864 bytes"),
-    ];
-    for (model, length, body, status, says) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn refusals_have_their_statuses_and_the_protocols_form() {
+    let daemon = TestDaemon::start(&[]).await;
+    for (model, length, body, status, says) in refusals() {
         let request = daemon.infer(model);
         let request = length.iter().fold(request, |request, length| request.header(LENGTH, length));
         let answer = told(request.body(body)).await;
@@ -388,19 +393,22 @@ async fn statistics_count_what_was_answered() {
         assert_eq!(told(daemon.infer("neg").body(good.clone())).await.status, 200);
     }
     daemon.client().await.serves(&json!({})).await;
+    // Two rows are two inferences in one step.
+    let rows = told(daemon.infer("neg").header(LENGTH, 0).body(floats(&[0.0; 8]))).await;
+    assert_eq!(rows.status, 200, "{}", rows.json);
     let nowhere = json!({"inputs": [x()], "parameters": {"browser": "none-such"}}).to_string();
     assert_eq!(told(daemon.infer("neg").body(nowhere)).await.status, 503);
     let stats = daemon.stats("neg").await;
     assert_eq!(stats["version"], daemon.get("/v2/models/neg").await["versions"][0]);
-    assert_eq!((&stats["inference_count"], &stats["execution_count"]), (&json!(4), &json!(4)), "{stats}");
+    assert_eq!((&stats["inference_count"], &stats["execution_count"]), (&json!(6), &json!(5)), "{stats}");
     assert!(stats["last_inference"].as_u64().is_some_and(|ms| ms > 1_600_000_000_000), "{stats}");
     for (part, count, some_time) in [
-        ("success", 4, true),
+        ("success", 5, true),
         ("fail", 1, true),
-        ("queue", 4, false),
-        ("compute_input", 4, false),
-        ("compute_infer", 4, true),
-        ("compute_output", 4, false),
+        ("queue", 5, false),
+        ("compute_input", 5, false),
+        ("compute_infer", 5, true),
+        ("compute_output", 5, false),
         ("cache_hit", 0, false),
     ] {
         let told = &stats["inference_stats"][part];
@@ -412,6 +420,52 @@ async fn statistics_count_what_was_answered() {
     assert_eq!(names, ["neg", "other"]);
     assert_eq!(daemon.stats("other").await["inference_count"], 0);
     assert_eq!(told(daemon.http.get(format!("{}/v2/models/nobody/stats", daemon.url))).await.status, 404);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_repository_loads_and_unloads() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let daemon = TestDaemon::start(&[&browser]).await;
+    let version = daemon.get("/v2/models/neg").await["versions"][0].clone();
+    let entry = |state: &str, reason: &str| json!({"name": "neg", "version": version, "state": state, "reason": reason});
+    let ready = async || {
+        let answer = told(daemon.http.get(format!("{}/v2/models/neg/ready", daemon.url))).await;
+        assert_eq!(answer.json["ready"], answer.status == 200, "{}", answer.json);
+        answer.status
+    };
+    let index = async |body: &'static str| daemon.post("/v2/repository/index", body).await;
+    assert_eq!(index("").await, (200, json!([entry("READY", "loaded on demand")])));
+    assert_eq!(ready().await, 200);
+    let loaded =
+        daemon.post("/v2/repository/models/neg/load", r#"{"parameters": {"backend": ["wasm"]}}"#).await;
+    assert_eq!(loaded, (200, entry("READY", "")));
+    assert_eq!(daemon.lane("fake-1/wasm").await["load"]["sessions"][0]["state"], "verified");
+    let unload = r#"{"parameters": {"unload_dependents": false}}"#;
+    let unloaded = daemon.post("/v2/repository/models/neg/unload", unload).await;
+    assert_eq!(unloaded, (200, entry("UNAVAILABLE", "unloaded")));
+    assert_eq!((ready().await, index(r#"{"ready": true}"#).await.1), (503, json!([])));
+    let (status, refused) = daemon.post("/v2/models/neg/infer", json!({"inputs": [x()]}).to_string()).await;
+    assert!(
+        status == 409 && refused["error"].as_str().is_some_and(|it| it.contains("was unloaded")),
+        "{refused}"
+    );
+    assert_eq!(daemon.post("/v2/repository/models/neg/load", "").await, (200, entry("READY", "")));
+    assert_eq!(daemon.post("/v2/models/neg/infer", json!({"inputs": [x()]}).to_string()).await.0, 200);
+    for (path, body, status, says) in [
+        ("models/nobody/load", "", 404, "no model is called"),
+        ("models/nobody/unload", "", 404, "no model is called"),
+        ("models/neg/load", r#"{"parameters": {"config": "{}"}}"#, 400, "unknown field `config`"),
+        ("models/neg/load", r#"{"parameters": {"backend": ["webgpu"]}}"#, 503, "no lane"),
+        ("models/neg/unload", "[", 400, "EOF"),
+        ("index", r#"{"ready": "yes"}"#, 400, "invalid type"),
+    ] {
+        let (code, said) = daemon.post(&format!("/v2/repository/{path}"), body).await;
+        assert!(
+            code == status && said["error"].as_str().is_some_and(|it| it.contains(says)),
+            "{path}: {code} {said}"
+        );
+    }
     daemon.stop().await;
 }
 

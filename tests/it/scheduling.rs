@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use weft::domain::Policy;
 
 use crate::support::{
     Asked, Client, Conduct, Deed, FakeBrowser, TestDaemon, graphs, home, infer, infer_x, soon, wire,
@@ -313,7 +314,7 @@ async fn what_may_be_pending_is_bounded() {
         &json!({}),
     );
     let cases: [(usize, usize, &str); 2] =
-        [(2, 1 << 20, "2 requests are pending"), (9, 96, "hold 32 bytes of inputs")];
+        [(2, 1 << 20, "2 requests are pending"), (9, 256, "hold 32 bytes of inputs")];
     for (requests, bytes, says) in cases {
         let browser = FakeBrowser::new("fake", &["wasm"]);
         let daemon = TestDaemon::start_in(home(), &[&browser], |config| {
@@ -340,4 +341,150 @@ async fn what_may_be_pending_is_bounded() {
         client.serves(&pinned()).await;
         daemon.stop().await;
     }
+}
+
+#[tokio::test]
+async fn the_earliest_deadline_comes_first() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let (daemon, mut client, mut asked) = held(&[&browser]).await;
+    for (number, seconds) in [60, 60, 50, 30, 40].into_iter().enumerate() {
+        let within = json!({"backend": "wasm", "timeout": seconds * 1_000_000});
+        client.send(&numbered(&number.to_string(), number as f32, &within)).await;
+    }
+    client.caught_up().await;
+    let mut running = vec![step(&mut asked).await, step(&mut asked).await];
+    let mut order = Vec::new();
+    while order.len() < 3 {
+        running.remove(0).answer(Deed::Compute);
+        let next = step(&mut asked).await;
+        order.push(number(&next));
+        running.push(next);
+    }
+    assert_eq!(order, [3.0, 4.0, 2.0]);
+    for step in running {
+        step.answer(Deed::Compute);
+    }
+    for number in 0..5 {
+        assert_eq!(client.reply(&number.to_string()).await.header["type"], "result");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_has_a_limit_of_its_own_and_may_always_cancel() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let daemon = TestDaemon::start_in(home(), &[&browser], |config| config.limits.caller_requests = 2)
+        .await
+        .expect("a good start");
+    daemon.settled().await;
+    daemon.add("neg", graphs::neg()).await;
+    daemon.verify("neg", &pinned()).await;
+    let mut asked = hold(&[&browser]);
+    let (mut client, mut same) = (daemon.client().await, daemon.client().await);
+    client.send(&infer_x("a", &pinned())).await;
+    client.send(&infer_x("b", &pinned())).await;
+    client.caught_up().await;
+    // Every connection counts; what is refused is not even looked at.
+    let nonsense = json!({"type": "infer", "id": "r", "model_name": "none", "inputs": 7});
+    for request in [infer_x("r", &pinned()), nonsense] {
+        same.ask(&request).await.refused("rate_limited", "same", "2 requests of this caller are pending");
+    }
+    client.send(&json!({"type": "cancel", "id": "a"})).await;
+    client.reply("a").await.refused("cancelled", "never", "cancelled by its caller");
+    for _ in 0..2 {
+        step(&mut asked).await.answer(Deed::Compute);
+    }
+    client.reply("b").await.negated();
+    browser.behaves(Conduct::Compute);
+    same.serves(&pinned()).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_would_come_too_late_is_refused_at_once() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let (daemon, mut client, mut asked) = held(&[&browser]).await;
+    let slow = std::time::Duration::from_millis(60);
+    for _ in 0..17 {
+        client.send(&infer_x("known", &pinned())).await;
+        let step = step(&mut asked).await;
+        // That the lane takes its time is what is to be learnt.
+        tokio::time::sleep(slow).await;
+        step.answer(Deed::Compute);
+        client.reply("known").await.negated();
+    }
+    for id in ["a", "b"] {
+        client.send(&infer_x(id, &pinned())).await;
+    }
+    let running = [step(&mut asked).await, step(&mut asked).await];
+    let brief = json!({"backend": "wasm", "timeout": 60_000});
+    let refused = client.ask(&infer_x("brief", &brief)).await;
+    refused.refused("overloaded", "same", "its answer is expected in");
+    assert_eq!(refused.header["error"]["retry_after_s"], 1);
+    client.send(&infer_x("patient", &pinned())).await;
+    for step in running {
+        step.answer(Deed::Compute);
+    }
+    step(&mut asked).await.answer(Deed::Compute);
+    client.reply("patient").await.negated();
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn each_policy_prefers_its_lanes() {
+    let kinds = ["wasm", "webgpu", "webnn"];
+    let browser = FakeBrowser::new("fake", &kinds);
+    let daemon = TestDaemon::start_in(home(), &[&browser], |config| config.policy = Policy::NativeFirst)
+        .await
+        .expect("a good start");
+    daemon.settled().await;
+    daemon.add("neg", graphs::neg()).await;
+    let mut client = daemon.client().await;
+    for kind in kinds.into_iter().chain(["ort-cpu"]) {
+        client.serves(&json!({"backend": kind})).await;
+    }
+    // The daemon's own, which is native first, and what a request says instead.
+    for (parameters, native) in [
+        (json!({}), true),
+        (json!({"policy": "native-first", "fallback": "none"}), true),
+        (json!({"policy": "browser-first"}), false),
+        (json!({"policy": "pin", "browser": "fake"}), false),
+        (json!({"policy": "pin", "backend": "ort-cpu"}), true),
+        (json!({"backend": ["webgpu"]}), false),
+    ] {
+        let reply = client.ask(&infer_x("r", &parameters)).await;
+        let provenance = reply.negated();
+        let found = (provenance["browser"] == "native", &provenance["fallback"]);
+        assert_eq!(found, (native, &Value::Null), "{parameters}");
+    }
+    for (parameters, says) in [
+        (json!({"policy": "pin"}), "wants a backend, a browser or a lease"),
+        (json!({"policy": "pin", "backend": "wasm", "fallback": "native"}), "allows no fallback"),
+        (json!({"policy": "best"}), "unknown variant"),
+    ] {
+        client.ask(&infer_x("r", &parameters)).await.refused("invalid_request", "never", says);
+    }
+    // All four kinds on one queue: those that are held fill up, and the native one does the rest.
+    let mut asked = hold(&[&browser]);
+    let spread = json!({"policy": "spread"});
+    for number in 0..20 {
+        client.send(&infer_x(&number.to_string(), &spread)).await;
+    }
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(step(&mut asked).await);
+    }
+    let lanes: std::collections::BTreeSet<_> = held.iter().map(|asked| asked.lane.clone()).collect();
+    assert_eq!(lanes.len(), 3, "{lanes:?}");
+    browser.behaves(Conduct::Compute);
+    for step in held {
+        step.answer(Deed::Compute);
+    }
+    let mut backends = std::collections::BTreeSet::new();
+    for number in 0..20 {
+        let reply = client.reply(&number.to_string()).await;
+        backends.insert(reply.negated()["backend"].to_string());
+    }
+    assert_eq!(backends.len(), 4, "{backends:?}");
+    daemon.stop().await;
 }

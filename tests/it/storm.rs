@@ -128,7 +128,8 @@ fn judge(seed: u64, id: &str, fate: Fate, reply: &Reply) {
     }
     let allowed = match reply.header["error"]["code"].as_str() {
         Some("cancelled") => fate.cancelled,
-        Some("deadline_exceeded") => fate.hurried,
+        // Refused, where it is known ahead that its time will run out.
+        Some("deadline_exceeded" | "overloaded") => fate.hurried,
         // Three browsers died under it.
         Some("lane_lost") => true,
         _ => false,

@@ -147,7 +147,10 @@ async fn one_trace_joins_request_queue_and_step_and_a_log_in_json() {
     // The collector answers on this thread.
     let ended = tokio::task::spawn_blocking(move || served.end(Signal::SIGTERM));
     assert_eq!(soon("its end", ended).await.expect("no panic"), (Some(0), String::new()));
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("a half of a byte");
+    let hex = |bytes: &[u8]| -> String {
+        bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(digit).collect()
+    };
     let spans = collector.spans();
     let own: BTreeMap<_, _> = spans
         .iter()

@@ -42,13 +42,15 @@ pub(super) async fn infer(
     let Path(named) = path?;
     let entry = named.find(&api)?;
     let body = body.map_err(|rejection| Problem::malformed(rejection.into()))?;
+    let permit = api.scheduler.admit(&caller, body.len())?;
     let parsed = parse(&entry, named.version, &headers, body).map_err(Problem::malformed)?;
     let (id, model) = (parsed.id.clone(), parsed.model.clone());
     let parameters = &parsed.parameters;
     let origin = origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
     let (request, form) = infer::request(parsed, caller, origin, &api)?;
     let (reply, replied) = oneshot::channel();
-    let submitted = api.scheduler.submit(request, Box::new(move |result| drop(reply.send(result))))?;
+    let submitted =
+        api.scheduler.submit(request, permit, Box::new(move |result| drop(reply.send(result))))?;
     let leaving = Leaving(Some(submitted));
     let answer = replied.await.unwrap_or_else(|_| Err(unanswered()));
     leaving.stayed();

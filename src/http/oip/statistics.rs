@@ -29,8 +29,8 @@ fn stats(entry: &Entry) -> Value {
         "name": entry.model.name,
         "version": entry.model.digest,
         "last_inference": served.last_ms(),
-        "inference_count": served.success.count(),
-        "execution_count": served.success.count(),
+        "inference_count": served.rows(),
+        "execution_count": served.steps(),
         "inference_stats": {
             "success": told(&served.success),
             "fail": told(&served.fail),

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::json;
 use crate::domain::{
-    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, RequestId, Retry, Sequence, SequenceId,
-    Signature, Tensor,
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Policy, RequestId, Retry, Sequence,
+    SequenceId, Signature, Tensor,
 };
 
 /// Room for a UUID with a prefix; ids come back in every reply.
@@ -67,10 +67,12 @@ pub enum FallbackPolicy {
 /// Request parameters. An unknown one is an error: a misspelt restriction must not be ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a parameter of its own name")]
 pub struct Parameters {
     pub backend: Option<OneOrMany<BackendKind>>,
     pub browser: Option<OneOrMany<String>>,
     pub fallback: Option<FallbackPolicy>,
+    pub policy: Option<Policy>,
     pub priority: u32,
     /// Microseconds; 0 for the default.
     pub timeout: u64,
@@ -262,6 +264,12 @@ pub fn parse_raw(model: ModelName, signature: &Signature, bytes: Bytes) -> Resul
         outputs: Vec::new(),
         parameters: Parameters { binary_data_output: true, ..Parameters::default() },
     })
+}
+
+/// The id of an inference request that is refused before its tensors are read; `None` for whatever else a message is.
+pub fn infer_id(header: &str) -> Option<String> {
+    let Envelope { kind, id } = serde_json::from_str(header).ok()?;
+    id.filter(|id| kind.as_deref() == Some(INFER) && id.len() <= ID_MAX)
 }
 
 /// Parses one message: the header, and the tensors that came behind it.

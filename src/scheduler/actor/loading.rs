@@ -53,9 +53,11 @@ impl Actor {
         if self.residences.unload(entry) {
             self.forget(entry.model.digest);
         }
-        // Each is looked at anew as it comes in again.
-        for pending in std::mem::take(&mut self.queue) {
-            self.enqueue(pending);
+        let name = &entry.model.name;
+        let Err(unloaded) = self.residences.check(name) else { return };
+        self.forget_sequences(name);
+        for pending in self.queue.remove_where(|pending| pending.request.entry.model.name == *name) {
+            self.refuse(pending, &unloaded);
         }
     }
 

@@ -32,10 +32,16 @@ fn a_step_waits_for_others_only_as_long_as_nobody_is_late_for_it() {
         let ms = Duration::from_millis;
         let oldest = Instant::now();
         let now = oldest + ms(waited);
-        let waiting = Waiting { full, oldest, earliest_deadline: now + ms(deadline) };
+        let (earliest_deadline, half_spent) = (now + ms(deadline), oldest + ms(1000));
+        let waiting = Waiting { full, oldest, earliest_deadline, half_spent };
         let held = held_until(&batching(8, delay), waiting, ms(takes), now);
         assert_eq!(held.map(|until| until - now), wanted.map(ms), "{what}");
     }
+    let now = Instant::now();
+    let half_spent = now + Duration::from_millis(4);
+    let waiting =
+        Waiting { full: false, oldest: now, earliest_deadline: now + Duration::from_secs(9), half_spent };
+    assert_eq!(held_until(&batching(8, 10), waiting, Duration::ZERO, now), Some(half_spent));
 }
 
 #[test]
@@ -55,8 +61,12 @@ fn a_lane_with_a_session_per_size_gets_the_largest_that_it_has() {
 
 #[test]
 fn only_proven_models_with_room_for_more_than_one_join() {
-    let cases =
-        [(batching(8, 0), true), (batching(2, 5), true), (batching(1, 0), false), (Batching::barred("no"), false)];
+    let cases = [
+        (batching(8, 0), true),
+        (batching(2, 5), true),
+        (batching(1, 0), false),
+        (Batching::barred("no"), false),
+    ];
     for (batching, wanted) in cases {
         assert_eq!(joins(&batching), wanted, "{batching:?}");
     }

@@ -100,10 +100,14 @@ impl TestDaemon {
         (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status} {text:?} is no JSON")))
     }
 
-    /// Uploads a file and names it; answers as the second step did.
+    /// Uploads a file and names it; answers as the second step did. Its requests share no steps.
     pub(crate) async fn try_add(&self, name: &str, file: Vec<u8>) -> (u16, Value) {
+        self.try_add_batching(name, file, &json!({"max": 1})).await
+    }
+
+    pub(crate) async fn try_add_batching(&self, name: &str, file: Vec<u8>, batch: &Value) -> (u16, Value) {
         let (_, upload) = self.post("/api/v1/blobs", file).await;
-        let body = json!({"name": name, "digest": upload["digest"], "source": "a test"});
+        let body = json!({"name": name, "digest": upload["digest"], "source": "a test", "batch": batch});
         self.post("/api/v1/models", body.to_string()).await
     }
 

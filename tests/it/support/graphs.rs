@@ -10,6 +10,17 @@ pub(crate) fn neg() -> Vec<u8> {
     model(&[node("Neg", &["x"], &["y"])], &[port("x")], &[port("y")], &[])
 }
 
+/// `y = x · (xᵀ · x)`, both `f32[n, 4]`: each row's answer is made of all rows.
+pub(crate) fn mixing() -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);
+    let nodes = [
+        node("Transpose", &["x"], &["t"]),
+        node("MatMul", &["t", "x"], &["square"]),
+        node("MatMul", &["x", "square"], &["y"]),
+    ];
+    model(&nodes, &[port("x")], &[port("y")], &[])
+}
+
 /// `y = x`, both of any length.
 pub(crate) fn identity(element: u64) -> Vec<u8> {
     let port = |name| port(name, element, &[Dim::Symbol("n")]);

@@ -1,0 +1,280 @@
+//! How requests come into the queue and out of it: given to a lane, refused, or run out of time.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Actor, FAR, Message, SessionState};
+use crate::{
+    backend::SessionName,
+    domain::{Code, Failure, Fallback, LaneId, Provenance},
+    models::Entry,
+    scheduler::{
+        self,
+        choose::{self, Choice, Decision, Serving},
+        latency::KindMeans,
+        pending::{Attempt, Charge, Pending},
+        queue::Number,
+        step::{self, Member},
+    },
+};
+
+/// Nothing is known of a model that has not run.
+pub(super) const UNKNOWN: &KindMeans = &KindMeans::UNKNOWN;
+
+impl Actor {
+    /// Takes a new request in, and starts it if it can be.
+    pub(super) fn arrive(&mut self, pending: Box<Pending>) {
+        let now = Instant::now();
+        let over =
+            pending.over(now).or_else(|| self.residences.check(&pending.request.entry.model.name).err());
+        if let Some(failure) = over {
+            // Its sequence has not taken it in.
+            return self.turn_away(pending, &failure);
+        }
+        let Some(mut pending) = self.take_turn(pending, now) else { return };
+        pending.request.trace.queued();
+        if !self.queue.is_empty() || !pending.request.entry.model.batching.delay.is_zero() {
+            let number = self.enqueue(pending, now);
+            // Whatever is first in its lot waits for the same lanes as it does.
+            while let Some(first) = self.queue.first_beside(number) {
+                if let Offered::Waits(full) = self.offer(first, now) {
+                    return full.into_iter().for_each(|serving| self.refuse_hopeless(number, serving, now));
+                }
+            }
+            return;
+        }
+        // With nobody before it, it need not queue to know its turn.
+        let choice = self.choose(&pending, now);
+        self.prepare_all(&choice, &pending.request.entry);
+        match choice.decision {
+            Decision::Run { lane, session, fallback } => {
+                self.queue.shares().enter(&pending.request.caller);
+                self.queue.shares().leave(&pending.request.caller);
+                self.charge(&mut pending, &lane);
+                self.start(vec![pending], &lane, session, fallback);
+            }
+            Decision::Fail(failure) => self.refuse(pending, &failure),
+            Decision::Wait => {
+                let number = self.enqueue(pending, now);
+                if let Some(serving) = choice.full {
+                    self.refuse_hopeless(number, serving, now);
+                }
+            }
+        }
+    }
+
+    /// Puts a request where its priority, its caller and its arrival say, also one that comes back.
+    pub(super) fn enqueue(&mut self, pending: Box<Pending>, now: Instant) -> Number {
+        let (lot, place) = (pending.lot(), pending.place());
+        self.queue.insert(lot, place, pending, now)
+    }
+
+    /// A lane that has come back may be tried again by those who failed on it before.
+    pub(super) fn readmit(&mut self, id: &LaneId) {
+        // What ran out of memory here would do so again.
+        let curable =
+            |pending: &Pending| pending.failed.as_ref().is_none_or(|it| it.code != Code::OutOfMemory);
+        let cured = self.queue.remove_where(|pending| pending.excluded.contains(id) && curable(pending));
+        for mut pending in cured {
+            pending.excluded.retain(|excluded| excluded != id);
+            self.enqueue(pending, Instant::now());
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Instant {
+        let behind = self.sequences.next_due(|pending| pending.request.deadline);
+        let due = [self.queue.next_deadline(), behind, self.release].into_iter().flatten().min();
+        due.unwrap_or_else(|| Instant::now() + FAR)
+    }
+
+    /// Answers what was cancelled or has run out of time.
+    pub(super) fn expire(&mut self) {
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        while let Some(pending) = self.queue.expired(now) {
+            ended.push(pending);
+        }
+        if self.sweep.swap(false, Ordering::AcqRel) {
+            ended.extend(self.queue.remove_where(|pending| pending.cancelled.is_cancelled()));
+        }
+        for pending in ended {
+            let failure = pending.over(now).expect("it was taken out because it is over");
+            self.refuse(pending, &failure);
+        }
+        self.expire_sequences(now);
+    }
+
+    pub(super) fn refuse(&mut self, mut pending: Box<Pending>, failure: &Failure) {
+        let reply = pending.reply.take();
+        if pending.failed.as_ref() == Some(failure) {
+            // The row of its last attempt says the same.
+            self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
+            if let Some(reply) = reply {
+                reply(Err(failure.clone()));
+            }
+        } else {
+            step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
+        }
+        self.left(pending);
+    }
+
+    /// Its sequence, if it has one, goes on without it.
+    fn left(&mut self, mut pending: Box<Pending>) {
+        if let (Some(key), Some(sequence)) = (pending.sequence.take(), &pending.request.sequence) {
+            self.go_on(&key, sequence.end);
+        }
+    }
+
+    /// Refuses a request that will not be done in time, by all that is known: better now than at its deadline.
+    fn refuse_hopeless(&mut self, number: Number, serving: Serving, now: Instant) {
+        let Some(pending) = self.queue.get(number) else { return };
+        let paces = self.models.get(&pending.request.entry.model.digest);
+        let Some(p95) = paces.and_then(|paces| paces.recent.p95()) else { return };
+        let left = (pending.request.deadline - now).as_micros() as f64;
+        let needs = |ahead: usize| (serving.running + ahead) as f64 / serving.rate + p95;
+        // The exact place is looked up only where the last one would be too late.
+        if needs(self.queue.lot_len(number)) <= left {
+            return;
+        }
+        let needed = needs(self.queue.ahead(number));
+        if needed <= left {
+            return;
+        }
+        let Some(mut pending) = self.queue.remove(number) else { return };
+        let mut failure = scheduler::overloaded(&format!(
+            "its answer is expected in {:.0} ms, and its time runs out in {:.0}",
+            needed / 1e3,
+            left / 1e3
+        ));
+        failure.retry_after_s = Some(Duration::from_micros((needed - left) as u64).as_secs() + 1);
+        // Like a request that was not admitted, it has no row: it never ran.
+        self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
+        if let Some(reply) = pending.reply.take() {
+            reply(Err(failure));
+        }
+        self.left(pending);
+    }
+
+    /// Gives queued requests to lanes, in order, as far as lanes are free.
+    pub(super) fn dispatch(&mut self) {
+        // A refusal may let the next of its sequence go.
+        while std::mem::take(&mut self.changed) {
+            self.release = None;
+            if self.queue.is_empty() {
+                return;
+            }
+            let now = Instant::now();
+            let mut pass = self.queue.pass(now);
+            while let Some((lot, number)) = pass.next(&self.queue) {
+                if matches!(self.offer(number, now), Offered::Gone) {
+                    pass.again(lot, &self.queue);
+                }
+            }
+        }
+    }
+
+    /// Offers a queued request to the lanes; it leaves the queue if one takes it or none ever can.
+    fn offer(&mut self, number: Number, now: Instant) -> Offered {
+        let Some(pending) = self.queue.get(number) else { return Offered::Gone };
+        let choice = self.choose(pending, now);
+        if !choice.prepare.is_empty() {
+            let entry = pending.request.entry.clone();
+            self.prepare_all(&choice, &entry);
+        }
+        if choice.decision == Decision::Wait {
+            return Offered::Waits(choice.full);
+        }
+        if let Decision::Run { lane, .. } = &choice.decision
+            && let Some(until) = self.held_until(number, lane, now)
+        {
+            self.release = Some(self.release.map_or(until, |release| release.min(until)));
+            return Offered::Waits(None);
+        }
+        let Some(lot) = self.queue.lot_of(number) else { return Offered::Gone };
+        let Some(pending) = self.queue.remove(number) else { return Offered::Gone };
+        match choice.decision {
+            Decision::Run { lane, session, fallback } => {
+                let (step, session) = self.gather(pending, &lot, &lane, session, now);
+                self.start(step, &lane, session, fallback);
+            }
+            Decision::Fail(failure) => self.refuse(pending, &failure),
+            Decision::Wait => unreachable!("that was looked at above"),
+        }
+        Offered::Gone
+    }
+
+    fn choose(&self, pending: &Pending, now: Instant) -> Choice {
+        let key = pending.sequence.as_ref();
+        if let Some(lost) = key.and_then(|key| self.sequences.lost(key)) {
+            return Choice { decision: Decision::Fail(lost), prepare: Vec::new(), full: None };
+        }
+        let tied = key.and_then(|key| self.sequences.tied(key));
+        let paces = self.models.get(&pending.request.entry.model.digest);
+        let kinds = paces.map_or(UNKNOWN, |paces| &paces.kinds);
+        choose::choose(&pending.case(tied, kinds, now), &self.lanes, &self.outlook)
+    }
+
+    fn prepare_all(&mut self, choice: &Choice, entry: &Arc<Entry>) {
+        for (lane, session) in &choice.prepare {
+            self.prepare(lane, session.clone(), entry.clone());
+        }
+    }
+
+    /// Gives requests that are no longer queued to a lane, as one step.
+    #[allow(clippy::vec_box, reason = "they come out of the queue boxed, and go on so")]
+    fn start(
+        &mut self,
+        step: Vec<Box<Pending>>,
+        id: &LaneId,
+        session: SessionName,
+        fallback: Option<Fallback>,
+    ) {
+        let lane = self.lanes.get_mut(id).expect("choose names a lane that is there");
+        let Some(SessionState::Ready { placement, verdict, used, .. }) = lane.sessions.get_mut(&session)
+        else {
+            unreachable!("choose runs a request only where its session is ready");
+        };
+        *used = Instant::now();
+        let mut provenance =
+            Provenance::new(lane.backend.environment(), placement.clone(), session.model, *verdict);
+        provenance.batch = u32::try_from(step.len()).unwrap_or(u32::MAX);
+        provenance.fallback = fallback;
+        lane.running += 1;
+        lane.requests += step.len();
+        self.starts += 1;
+        lane.last_start = self.starts;
+        let charged = step.iter().map(|pending| (&pending.request.caller, pending.charged));
+        let charges = charged.map(|(caller, micros)| Charge { caller: caller.clone(), micros }).collect();
+        let sequence = match step.as_slice() {
+            [only] => only.sequence.clone().zip(only.request.sequence.as_ref().map(|sequence| sequence.end)),
+            _ => None,
+        };
+        let member = |mut pending: Box<Pending>| {
+            pending.attempts += 1;
+            let provenance = Provenance { attempt: pending.attempts, ..provenance.clone() };
+            let run = step::run_id();
+            let span = pending.request.trace.step(&run, &provenance);
+            Member { pending, attempt: Attempt { run, provenance, span } }
+        };
+        let members: Vec<_> = step.into_iter().map(member).collect();
+        let sent = step::send(&members, session.clone(), &*lane.backend);
+        let (inbox, backend, ledger) = (self.inbox.clone(), lane.backend.clone(), self.ledger.clone());
+        self.tasks.spawn("step", async move {
+            let finished = step::run(members, sent, &*backend, ledger).await;
+            // The actor outlives every step but those of a stopping daemon.
+            let _ = inbox.send(Message::Finished { backend, session, charges, sequence, finished }).await;
+        });
+    }
+}
+
+/// What became of a request that was offered to the lanes.
+enum Offered {
+    /// With what the lanes do that it waits for.
+    Waits(Option<Serving>),
+    /// It is queued no more.
+    Gone,
+}

@@ -1,0 +1,159 @@
+//! A request on its way: what has become of it so far, and what it is taken together with.
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use super::{
+    Reply, Request, Wants, admission::Permit, choose::Case, latency::KindMeans, queue::Place,
+    sequence::SequenceKey, step,
+};
+use crate::{
+    backend::BackendError,
+    domain::{Caller, Digest, DimBinding, Failure, LaneId, ModelName, Provenance, Retry, RunId},
+};
+
+/// Runs per request: the first, and one more on each of two other lanes.
+const ATTEMPTS_MAX: u32 = 3;
+
+pub(super) struct Pending {
+    pub(super) request: Request,
+    /// Taken when the caller is answered.
+    pub(super) reply: Option<Reply>,
+    pub(super) cancelled: CancellationToken,
+    pub(super) attempts: u32,
+    /// Lanes that an attempt failed on.
+    pub(super) excluded: Vec<LaneId>,
+    pub(super) failed: Option<Failure>,
+    /// Whether it shares no step any more, since a shared one has failed.
+    pub(super) alone: bool,
+    /// Microseconds of lane time that its caller was charged ahead.
+    pub(super) charged: f64,
+    /// The sequence that waits for its end.
+    pub(super) sequence: Option<SequenceKey>,
+    _permit: Permit,
+}
+
+/// A stopping daemon drops what it holds; the caller is told all the same.
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            reply(Err(super::overloaded(super::STOPPING)));
+        }
+    }
+}
+
+/// One attempt's identity.
+pub(super) struct Attempt {
+    pub(super) run: RunId,
+    pub(super) provenance: Provenance,
+    pub(super) span: Span,
+}
+
+/// What an attempt was charged to its caller ahead, in microseconds of lane time.
+pub(super) struct Charge {
+    pub(super) caller: Caller,
+    pub(super) micros: f64,
+}
+
+/// What every lane looks at: requests of one lot may run in the same lanes, and in one step if their inputs allow.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lot {
+    model: Digest,
+    /// Two names of one file may have limits of their own.
+    name: ModelName,
+    outputs: Vec<String>,
+    alone: bool,
+    sequence: Option<SequenceKey>,
+    binding: DimBinding,
+    wants: Wants,
+    excluded: Vec<LaneId>,
+}
+
+impl Pending {
+    pub(super) fn new(request: Request, reply: Reply, cancelled: CancellationToken, permit: Permit) -> Self {
+        let sequence = request.sequence.as_ref().map(|sequence| SequenceKey {
+            caller: request.caller.id.clone(),
+            model: request.entry.model.name.clone(),
+            id: sequence.id.clone(),
+        });
+        Self {
+            request,
+            reply: Some(reply),
+            cancelled,
+            attempts: 0,
+            excluded: Vec::new(),
+            failed: None,
+            alone: false,
+            charged: 0.0,
+            sequence,
+            _permit: permit,
+        }
+    }
+
+    pub(super) fn may_retry(&self, error: &BackendError) -> bool {
+        error.retry() != Retry::Never && self.may_go_on()
+    }
+
+    /// Whether there is still an attempt left, and somebody who waits for it.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.attempts < ATTEMPTS_MAX
+            && !self.cancelled.is_cancelled()
+            && Instant::now() < self.request.deadline
+    }
+
+    /// Why it is not to be started any more.
+    pub(super) fn over(&self, now: Instant) -> Option<Failure> {
+        if self.cancelled.is_cancelled() {
+            return Some(step::cancelled());
+        }
+        (self.request.deadline <= now).then(|| {
+            let mut failure = step::deadline_exceeded("in the queue");
+            if let Some(earlier) = &self.failed {
+                failure.message = format!("{}; before that: {earlier}", failure.message);
+            }
+            failure
+        })
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place {
+            caller: self.request.caller.clone(),
+            priority: self.request.priority,
+            again: self.attempts > 0,
+            arrived: self.request.accepted.at,
+            deadline: self.request.deadline,
+        }
+    }
+
+    pub(super) fn lot(&self) -> Lot {
+        Lot {
+            model: self.request.entry.model.digest,
+            name: self.request.entry.model.name.clone(),
+            outputs: self.request.outputs.clone(),
+            alone: self.alone,
+            sequence: self.sequence.clone(),
+            binding: self.request.binding.clone(),
+            wants: self.request.wants.clone(),
+            excluded: self.excluded.clone(),
+        }
+    }
+
+    pub(super) fn case<'a>(
+        &'a self,
+        tied: Option<&'a LaneId>,
+        kinds: &'a KindMeans,
+        now: Instant,
+    ) -> Case<'a> {
+        Case {
+            model: self.request.entry.model.digest,
+            binding: &self.request.binding,
+            wants: &self.request.wants,
+            tied,
+            excluded: &self.excluded,
+            failed: self.failed.as_ref(),
+            kinds,
+            now,
+        }
+    }
+}
