@@ -273,8 +273,7 @@ pub fn key() -> Option<String> {
 
 impl RawConfig {
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
-        let (listen, public) = (self.listen.as_deref(), self.public.as_deref());
-        let entry = entry::resolve(listen, public, self.access, self.tls, &self.limits)?;
+        let entry = entry::resolve(self.listen, self.public, self.access, self.tls, &self.limits)?;
         let bridge = self.bridge.resolve(entry.listen)?;
         let browsers = self
             .browsers

@@ -57,18 +57,18 @@ pub(super) struct Entry {
 
 /// Resolves what of the file concerns clients.
 pub(super) fn resolve(
-    listen: Option<&str>,
-    public: Option<&str>,
+    listen: Option<String>,
+    public: Option<String>,
     access: RawAccess,
     tls: Option<RawTls>,
     limits: &RawLimits,
 ) -> Result<Entry, ConfigError> {
     let invalid = |message: String| ConfigError::Invalid(message);
-    let listen = listen.unwrap_or(LISTEN);
+    let listen = listen.as_deref().unwrap_or(LISTEN);
     let listen: SocketAddr = listen
         .parse()
         .map_err(|_| invalid(format!("{listen:?} is no address to listen on: say IP:PORT, as {LISTEN}")))?;
-    let public = public.map(Origin::read).transpose();
+    let public = public.as_deref().map(Origin::read).transpose();
     let public = public.map_err(|wrong| invalid(format!("public is {wrong}")))?;
     let near = listen.ip().is_loopback();
     let required = access.required.unwrap_or(false);

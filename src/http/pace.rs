@@ -89,6 +89,8 @@ fn follow(
             }
         }
     })
+    // Decompression asks again after the end.
+    .fuse()
 }
 
 /// What is answered then; the connection is of no more use.

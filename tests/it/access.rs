@@ -50,6 +50,12 @@ async fn a_key_opens_what_its_scopes_say() {
         ("GET", "/v2", [401, 401, 200, 200, 200]),
         ("HEAD", "/v2", [401, 401, 200, 200, 200]),
         ("GET", "/v2/ws", [401, 401, 426, 426, 426]),
+        ("GET", "/metrics", [401, 401, 403, 200, 200]),
+        ("GET", "/v2/models/neg", [401, 401, 200, 200, 200]),
+        ("POST", "/v2/models/neg/infer", [401, 401, 400, 403, 400]),
+        ("GET", "/v2/models/stats", [401, 401, 403, 200, 200]),
+        ("POST", "/v2/repository/models/neg/unload", [401, 401, 403, 403, 200]),
+        ("POST", "/api/v1/reload", [401, 401, 403, 403, 422]),
         ("GET", "/api/v1/models", [401, 401, 200, 200, 200]),
         ("GET", "/api/v1/models/neg", [401, 401, 200, 200, 200]),
         ("GET", "/api/v1/runs", [401, 401, 200, 200, 200]),
@@ -72,7 +78,7 @@ async fn a_key_opens_what_its_scopes_say() {
             assert_eq!(status(&daemon, method, path, key).await, expected, "{method} {path} {key}");
         }
     }
-    let refused = ask(&daemon, "GET", "/v2", &[]).await;
+    let refused = ask(&daemon, "GET", "/api/v1/lanes", &[]).await;
     assert_eq!(refused.headers()["www-authenticate"], "Bearer realm=\"weft\"");
     let said: Value = serde_json::from_str(&refused.text().await.expect("a text")).expect("JSON");
     assert_eq!((&said["code"], &said["retry"]), (&json!("unauthorized"), &json!("never")));
@@ -194,7 +200,7 @@ async fn a_key_may_as_much_as_was_said() {
     assert!(first.headers()["ratelimit"].to_str().expect("text").starts_with("\"second\";r="));
     let mut refused = None;
     for _ in 0..20 {
-        let answer = ask(&daemon, "GET", "/v2", &headers).await;
+        let answer = ask(&daemon, "GET", "/api/v1/models", &headers).await;
         if answer.status() == 429 {
             refused = Some(answer);
             break;
