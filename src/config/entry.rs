@@ -64,11 +64,11 @@ pub(super) fn resolve(
     limits: &RawLimits,
 ) -> Result<Entry, ConfigError> {
     let invalid = |message: String| ConfigError::Invalid(message);
-    let listen = listen.as_deref().unwrap_or(LISTEN);
+    let listen = listen.unwrap_or_else(|| LISTEN.to_owned());
     let listen: SocketAddr = listen
         .parse()
         .map_err(|_| invalid(format!("{listen:?} is no address to listen on: say IP:PORT, as {LISTEN}")))?;
-    let public = public.as_deref().map(Origin::read).transpose();
+    let public = public.map(|text| Origin::read(&text)).transpose();
     let public = public.map_err(|wrong| invalid(format!("public is {wrong}")))?;
     let near = listen.ip().is_loopback();
     let required = access.required.unwrap_or(false);

@@ -54,7 +54,7 @@ async fn a_key_opens_what_its_scopes_say() {
         ("GET", "/v2/models/neg", [401, 401, 200, 200, 200]),
         ("POST", "/v2/models/neg/infer", [401, 401, 400, 403, 400]),
         ("GET", "/v2/models/stats", [401, 401, 403, 200, 200]),
-        ("POST", "/v2/repository/models/neg/unload", [401, 401, 403, 403, 200]),
+        ("POST", "/v2/repository/models/none/unload", [401, 401, 403, 403, 404]),
         ("POST", "/api/v1/reload", [401, 401, 403, 403, 422]),
         ("GET", "/api/v1/models", [401, 401, 200, 200, 200]),
         ("GET", "/api/v1/models/neg", [401, 401, 200, 200, 200]),
