@@ -24,6 +24,7 @@ pub fn fuzz_control(input: &[u8]) {
     properties::control(input);
 }
 
+pub fn fuzz_jwt(input: &[u8]) {
     properties::jwt(input);
 }
 
