@@ -14,6 +14,8 @@ const HERE = import.meta.dirname;
 const DIST = path.join(HERE, 'dist');
 const ENGINE = path.dirname(createRequire(import.meta.url).resolve('onnxruntime-web'));
 
+const SWAGGER = path.dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
+
 /** Where the daemon serves the assets; ECMAScript that the supported browsers all run. */
 const PUBLIC_PATH = '/harness/assets/';
 const TARGET = 'es2022';
@@ -47,9 +49,14 @@ function withoutSourceMap(module) {
   return Buffer.from(module.toString('utf8').replace(/\n?\/\/# sourceMappingURL=\S+\s*$/, '\n'));
 }
 
+/** Stores a file of the API's page, which is served under its own name. */
+function storeForDocs(name, bytes) {
+  writeFileSync(path.join(DIST, 'docs', `${name}.gz`), gzipSync(bytes, { level: 9 }));
+}
+
 async function bundle(entry, define) {
   const { outputFiles } = await build({
-    entryPoints: [path.join(HERE, 'harness', entry)],
+    entryPoints: [path.join(HERE, entry)],
     bundle: true,
     minify: true,
     format: 'esm',
@@ -63,12 +70,15 @@ async function bundle(entry, define) {
 
 rmSync(DIST, { recursive: true, force: true });
 mkdirSync(path.join(DIST, 'assets'), { recursive: true });
+mkdirSync(path.join(DIST, 'docs'));
 const engineAssets = {
   plain: storeEngine('ort-wasm', 'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'),
   jspi: storeEngine('ort-jspi', 'ort.jspi.bundle.min.mjs', 'ort-wasm-simd-threaded.jspi.wasm'),
 };
-const lane = store('lane', 'lane.js', await bundle('lane.ts', {}));
-const page = store('page', 'page.js', await bundle('boot.ts', { LANE_URL: lane, ENGINE_ASSETS: engineAssets }));
+const lane = store('lane', 'lane.js', await bundle('harness/lane.ts', {}));
+const page = store('page', 'page.js', await bundle('harness/boot.ts', { LANE_URL: lane, ENGINE_ASSETS: engineAssets }));
 const template = readFileSync(path.join(HERE, 'harness', 'index.html'), 'utf8');
 writeFileSync(path.join(DIST, 'index.html'), template.replace('{{PAGE}}', page));
 writeFileSync(path.join(DIST, 'assets', 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+storeForDocs('docs.js', await bundle('docs/page.js', {}));
+storeForDocs('docs.css', readFileSync(path.join(SWAGGER, 'swagger-ui.css')));

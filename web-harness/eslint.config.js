@@ -29,4 +29,8 @@ export default tseslint.config(
     files: ['*.mjs', '*.js'],
     languageOptions: { globals: { Buffer: 'readonly' } },
   },
+  {
+    files: ['docs/*.js'],
+    languageOptions: { globals: { document: 'readonly' } },
+  },
 );

@@ -10,7 +10,7 @@ use crate::{
     access::Keys as Kept,
     config::Surroundings,
     daemon::{STORE, lock_home},
-    http::{KeyOrder, KeyView, made},
+    http::{KeyOrder, KeyView, MadeKey},
     store::Store,
 };
 
@@ -87,7 +87,7 @@ impl Keys {
         let answer = match self {
             Self::Add(add) => {
                 let (key, text) = keys.add(add.order().try_into()?).await?;
-                made(key, &text)
+                json!(MadeKey::new(key, text))
             }
             Self::List => {
                 let items: Vec<_> = keys.list().into_iter().map(KeyView::from).collect();

@@ -17,7 +17,7 @@ pub struct Source {
     pub home: PathBuf,
     pub surroundings: Surroundings,
     pub change: Box<dyn Fn(&mut RawConfig) + Send + Sync>,
-    /// The keys that `change` has the last word on, and why.
+    /// The keys that `change` has the last word on.
     pub overruled: Vec<&'static str>,
 }
 

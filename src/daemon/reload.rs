@@ -19,8 +19,9 @@ use crate::{
 };
 
 /// What is read at use, or can be told to whoever keeps it. Below `browsers` every key is.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 9] = [
     "limits.pending_requests",
+    "limits.caller_requests",
     "limits.pending_bytes",
     "limits.lane_memory",
     "limits.timeout",

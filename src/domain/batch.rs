@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Body, Datatype, Tensor};
 
 /// How a model's requests share steps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Batching {
     /// Rows of a step at most; 1 leaves every request to itself.
     pub max: u32,
     /// How long a request may wait for others while a lane is free. With 0 only what waits anyway is joined.
     #[serde(with = "humantime_serde")]
+    #[schema(value_type = String)]
     pub delay: Duration,
     /// Why requests never share a step; absent once it is proven that they can.
     pub barred: Option<String>,

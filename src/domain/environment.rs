@@ -1,11 +1,12 @@
 //! What a lane runs in, as measured; the part of a verdict's key that the machine decides.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{BackendKind, InstanceId, LaneId};
 
 /// A GPU adapter as WebGPU described it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Adapter {
     pub vendor: String,
     pub architecture: String,
@@ -15,7 +16,7 @@ pub struct Adapter {
 }
 
 /// What a page measured about its browser.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one probe's outcome, reported under its own name")]
 pub struct PageEnvironment {
     pub user_agent: String,

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The error codes of the public contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     InvalidRequest,
@@ -25,6 +26,23 @@ pub enum Code {
 }
 
 impl Code {
+    pub const ALL: [Self; 14] = [
+        Self::InvalidRequest,
+        Self::UnknownModel,
+        Self::ModelNotReady,
+        Self::NoBackend,
+        Self::Quarantined,
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::DeadlineExceeded,
+        Self::Cancelled,
+        Self::LaneLost,
+        Self::OutOfMemory,
+        Self::Unauthorized,
+        Self::TooLarge,
+        Self::Internal,
+    ];
+
     /// The spelling that the wire and the store use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +71,7 @@ impl fmt::Display for Code {
 }
 
 /// Whether trying again can help, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
     /// The same lane may answer when asked again.
@@ -65,7 +83,7 @@ pub enum Retry {
 }
 
 /// The end of a request that did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[error("{code}: {message}")]
 pub struct Failure {
     pub code: Code,

@@ -1,9 +1,10 @@
 //! What a lane holds, as it told itself.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Bytes that a lane's Worker holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LaneMemory {
     /// The engine's heap, which grows and never shrinks.
     pub wasm_bytes: u64,

@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod policy;
 mod run;
+mod schema;
 mod scope;
 mod sequence;
 mod tensor;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Batching, Datatype, Digest, Failure, ModelName, Tensor, Tolerance};
 
@@ -18,14 +19,14 @@ pub enum Dim {
 }
 
 /// One input or output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Port {
     pub name: String,
     pub datatype: Datatype,
     pub shape: Vec<Dim>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Signature {
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -34,7 +35,7 @@ pub struct Signature {
 /// The sizes that a request gives to a signature's symbolic dimensions.
 pub type DimBinding = BTreeMap<String, u64>;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Model {
     pub name: ModelName,
     pub digest: Digest,

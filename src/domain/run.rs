@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RequestId, RunId,
@@ -13,7 +14,7 @@ use super::{
 pub type Placement = BTreeMap<String, u64>;
 
 /// Where the microseconds of a request went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Timing {
     /// From acceptance until the step was handed to the lane.
     pub queue: u64,
@@ -28,20 +29,21 @@ pub struct Timing {
 }
 
 /// What was wanted when something else answered, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fallback {
     pub wanted: String,
     pub reason: String,
 }
 
 /// Where and how an answer was computed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Provenance {
     pub instance: InstanceId,
     pub lane: LaneId,
     pub browser: String,
     pub browser_version: String,
     pub backend: BackendKind,
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub placement: Placement,
     pub adapter: Option<Adapter>,
     pub software_adapter: bool,
@@ -90,7 +92,7 @@ impl Provenance {
 }
 
 /// One row of the run history: an attempt with its outcome.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunRecord {
     pub run: RunId,
     /// The request that it was made for; absent in rows of earlier versions.

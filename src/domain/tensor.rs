@@ -25,7 +25,7 @@ pub enum Datatype {
     Bytes,
 }
 
-const NAMES: [(Datatype, &str); 14] = [
+pub(super) const NAMES: [(Datatype, &str); 14] = [
     (Datatype::Bool, "BOOL"),
     (Datatype::Uint8, "UINT8"),
     (Datatype::Uint16, "UINT16"),

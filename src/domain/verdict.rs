@@ -1,11 +1,12 @@
 //! Whether a model computes the right numbers in one environment.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{BackendKind, Digest, DimBinding, Environment};
 
 /// How far an output may be from the reference: `max|y - ref| <= relative * max|ref|`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Tolerance(pub f64);
 
@@ -16,7 +17,7 @@ impl Tolerance {
     pub const FP16: Self = Self(1e-2);
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictStatus {
     /// Native ONNX Runtime on the CPU: what the others are compared with.
@@ -40,7 +41,7 @@ impl VerdictStatus {
 }
 
 /// Everything that can change what a model computes. Two equal keys share a verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictKey {
     pub model: Digest,
     pub browser: String,
@@ -52,6 +53,7 @@ pub struct VerdictKey {
     pub flags: Vec<String>,
     pub threads: u32,
     /// Dimensions fixed when the session was created.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub shapes: DimBinding,
     /// Of the inputs that were compared.
     pub inputs: Digest,
@@ -85,7 +87,7 @@ impl VerdictKey {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
     pub status: VerdictStatus,
     /// Largest `max|y - ref| / max|ref|` over the outputs and inputs, absent when values were non-finite.

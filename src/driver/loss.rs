@@ -37,9 +37,9 @@ impl Loss {
         });
     }
 
-    /// Another page takes the crashed one's place.
-    pub(super) fn forget(&self) {
-        self.0.send_replace(None);
+    /// Another page takes the crashed one's place; says whether one has crashed.
+    pub(super) fn forget(&self) -> bool {
+        self.0.send_replace(None).is_some()
     }
 
     /// Answers those who still wait for the loss.

@@ -1,7 +1,7 @@
 //! Decides whether a Chromium or a `WebKitGTK` can have its sandbox here, which is given up only where it cannot work,
 //! and sees whether a Firefox did.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::OnceLock};
 
 use super::{process, procs};
 
@@ -57,10 +57,11 @@ fn has_setuid_helper(program: &Path) -> bool {
     fs::metadata(helper).is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o4000 != 0)
 }
 
-/// Whether bubblewrap, which confines `WebKitGTK`'s pages, can make what they are put into; for root it can as well.
+/// Whether bubblewrap, tried once, which confines `WebKitGTK`'s pages, can make what they are put into; for root it can as well.
 pub(super) fn bubblewrap_works() -> bool {
+    static WORKS: OnceLock<bool> = OnceLock::new();
     let confined = ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-pid", "true"];
-    process::succeeds("bwrap", &confined) == Some(true)
+    *WORKS.get_or_init(|| process::succeeds("bwrap", &confined) == Some(true))
 }
 
 /// How a process's status reads when its system calls are filtered.

@@ -12,7 +12,9 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::FRAME_MAX;
 use crate::domain::{Code, Failure, Retry};
@@ -67,6 +69,24 @@ impl Problem {
         Self { failure: Failure::invalid(message), status: StatusCode::NOT_FOUND }
     }
 
+    /// A handshake that the protocol's library refused, with its own status.
+    pub(super) fn no_handshake(status: StatusCode, message: String) -> Self {
+        Self { failure: Failure::invalid(message), status }
+    }
+
+    /// What is asked for is under way already.
+    pub(super) fn conflict(message: String) -> Self {
+        Self {
+            failure: Failure::new(Code::InvalidRequest, Retry::Same, message),
+            status: StatusCode::CONFLICT,
+        }
+    }
+
+    /// Whether asking again cannot help.
+    pub(super) fn is_final(&self) -> bool {
+        self.failure.retry == Retry::Never
+    }
+
     /// A request that is none of the protocol's, before any model was asked.
     pub(super) fn malformed(failure: Failure) -> Self {
         let status = match failure.code {
@@ -83,19 +103,19 @@ impl Problem {
 
     /// As RFC 9457 has it, with our code and whether to retry.
     fn problem(&self) -> Value {
-        let Failure { code, message, retry, retry_after_s: _ } = &self.failure;
-        json!({
-            "type": format!("/docs/errors#{code}"),
-            "title": title(*code),
-            "status": self.status.as_u16(),
-            "detail": message,
-            "code": code,
-            "retry": retry,
+        let Failure { code, message, retry, retry_after_s: _ } = self.failure.clone();
+        json!(ProblemDetails {
+            kind: format!("/docs/errors#{code}"),
+            title: title(code),
+            status: self.status.as_u16(),
+            detail: message,
+            code,
+            retry,
         })
     }
 
     fn oip(&self) -> Value {
-        json!({"error": self.failure.message})
+        json!(OipError { error: self.failure.message.clone() })
     }
 
     /// OpenAI's object; its clients look for its own words where it has some.
@@ -112,8 +132,44 @@ impl Problem {
             Code::RateLimited => "rate_limit_exceeded",
             code => code.as_str(),
         };
-        json!({"error": {"message": self.failure.message, "type": kind, "param": null, "code": code}})
+        let message = self.failure.message.clone();
+        json!(OpenAiError { error: OpenAiFailure { message, kind, param: None, code } })
     }
+}
+
+/// RFC 9457's problem details, with the code, and whether trying again can help
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProblemDetails {
+    /// Where the code is explained.
+    #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: Code,
+    retry: Retry,
+}
+
+/// The Open Inference Protocol's error
+#[derive(Serialize, ToSchema)]
+pub(super) struct OipError {
+    error: String,
+}
+
+/// OpenAI's error
+#[derive(Serialize, ToSchema)]
+pub(super) struct OpenAiError {
+    error: OpenAiFailure,
+}
+
+#[derive(Serialize, ToSchema)]
+struct OpenAiFailure {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<String>,
+    code: &'static str,
 }
 
 /// What a code means, the same words at every occurrence.
@@ -136,22 +192,44 @@ pub(super) fn title(code: Code) -> &'static str {
     }
 }
 
+/// The protocol that a route belongs to.
+#[derive(Clone, Copy)]
+pub(super) enum Protocol {
+    OpenAi,
+    OpenInference,
+    Own,
+}
+
+impl Protocol {
+    pub(super) fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some("v1") => Self::OpenAi,
+            Some("v2") => Self::OpenInference,
+            _ => Self::Own,
+        }
+    }
+
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenAi | Self::OpenInference => "application/json",
+            Self::Own => "application/problem+json",
+        }
+    }
+}
+
 /// Writes the problem that a handler or a layer answered with, for the protocol of the route.
 pub(super) async fn written(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let below =
-        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let (kind, body): (_, fn(&Problem) -> Value) = if below("/v1") {
-        ("application/json", Problem::openai)
-    } else if below("/v2") {
-        ("application/json", Problem::oip)
-    } else {
-        ("application/problem+json", Problem::problem)
-    };
+    let protocol = Protocol::of(request.uri().path());
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        *response.body_mut() = Body::from(body(&problem).to_string());
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let body = match protocol {
+            Protocol::OpenAi => problem.openai(),
+            Protocol::OpenInference => problem.oip(),
+            Protocol::Own => problem.problem(),
+        };
+        *response.body_mut() = Body::from(body.to_string());
+        let kind = HeaderValue::from_static(protocol.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
     response
 }

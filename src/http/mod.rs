@@ -4,14 +4,18 @@
 //! It is the only place where a failure becomes an HTTP status.
 
 mod admit;
+mod docs;
 mod encoding;
 mod error;
 mod health;
+mod idempotency;
 mod infer;
 mod keys;
 mod listener;
 mod models;
 mod oip;
+mod openai;
+mod openapi;
 mod origin;
 mod pace;
 mod places;
@@ -20,24 +24,26 @@ mod reload;
 mod resources;
 mod routes;
 mod scrape;
+#[cfg(test)]
+mod tests;
 mod ws;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
-    routing::{delete, get, post},
-};
+use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
 use tokio::sync::watch;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
 
 use crate::{
     access::Access, bridge::guard::Origin, domain::Policy, events::Events, models::Registry, pool::Pool,
     scheduler::Scheduler, store::Store, tasks::Tasks, telemetry::Metrics,
 };
 pub use error::Problem;
-pub use keys::{KeyOrder, KeyView, made};
+use idempotency::Answers;
+pub use keys::{KeyOrder, KeyView, MadeKey};
 pub use listener::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, ConnectionLimits, Doors, ListenError};
 pub use pace::Pace;
 pub use reload::{Reload, Reloaded};
@@ -78,33 +84,9 @@ pub fn serve(doors: Doors, api: Api) {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v2/health/live", get(health::live))
-        .route("/v2/health/ready", get(health::ready))
-        .route("/metrics", get(scrape::metrics))
-        .merge(oip::routes())
-        .route("/api/v1/instances", get(resources::instances))
-        .route("/api/v1/instances/{id}/restart", post(pool::restart))
-        .route("/api/v1/leases", get(pool::leases).post(pool::lease))
-        .route("/api/v1/leases/{lease}", delete(pool::release))
-        .route("/api/v1/lanes", get(resources::lanes))
-        .route("/api/v1/reload", post(reload::reload))
-        .route("/api/v1/runs", get(resources::runs))
-        .route("/api/v1/models", get(models::list).post(models::add))
-        .route("/api/v1/models/{name}", get(models::show))
-        .route("/api/v1/models/{name}", delete(models::remove))
-        .route("/api/v1/models/{name}/verify", post(models::verify))
-        .route("/api/v1/models/{name}/load", post(models::load))
-        .route("/api/v1/models/{name}/unload", post(models::unload))
-        .route("/api/v1/blobs", post(models::upload).layer(DefaultBodyLimit::disable()))
-        .route("/api/v1/session", post(keys::begin_session).delete(keys::end_session))
-        .route("/api/v1/keys", get(keys::list).post(keys::add))
-        .route("/api/v1/keys/{key}", delete(keys::revoke))
-        .layer(encoding::answers())
-        .layer(encoding::bodies())
-        .layer(middleware::from_fn(encoding::known))
-        // Its messages are not compressed.
-        .route("/v2/ws", get(ws::upgrade))
+    let (routes, document) = routes(&api.tasks).split_for_parts();
+    routes
+        .layer(Extension(openapi::finish(document, api.access.is_required())))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
@@ -112,4 +94,50 @@ fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn(origin::named))
         .layer(middleware::from_fn(error::written))
         .with_state(api)
+}
+
+/// Every route, with its part of the document.
+fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
+    let answers = Answers::new(tasks.clone());
+    let changes = openapi::keyed(changes().merge(oip::changes()));
+    OpenApiRouter::with_openapi(openapi::document())
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(scrape::metrics))
+        .merge(oip::routes())
+        .routes(routes!(openai::list))
+        .routes(routes!(openai::show))
+        .routes(routes!(resources::instances))
+        .routes(routes!(resources::lanes))
+        .routes(routes!(resources::runs))
+        .routes(routes!(resources::run))
+        .routes(routes!(models::show, models::remove))
+        .routes(routes!(models::upload).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(pool::release))
+        .routes(routes!(keys::begin_session, keys::end_session))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(openapi::serve))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::errors))
+        .merge(changes.layer(middleware::from_fn_with_state(answers, idempotency::once)))
+        .layer(encoding::answers())
+        .layer(encoding::bodies())
+        .layer(middleware::from_fn(encoding::known))
+        // Compressed already.
+        .routes(routes!(docs::asset))
+        // Its messages are not compressed.
+        .routes(routes!(ws::upgrade))
+}
+
+/// What happens once for each `Idempotency-Key`.
+fn changes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(models::list, models::add))
+        .routes(routes!(models::verify))
+        .routes(routes!(models::load))
+        .routes(routes!(models::unload))
+        .routes(routes!(pool::leases, pool::lease))
+        .routes(routes!(pool::restart))
+        .routes(routes!(reload::reload))
+        .routes(routes!(keys::list, keys::add))
 }

@@ -10,14 +10,16 @@ use axum::{
         rejection::{PathRejection, StringRejection},
     },
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{Api, Problem};
+use super::{Api, Problem, resources::List};
 use crate::{
-    domain::{BackendKind, Batching, Code, Digest, Failure, Model, ModelName, Retry, Tolerance},
+    domain::{
+        BackendKind, Batching, Code, Digest, Failure, Model, ModelName, Retry, Tolerance, Verdict, VerdictKey,
+    },
     models::{BatchLimits, Entry, GateInputs, NewModel},
-    scheduler::Wants,
+    scheduler::{Judged, Residence, Wants},
     tasks,
 };
 
@@ -27,50 +29,97 @@ pub(super) const PROVE_WITHIN: Duration = Duration::from_secs(900);
 type Named = Result<Path<String>, PathRejection>;
 type Text = Result<String, StringRejection>;
 
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Value> {
-    let items: Vec<_> = api.registry.list().iter().map(|entry| json!(entry.model)).collect();
-    Json(json!({"items": items, "cursor": null}))
+/// Models
+#[utoipa::path(get, path = "/api/v1/models", tag = "models", responses((status = 200, body = List<Model>)))]
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Model>> {
+    List::whole(api.registry.list().iter().map(|entry| entry.model.clone()).collect())
 }
 
-pub(super) async fn show(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Value>, Problem> {
+/// A model with its verdicts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    model: Model,
+    /// Input sets that came with it.
+    gate_inputs: usize,
+    verdicts: Vec<Judgement>,
+    residence: Residence,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Judgement {
+    key: VerdictKey,
+    verdict: Verdict,
+    proven_at_us: i64,
+}
+
+/// One model, with its verdicts
+#[utoipa::path(get, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Shown)))]
+pub(super) async fn show(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Shown>, Problem> {
     let Path(name) = name?;
-    let entry = find(&api, &name)?;
+    Ok(Json(shown(&api, find(&api, &name)?).await?))
+}
+
+async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
     let verdicts = api.store.verdicts(entry.model.digest).await?;
-    let verdicts: Vec<_> = verdicts
+    let verdicts = verdicts
         .into_iter()
-        .map(|stored| json!({"key": stored.key, "verdict": stored.verdict, "proven_at_us": stored.proven_at_us}))
+        .map(|stored| Judgement {
+            key: stored.key,
+            verdict: stored.verdict,
+            proven_at_us: stored.proven_at_us,
+        })
         .collect();
-    let mut model = json!(entry.model);
-    model["gate_inputs"] = json!(entry.given.len());
-    model["verdicts"] = json!(verdicts);
-    model["residence"] = json!(api.scheduler.residence(entry).await?);
-    Ok(Json(model))
+    let (model, gate_inputs) = (entry.model.clone(), entry.given.len());
+    Ok(Shown { model, gate_inputs, verdicts, residence: api.scheduler.residence(entry).await? })
 }
 
-pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Value>, Problem> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Uploaded {
+    digest: Digest,
+    bytes: u64,
+}
+
+/// Upload a file
+///
+/// It is kept under its digest; an upload that no model is made of goes when the daemon starts anew.
+#[utoipa::path(post, path = "/api/v1/blobs", tag = "models",
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Uploaded)))]
+pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Uploaded>, Problem> {
     let upload = api.registry.blobs.receive(body.into_data_stream()).await?;
-    Ok(Json(json!({"digest": upload.digest, "bytes": upload.bytes})))
+    Ok(Json(Uploaded { digest: upload.digest, bytes: upload.bytes }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewModel)]
 pub(super) struct Add {
     name: ModelName,
+    /// Of an uploaded file.
     digest: Digest,
+    /// Where it came from, in words.
     source: String,
+    #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     tolerance: Option<f64>,
     licence: Option<String>,
     #[serde(default)]
+    #[schema(inline)]
     batch: Batch,
     #[serde(default)]
     gate: GateInputs,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Batch {
+    /// Rows of a step at most.
+    #[schema(minimum = 1, maximum = 1024)]
     max: Option<u32>,
+    /// How long a request may wait for others.
     #[serde(with = "humantime_serde")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{1,4}ms$")]
     delay: Option<Duration>,
 }
 
@@ -87,7 +136,10 @@ impl Batch {
     }
 }
 
-pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Value>, Problem> {
+/// Give an uploaded file a name
+#[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = Add,
+    responses((status = 200, body = Model)))]
+pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Model>, Problem> {
     let add: Add = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
@@ -105,66 +157,82 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
     // With other inputs or another tolerance, earlier refusals say nothing.
     let changed = unused.into_iter().chain([entry.model.digest]).collect();
     api.scheduler.forget(entry.model.name.clone(), changed).await;
-    Ok(Json(json!(entry.model)))
+    Ok(Json(entry.model.clone()))
 }
 
-#[derive(Default, Deserialize)]
+/// The lanes that are meant; all when none are named.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Where {
     backend: Vec<BackendKind>,
     browser: Vec<String>,
 }
 
-/// Proves a model in every lane, or in those that the body names; answers with what `show` does, and with what
-/// became of it in each lane.
+/// A model with its verdicts, and what became of it in each lane.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Verified {
+    #[serde(flatten)]
+    shown: Shown,
+    lanes: Vec<Judged>,
+}
+
+/// Prove a model
+///
+/// In every lane, or in those that the body names.
+#[utoipa::path(post, path = "/api/v1/models/{name}/verify", tag = "models", params(("name" = String, Path)),
+    request_body = Option<Where>, responses((status = 200, body = Verified)))]
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     name: Named,
     body: Text,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
-    let wants = wants(body)?;
-    let judged = api.scheduler.prove(entry, wants, PROVE_WITHIN).await?;
-    if judged.is_empty() {
+    let lanes = api.scheduler.prove(entry.clone(), wants(body)?, PROVE_WITHIN).await?;
+    if lanes.is_empty() {
         let message = "no lane is of the backends and browsers named";
         return Err(Failure::new(Code::NoBackend, Retry::Never, message).into());
     }
-    let Json(mut shown) = show(State(api), Ok(Path(name))).await?;
-    shown["lanes"] = json!(judged);
-    Ok(Json(shown))
+    Ok(Json(Verified { shown: shown(&api, entry).await?, lanes }))
 }
 
-/// Has a model loaded and kept in every lane, or in those that the body names; answers as `verify` does.
+/// Load a model and keep it
+///
+/// In every lane, or in those that the body names.
+#[utoipa::path(post, path = "/api/v1/models/{name}/load", tag = "models", params(("name" = String, Path)),
+    request_body = Option<Where>, responses((status = 200, body = Verified)))]
 pub(super) async fn load(
     State(api): State<Arc<Api>>,
     name: Named,
     body: Text,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
-    let judged = api.scheduler.load(entry, wants(body)?, PROVE_WITHIN).await?;
-    let Json(mut shown) = show(State(api), Ok(Path(name))).await?;
-    shown["lanes"] = json!(judged);
-    Ok(Json(shown))
+    let lanes = api.scheduler.load(entry.clone(), wants(body)?, PROVE_WITHIN).await?;
+    Ok(Json(Verified { shown: shown(&api, entry).await?, lanes }))
 }
 
-/// Drops a model's sessions; requests for it are refused until it is loaded.
-pub(super) async fn unload(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Value>, Problem> {
+/// Unload a model
+///
+/// Requests for it are refused until it is loaded.
+#[utoipa::path(post, path = "/api/v1/models/{name}/unload", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Shown)))]
+pub(super) async fn unload(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Shown>, Problem> {
     let Path(name) = name?;
-    api.scheduler.unload(find(&api, &name)?).await?;
-    show(State(api), Ok(Path(name))).await
+    let entry = find(&api, &name)?;
+    api.scheduler.unload(entry.clone()).await?;
+    Ok(Json(shown(&api, entry).await?))
 }
 
 /// The lanes that a body names; all when it is empty.
 fn wants(body: Text) -> Result<Wants, Failure> {
     let body = body?;
-    let named: Where = if body.is_empty() {
-        Where::default()
+    let named: Option<Where> = if body.is_empty() {
+        None
     } else {
         serde_json::from_str(&body).map_err(|error| Failure::invalid(error.to_string()))?
     };
-    Ok(named.into())
+    Ok(named.unwrap_or_default().into())
 }
 
 impl From<Where> for Wants {
@@ -173,12 +241,15 @@ impl From<Where> for Wants {
     }
 }
 
-pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Value>, Problem> {
+/// Forget a model
+#[utoipa::path(delete, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Model)))]
+pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Model>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
     let unused = api.registry.remove(&entry.model.name).await?;
     api.scheduler.forget(entry.model.name.clone(), unused.into_iter().collect()).await;
-    Ok(Json(json!(entry.model)))
+    Ok(Json(entry.model.clone()))
 }
 
 pub(super) fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {

@@ -10,13 +10,13 @@ use axum::{
     },
     http::StatusCode,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{Api, Problem};
+use super::{Api, Problem, resources::List};
 use crate::{
     domain::{Code, Failure, InstanceId, LeaseId, Retry},
-    pool::LeaseError,
+    pool::{LeaseError, Leased},
 };
 
 /// A benchmark's cell takes minutes; a caller that died must not keep a browser for longer.
@@ -28,33 +28,55 @@ const WAIT: Duration = Duration::from_secs(30);
 
 type Named = Result<Path<String>, PathRejection>;
 
+#[derive(Serialize, ToSchema)]
+pub(super) struct Restarted {
+    instance: InstanceId,
+}
+
+/// Restart a browser
+///
+/// It is drained and launched anew, also one that had failed.
+#[utoipa::path(post, path = "/api/v1/instances/{id}/restart", tag = "pool", params(("id" = String, Path)),
+    responses((status = 202, body = Restarted)))]
 pub(super) async fn restart(
     State(api): State<Arc<Api>>,
     id: Named,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Restarted>), Problem> {
     let Path(id) = id?;
-    if api.pool.restart(InstanceId::new(id.clone())).await {
-        return Ok((StatusCode::ACCEPTED, Json(json!({"instance": id}))));
+    let instance = InstanceId::new(id.clone());
+    if api.pool.restart(instance.clone()).await {
+        return Ok((StatusCode::ACCEPTED, Json(Restarted { instance })));
     }
     let known: Vec<_> = api.pool.status().into_keys().map(|id| id.to_string()).collect();
     let message = format!("no instance is called {id:?}; there are {}", known.join(", "));
     Err(Problem::not_found(message))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Lease {
+#[schema(as = LeaseOrder)]
+pub(super) struct Lease {
+    /// A recipe's name.
     browser: String,
+    /// How long it is held, at most an hour; 60 s when it is not said.
     #[serde(default, with = "humantime_serde")]
+    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,2}s$")]
     ttl: Option<Duration>,
+    /// How long to wait for a free one; 30 s when it is not said.
     #[serde(default, with = "humantime_serde")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{1,3}s$")]
     wait: Option<Duration>,
 }
 
+/// Have a browser to oneself
+///
+/// Answers once its lanes are free.
+#[utoipa::path(post, path = "/api/v1/leases", tag = "pool", request_body = Lease,
+    responses((status = 200, body = Leased)))]
 pub(super) async fn lease(
     State(api): State<Arc<Api>>,
     body: Result<String, StringRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Leased>, Problem> {
     let order: Lease = serde_json::from_str(&body?)
         .map_err(|error| Failure::invalid(format!("the body does not fit: {error}")))?;
     let ttl = order.ttl.unwrap_or(TTL);
@@ -63,17 +85,27 @@ pub(super) async fn lease(
         return Err(Failure::invalid(message).into());
     }
     let wait = order.wait.unwrap_or(WAIT).min(TTL_MAX);
-    Ok(Json(json!(api.pool.lease(&order.browser, ttl, wait).await?)))
+    Ok(Json(api.pool.lease(&order.browser, ttl, wait).await?))
 }
 
-pub(super) async fn leases(State(api): State<Arc<Api>>) -> Json<Value> {
-    Json(json!({"items": api.pool.leases(), "cursor": null}))
+/// Who has a browser to itself
+#[utoipa::path(get, path = "/api/v1/leases", tag = "pool", responses((status = 200, body = List<Leased>)))]
+pub(super) async fn leases(State(api): State<Arc<Api>>) -> Json<List<Leased>> {
+    List::whole(api.pool.leases())
 }
 
-pub(super) async fn release(State(api): State<Arc<Api>>, lease: Named) -> Result<Json<Value>, Problem> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Released {
+    lease: LeaseId,
+}
+
+/// Give a browser back
+#[utoipa::path(delete, path = "/api/v1/leases/{lease}", tag = "pool", params(("lease" = String, Path)),
+    responses((status = 200, body = Released)))]
+pub(super) async fn release(State(api): State<Arc<Api>>, lease: Named) -> Result<Json<Released>, Problem> {
     let lease = LeaseId::new(lease?.0);
     if api.pool.release(&lease).await {
-        return Ok(Json(json!({"lease": lease})));
+        return Ok(Json(Released { lease }));
     }
     Err(Problem::not_found(format!("no lease is called {lease}: it was released, or its time is over")))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Api, Problem};
 use crate::domain::Failure;
@@ -13,7 +14,7 @@ use crate::domain::Failure;
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Reloaded, Failure>> + Send + Sync>;
 
 /// What became of the keys that had changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloaded {
     pub applied: Vec<String>,
     /// Those that count only after a restart.
@@ -22,6 +23,8 @@ pub struct Reloaded {
     pub overruled: Vec<String>,
 }
 
+/// Read the configuration again
+#[utoipa::path(post, path = "/api/v1/reload", tag = "observation", responses((status = 200, body = Reloaded)))]
 pub(super) async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Problem> {
     Ok(Json((api.reload)().await?))
 }

@@ -14,6 +14,9 @@ use crate::telemetry::Sample;
 /// The text format's own type, which tells a scraper its version.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Metrics, for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "observation",
+    responses((status = 200, content_type = "text/plain", body = String)))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> ([(HeaderName, &'static str); 1], String) {
     let mut samples = vec![
         Sample::new("weft_requests_pending", api.scheduler.pending() as f64),

@@ -22,7 +22,7 @@ use axum::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Api, FRAME_MAX, admit, infer, infer::Form, places::Place};
+use super::{Api, FRAME_MAX, Problem, admit, error::OipError, infer, infer::Form, places::Place};
 use crate::{
     access::{Ended as Lapsed, Entered, Grant},
     domain::{Code, Failure, ModelName, Retry, Scope},
@@ -52,6 +52,14 @@ const POLICY: u16 = 1008;
 /// How long a client that does not read is waited for to be told why its connection ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Many requests on one WebSocket
+///
+/// Opens the WebSocket; its messages are described in weft's `docs/api.md`.
+#[utoipa::path(get, path = "/v2/ws", tag = "open inference protocol", responses(
+    (status = 101, description = "The connection is a WebSocket from here on"),
+    (status = 400, description = "No handshake of a WebSocket", body = OipError),
+    (status = 426, description = "No request for a WebSocket", body = OipError),
+))]
 pub(super) async fn upgrade(
     State(api): State<Arc<Api>>,
     Extension(grant): Extension<Grant>,
@@ -65,8 +73,11 @@ pub(super) async fn upgrade(
         serve(socket, grant, origin, api).await;
         drop(place);
     });
+    if opened.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Problem::no_handshake(opened.status(), opened.into_body()).into_response();
+    }
     let mut response = opened.into_response();
-    if ours && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if ours {
         // Never what else was offered: a credential may be among it.
         let spoken = HeaderValue::from_static(admit::SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, spoken);

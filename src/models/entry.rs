@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     Served,
@@ -31,7 +32,7 @@ pub struct Entry {
 }
 
 /// Gate inputs as they travel and as they are stored: input sets, each a tensor by input name.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct GateInputs {
     pub inputs: Vec<BTreeMap<String, TensorJson>>,
     /// Shapes for seeded inputs, found when the model was added without any.

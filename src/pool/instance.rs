@@ -23,8 +23,9 @@ use crate::{
 /// A cold browser on a loaded machine.
 const LAUNCH_WITHIN: Duration = Duration::from_secs(60);
 
-/// The browser is there already and has the page's files in its cache.
-const RELOAD_WITHIN: Duration = Duration::from_secs(10);
+/// The browser is there already and has the page's files in its cache; one that has lost its spare processes as well
+/// may never open a page again, and another is launched in as much time.
+const RELOAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// A browser whose page was loaded anew so often in one life has a deeper fault.
 const RELOADS_MAX: u32 = 2;

@@ -15,6 +15,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use utoipa::ToSchema;
 
 use super::actor::Message;
 use crate::domain::{InstanceId, LeaseId};
@@ -35,7 +36,7 @@ pub enum LeaseError {
 }
 
 /// A lease as the API shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Leased {
     pub lease: LeaseId,
     pub instance: InstanceId,

@@ -8,6 +8,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
+use utoipa::{
+    ToSchema,
+    openapi::schema::{Object, ObjectBuilder, Type},
+};
 
 use super::{Fleet, lanes};
 use crate::{
@@ -53,11 +57,12 @@ pub enum LaneState {
     Absent,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct InstanceStatus {
     pub instance: InstanceId,
     pub browser: String,
     pub browser_version: Option<String>,
+    #[schema(schema_with = instance_state)]
     pub state: InstanceState,
     pub reason: Option<String>,
     pub sandbox: Option<bool>,
@@ -79,18 +84,31 @@ pub struct InstanceStatus {
     pub lanes: BTreeMap<LaneId, LaneStatus>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LaneStatus {
     pub lane: LaneId,
     pub instance: InstanceId,
     pub browser: String,
     pub backend: BackendKind,
+    #[schema(schema_with = lane_state)]
     pub state: LaneState,
     pub reason: Option<String>,
     pub capability: Option<Capability>,
     /// What it last said it holds; absent while it is not ready.
     #[serde(default)]
     pub memory: Option<LaneMemory>,
+}
+
+/// As the API shows it: one that is ready and computes is `busy`.
+fn instance_state() -> Object {
+    let states = ["starting", "ready", "busy", "degraded", "recovering", "draining", "failed"];
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(states)).build()
+}
+
+/// As the API shows it: one that is ready may be `loading` a model or `executing` a step.
+fn lane_state() -> Object {
+    let states = ["starting", "ready", "loading", "executing", "recovering", "absent"];
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(states)).build()
 }
 
 impl InstanceStatus {

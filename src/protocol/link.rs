@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::{
     Adapter, BackendKind, Code, Datatype, Digest, DimBinding, LaneMemory, PageEnvironment, Placement, Retry,
@@ -83,7 +84,7 @@ pub enum DaemonToPage {
 }
 
 /// What a lane measured about its backend by trying it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Capability {
     pub backend: BackendKind,
     pub engine: String,

@@ -121,13 +121,14 @@ impl Admission {
         // From here on a refusal gives the share back.
         let (pending, caller) = (self.pending.clone(), caller.id.clone());
         let permit = Permit { pending, caller, bytes, most_bytes, _under_way: under_way };
+        // Nobody's own limit is to blame where the daemon is full.
+        if requests > most {
+            return Err(super::overloaded(&format!("{most} requests are pending, which is the limit")));
+        }
         if own > caller_requests {
             let message =
                 format!("{caller_requests} requests of this caller are pending, which is its limit");
             return Err(Failure::new(Code::RateLimited, Retry::Same, message));
-        }
-        if requests > most {
-            return Err(super::overloaded(&format!("{most} requests are pending, which is the limit")));
         }
         if held > most_bytes {
             return Err(too_many_bytes(held - bytes, most_bytes));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Request;
+use super::{Request, queue::Place};
 use crate::domain::{Batching, rows};
 
 /// Bytes of a step's inputs at most; one request alone may be larger.
@@ -35,14 +35,13 @@ pub(super) fn alike(first: &Request, other: &Request) -> bool {
 /// What a step has taken in so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Fill {
-    pub(super) requests: u32,
     pub(super) rows: u64,
     pub(super) bytes: usize,
 }
 
 impl Fill {
     pub(super) fn first(request: &Request) -> Self {
-        Self { requests: 1, rows: rows(&request.inputs), bytes: bytes(request) }
+        Self { rows: rows(&request.inputs), bytes: bytes(request) }
     }
 
     /// With one request more; `None` when the step is full without it.
@@ -50,7 +49,7 @@ impl Fill {
         let rows =
             self.rows.checked_add(rows(&request.inputs)).filter(|rows| *rows <= u64::from(batching.max))?;
         let bytes = self.bytes.checked_add(bytes(request)).filter(|bytes| *bytes <= BYTES_MAX)?;
-        Some(Self { requests: self.requests + 1, rows, bytes })
+        Some(Self { rows, bytes })
     }
 }
 
@@ -61,22 +60,36 @@ fn bytes(request: &Request) -> usize {
 /// Those that wait for the same step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
-    /// Whether no more would fit.
-    pub(super) full: bool,
     pub(super) oldest: Instant,
     pub(super) earliest_deadline: Instant,
     /// When the first of them has spent half of its time.
     pub(super) half_spent: Instant,
 }
 
-/// When a step is to be sent to a lane that is free; `None` for at once.
+impl Waiting {
+    pub(super) fn of(place: &Place) -> Self {
+        let Place { arrived, deadline, .. } = *place;
+        let half_spent = arrived + (deadline - arrived) / 2;
+        Self { oldest: arrived, earliest_deadline: deadline, half_spent }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            oldest: self.oldest.min(other.oldest),
+            earliest_deadline: self.earliest_deadline.min(other.earliest_deadline),
+            half_spent: self.half_spent.min(other.half_spent),
+        }
+    }
+}
+
+/// When a step that has room for more is to be sent to a lane that is free; `None` for at once.
 pub(super) fn held_until(
     batching: &Batching,
     waiting: Waiting,
     expected: Duration,
     now: Instant,
 ) -> Option<Instant> {
-    if waiting.full || batching.delay.is_zero() {
+    if batching.delay.is_zero() {
         return None;
     }
     let waited = waiting.oldest + batching.delay;

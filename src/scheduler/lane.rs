@@ -8,6 +8,7 @@ use std::{
 
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
+use utoipa::ToSchema;
 
 use super::{
     Wants,
@@ -140,7 +141,8 @@ impl Lane {
         latency.measured(micros, now);
     }
 
-    /// Microseconds that a request, or its part of a step, is expected to take on average; what its like take where it has run none.
+    /// Microseconds that a request, or its part of a step, is expected to take on average; what lanes like it take
+    /// where it has run none.
     pub(super) fn service(&self, model: Digest, kinds: &KindMeans) -> f64 {
         let measured = self.latency.get(&model).map(PeakMean::mean);
         measured.unwrap_or_else(|| kinds.of(&self.environment().backend))
@@ -255,7 +257,7 @@ impl Lane {
 }
 
 /// A lane's load as the API shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LaneLoad {
     pub lane: LaneId,
     pub running: usize,
@@ -277,10 +279,11 @@ impl LaneLoad {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct SessionLoad {
     pub session: String,
     pub state: &'static str,
+    #[schema(value_type = Option<BTreeMap<String, u64>>)]
     pub placement: Option<Placement>,
     /// What it is thought to hold: what its load and its steps made the lane grow by.
     pub memory: Option<LaneMemory>,

@@ -191,17 +191,7 @@ impl Scheduler {
     /// Takes a request, or refuses it at once; then `reply` is not called.
     pub fn submit(&self, request: Request, permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
         let (entry, at) = (request.entry.clone(), request.accepted.at);
-        let counted: Reply = Box::new({
-            let entry = entry.clone();
-            move |result: Result<Answer, Failure>| {
-                match &result {
-                    Ok(answer) => entry.served.succeeded(answer.timing, tasks::now_us()),
-                    Err(_) => entry.served.failed(at.elapsed(), tasks::now_us()),
-                }
-                reply(result);
-            }
-        });
-        self.offer(request, permit, counted).inspect_err(|failure| {
+        self.offer(request, permit, reply).inspect_err(|failure| {
             entry.served.failed(at.elapsed(), tasks::now_us());
             self.metrics.refused(Some(&entry.model.name), failure.code);
         })

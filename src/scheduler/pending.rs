@@ -5,12 +5,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
-    Reply, Request, Wants, admission::Permit, choose::Case, latency::KindMeans, queue::Place,
+    Answer, Reply, Request, Wants, admission::Permit, choose::Case, latency::KindMeans, queue::Place,
     sequence::SequenceKey, step,
 };
 use crate::{
     backend::BackendError,
     domain::{Caller, Digest, DimBinding, Failure, LaneId, ModelName, Provenance, Retry, RunId},
+    tasks,
 };
 
 /// Runs per request: the first, and one more on each of two other lanes.
@@ -37,9 +38,7 @@ pub(super) struct Pending {
 /// A stopping daemon drops what it holds; the caller is told all the same.
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            reply(Err(super::overloaded(super::STOPPING)));
-        }
+        self.answer(Err(super::stopping()));
     }
 }
 
@@ -89,6 +88,18 @@ impl Pending {
             sequence,
             _permit: permit,
         }
+    }
+
+    /// Tells its caller and counts that, once; says whether there was still somebody to tell.
+    pub(super) fn answer(&mut self, result: Result<Answer, Failure>) -> bool {
+        let Some(reply) = self.reply.take() else { return false };
+        let Request { entry, accepted, .. } = &self.request;
+        match &result {
+            Ok(answer) => entry.served.succeeded(answer.timing, tasks::now_us()),
+            Err(_) => entry.served.failed(accepted.at.elapsed(), tasks::now_us()),
+        }
+        reply(result);
+        true
     }
 
     pub(super) fn may_retry(&self, error: &BackendError) -> bool {

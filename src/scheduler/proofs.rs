@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use tokio::{sync::oneshot, time::Instant};
+use utoipa::ToSchema;
 
 use super::{
     Wants,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// What became of a model in one lane.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Judged {
     pub lane: LaneId,
     /// `verified` or `reference`; absent when the lane may not serve the model.

@@ -32,7 +32,7 @@ struct Loaded {
 }
 
 /// What was last said about a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stay {
     OnDemand,
@@ -43,14 +43,14 @@ pub enum Stay {
 }
 
 /// Where a model sits.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Residence {
     pub stay: Stay,
     pub lanes: Vec<Seat>,
 }
 
 /// One session of a model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Seat {
     pub lane: LaneId,
     #[serde(flatten)]

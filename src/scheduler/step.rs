@@ -84,8 +84,7 @@ pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend,
             over = first_over(&members) => over,
         };
         let (_, Member { mut pending, attempt }) = members.swap_remove(over);
-        let reply = pending.reply.take();
-        fail(reply, &pending, Some(&attempt), sent, &failure, &ledger);
+        fail(&mut pending, Some(&attempt), sent, &failure, &ledger);
         drop(pending);
         if members.is_empty() {
             cancelled.cancel();
@@ -138,10 +137,14 @@ fn failed_member(
     ledger: &Ledger,
 ) -> Option<(Box<Pending>, BackendError)> {
     let again = if shared { pending.may_go_on() } else { pending.may_retry(error) };
-    let reply = if again { None } else { pending.reply.take() };
-    fail(reply, &pending, Some(&attempt), sent, &error.clone().into(), ledger);
+    let failure = error.clone().into();
+    if !again {
+        fail(&mut pending, Some(&attempt), sent, &failure, ledger);
+        return None;
+    }
+    ledger.keep(failed(&pending, Some(&attempt), sent, &failure), false);
     pending.alone |= shared;
-    again.then(|| (pending, error.clone()))
+    Some((pending, error.clone()))
 }
 
 /// The first of them whose caller has given up or whose time is over.
@@ -166,33 +169,30 @@ fn unfit(problem: String) -> BackendError {
 fn succeed(mut pending: Pending, attempt: Attempt, sent: Instant, output: StepOutput, ledger: &Ledger) {
     let timing = timing(&pending, sent, output.timing);
     let record = record(&pending, Some(&attempt), &attempt.run, timing, None);
-    let answered = pending.reply.is_some();
-    if let Some(reply) = pending.reply.take() {
-        let Attempt { run, provenance, .. } = attempt;
-        let request = pending.request.trace.id.clone();
-        reply(Ok(Answer { run, request, outputs: output.outputs, provenance, timing }));
-    }
+    let Attempt { run, provenance, .. } = attempt;
+    let request = pending.request.trace.id.clone();
+    let answered = pending.answer(Ok(Answer { run, request, outputs: output.outputs, provenance, timing }));
     drop(pending);
     ledger.keep(record, answered);
 }
 
 /// Answers with a failure, when there is somebody to answer, and keeps the run.
 pub(super) fn fail(
-    reply: Option<super::Reply>,
-    pending: &Pending,
+    pending: &mut Pending,
     attempt: Option<&Attempt>,
     sent: Instant,
     failure: &Failure,
     ledger: &Ledger,
 ) {
+    let record = failed(pending, attempt, sent, failure);
+    let answered = pending.answer(Err(failure.clone()));
+    ledger.keep(record, answered);
+}
+
+fn failed(pending: &Pending, attempt: Option<&Attempt>, sent: Instant, failure: &Failure) -> RunRecord {
     let timing = timing(pending, sent, StepTiming::default());
     let run = attempt.map_or_else(run_id, |attempt| attempt.run.clone());
-    let record = record(pending, attempt, &run, timing, Some(failure.clone()));
-    let answered = reply.is_some();
-    if let Some(reply) = reply {
-        reply(Err(failure.clone()));
-    }
-    ledger.keep(record, answered);
+    record(pending, attempt, &run, timing, Some(failure.clone()))
 }
 
 impl Ledger {

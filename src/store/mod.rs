@@ -30,13 +30,15 @@ use tokio::{
 
 pub use self::error::StoreError;
 use self::writer::{Order, Signals, Writer};
-use crate::domain::{Digest, Model, ModelName, RunRecord, Scopes, Verdict, VerdictKey};
+use crate::domain::{Digest, Model, ModelName, RunId, RunRecord, Scopes, Verdict, VerdictKey};
 
 /// Reads that wait for their turn; further callers wait to get in.
 const READS: usize = 64;
 /// A tenth of a request's claim to a core: enough for the history to keep up on a machine that has nothing left.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
+const RUN: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/run.sql"));
+const RUNS: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/runs.sql"));
 /// Runs of one page: about 10 MB as JSON.
 pub const PAGE_MAX: u32 = 10_000;
 
@@ -249,6 +251,15 @@ impl Store {
         .await
     }
 
+    /// The run of this name, if it is the caller's; anybody's where nobody is named.
+    pub async fn run(&self, run: RunId, caller: Option<String>) -> Result<Option<RunRecord>, StoreError> {
+        self.read("run", move |connection| {
+            let read = |row: &Row<'_>| rows::read_run(row).map(|(_, record)| record);
+            connection.query_row(RUN, params![run.as_str(), caller], read).optional()
+        })
+        .await
+    }
+
     /// Writes what was accepted, ends both threads and closes the file. Whatever comes later is refused.
     pub async fn close(&self) -> Result<(), StoreError> {
         let flushed = self.flush().await;
@@ -362,7 +373,7 @@ fn all<T>(
 }
 
 fn page(connection: &Connection, last: u32, before: i64, caller: Option<&str>) -> duckdb::Result<RunPage> {
-    let mut statement = connection.prepare(include_str!("queries/runs.sql"))?;
+    let mut statement = connection.prepare(RUNS)?;
     let wanted = last as usize;
     // One more than wanted tells whether another page follows.
     let found = statement.query_map(params![before, caller, i64::from(last) + 1], rows::read_run)?;

@@ -136,12 +136,17 @@ async fn a_crashed_page_is_told_and_another_opens_in_the_same_browser() {
         let instance = open(&stage, &recipe, &url).await;
         asked_for(&mut arrived, "/").await;
         for again in ["again", "once-more"] {
-            let renderers = stage.members(Traits::of(&recipe).renderer);
-            assert!(!renderers.is_empty());
-            for pid in renderers {
+            // A browser keeps spare processes for pages to come, and nothing tells them from the page's own; a browser
+            // that has lost both at once may never open another page.
+            let mut reason = None;
+            for pid in stage.members(Traits::of(&recipe).renderer) {
                 kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+                reason = timeout(Duration::from_secs(2), instance.crashed()).await.ok();
+                if reason.is_some() {
+                    break;
+                }
             }
-            let reason = timeout(LIMIT, instance.crashed()).await.unwrap();
+            let reason = reason.expect("the page's process is among them");
             assert!(reason.starts_with("the page crashed"), "{reason}");
             instance.navigate(format!("{url}{again}"), LIMIT).await.unwrap();
             asked_for(&mut arrived, &format!("/{again}")).await;

@@ -108,8 +108,10 @@ async fn an_open_daemon_knows_its_keys() {
     assert_eq!(status(&daemon, "GET", "/api/v1/keys", "").await, 200);
     assert_eq!(status(&daemon, "GET", "/api/v1/keys", &key).await, 403);
     assert_eq!(status(&daemon, "GET", "/api/v1/models", &key.replace("weft_", "weft_0")).await, 401);
-    // Others' clients send keys of others.
+    // Others' clients send credentials of others.
     assert_eq!(status(&daemon, "GET", "/api/v1/models", "sk-anything").await, 200);
+    let basic = [("authorization", "Basic d2VmdDp3ZWZ0")];
+    assert_eq!(ask(&daemon, "GET", "/api/v1/models", &basic).await.status(), 200);
     Client::with_key(&daemon.url, &key).await.serves(&json!({})).await;
     let runs = daemon.runs().await;
     assert!(runs[0]["caller"].as_str().is_some_and(|caller| caller.starts_with("key/")), "{runs:?}");
@@ -137,7 +139,16 @@ async fn runs_are_seen_by_their_caller_and_by_admin() {
     let (ones, twos) = (runs(&one).await, runs(&two).await);
     assert_eq!((ones.len(), twos.len()), (1, 1), "{ones:?} {twos:?}");
     assert!(ones[0] == caller && ones[0] != twos[0], "{ones:?} {twos:?} {caller}");
-    assert_eq!(daemon.runs().await.len(), 2);
+    let all = daemon.runs().await;
+    assert_eq!(all.len(), 2);
+    for run in all {
+        let path = format!("/api/v1/runs/{}", run["run"].as_str().expect("a name"));
+        let owned = if run["caller"] == caller { (200, 404) } else { (404, 200) };
+        assert_eq!(
+            (status(&daemon, "GET", &path, &one).await, status(&daemon, "GET", &path, &two).await),
+            owned
+        );
+    }
     daemon.stop().await;
 }
 

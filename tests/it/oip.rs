@@ -241,6 +241,8 @@ fn refusals() -> Vec<(&'static str, Option<String>, Vec<u8>, u16, &'static str)>
         ("neg", None, b"{}".to_vec(), 400, "missing field `inputs`"),
         ("neg", None, with(json!({"bakend": "wasm"})), 400, "unknown field `bakend`"),
         ("neg", None, with(json!({"timeout": -1})), 400, "does not fit"),
+        ("neg", None, with(json!({"request": "r"})), 400, "the header X-Request-Id"),
+        ("neg", None, with(json!({"traceparent": "t"})), 400, "the header traceparent"),
         ("neg", None, with(json!({"priority": 1.5})), 400, "does not fit"),
         ("neg", None, input(json!({"name": "x", "datatype": "FP31", "shape": [4], "data": []})), 400, "FP31"),
         (
@@ -344,6 +346,12 @@ async fn refusals_have_their_statuses_and_the_protocols_form() {
     assert!(answer.status == 403 && answer.json["error"].is_string(), "{}", answer.json);
     let answer = told(daemon.infer("neg").body(json!({"inputs": [x()]}).to_string())).await;
     assert_eq!(answer.status, 200, "it serves on: {}", answer.json);
+    // Whatever is no request is counted as on the WebSocket; a path that is no text names no model.
+    let counted = |case: &&(&str, _, _, u16, _)| matches!(case.3, 400 | 422) && case.0 != "%ff";
+    let invalid = refusals().iter().filter(counted).count();
+    let series = r#"weft_requests_total{model="none",backend="none",outcome="invalid_request"}"#;
+    let scraped = daemon.scrape().await;
+    assert!(scraped.contains(&format!("{series} {invalid}\n")), "{invalid} in {scraped}");
     daemon.stop().await;
 }
 

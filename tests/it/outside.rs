@@ -91,6 +91,28 @@ async fn get(url: &str, headers: &[(&str, &str)], roots: &RootCertStore) -> Resu
     soon("an answer", answer).await.map(|answer| answer.status()).map_err(|error| format!("{error:?}"))
 }
 
+/// A bridge that other hosts reach, and where.
+struct Far {
+    tasks: Tasks,
+    roots: RootCertStore,
+    bridge: Bridge,
+    origin: String,
+    place: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Far {
+    async fn open() -> Self {
+        let (tasks, folder) = (Tasks::new(), tempfile::tempdir().expect("a temporary folder"));
+        let (files, roots) = certificate(folder.path());
+        let bridge = Bridge::bind(door(Some(files), None), 1000, folder.path().to_owned(), &tasks);
+        let bridge = bridge.await.expect("a good start");
+        let origin = bridge.open_far_page(1).url.split("/harness/").next().expect("an origin").to_owned();
+        let place = origin.strip_prefix("https://").expect("TLS").to_owned();
+        Self { tasks, roots, bridge, origin, place, _folder: folder }
+    }
+}
+
 #[tokio::test]
 async fn other_hosts_get_the_harness_over_tls_by_its_one_name() {
     let (tasks, folder) = (Tasks::new(), tempfile::tempdir().expect("a temporary folder"));
@@ -149,12 +171,7 @@ async fn a_certificate_is_made_when_none_is_named_and_nobody_trusts_it() {
 
 #[tokio::test]
 async fn a_link_over_tls_carries_bodies_and_ends_with_the_daemon() {
-    let (tasks, folder) = (Tasks::new(), tempfile::tempdir().expect("a temporary folder"));
-    let (files, roots) = certificate(folder.path());
-    let bridge = Bridge::bind(door(Some(files), None), 1000, folder.path().to_owned(), &tasks);
-    let bridge = bridge.await.expect("a good start");
-    let origin = bridge.open_far_page(1).url.split("/harness/").next().expect("an origin").to_owned();
-    let place = origin.strip_prefix("https://").expect("TLS").to_owned();
+    let Far { tasks, roots, bridge, origin, place, _folder } = Far::open().await;
     for foreign in [format!("http://{place}"), format!("http://{}", bridge.address())] {
         match link(&place, &foreign, &roots).await {
             Err(tungstenite::Error::Http(refused)) => assert_eq!(refused.status(), 403, "{foreign}"),
@@ -210,12 +227,7 @@ async fn closed(mut stream: impl AsyncReadExt + Unpin) -> (Vec<u8>, Duration) {
 
 #[tokio::test]
 async fn who_asks_for_nothing_keeps_no_place() {
-    let (tasks, folder) = (Tasks::new(), tempfile::tempdir().expect("a temporary folder"));
-    let (files, roots) = certificate(folder.path());
-    let bridge = Bridge::bind(door(Some(files), None), 1000, folder.path().to_owned(), &tasks);
-    let bridge = bridge.await.expect("a good start");
-    let origin = bridge.open_far_page(1).url.split("/harness/").next().expect("an origin").to_owned();
-    let place = origin.strip_prefix("https://").expect("TLS").to_owned();
+    let Far { tasks, roots, bridge: _bridge, place, _folder, .. } = Far::open().await;
     let saying = async |words: &str| {
         let mut stream = encrypted(&place, &roots).await;
         stream.write_all(words.as_bytes()).await.expect("an open connection");

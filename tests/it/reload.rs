@@ -188,11 +188,7 @@ async fn limits_change_at_once_and_the_rest_waits_for_a_restart() {
     let wanted =
         json!({"applied": ["limits.pending_requests"], "restart": ["display"], "overruled": ["listen"]});
     assert_eq!((status, said), (200, wanted));
-    client.ask(&infer_x("b", &here())).await.refused(
-        "rate_limited",
-        "same",
-        "1 requests of this caller are pending",
-    );
+    client.ask(&infer_x("b", &here())).await.refused("overloaded", "same", "1 requests are pending");
     // What waits for a restart is told again, what was applied is not.
     let (_, said) = daemon.post("/api/v1/reload", "").await;
     assert_eq!(said, json!({"applied": [], "restart": ["display"], "overruled": []}));

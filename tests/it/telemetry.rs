@@ -51,7 +51,16 @@ async fn a_requests_id_joins_answer_header_and_row() {
         "never",
         "a request's id is",
     );
+    let body = json!({"inputs": [crate::oip::x()]}).to_string();
+    let posted = crate::oip::told(daemon.infer("neg").header("X-Request-Id", "posted-1").body(body)).await;
+    let told = &posted.json["parameters"];
+    assert_eq!(
+        (&told["request"], &posted.headers["x-request-id"]),
+        (&json!("posted-1"), &"posted-1".parse().expect("ASCII"))
+    );
     let runs = daemon.runs().await;
+    let row = runs.iter().find(|run| run["run"] == told["run"]).expect("a row");
+    assert_eq!(row["request"], "posted-1");
     for reply in [own, numbered] {
         let parameters = &reply.header["parameters"];
         let row = runs.iter().find(|run| run["run"] == parameters["run"]).expect("a row");

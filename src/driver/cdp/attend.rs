@@ -9,6 +9,7 @@ use chromiumoxide::{
 };
 use futures_util::StreamExt as _;
 
+use super::tab::Tab;
 use crate::driver::loss::{self, Loss};
 
 /// Drives the socket until it fails or the browser is silent; answers with the reason.
@@ -32,7 +33,7 @@ async fn drive(mut handler: Handler) -> String {
 
 /// What the browser says about the page's end.
 pub(super) struct PageEnds {
-    pub(super) id: target::TargetId,
+    pub(super) tab: Arc<Tab>,
     pub(super) crashed: EventStream<target::EventTargetCrashed>,
     pub(super) destroyed: EventStream<target::EventTargetDestroyed>,
 }
@@ -44,12 +45,12 @@ impl PageEnds {
         loop {
             tokio::select! {
                 Some(crashed) = self.crashed.next() => {
-                    if crashed.target_id == self.id {
+                    if self.tab.is(&crashed.target_id) {
                         crash.tell(format!("the page crashed ({}, code {})", crashed.status, crashed.error_code));
                     }
                 }
                 Some(gone) = self.destroyed.next() => {
-                    if gone.target_id == self.id {
+                    if self.tab.is(&gone.target_id) {
                         return "the page was closed".to_owned();
                     }
                 }

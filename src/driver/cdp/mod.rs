@@ -7,6 +7,7 @@
 mod attach;
 mod attend;
 mod opening;
+mod tab;
 #[cfg(test)]
 mod tests;
 

@@ -4,17 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chromiumoxide::{
     Browser, Page,
-    cdp::{
-        browser_protocol::{
-            browser::GetVersionParams,
-            emulation::SetFocusEmulationEnabledParams,
-            log, network,
-            page::{EventFrameNavigated, NavigateParams},
-            performance,
-            target::{EventAttachedToTarget, SetAutoAttachParams},
-        },
-        js_protocol::runtime,
-    },
+    cdp::browser_protocol::{browser::GetVersionParams, target::EventAttachedToTarget},
     error::CdpError,
     handler::HandlerConfig,
     listeners::EventStream,
@@ -24,8 +14,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    ANNOUNCEMENT, BLANK,
+    ANNOUNCEMENT,
     attend::{PageEnds, speak},
+    tab::Tab,
 };
 use crate::{
     driver::{
@@ -46,7 +37,7 @@ pub(super) struct Opening<'a> {
 /// What is held of a browser that has opened its page.
 pub(super) struct Control {
     pub(super) version: String,
-    page: Page,
+    tab: Arc<Tab>,
     loss: Loss,
     crash: Loss,
     /// Lets go of the socket.
@@ -59,11 +50,17 @@ impl Control {
         url: String,
         within: Duration,
     ) -> impl Future<Output = Result<(), DriverError>> + Send + use<> {
-        let (page, loss, crash) = (self.page.clone(), self.loss.clone(), self.crash.clone());
+        let (tab, loss, crash) = (self.tab.clone(), self.loss.clone(), self.crash.clone());
         async move {
-            crash.forget();
+            let crashed = crash.forget();
+            let step = async {
+                if crashed {
+                    tab.renew().await?;
+                }
+                tab.navigate(&url).await
+            };
             let message = tokio::select! {
-                done = timeout(within, navigate(&page, &url)) => match done {
+                done = timeout(within, step) => match done {
                     Ok(Ok(())) => return Ok(()),
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => format!("the page's server did not answer within {} ms", within.as_millis()),
@@ -113,20 +110,21 @@ impl Opening<'_> {
         let steps = async {
             let version = browser.execute(GetVersionParams::default());
             let (version, page) = tokio::try_join!(version, first_page(&browser, attached))?;
+            let tab = Arc::new(Tab::new(Arc::clone(&browser), page));
             let ends = PageEnds {
-                id: page.target_id().clone(),
+                tab: Arc::clone(&tab),
                 crashed: browser.event_listener().await?,
                 destroyed: browser.event_listener().await?,
             };
             self.tell(&loss, &attending, ends.closed(crash.clone()));
-            prepare(&page).await?;
-            Ok((version.result.product.clone(), page))
+            tab.prepare().await?;
+            Ok((version.result.product.clone(), tab))
         };
-        let (product, page) = self.within(&loss, "the browser showed no page", steps).await?;
-        self.within(&loss, "the page's server did not answer", navigate(&page, url)).await?;
+        let (product, tab) = self.within(&loss, "the browser showed no page", steps).await?;
+        self.within(&loss, "the page's server did not answer", tab.navigate(url)).await?;
         // As `Chrome/156.0.1.2`; the recipe already tells the product.
         let version = product.split_once('/').map_or(product.as_str(), |(_, version)| version).to_owned();
-        Ok(Control { version, page, loss, crash, _attending: guard })
+        Ok(Control { version, tab, loss, crash, _attending: guard })
     }
 
     async fn address(&self) -> Result<String, DriverError> {
@@ -199,46 +197,4 @@ async fn first_page(
         }
     }
     Err(CdpError::NotFound)
-}
-
-/// Makes the page run at full pace unseen, and switches off what the library has switched on but nobody reads:
-/// reports of every request, frame of a socket, message and metric, and the halt of each new worker.
-async fn prepare(page: &Page) -> Result<(), CdpError> {
-    let auto_attach = SetAutoAttachParams::builder()
-        .auto_attach(false)
-        .wait_for_debugger_on_start(false)
-        .flatten(true)
-        .build()
-        .map_err(CdpError::msg)?;
-    tokio::try_join!(
-        page.execute(SetFocusEmulationEnabledParams::new(true)),
-        page.execute(auto_attach),
-        page.execute(network::DisableParams::default()),
-        page.execute(performance::DisableParams::default()),
-        page.execute(log::DisableParams::default()),
-        page.execute(runtime::DisableParams::default()),
-    )?;
-    Ok(())
-}
-
-/// Returns once the page's server has answered; the library alone would wait for the page to load.
-async fn navigate(page: &Page, url: &str) -> Result<(), CdpError> {
-    let mut committed = page.event_listener::<EventFrameNavigated>().await?;
-    let navigation = page.execute(NavigateParams::new(url));
-    tokio::pin!(navigation);
-    loop {
-        tokio::select! {
-            answer = &mut navigation => return match answer?.result.error_text.clone() {
-                Some(error) => Err(CdpError::msg(error)),
-                None => Ok(()),
-            },
-            Some(event) = committed.next() => {
-                let frame = &event.frame;
-                // An error's page comes before the answer that tells the error.
-                if frame.parent_id.is_none() && frame.url != BLANK && frame.unreachable_url.is_none() {
-                    return Ok(());
-                }
-            }
-        }
-    }
 }

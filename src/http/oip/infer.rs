@@ -16,11 +16,12 @@ use tokio::sync::oneshot;
 use super::{
     super::{Problem, infer, infer::Form},
     Api, NamedPath,
+    schema::{InferenceRequest, InferenceResponse},
 };
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Retry},
     models::Entry,
-    protocol::client::{self, ParsedInfer, Posted},
+    protocol::client::{self, Parameters, ParsedInfer, Posted},
     scheduler::{Answer, Submitted},
     telemetry::Origin,
 };
@@ -31,6 +32,15 @@ const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-cont
 const TENSORS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Ask a model
+///
+/// As JSON, or with tensors as bytes behind it (the binary tensor extension).
+#[utoipa::path(post, path = "/v2/models/{name}/infer", tag = "open inference protocol",
+    params(("name" = String, Path),
+        ("inference-header-content-length" = Option<u32>, Header, description = "Bytes of JSON before the tensors' bytes; 0 for the one input's bytes alone")),
+    request_body(content((InferenceRequest = "application/json"), (Vec<u8> = "application/octet-stream"))),
+    responses((status = 200, description = "The outputs", headers(("inference-header-content-length" = u32)),
+        content((InferenceResponse = "application/json"), (Vec<u8> = "application/octet-stream")))))]
 pub(super) async fn infer(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
@@ -40,13 +50,17 @@ pub(super) async fn infer(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let Path(named) = path?;
-    let entry = named.find(&api)?;
-    let body = body.map_err(|rejection| Problem::malformed(rejection.into()))?;
-    let permit = api.scheduler.admit(&caller, body.len())?;
-    let parsed = parse(&entry, named.version, &headers, body).map_err(Problem::malformed)?;
+    // Nothing further will see it, so that it is counted here.
+    let refused = |failure: Failure| {
+        api.metrics.refused(None, failure.code);
+        Problem::malformed(failure)
+    };
+    let entry = named.find(&api).map_err(refused)?;
+    let body = body.map_err(|rejection| refused(rejection.into()))?;
+    let permit = api.scheduler.admit(&caller, body.len()).map_err(refused)?;
+    let parsed = parse(&entry, named.version, &headers, body).map_err(refused)?;
+    named_by_headers(&parsed.parameters).map_err(refused)?;
     let (id, model) = (parsed.id.clone(), parsed.model.clone());
-    let parameters = &parsed.parameters;
-    let origin = origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
     let (request, form) = infer::request(parsed, caller, origin, &api)?;
     let (reply, replied) = oneshot::channel();
     let submitted =
@@ -67,6 +81,18 @@ fn parse(
     match header_length(headers)? {
         Some(0) => client::parse_raw(model, &entry.model.signature, body),
         header => client::parse_posted(model, version, &body, header),
+    }
+}
+
+/// A request over HTTP has headers for what a message must say itself.
+fn named_by_headers(parameters: &Parameters) -> Result<(), Failure> {
+    let wrong = |parameter: &str, header: &str| {
+        Err(Failure::invalid(format!("over HTTP the parameter {parameter} is the header {header}")))
+    };
+    match parameters {
+        Parameters { request: Some(_), .. } => wrong("request", "X-Request-Id"),
+        Parameters { traceparent: Some(_), .. } => wrong("traceparent", "traceparent"),
+        _ => Ok(()),
     }
 }
 

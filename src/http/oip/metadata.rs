@@ -7,54 +7,98 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{super::Problem, Api, NamedPath, repository::Standing};
-use crate::domain::{Dim, Port};
+use crate::domain::{Datatype, Digest, Dim, ModelName, Port};
 
 /// Triton's name for what ONNX Runtime runs, which every lane does.
 const PLATFORM: &str = "onnxruntime_onnx";
 
 const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repository", "schedule_policy", "statistics"];
 
-pub(super) async fn server() -> Json<Value> {
-    Json(json!({"name": "weft", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS}))
+#[derive(Serialize, ToSchema)]
+#[schema(as = ServerMetadata)]
+pub(super) struct Server {
+    name: &'static str,
+    version: &'static str,
+    extensions: [&'static str; 4],
 }
 
-pub(super) async fn model(State(api): State<Arc<Api>>, path: NamedPath) -> Result<Json<Value>, Problem> {
+/// The server's metadata
+#[utoipa::path(get, path = "/v2", tag = "open inference protocol", responses((status = 200, body = Server)))]
+pub(super) async fn server() -> Json<Server> {
+    Json(Server { name: "weft", version: env!("CARGO_PKG_VERSION"), extensions: EXTENSIONS })
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelMetadata)]
+pub(super) struct Metadata {
+    name: ModelName,
+    /// The file's digest, which is the only version.
+    versions: [Digest; 1],
+    platform: &'static str,
+    inputs: Vec<TensorMetadata>,
+    outputs: Vec<TensorMetadata>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct TensorMetadata {
+    name: String,
+    datatype: Datatype,
+    /// -1 is a size that the request chooses.
+    shape: Vec<i64>,
+}
+
+/// A model's metadata
+#[utoipa::path(get, path = "/v2/models/{name}", tag = "open inference protocol", params(("name" = String, Path)),
+    responses((status = 200, body = Metadata)))]
+pub(super) async fn model(State(api): State<Arc<Api>>, path: NamedPath) -> Result<Json<Metadata>, Problem> {
     let Path(named) = path?;
     let model = &named.find(&api)?.model;
-    Ok(Json(json!({
-        "name": model.name,
-        "versions": [model.digest],
-        "platform": PLATFORM,
-        "inputs": model.signature.inputs.iter().map(port).collect::<Vec<_>>(),
-        "outputs": model.signature.outputs.iter().map(port).collect::<Vec<_>>(),
-    })))
+    Ok(Json(Metadata {
+        name: model.name.clone(),
+        versions: [model.digest],
+        platform: PLATFORM,
+        inputs: model.signature.inputs.iter().map(TensorMetadata::of).collect(),
+        outputs: model.signature.outputs.iter().map(TensorMetadata::of).collect(),
+    }))
 }
 
-/// The protocol has one word for every size that a request may choose.
-fn port(port: &Port) -> Value {
-    let size = |dim: &Dim| match dim {
-        Dim::Fixed(size) => json!(size),
-        Dim::Symbol(_) | Dim::Free(_) => json!(-1),
-    };
-    json!({
-        "name": port.name,
-        "datatype": port.datatype,
-        "shape": port.shape.iter().map(size).collect::<Vec<_>>(),
-    })
+impl TensorMetadata {
+    /// The protocol has one word for every size that a request may choose.
+    fn of(port: &Port) -> Self {
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
+            Dim::Symbol(_) | Dim::Free(_) => -1,
+        };
+        let shape = port.shape.iter().map(size).collect();
+        Self { name: port.name.clone(), datatype: port.datatype, shape }
+    }
 }
 
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelReady)]
+pub(super) struct Readiness {
+    name: ModelName,
+    ready: bool,
+    state: &'static str,
+    reason: String,
+}
+
+/// Whether a model would answer
+#[utoipa::path(get, path = "/v2/models/{name}/ready", tag = "open inference protocol",
+    params(("name" = String, Path)), responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(super) async fn ready(
     State(api): State<Arc<Api>>,
     path: NamedPath,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Readiness>), Problem> {
     let Path(named) = path?;
     let entry = named.find(&api)?;
     let standing = Standing::of(&entry, &api).await?;
-    let status = if standing.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let Standing { state, reason } = &standing;
-    let name = &entry.model.name;
-    Ok((status, Json(json!({"name": name, "ready": standing.ready(), "state": state, "reason": reason}))))
+    let ready = standing.ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let Standing { state, reason } = standing;
+    Ok((status, Json(Readiness { name: entry.model.name.clone(), ready, state, reason })))
 }

@@ -6,35 +6,35 @@
 mod infer;
 mod metadata;
 mod repository;
+mod schema;
 mod statistics;
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::{Path, rejection::PathRejection},
-    routing::{get, post},
-};
+use axum::extract::{Path, rejection::PathRejection};
 use serde::Deserialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, models};
+use super::{Api, models, openapi::versioned};
 use crate::{domain::Failure, models::Entry};
 
-pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/v2", get(metadata::server))
-        .route("/v2/models/{name}", get(metadata::model))
-        .route("/v2/models/{name}/versions/{version}", get(metadata::model))
-        .route("/v2/models/{name}/ready", get(metadata::ready))
-        .route("/v2/models/{name}/versions/{version}/ready", get(metadata::ready))
-        .route("/v2/models/{name}/infer", post(infer::infer))
-        .route("/v2/models/{name}/versions/{version}/infer", post(infer::infer))
-        .route("/v2/models/stats", get(statistics::all))
-        .route("/v2/models/{name}/stats", get(statistics::one))
-        .route("/v2/models/{name}/versions/{version}/stats", get(statistics::one))
-        .route("/v2/repository/index", post(repository::index))
-        .route("/v2/repository/models/{name}/load", post(repository::load))
-        .route("/v2/repository/models/{name}/unload", post(repository::unload))
+/// What only looks.
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(metadata::server))
+        .merge(versioned(routes!(metadata::model)))
+        .merge(versioned(routes!(metadata::ready)))
+        .routes(routes!(statistics::all))
+        .merge(versioned(routes!(statistics::one)))
+        .routes(routes!(repository::index))
+}
+
+/// What happens once for each `Idempotency-Key`.
+pub(super) fn changes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .merge(versioned(routes!(infer::infer)))
+        .routes(routes!(repository::load))
+        .routes(routes!(repository::unload))
 }
 
 /// The model that a path names.

@@ -6,8 +6,8 @@ use axum::{
     Json,
     extract::{Path, State, rejection::StringRejection},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 use super::{
     super::{
@@ -17,7 +17,7 @@ use super::{
     Api, NamedPath,
 };
 use crate::{
-    domain::Failure,
+    domain::{Digest, Failure, ModelName},
     models::Entry,
     scheduler::{Seat, Stay},
 };
@@ -60,10 +60,21 @@ impl Standing {
         self.state == "READY"
     }
 
-    fn told(&self, entry: &Entry) -> Value {
+    fn told(self, entry: &Entry) -> Told {
         let Self { state, reason } = self;
-        json!({"name": entry.model.name, "version": entry.model.digest, "state": state, "reason": reason})
+        Told { name: entry.model.name.clone(), version: entry.model.digest, state, reason }
     }
+}
+
+/// A model in the repository's index.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RepositoryModel)]
+pub(super) struct Told {
+    name: ModelName,
+    version: Digest,
+    /// `READY`, `LOADING` or `UNAVAILABLE`.
+    state: &'static str,
+    reason: String,
 }
 
 type Text = Result<String, StringRejection>;
@@ -74,16 +85,22 @@ fn read<T: Default + DeserializeOwned>(body: Text) -> Result<T, Problem> {
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_str(&body).map_err(|error| Problem::malformed(Failure::invalid(error.to_string())))
+    let said: Result<Option<T>, _> = serde_json::from_str(&body);
+    let said = said.map_err(|error| Problem::malformed(Failure::invalid(error.to_string())))?;
+    Ok(said.unwrap_or_default())
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Index {
+#[schema(as = RepositoryIndex)]
+pub(super) struct Index {
     ready: bool,
 }
 
-pub(super) async fn index(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Value>, Problem> {
+/// Every model and its state
+#[utoipa::path(post, path = "/v2/repository/index", tag = "open inference protocol",
+    request_body = Option<Index>, responses((status = 200, body = Vec<Told>)))]
+pub(super) async fn index(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Vec<Told>>, Problem> {
     let Index { ready } = read(body)?;
     let mut index = Vec::new();
     for entry in api.registry.list() {
@@ -92,21 +109,26 @@ pub(super) async fn index(State(api): State<Arc<Api>>, body: Text) -> Result<Jso
             index.push(standing.told(&entry));
         }
     }
-    Ok(Json(Value::Array(index)))
+    Ok(Json(index))
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Load {
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RepositoryLoad)]
+pub(super) struct Load {
     /// Which lanes are to hold it; all when none are named.
+    #[serde(default)]
     parameters: Where,
 }
 
+/// Load a model and keep it
+#[utoipa::path(post, path = "/v2/repository/models/{name}/load", tag = "open inference protocol",
+    params(("name" = String, Path)), request_body = Option<Load>, responses((status = 200, body = Told)))]
 pub(super) async fn load(
     State(api): State<Arc<Api>>,
     path: NamedPath,
     body: Text,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Told>, Problem> {
     let Path(named) = path?;
     let entry = named.find(&api)?;
     let Load { parameters } = read(body)?;
@@ -114,28 +136,34 @@ pub(super) async fn load(
     Ok(Json(Standing::of(&entry, &api).await?.told(&entry)))
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Unload {
-    parameters: UnloadParameters,
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RepositoryUnload)]
+pub(super) struct Unload {
+    #[serde(default, rename = "parameters")]
+    _parameters: UnloadParameters,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct UnloadParameters {
+#[schema(as = RepositoryUnloadParameters)]
+pub(super) struct UnloadParameters {
     /// No model here depends on another, so that both answers are the same.
     #[serde(rename = "unload_dependents")]
     _unload_dependents: bool,
 }
 
+/// Unload a model
+#[utoipa::path(post, path = "/v2/repository/models/{name}/unload", tag = "open inference protocol",
+    params(("name" = String, Path)), request_body = Option<Unload>, responses((status = 200, body = Told)))]
 pub(super) async fn unload(
     State(api): State<Arc<Api>>,
     path: NamedPath,
     body: Text,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Told>, Problem> {
     let Path(named) = path?;
     let entry = named.find(&api)?;
-    let Unload { parameters: _ } = read(body)?;
+    let Unload { .. } = read(body)?;
     api.scheduler.unload(entry.clone()).await?;
     Ok(Json(Standing::of(&entry, &api).await?.told(&entry)))
 }

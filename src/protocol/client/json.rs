@@ -234,10 +234,12 @@ float!(f32, f32);
 float!(f64, f64);
 
 /// A tensor without its name, as JSON.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct TensorJson {
     pub datatype: Datatype,
     pub shape: Vec<u64>,
+    /// A flat or nested list.
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub data: Box<RawValue>,
 }
 

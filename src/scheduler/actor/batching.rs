@@ -26,15 +26,12 @@ impl Actor {
         }
         let lot = self.queue.lot_of(number)?;
         let waiting = self.queue.lot_len(number) as u64;
-        let full = waiting.saturating_mul(rows(&pending.request.inputs).max(1)) >= u64::from(batching.max);
-        let oldest = self.queue.places(&lot).map(|place| place.arrived).min()?;
-        let earliest_deadline = self.queue.places(&lot).map(|place| place.deadline).min()?;
-        let half_spent =
-            self.queue.places(&lot).map(|place| place.arrived + (place.deadline - place.arrived) / 2);
-        let half_spent = half_spent.min()?;
-        let expected = self.service(pending, lane) * waiting as f64;
-        let expected = Duration::from_micros(expected as u64);
-        batch::held_until(batching, Waiting { full, oldest, earliest_deadline, half_spent }, expected, now)
+        if waiting.saturating_mul(rows(&pending.request.inputs).max(1)) >= u64::from(batching.max) {
+            return None;
+        }
+        let waits = self.queue.places(&lot).map(Waiting::of).reduce(Waiting::and)?;
+        let expected = Duration::from_micros((self.service(pending, lane) * waiting as f64) as u64);
+        batch::held_until(batching, waits, expected, now)
     }
 
     /// Takes out of the queue what shares a step with this request, which has left it; answers with the session that

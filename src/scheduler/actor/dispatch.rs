@@ -109,15 +109,12 @@ impl Actor {
     }
 
     pub(super) fn refuse(&mut self, mut pending: Box<Pending>, failure: &Failure) {
-        let reply = pending.reply.take();
         if pending.failed.as_ref() == Some(failure) {
             // The row of its last attempt says the same.
             self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
-            if let Some(reply) = reply {
-                reply(Err(failure.clone()));
-            }
+            pending.answer(Err(failure.clone()));
         } else {
-            step::fail(reply, &pending, None, Instant::now(), failure, &self.ledger);
+            step::fail(&mut pending, None, Instant::now(), failure, &self.ledger);
         }
         self.left(pending);
     }
@@ -153,9 +150,7 @@ impl Actor {
         failure.retry_after_s = Some(Duration::from_micros((needed - left) as u64).as_secs() + 1);
         // Like a request that was not admitted, it has no row: it never ran.
         self.ledger.metrics.refused(Some(&pending.request.entry.model.name), failure.code);
-        if let Some(reply) = pending.reply.take() {
-            reply(Err(failure));
-        }
+        pending.answer(Err(failure));
         self.left(pending);
     }
 

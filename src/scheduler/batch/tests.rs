@@ -13,34 +13,32 @@ fn batching(max: u32, delay_ms: u64) -> Batching {
 
 #[test]
 fn a_step_waits_for_others_only_as_long_as_nobody_is_late_for_it() {
-    // Whether it is full, the delay, how long the oldest has waited, when the first deadline is, how long a step
+    // The delay, how long the oldest has waited, when the first deadline is, how long a step
     // takes, and how much longer it is held, all in milliseconds.
     let cases = [
-        ("no delay", false, 0, 0, 1000, 5, None),
-        ("full", true, 10, 0, 1000, 5, None),
-        ("fresh", false, 10, 0, 1000, 5, Some(10)),
-        ("half waited", false, 10, 4, 1000, 5, Some(6)),
-        ("waited", false, 10, 10, 1000, 5, None),
-        ("waited longer", false, 10, 30, 1000, 5, None),
-        ("a deadline before the delay's end", false, 10, 0, 12, 5, Some(5)),
-        ("a deadline that the step just meets", false, 10, 0, 7, 5, None),
-        ("a deadline that it misses", false, 10, 0, 1, 5, None),
-        ("a deadline that is over", false, 10, 0, 0, 500, None),
+        ("no delay", 0, 0, 1000, 5, None),
+        ("fresh", 10, 0, 1000, 5, Some(10)),
+        ("half waited", 10, 4, 1000, 5, Some(6)),
+        ("waited", 10, 10, 1000, 5, None),
+        ("waited longer", 10, 30, 1000, 5, None),
+        ("a deadline before the delay's end", 10, 0, 12, 5, Some(5)),
+        ("a deadline that the step just meets", 10, 0, 7, 5, None),
+        ("a deadline that it misses", 10, 0, 1, 5, None),
+        ("a deadline that is over", 10, 0, 0, 500, None),
     ];
     assert_eq!(MARGIN, Duration::from_millis(2), "the table reckons with it");
-    for (what, full, delay, waited, deadline, takes, wanted) in cases {
+    for (what, delay, waited, deadline, takes, wanted) in cases {
         let ms = Duration::from_millis;
         let oldest = Instant::now();
         let now = oldest + ms(waited);
         let (earliest_deadline, half_spent) = (now + ms(deadline), oldest + ms(1000));
-        let waiting = Waiting { full, oldest, earliest_deadline, half_spent };
+        let waiting = Waiting { oldest, earliest_deadline, half_spent };
         let held = held_until(&batching(8, delay), waiting, ms(takes), now);
         assert_eq!(held.map(|until| until - now), wanted.map(ms), "{what}");
     }
     let now = Instant::now();
     let half_spent = now + Duration::from_millis(4);
-    let waiting =
-        Waiting { full: false, oldest: now, earliest_deadline: now + Duration::from_secs(9), half_spent };
+    let waiting = Waiting { oldest: now, earliest_deadline: now + Duration::from_secs(9), half_spent };
     assert_eq!(held_until(&batching(8, 10), waiting, Duration::ZERO, now), Some(half_spent));
 }
 

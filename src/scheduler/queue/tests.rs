@@ -1,4 +1,4 @@
-//! The order of requests as tables, and shares of a simulated lane.
+//! The order of requests as tables, and who gets how much of one lane's time.
 
 use std::{collections::BTreeMap, time::Duration};
 

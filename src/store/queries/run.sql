@@ -1,0 +1,3 @@
+WHERE run = ? AND caller = coalesce(?, caller)
+ORDER BY seq DESC
+LIMIT 1
