@@ -1,6 +1,6 @@
 //! Configuration: what the file and the command line say, resolved once into something complete and checked.
 //!
-//! This is the only reader of the environment, beside the log filter: it names folders and the search path.
+//! This is the only reader of the environment, beside the log filter: it names folders, the search path and a key.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,16 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    access,
     bridge::{Certificate, Door, Outside, guard::Origin},
     domain::{BackendKind, Policy},
     driver::recipe::{Recipe, RecipeError},
+    http::ConnectionLimits,
     pool::Bounds,
     scheduler::Limits,
     telemetry::Log,
 };
+pub use entry::{RawAccess, RawTls, RawTokens};
 pub use source::{Source, Written};
 pub use telemetry::{FILTER, RawTelemetry, Telemetry};
 
@@ -81,6 +84,9 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields, default)]
 pub struct RawConfig {
     pub listen: Option<String>,
+    pub public: Option<String>,
+    pub access: RawAccess,
+    pub tls: Option<RawTls>,
     /// Instances per recipe.
     pub browsers: Option<BTreeMap<String, RawInstances>>,
     pub bridge: RawBridge,
@@ -166,6 +172,8 @@ pub struct RawLimits {
     #[serde(with = "humantime_serde")]
     pub idle: Option<Duration>,
     pub restarts: Option<usize>,
+    pub connections: Option<usize>,
+    pub connections_per_address: Option<usize>,
 }
 
 /// Which GPU flags browsers are launched with.
@@ -183,6 +191,11 @@ pub enum Gpu {
 pub struct Config {
     pub home: PathBuf,
     pub listen: SocketAddr,
+    /// What clients call the daemon when that is not where it listens.
+    pub public: Option<Origin>,
+    pub certificate: Option<Certificate>,
+    pub connections: ConnectionLimits,
+    pub access: access::Settings,
     /// Where browsers find the harness.
     pub bridge: Door,
     /// An X display for browsers that need one.
@@ -258,11 +271,15 @@ impl Surroundings {
     }
 }
 
+/// The key that commands show the daemon; secrets may come from the environment, where other users do not see them.
+pub fn key() -> Option<String> {
+    env::var("WEFT_KEY").ok().filter(|key| !key.is_empty())
+}
+
 impl RawConfig {
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
-        let listen = self.listen.as_deref().unwrap_or(LISTEN);
-        let listen = listen_address(listen)?;
-        let bridge = self.bridge.resolve(listen)?;
+        let entry = entry::resolve(self.listen, self.public, self.access, self.tls, &self.limits)?;
+        let bridge = self.bridge.resolve(entry.listen)?;
         let browsers = self
             .browsers
             .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
@@ -276,13 +293,7 @@ impl RawConfig {
         }
         let recipes = Recipe::all(&home.join(RECIPES))?;
         check_browsers(&recipes, &browsers, &backends)?;
-        if let Some(device) = &self.lanes.webnn_device
-            && !matches!(device.as_str(), "cpu" | "gpu" | "npu")
-        {
-            return Err(ConfigError::Invalid(format!(
-                "lanes.webnn_device: {device:?} is not cpu, gpu or npu"
-            )));
-        }
+        self.lanes.check_device()?;
         let providers = self.native.providers.unwrap_or_else(|| vec!["cpu".to_owned()]);
         let share = thread_share(cores(), &recipes, &browsers, &backends, providers.len());
         let requests = positive(self.limits.pending_requests, PENDING_REQUESTS, "limits.pending_requests")?;
@@ -297,7 +308,11 @@ impl RawConfig {
         };
         Ok(Config {
             home,
-            listen,
+            listen: entry.listen,
+            public: entry.public,
+            certificate: entry.certificate,
+            connections: entry.connections,
+            access: entry.access,
             bridge,
             display: self.display,
             recipes,
@@ -329,6 +344,17 @@ impl RawConfig {
     }
 }
 
+impl RawLanes {
+    fn check_device(&self) -> Result<(), ConfigError> {
+        match self.webnn_device.as_deref() {
+            None | Some("cpu" | "gpu" | "npu") => Ok(()),
+            Some(device) => {
+                Err(ConfigError::Invalid(format!("lanes.webnn_device: {device:?} is not cpu, gpu or npu")))
+            }
+        }
+    }
+}
+
 impl RawScheduler {
     fn hedges(&self) -> Result<Option<u32>, ConfigError> {
         let percent = positive(self.hedge_percent, HEDGE_PERCENT, "scheduler.hedge_percent")?;
@@ -347,7 +373,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
         IpAddr::V4(ip) if ip.is_loopback() => Ok(address),
         IpAddr::V6(ip) if ip.is_loopback() => Ok(address),
         ip => Err(ConfigError::Invalid(format!(
-            "{ip} is not a loopback address, and without authentication weft listens on no other"
+            "bridge.listen: {ip} is not a loopback address, and beyond loopback the bridge speaks TLS"
         ))),
     }
 }
@@ -435,6 +461,7 @@ fn native_library() -> PathBuf {
 }
 
 mod bridge;
+mod entry;
 mod source;
 mod telemetry;
 #[cfg(test)]

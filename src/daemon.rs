@@ -4,7 +4,8 @@ mod reload;
 
 use std::{
     fs::File,
-    net::SocketAddr,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
@@ -12,13 +13,11 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{Access, AccessError},
     backend::{
         Backend,
         ort::{OrtError, OrtLane, OrtLibrary},
@@ -35,7 +34,7 @@ use crate::{
         recipe::{GpuMode, Places},
     },
     events::Events,
-    http::{self, Api},
+    http::{self, Api, Doors, ListenError},
     models::{Blobs, ModelError, Reference, Registry, gate::Gate},
     pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
     scheduler::{Ledger, Scheduler},
@@ -55,6 +54,9 @@ const LANE_EVENTS: usize = 256;
 /// Closing browsers takes a second or two; what is not done by then is the guardian's.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// The database of a home.
+pub const STORE: &str = "weft.duckdb";
+
 /// Where the running daemon of a home says how to reach it.
 const RECORD: &str = "daemon.json";
 
@@ -64,8 +66,10 @@ pub enum DaemonError {
     Home { path: PathBuf, source: std::io::Error },
     #[error("another daemon runs on the home {}{}", path.display(), at(.url.as_deref()))]
     HomeInUse { path: PathBuf, url: Option<String> },
-    #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
     #[error(transparent)]
@@ -88,13 +92,15 @@ fn at(url: Option<&str>) -> String {
     url.map(|url| format!(", at {url}")).unwrap_or_default()
 }
 
-/// What a running daemon leaves in its home.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a running daemon leaves in its home, for nobody but the home's owner to read.
+#[derive(Serialize, Deserialize)]
 pub struct Record {
     pub pid: u32,
     pub url: String,
     /// Random: an address alone may be another daemon's by now.
     pub id: String,
+    /// Lets in whoever can read this, as long as this daemon runs.
+    pub key: String,
 }
 
 impl Record {
@@ -102,15 +108,25 @@ impl Record {
         serde_json::from_slice(&std::fs::read(home.join(RECORD)).ok()?).ok()
     }
 
+    /// Whole or not at all, and with its key never readable by others.
     fn write(&self, home: &Path) -> Result<(), DaemonError> {
+        let wrong = |source| DaemonError::Home { path: home.to_owned(), source };
         let text = serde_json::to_string(self).expect("a record holds a number and strings");
-        std::fs::write(home.join(RECORD), text)
-            .map_err(|source| DaemonError::Home { path: home.to_owned(), source })
+        let unfinished = home.join(format!("{RECORD}.new"));
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(wrong(error)),
+            _ => {}
+        }
+        let mut file =
+            File::options().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(wrong)?;
+        file.write_all(text.as_bytes()).map_err(wrong)?;
+        std::fs::rename(unfinished, home.join(RECORD)).map_err(wrong)
     }
 }
 
 pub struct Daemon {
-    address: SocketAddr,
+    url: String,
+    local: Local,
     home: PathBuf,
     pool: Pool,
     native: Vec<Environment>,
@@ -127,8 +143,16 @@ pub struct Daemon {
     _lock: Flock<File>,
 }
 
+/// How a process of the home's owner reaches the daemon.
+#[derive(Clone)]
+pub struct Local {
+    pub url: String,
+    pub key: String,
+}
+
 /// What outlives the start.
 struct Rooms {
+    local: Local,
     pool: Pool,
     native: Vec<Environment>,
     store: Arc<Store>,
@@ -153,9 +177,10 @@ impl Daemon {
         config.bridge.prepare()?;
         let home = config.home.clone();
         let lock = lock_home(&home)?;
-        let listening = |source| DaemonError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
-        let address = listener.local_addr().map_err(listening)?;
+        let (certificate, public) = (config.certificate.clone(), config.public.clone());
+        let doors = Doors::bind(config.listen, certificate, public, config.connections).await?;
+        let url = doors.url().to_owned();
+        warn_of_plain(&config, &url);
         guardian::sweep_stale(&home)?;
         let run = RunDir::create(&home)?;
         let guardian = match Guardian::start(&config.program, &run).await {
@@ -171,10 +196,10 @@ impl Daemon {
             let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
             let (own, started) = (run.clone(), tasks.clone());
             let plans: Plans = Box::new(move |config| fleets(config, &own, &started));
-            let rooms = Self::start_rooms(&config, listener, address, plans, &tasks).await?;
+            let rooms = Self::start_rooms(&config, doors, plans, &tasks).await?;
             Ok::<_, DaemonError>((rooms, reaper))
         };
-        let (Rooms { pool, native, store, drain, reloader }, reaper) = match started.await {
+        let (Rooms { local, pool, native, store, drain, reloader }, reaper) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 tasks.stop().await;
@@ -183,7 +208,8 @@ impl Daemon {
             }
         };
         Ok(Self {
-            address,
+            url,
+            local,
             home,
             pool,
             native,
@@ -201,13 +227,13 @@ impl Daemon {
 
     async fn start_rooms(
         config: &Config,
-        listener: TcpListener,
-        address: SocketAddr,
+        doors: Doors,
         plans: Plans,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
         let (fleets, live) = (plans(config), Live::new(config));
-        let store = Arc::new(Store::open(&config.home.join("weft.duckdb"))?);
+        let store = Arc::new(Store::open(&config.home.join(STORE))?);
+        let access = Access::open(config.access.clone(), store.clone(), tasks).await?;
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
         let natives = natives(config, &library)?;
@@ -238,13 +264,17 @@ impl Daemon {
         let scheduler = Scheduler::start(live.limits.subscribe(), gate, ledger, lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
+        let local = Local { url: doors.local_url().to_owned(), key: access.owner_key().to_owned() };
         tasks.spawn("metrics upkeep", metrics.clone().upkeep(tasks.stopping()));
         let drain = live.drain.subscribe();
         let timeout = live.timeout.subscribe();
         let reloader = Reloader::new(config, plans, pool.clone(), live);
         let api = Api {
             id: id.clone(),
-            address,
+            access,
+            names: doors.names(),
+            secure: doors.url().starts_with("https:"),
+            body: doors.pace(),
             scheduler,
             registry,
             pool: pool.clone(),
@@ -257,13 +287,20 @@ impl Daemon {
             metrics,
             reload: reloader.handle(),
         };
-        http::serve(listener, api);
-        Record { pid: std::process::id(), url: format!("http://{address}"), id }.write(&config.home)?;
-        Ok(Rooms { pool, native, store, drain, reloader })
+        http::serve(doors, api);
+        let (url, key) = (local.url.clone(), local.key.clone());
+        Record { pid: std::process::id(), url, id, key }.write(&config.home)?;
+        Ok(Rooms { local, pool, native, store, drain, reloader })
     }
 
+    /// What clients call it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
+    }
+
+    /// How a process of the home's owner reaches it.
+    pub fn local(&self) -> Local {
+        self.local.clone()
     }
 
     pub fn pool(&self) -> PoolStatus {
@@ -363,7 +400,18 @@ fn reference(library: OrtLibrary, threads: u32) -> Result<Reference, OrtError> {
     Ok(Reference::new(first, move || start().map_err(|error: OrtError| error.to_string())))
 }
 
-fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
+/// Keys travel with every request.
+fn warn_of_plain(config: &Config, url: &str) {
+    if !config.listen.ip().is_loopback() && !url.starts_with("https:") {
+        tracing::warn!(
+            url,
+            "keys and tensors cross the network unencrypted: configure [tls], or a proxy and public"
+        );
+    }
+}
+
+/// Held as long as the file is: one process at a time works on a home.
+pub fn lock_home(home: &Path) -> Result<Flock<File>, DaemonError> {
     let wrong = |source| DaemonError::Home { path: home.to_owned(), source };
     std::fs::create_dir_all(home).map_err(wrong)?;
     let file = File::options().create(true).append(true).open(home.join("lock")).map_err(wrong)?;

@@ -2,6 +2,7 @@
 //!
 //! The rooms, in reading order. Imports point upwards only; `tests/it/tidy.rs` checks it.
 
+pub mod access;
 pub mod backend;
 pub mod bridge;
 pub mod cli;

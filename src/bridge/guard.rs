@@ -32,6 +32,17 @@ pub struct Origin(String);
 impl Origin {
     /// Reads an origin whose pages are in a secure context; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let origin = Self::read(text)?;
+        if !origin.is_tls() && !origin.is_loopback() {
+            return Err(
+                "plain HTTP beyond loopback, where pages get no GPU and no shared memory: say https://",
+            );
+        }
+        Ok(origin)
+    }
+
+    /// Reads any origin of a server.
+    pub fn read(text: &str) -> Result<Self, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "no address of a server: say https://HOST:PORT")?;
         let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err("no address of a server: say https://HOST:PORT");
@@ -44,27 +55,25 @@ impl Origin {
         if host.is_empty() || authority.as_str() != written || port == Some(0) {
             return Err("no address of a server: say https://HOST:PORT");
         }
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let loopback = bare.eq_ignore_ascii_case("localhost")
-            || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if scheme == "http" && !loopback {
-            return Err(
-                "plain HTTP beyond loopback, where pages get no GPU and no shared memory: say https://",
-            );
-        }
         let own_port = if scheme == "http" { 80 } else { 443 };
         let shown = if port == Some(own_port) { host } else { written.as_str() };
         Ok(Self(format!("{scheme}://{shown}").to_lowercase()))
     }
 
     /// The names of a plain listener.
-    pub(super) fn plain(address: SocketAddr) -> Vec<Self> {
+    pub fn plain(address: SocketAddr) -> Vec<Self> {
         let local = address.ip().is_loopback().then(|| format!("http://localhost:{}", address.port()));
         std::iter::once(format!("http://{address}")).chain(local).map(Self).collect()
     }
 
     pub fn is_tls(&self) -> bool {
         self.0.starts_with("https:")
+    }
+
+    /// Whether nobody else can mean this host by it.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// The name or address alone, as certificates have it.
@@ -88,13 +97,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Whether `headers` came for the plain listener at `address`, from nowhere else than itself or no page at all.
-pub fn check(headers: &HeaderMap, address: SocketAddr) -> Result<(), Refused> {
-    check_named(headers, &Origin::plain(address))
-}
-
 /// Whether `headers` came for a listener of these names, from a page of one of them or from no page at all.
-pub(super) fn check_named(headers: &HeaderMap, names: &[Origin]) -> Result<(), Refused> {
+pub fn check_named(headers: &HeaderMap, names: &[Origin]) -> Result<(), Refused> {
     let host = text(headers, &header::HOST).ok_or(Refused::Host)?;
     if !names.iter().any(|name| name.place().eq_ignore_ascii_case(host)) {
         return Err(Refused::Host);

@@ -42,7 +42,7 @@ use crate::{
 pub enum BridgeError {
     #[error("the bridge cannot listen on {address}: {source}")]
     Bind { address: SocketAddr, source: std::io::Error },
-    #[error("the bridge has no certificate to serve with: {message}")]
+    #[error("no certificate to serve with: {message}")]
     Certificate { message: String },
     #[error("the bridge cannot serve {origin}: {source}")]
     Serve { origin: Origin, source: std::io::Error },

@@ -18,7 +18,9 @@ pub use handshake::{Expected, Tickets};
 pub(crate) use listener::without_delay;
 pub use listener::{Bridge, BridgeError, Door, Page};
 pub use outside::{Certificate, Made, Outside};
+pub(crate) use outside::{listen, overdue, relay, tls};
 pub use session::{LinkClosed, LinkReceiver, LinkSender, Message, Received, Session};
+pub(crate) use tokio_rustls::TlsAcceptor;
 
 #[cfg(test)]
 mod tests;

@@ -135,7 +135,7 @@ impl Outside {
 }
 
 /// Connections inherit that the system looks for hosts that vanished: else those would keep their places for ever.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.set_keepalive(true)?;
@@ -143,7 +143,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn tls(files: Option<Certificate>, made: Option<Made>) -> Result<TlsAcceptor, BridgeError> {
+/// What TLS is spoken with by whoever has this certificate.
+pub(crate) async fn tls(files: Option<Certificate>, made: Option<Made>) -> Result<TlsAcceptor, BridgeError> {
     let wrong = |message| BridgeError::Certificate { message };
     let settings = match (files, made) {
         (Some(Certificate { chain, key }), _) => {
@@ -202,7 +203,7 @@ impl Bound {
 }
 
 /// Resolves when a stopping daemon waits for nobody's last words any more.
-fn overdue(tasks: &Tasks) -> impl Future<Output = ()> + Send + use<> {
+pub(crate) fn overdue(tasks: &Tasks) -> impl Future<Output = ()> + Send + use<> {
     let stopping = tasks.stopping();
     async move {
         stopping.cancelled().await;
@@ -237,7 +238,7 @@ async fn accept(mut listener: TcpListener, tls: TlsAcceptor, within: SocketAddr,
 }
 
 /// Passes bytes on in both directions until both have ended.
-async fn relay(mut outer: TcpStream, tls: &TlsAcceptor, within: SocketAddr) -> io::Result<()> {
+pub(crate) async fn relay(mut outer: TcpStream, tls: &TlsAcceptor, within: SocketAddr) -> io::Result<()> {
     without_delay(&mut outer);
     let mut outer = tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(outer)).await??;
     let first = tokio::time::timeout(REQUEST_WITHIN, first_request(&mut outer)).await??;

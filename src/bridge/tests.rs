@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use super::guard::{Origin, Refused, check, check_named, check_origin};
+use super::guard::{Origin, Refused, check_named, check_origin};
 
 #[test]
 fn hosts_and_origins_are_compared_with_the_listener() {
@@ -40,7 +40,7 @@ fn hosts_and_origins_are_compared_with_the_listener() {
                 headers.insert(name, HeaderValue::from_static(value));
             }
         }
-        assert_eq!(check(&headers, address).err(), refused, "{listener} {headers:?}");
+        assert_eq!(check_named(&headers, &Origin::plain(address)).err(), refused, "{listener} {headers:?}");
         assert_eq!(
             check_origin(&headers, &Origin::plain(address)).err(),
             from_page,
@@ -52,7 +52,8 @@ fn hosts_and_origins_are_compared_with_the_listener() {
         header::HOST,
         HeaderValue::from_bytes(b"127.0.0.1:80\xff").expect("bytes that headers may have"),
     );
-    assert_eq!(check(&headers, v4.parse().expect("an address")), Err(Refused::Host));
+    let address = v4.parse().expect("an address");
+    assert_eq!(check_named(&headers, &Origin::plain(address)), Err(Refused::Host));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{Common, Interrupts, output};
 use crate::{
-    config::Surroundings,
-    daemon::{Daemon, Record},
+    config::{self, Surroundings},
+    daemon::{Daemon, Local, Record},
 };
 
 /// A daemon on loopback answers in microseconds; one that does not within this is not there.
@@ -16,6 +16,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) struct Client {
     pub(super) url: String,
+    /// Shown with every request.
+    key: Option<String>,
     http: reqwest::Client,
     /// The daemon that this call started.
     own: Option<Daemon>,
@@ -32,7 +34,8 @@ impl Client {
         );
         let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()), Vec::new())?;
         let daemon = Daemon::start(config).await?;
-        Ok(Self { url: daemon.url(), http: http()?, own: Some(daemon) })
+        let Local { url, key } = daemon.local();
+        Ok(Self { url, key: Some(key), http: http()?, own: Some(daemon) })
     }
 
     /// The running daemon, where another would have nothing to tell.
@@ -41,20 +44,24 @@ impl Client {
         running.context("no daemon is running on this home: start one with `weft serve`")
     }
 
-    async fn find(common: &Common) -> anyhow::Result<Option<Self>> {
+    /// The running daemon, if there is one.
+    pub(super) async fn find(common: &Common) -> anyhow::Result<Option<Self>> {
         let http = http()?;
+        let key = common.key.clone().or_else(config::key);
         if let Some(url) = &common.url {
             let url = url.trim_end_matches('/').to_owned();
             if !alive(&http, &url, None).await {
                 bail!("no daemon answers at {url}");
             }
-            return Ok(Some(Self { url, http, own: None }));
+            return Ok(Some(Self { url, key, http, own: None }));
         }
         let home = common.home(&Surroundings::read()?);
         if let Some(record) = Record::read(&home)
             && alive(&http, &record.url, Some(&record.id)).await
         {
-            return Ok(Some(Self { url: record.url, http, own: None }));
+            // Whoever can read the record is the daemon's owner.
+            let key = key.or(Some(record.key));
+            return Ok(Some(Self { url: record.url, key, http, own: None }));
         }
         Ok(None)
     }
@@ -84,7 +91,15 @@ impl Client {
         self.send(self.http.post(format!("{}/api/v1/blobs", self.url)).body(body)).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+    /// The header that shows the key.
+    pub(super) fn authorization(&self) -> Option<String> {
+        self.key.as_ref().map(|key| format!("Bearer {key}"))
+    }
+
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        if let Some(authorization) = self.authorization() {
+            request = request.header(reqwest::header::AUTHORIZATION, authorization);
+        }
         let response = request.send().await.context("the daemon does not answer")?;
         let ok = response.status().is_success();
         let text = response.text().await.context("the daemon's answer broke off")?;

@@ -6,7 +6,11 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    client::IntoClientRequest as _,
+    http::header::{AUTHORIZATION, HeaderValue},
+};
 
 use super::{
     Common, Misuse,
@@ -79,13 +83,18 @@ impl Infer {
         let request = json!({
             "type": "infer", "id": "cli", "model_name": self.model, "inputs": inputs, "parameters": parameters,
         });
-        exchange(&client.url, &request).await
+        exchange(client, &request).await
     }
 }
 
-async fn exchange(url: &str, request: &Value) -> anyhow::Result<Value> {
-    let url = format!("{}/v2/ws", url.replacen("http", "ws", 1));
-    let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.with_context(|| url.clone())?;
+async fn exchange(client: &Client, request: &Value) -> anyhow::Result<Value> {
+    let url = format!("{}/v2/ws", client.url.replacen("http", "ws", 1));
+    let mut opening = url.as_str().into_client_request().with_context(|| url.clone())?;
+    if let Some(authorization) = client.authorization() {
+        let value = HeaderValue::from_str(&authorization).context("the key is no header's value")?;
+        opening.headers_mut().insert(AUTHORIZATION, value);
+    }
+    let (mut socket, _) = tokio_tungstenite::connect_async(opening).await.with_context(|| url.clone())?;
     socket.send(Message::text(request.to_string())).await.context("sending the request")?;
     while let Some(message) = socket.next().await {
         if let Message::Text(text) = message.context("the answer")? {

@@ -6,6 +6,7 @@
 mod client;
 mod doctor;
 mod infer;
+mod keys;
 mod models;
 mod output;
 mod runs;
@@ -72,6 +73,9 @@ struct Common {
     /// The daemon to talk to [default: the one that the home records, else one started for this call]
     #[arg(long, global = true, value_name = "URL")]
     url: Option<String>,
+    /// The key or token to show the daemon [default: `$WEFT_KEY`, which other users of the machine do not see]
+    #[arg(long, global = true, value_name = "KEY")]
+    key: Option<String>,
     /// Print JSON on standard output, and nothing else
     #[arg(long, global = true)]
     json: bool,
@@ -91,6 +95,9 @@ enum Command {
     /// Add, list, show, verify and remove models
     #[command(subcommand)]
     Models(models::Models),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Show the latest runs
     Runs(runs::Runs),
     /// Watch browsers and lanes as they come, work and go
@@ -142,6 +149,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor => doctor::run(&common).await,
         Command::Infer(infer) => infer.run(&common).await,
         Command::Models(models) => models.run(&common).await,
+        Command::Keys(keys) => keys.run(&common).await,
         Command::Runs(runs) => runs.run(&common).await,
         Command::Top(top) => top.run(&common).await,
     }

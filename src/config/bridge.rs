@@ -1,13 +1,15 @@
 //! Where browsers find the harness: on loopback, through a proxy, or over TLS from other hosts.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Certificate, ConfigError, Door, Origin, Outside, RawBridge, listen_address};
 
 impl RawBridge {
-    /// By default any port on the address of the daemon's own listener.
+    /// By default any port on the address of the daemon's own listener, when that is on loopback.
     pub(super) fn resolve(self, beside: SocketAddr) -> Result<Door, ConfigError> {
         let invalid = |message: String| ConfigError::Invalid(message);
+        let near = if beside.ip().is_loopback() { beside.ip() } else { Ipv4Addr::LOCALHOST.into() };
+        let any = SocketAddr::new(near, 0);
         let public = self.public.as_deref().map(Origin::parse).transpose();
         let public = public.map_err(|wrong| invalid(format!("bridge.public is {wrong}")))?;
         let certificate = match (self.certificate, self.key) {
@@ -22,7 +24,6 @@ impl RawBridge {
                     "bridge.certificate: only a listener beyond loopback uses one".to_owned(),
                 ));
             }
-            let any = SocketAddr::new(beside.ip(), 0);
             let local = self.listen.as_deref().map_or(Ok(any), listen_address)?;
             return Ok(Door { local, outside: None, public });
         };
@@ -38,6 +39,6 @@ impl RawBridge {
             _ => {}
         }
         let outside = Some(Outside { listen, certificate, made: None });
-        Ok(Door { local: SocketAddr::new(beside.ip(), 0), outside, public })
+        Ok(Door { local: any, outside, public })
     }
 }

@@ -83,8 +83,16 @@ fn what_cannot_hold_is_refused_by_name() {
     let cases = [
         ("speed = 9", "unknown field `speed`"),
         ("[limits]\npending = 1", "unknown field `pending`"),
-        ("listen = \"0.0.0.0:1\"", "0.0.0.0 is not a loopback address"),
-        ("listen = \"[::]:1\"", ":: is not a loopback address"),
+        ("listen = \"0.0.0.0:1\"", "`weft keys add NAME`"),
+        ("listen = \"10.0.0.1:1\"", "without authentication weft serves nobody else"),
+        ("public = \"https://weft.example\"", "public lets others than this host in"),
+        ("listen = \"0.0.0.0:1\"\naccess = { required = true }", "public is wanted"),
+        ("public = \"http://127.0.0.1:7\"\ntls = { certificate = \"/c\", key = \"/k\" }", "must be https"),
+        ("tls = { certificate = \"/c\" }", "missing field `key`"),
+        ("access = { session = \"8d\" }", "access.session"),
+        ("access = { tokens = { audience = \"weft\" } }", "missing field `keys`"),
+        ("limits = { connections = 0 }", "limits.connections must be at least 1"),
+        ("listen = \"[::]:1\"", "without authentication"),
         ("bridge = { listen = \"localhost:1\" }", "is no address to listen on"),
         ("bridge = { listen = \"0.0.0.0:1\" }", "bridge.public is wanted as https://HOST:PORT"),
         (
@@ -163,6 +171,27 @@ fn lanes_that_compute_at_once_take_no_more_threads_than_cores() {
         let found = thread_share(cores, &recipes, &browsers, backends, natives);
         assert_eq!(found, share, "{cores} cores, {browsers:?}, {backends:?}, {natives} native");
     }
+}
+
+#[test]
+fn others_are_let_in_with_authentication_alone() {
+    let text = r#"
+        listen = "0.0.0.0:9338"
+        public = "https://weft.example"
+        access = { required = true, session = "1h", tokens = { keys = "/keys", audience = "weft", in_flight = 4 } }
+        tls = { certificate = "/chain.pem", key = "/key.pem" }
+        limits = { connections = 100, connections_per_address = 10 }
+    "#;
+    let config = resolve(text).expect("a good file");
+    assert!(config.access.required && config.bridge.local.ip().is_loopback());
+    assert_eq!(config.access.session, Duration::from_secs(3600));
+    let tokens = config.access.tokens.expect("tokens");
+    assert_eq!((tokens.rules.audience.as_deref(), tokens.allowance.weight), (Some("weft"), 1));
+    assert_eq!((config.connections.most, config.connections.most_per_address), (100, Some(10)));
+    let far = resolve("listen = \"10.0.0.1:1\"\naccess = { required = true }").expect("a good file");
+    assert_eq!(far.connections.most_per_address, Some(256));
+    let near = resolve("").expect("defaults");
+    assert_eq!((near.access.required, near.connections.most_per_address), (false, None));
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub struct RunRecord {
     pub request: Option<RequestId>,
     /// Microseconds since the Unix epoch, when the request was accepted.
     pub accepted_at_us: i64,
+    /// Whose request it was.
+    pub caller: String,
     pub model: ModelName,
     /// Absent when no lane was ever chosen.
     pub provenance: Option<Provenance>,

@@ -52,6 +52,18 @@ impl<E: Into<Failure>> From<E> for Problem {
 }
 
 impl Problem {
+    /// A failure that this status tells better than its code's own.
+    pub(super) fn told_as(failure: Failure, status: StatusCode) -> Self {
+        Self { failure, status }
+    }
+
+    /// The body of one that is told before there is a request.
+    pub(super) fn text(code: &str, status: &str, detail: &str) -> String {
+        format!(
+            r#"{{"type":"/docs/errors#{code}","title":"A limit is reached","status":{status},"detail":"{detail}","code":"{code}","retry":"same"}}"#
+        )
+    }
+
     /// A resource that is not there.
     pub(super) fn not_found(message: String) -> Self {
         Self { failure: Failure::invalid(message), status: StatusCode::NOT_FOUND }
@@ -272,6 +284,10 @@ impl IntoResponse for Problem {
         let mut response = self.status.into_response();
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"weft\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response.extensions_mut().insert(self);
         response

@@ -3,53 +3,49 @@
 //! Requests are checked and handed to the scheduler; this room decides nothing about how they run.
 //! It is the only place where a failure becomes an HTTP status.
 
+mod admit;
 mod docs;
 mod encoding;
 mod error;
 mod health;
 mod idempotency;
 mod infer;
+mod keys;
+mod listener;
 mod models;
 mod oip;
 mod openai;
 mod openapi;
 mod origin;
+mod pace;
+mod places;
 mod pool;
 mod reload;
 mod resources;
+mod routes;
 mod scrape;
 #[cfg(test)]
 mod tests;
 mod ws;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Extension, Router,
-    extract::{DefaultBodyLimit, Request, State},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-    serve::ListenerExt,
-};
-use tokio::{net::TcpListener, sync::watch};
+use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
+use tokio::sync::watch;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
 };
 
 use crate::{
-    bridge::guard,
-    domain::{Caller, Code, Failure, Policy, Retry},
-    events::Events,
-    models::Registry,
-    pool::Pool,
-    scheduler::{STOPPING, Scheduler},
-    store::Store,
-    tasks::Tasks,
-    telemetry::Metrics,
+    access::Access, bridge::guard::Origin, domain::Policy, events::Events, models::Registry, pool::Pool,
+    scheduler::Scheduler, store::Store, tasks::Tasks, telemetry::Metrics,
 };
 pub use error::Problem;
 use idempotency::Answers;
+pub use keys::{KeyOrder, KeyView, MadeKey};
+pub use listener::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, ConnectionLimits, Doors, ListenError};
+pub use pace::Pace;
 pub use reload::{Reload, Reloaded};
 
 /// The largest frame or JSON body of a client.
@@ -59,7 +55,12 @@ pub const FRAME_MAX: usize = 64 << 20;
 pub struct Api {
     /// Tells this daemon from any other, as its record does.
     pub id: String,
-    pub address: SocketAddr,
+    pub access: Access,
+    /// What requests may call the daemon.
+    pub names: Vec<Origin>,
+    /// Whether browsers reach it over TLS, and may send its cookie nowhere else.
+    pub secure: bool,
+    pub body: Pace,
     pub scheduler: Scheduler,
     pub registry: Arc<Registry>,
     pub pool: Pool,
@@ -77,26 +78,19 @@ pub struct Api {
 }
 
 /// Serves `api` until the daemon stops.
-pub fn serve(listener: TcpListener, api: Api) {
-    let api = Arc::new(api);
-    let (tasks, stopping) = (api.tasks.clone(), api.tasks.stopping());
-    let serve = axum::serve(listener.tap_io(crate::bridge::without_delay), router(api));
-    tasks.spawn("http listener", async move {
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            result = serve => tracing::error!(?result, "the HTTP listener ended"),
-        }
-    });
+pub fn serve(doors: Doors, api: Api) {
+    let tasks = api.tasks.clone();
+    doors.serve(router(Arc::new(api)), &tasks);
 }
 
 fn router(api: Arc<Api>) -> Router {
     let (routes, document) = routes(&api.tasks).split_for_parts();
     routes
-        .layer(Extension(openapi::finish(document)))
+        .layer(Extension(openapi::finish(document, api.access.is_required())))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(FRAME_MAX))
-        .layer(middleware::from_fn_with_state(api.clone(), guarded))
+        .layer(middleware::from_fn_with_state(api.clone(), admit::guarded))
         .layer(middleware::from_fn(origin::named))
         .layer(middleware::from_fn(error::written))
         .with_state(api)
@@ -120,6 +114,8 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::show, models::remove))
         .routes(routes!(models::upload).layer(DefaultBodyLimit::disable()))
         .routes(routes!(pool::release))
+        .routes(routes!(keys::begin_session, keys::end_session))
+        .routes(routes!(keys::revoke))
         .routes(routes!(openapi::serve))
         .routes(routes!(docs::page))
         .routes(routes!(docs::errors))
@@ -143,19 +139,5 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(pool::leases, pool::lease))
         .routes(routes!(pool::restart))
         .routes(routes!(reload::reload))
-}
-
-async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(Caller::local());
-    match guard::check(request.headers(), api.address) {
-        Ok(()) if request.method().is_safe() => next.run(request).await,
-        Ok(()) => match api.tasks.accept() {
-            // A change that was begun is waited for.
-            Some(_under_way) => next.run(request).await,
-            None => Problem::from(Failure::new(Code::Overloaded, Retry::Same, STOPPING)).into_response(),
-        },
-        Err(refused) => {
-            Problem::from(Failure::new(Code::Unauthorized, Retry::Never, refused.message())).into_response()
-        }
-    }
+        .routes(routes!(keys::list, keys::add))
 }

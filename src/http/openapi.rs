@@ -5,7 +5,7 @@
 
 use axum::{
     Extension,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     response::IntoResponse,
 };
 use bytes::Bytes;
@@ -14,13 +14,16 @@ use utoipa::{
     openapi::{
         self, Content, Header, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder, Type,
         path::{Operation, ParameterBuilder, ParameterIn, Paths},
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::{
+    admit::COOKIE,
     error::{OipError, OpenAiError, ProblemDetails, Protocol},
     idempotency,
+    routes::{Need, need},
 };
 
 #[derive(OpenApi)]
@@ -38,17 +41,28 @@ use super::{
         (name = "models", description = "Files, names and verdicts"),
         (name = "pool", description = "Browsers, their lanes, and leases"),
         (name = "runs", description = "What was computed where"),
+        (name = "access", description = "Keys, and browsers that log in with them"),
         (name = "observation", description = "Metrics and configuration"),
         (name = "document", description = "This document"),
     )
 )]
 struct Document;
 
+/// How a credential is shown: a key or a token, or what [`super::keys::begin_session`] gives for one.
+const SCHEMES: [&str; 2] = ["bearer", "session"];
+
 /// A document without routes, to begin a router with.
 pub(super) fn document() -> openapi::OpenApi {
     let mut document = Document::openapi();
     // Without contact and terms that nobody filled in.
     document.info.contact = None;
+    let components = document.components.get_or_insert_default();
+    let session = ApiKey::Cookie(ApiKeyValue::new(COOKIE));
+    let bearer = Http::new(HttpAuthScheme::Bearer);
+    let schemes = [SecurityScheme::Http(bearer), SecurityScheme::ApiKey(session)];
+    for (name, scheme) in SCHEMES.into_iter().zip(schemes) {
+        components.add_security_scheme(name, scheme);
+    }
     document
 }
 
@@ -63,25 +77,27 @@ pub(super) async fn serve(Extension(Served(document)): Extension<Served>) -> imp
     ([(header::CONTENT_TYPE, "application/json")], document)
 }
 
-/// Names the operations, adds what can go wrong, and writes the document.
-pub(super) fn finish(mut document: openapi::OpenApi) -> Served {
+/// Names the operations, adds what can go wrong and who may call them, and writes the document.
+pub(super) fn finish(mut document: openapi::OpenApi, access_required: bool) -> Served {
     for (path, item) in &mut document.paths.paths {
         let operations = [
-            ("get", &mut item.get),
-            ("post", &mut item.post),
-            ("put", &mut item.put),
-            ("patch", &mut item.patch),
-            ("delete", &mut item.delete),
+            (Method::GET, &mut item.get),
+            (Method::POST, &mut item.post),
+            (Method::PUT, &mut item.put),
+            (Method::PATCH, &mut item.patch),
+            (Method::DELETE, &mut item.delete),
         ];
         for (method, operation) in operations {
-            let safe = method == "get";
+            let need = if access_required { need(&method, Some(path)) } else { Need::Nothing };
             if let Some(operation) = operation {
                 // Handlers of different modules share names; routes do not.
                 let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-                operation.operation_id =
-                    Some(std::iter::once(method).chain(words).collect::<Vec<_>>().join("_"));
+                let method_name = method.as_str().to_lowercase();
+                let name = std::iter::once(method_name.as_str()).chain(words);
+                operation.operation_id = Some(name.collect::<Vec<_>>().join("_"));
                 describe_success(operation);
-                add_failures(path, safe, operation);
+                secure(need, operation);
+                add_failures(path, method.is_safe(), need != Need::Nothing, operation);
             }
         }
     }
@@ -100,19 +116,32 @@ fn describe_success(operation: &mut Operation) {
     }
 }
 
-fn add_failures(path: &str, safe: bool, operation: &mut Operation) {
+/// Names what a credential must be good for, beside how it is shown.
+fn secure(need: Need, operation: &mut Operation) {
+    let scopes = match need {
+        Need::Nothing => return,
+        Need::Any => Vec::new(),
+        Need::One(scope) => vec![scope.as_str()],
+    };
+    let requirement = |scheme| SecurityRequirement::new::<_, _, &str>(scheme, scopes.clone());
+    operation.security = Some(SCHEMES.map(requirement).into());
+}
+
+fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation) {
     let addressed = path.contains('{');
     let oip = matches!(Protocol::of(path), Protocol::OpenInference);
     let body = operation.request_body.is_some();
     let parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let failures = [
         (StatusCode::BAD_REQUEST, body && oip, "The request is none of the protocol's"),
-        (StatusCode::FORBIDDEN, true, "`Host` or `Origin` is wrong"),
+        (StatusCode::UNAUTHORIZED, guarded, "No credential, or none that is good"),
+        (StatusCode::FORBIDDEN, true, "`Host` or `Origin` is wrong, or the credential lacks a scope"),
         (StatusCode::NOT_FOUND, addressed, "There is nothing of this name"),
         (StatusCode::CONFLICT, addressed && !safe, "Its state does not allow it"),
         (StatusCode::PAYLOAD_TOO_LARGE, body, "Something is over its limit of bytes"),
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, true, "The body is in a form that nothing here reads"),
         (StatusCode::UNPROCESSABLE_ENTITY, body || parameters, "The request does not fit"),
+        (StatusCode::TOO_MANY_REQUESTS, true, "The caller's own limit is reached"),
         (StatusCode::INTERNAL_SERVER_ERROR, true, "The daemon is at fault"),
         (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -136,7 +165,7 @@ fn failure(path: &str, status: StatusCode, says: &str) -> openapi::Response {
     };
     let response = ResponseBuilder::new().description(says);
     let response = response.content(protocol.content_type(), Content::new(Some(schema)));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer);
         return response.header("Retry-After", Header::new(seconds)).build();
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
@@ -15,7 +15,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Problem};
 use crate::{
-    domain::{Environment, Failure, RunId, RunRecord},
+    access::Grant,
+    domain::{Environment, Failure, RunId, RunRecord, Scope},
     pool::{InstanceState, InstanceStatus, LaneState, LaneStatus},
     protocol::link::Capability,
     scheduler::LaneLoad,
@@ -150,6 +151,7 @@ pub(super) struct Runs {
     responses((status = 200, body = Runs)))]
 pub(super) async fn runs(
     State(api): State<Arc<Api>>,
+    Extension(grant): Extension<Grant>,
     query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<Runs>, Problem> {
     let Query(query) = query?;
@@ -161,7 +163,8 @@ pub(super) async fn runs(
     let cursor = cursor.map_err(Failure::invalid)?;
     // What has been answered must be there to see.
     api.store.flush().await?;
-    let page = api.store.runs(limit, cursor).await?;
+    // Everybody sees their own.
+    let page = api.store.runs_of(limited_to(&grant), limit, cursor).await?;
     let cursor = page.next.map(|next| next.to_string());
     Ok(Json(Runs { page: List { items: page.runs, cursor }, lost: api.store.lost_runs() }))
 }
@@ -171,12 +174,18 @@ pub(super) async fn runs(
     responses((status = 200, body = RunRecord)))]
 pub(super) async fn run(
     State(api): State<Arc<Api>>,
+    Extension(grant): Extension<Grant>,
     run: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RunRecord>, Problem> {
     let Path(run) = run?;
     api.store.flush().await?;
-    let found = api.store.run(RunId::new(run.clone())).await?;
+    let found = api.store.run(RunId::new(run.clone()), limited_to(&grant)).await?;
     found
         .map(Json)
         .ok_or_else(|| Problem::not_found(format!("no run is called {run:?}; the oldest are forgotten")))
+}
+
+/// Whose runs the caller may see; everybody's where nobody is named.
+fn limited_to(grant: &Grant) -> Option<String> {
+    (!grant.holds(Scope::Admin)).then(|| grant.caller().id.to_string())
 }

@@ -1,4 +1,4 @@
-//! That the document and the router tell the same routes.
+//! That router, document and table of scopes have the same routes.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,11 @@ use utoipa::{
     openapi::{OpenApi, RefOr, Schema, path::Operation},
 };
 
-use super::{error, routes};
+use super::{error, routes, routes::listed};
 use crate::{domain::Code, tasks::Tasks};
 
-type Route = (String, &'static str);
+/// A path and a method.
+type Route = (String, String);
 
 /// As the document tells them.
 fn documented(document: &OpenApi) -> BTreeSet<Route> {
@@ -26,7 +27,10 @@ fn documented(document: &OpenApi) -> BTreeSet<Route> {
             ("put", &item.put),
             ("trace", &item.trace),
         ];
-        methods.into_iter().filter(|(_, there)| there.is_some()).map(|(method, _)| (path.clone(), method))
+        methods
+            .into_iter()
+            .filter(|(_, there)| there.is_some())
+            .map(|(method, _)| (path.clone(), method.to_owned()))
     });
     items.collect()
 }
@@ -47,20 +51,23 @@ fn routed<S>(router: &Router<S>) -> BTreeSet<Route> {
         let path = rest.split('"').next().expect("a path ends");
         let methods = ["get", "head", "delete", "options", "patch", "post", "put", "trace", "connect"];
         for method in methods.into_iter().filter(|method| !handler(id).contains(&format!("{method}: None"))) {
-            found.insert((path.to_owned(), method));
+            found.insert((path.to_owned(), method.to_owned()));
         }
     }
     found
 }
 
 #[test]
-fn the_document_and_the_router_tell_the_same_routes() {
+fn the_router_the_document_and_the_table_of_scopes_have_the_same_routes() {
     let (router, document) = routes(&Tasks::new()).split_for_parts();
     let (routed, documented) = (routed(&router), documented(&document));
-    assert!(routed.contains(&("/api/v1/models/{name}".to_owned(), "delete")), "{routed:?}");
+    let scoped: BTreeSet<Route> = listed().collect();
+    assert!(routed.contains(&("/api/v1/models/{name}".to_owned(), "delete".to_owned())), "{routed:?}");
     let only = |a: &BTreeSet<Route>, b: &BTreeSet<Route>| a.difference(b).cloned().collect::<Vec<_>>();
     assert_eq!(only(&routed, &documented), [], "routes that the document does not tell");
     assert_eq!(only(&documented, &routed), [], "told by the document, and no routes");
+    assert_eq!(only(&routed, &scoped), [], "routes that the table of scopes does not have");
+    assert_eq!(only(&scoped, &routed), [], "in the table of scopes, and no routes");
 }
 
 #[test]

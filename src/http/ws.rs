@@ -3,24 +3,29 @@
 //! A reader parses and submits; whoever answers sends. A request reserves its place among what is to be sent when it
 //! is submitted, so an answer never waits for a slow client, and a slow client holds no more than its own places and
 //! their bytes.
+//!
+//! Whoever opened the connection was let in once; each message only counts. When its credential ends, so does the
+//! connection.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use axum::{
     Extension,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Api, FRAME_MAX, Problem, error::OipError, infer, infer::Form};
+use super::{Api, FRAME_MAX, Problem, admit, error::OipError, infer, infer::Form, places::Place};
 use crate::{
-    domain::{Caller, Code, Failure, ModelName, Retry},
+    access::{Ended as Lapsed, Entered, Grant},
+    domain::{Code, Failure, ModelName, Retry, Scope},
     events::Event,
     protocol::{
         client::{self, ClientMessage, Malformed, ParsedInfer, Reply, Topic, parse_message},
@@ -40,8 +45,12 @@ const LIMITS: Limits = Limits { message: FRAME_MAX, places: IN_FLIGHT_MAX + 64, 
 /// Bytes of answers that may wait for a client to read them: four of the largest.
 const UNREAD_MAX: usize = 4 * FRAME_MAX;
 
-/// The close code for a message that is too big (RFC 6455).
+/// The close codes for a message that is too big, and for whoever may not be here any more (RFC 6455).
 const TOO_BIG: u16 = 1009;
+const POLICY: u16 = 1008;
+
+/// How long a client that does not read is waited for to be told why its connection ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Many requests on one WebSocket
 ///
@@ -53,16 +62,27 @@ const TOO_BIG: u16 = 1009;
 ))]
 pub(super) async fn upgrade(
     State(api): State<Arc<Api>>,
-    Extension(caller): Extension<Caller>,
+    Extension(grant): Extension<Grant>,
     Extension(origin): Extension<Origin>,
+    Extension(place): Extension<Arc<Place>>,
     request: Request,
 ) -> Response {
     let tasks = api.tasks.clone();
-    let response = socket::upgrade(request, LIMITS, &tasks, |socket| serve(socket, caller, origin, api));
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return response.into_response();
+    let ours = admit::offers_subprotocol(request.headers());
+    let opened = socket::upgrade(request, LIMITS, &tasks, async move |socket| {
+        serve(socket, grant, origin, api).await;
+        drop(place);
+    });
+    if opened.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Problem::no_handshake(opened.status(), opened.into_body()).into_response();
     }
-    Problem::no_handshake(response.status(), response.into_body()).into_response()
+    let mut response = opened.into_response();
+    if ours {
+        // Never what else was offered: a credential may be among it.
+        let spoken = HeaderValue::from_static(admit::SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, spoken);
+    }
+    response
 }
 
 type Admitted = Result<Permit, Failure>;
@@ -71,7 +91,7 @@ type InFlight = Arc<Mutex<HashMap<String, Option<Submitted>>>>;
 
 struct Connection {
     api: Arc<Api>,
-    caller: Caller,
+    grant: Grant,
     origin: Origin,
     sender: Sender,
     in_flight: InFlight,
@@ -79,12 +99,13 @@ struct Connection {
     unread: Arc<Semaphore>,
 }
 
-async fn serve(Socket { reader, sender }: Socket, caller: Caller, origin: Origin, api: Arc<Api>) {
+async fn serve(Socket { reader, sender }: Socket, grant: Grant, origin: Origin, api: Arc<Api>) {
     let stopping = api.tasks.stopping();
     let unread = Arc::new(Semaphore::new(UNREAD_MAX));
-    let connection = Connection { api, caller, origin, sender, in_flight: InFlight::default(), unread };
+    let connection = Connection { api, grant, origin, sender, in_flight: InFlight::default(), unread };
     tokio::select! {
         _ = connection.read(reader) => {}
+        lapsed = connection.grant.ended() => connection.lapse(lapsed).await,
         () = stopping.cancelled() => {}
     }
     let abandoned = std::mem::take(&mut *connection.in_flight());
@@ -108,14 +129,19 @@ impl Connection {
             };
             let heard = match parsed {
                 Ok((ClientMessage::Infer(infer), permit)) => self.infer(*infer, permit),
-                Ok((ClientMessage::Cancel { id }, _)) => self.cancel(id),
-                Ok((ClientMessage::Subscribe { id: _, topics }, _)) => {
-                    // The earlier one ends before the new one begins.
-                    drop(subscription.take());
-                    subscription = (!topics.is_empty()).then(|| self.subscribe(topics));
-                    Ok(())
+                Ok((ClientMessage::Cancel { id }, _)) => {
+                    self.cancel(id).map_err(|malformed| self.counted(malformed))
+                }
+                Ok((ClientMessage::Subscribe { id, topics }, _)) => {
+                    let may = self.may_subscribe().map_err(|failure| Malformed { id, failure });
+                    may.map(|()| {
+                        // The earlier one ends before the new one begins.
+                        drop(subscription.take());
+                        subscription = (!topics.is_empty()).then(|| self.subscribe(topics));
+                    })
                 }
                 Err(malformed) => {
+                    let malformed = self.counted(malformed);
                     self.api.metrics.refused(None, malformed.failure.code);
                     Err(malformed)
                 }
@@ -128,13 +154,40 @@ impl Connection {
 
     /// Admits a message, then parses it; whatever is no inference request needs no permit.
     fn parse(&self, header: &str, body: &bytes::Bytes) -> Result<(ClientMessage, Admitted), Malformed> {
-        let permit = self.api.scheduler.admit(&self.caller, header.len() + body.len());
+        let permit = self.api.scheduler.admit(self.grant.caller(), header.len() + body.len());
         match permit {
             Err(failure) if let Some(id) = client::infer_id(header) => {
                 Err(Malformed { id: Some(id), failure })
             }
             permit => Ok((parse_message(header, body)?, permit)),
         }
+    }
+
+    /// What is malformed counts like what is not.
+    fn counted(&self, malformed: Malformed) -> Malformed {
+        match self.grant.count() {
+            Ok(()) => malformed,
+            Err(exceeded) => Malformed { failure: Failure::from(&exceeded), ..malformed },
+        }
+    }
+
+    fn enter(&self) -> Result<Entered, Failure> {
+        let entered = self.grant.enter().map_err(|exceeded| Failure::from(&exceeded))?;
+        if self.grant.holds(Scope::Infer) { Ok(entered) } else { Err(admit::lacks(Scope::Infer)) }
+    }
+
+    fn may_subscribe(&self) -> Result<(), Failure> {
+        self.grant.count().map_err(|exceeded| Failure::from(&exceeded))?;
+        if self.grant.holds(Scope::Read) { Ok(()) } else { Err(admit::lacks(Scope::Read)) }
+    }
+
+    /// Says why nothing more is taken or answered, and closes.
+    async fn lapse(&self, lapsed: Lapsed) {
+        let failure = Failure::new(Code::Unauthorized, Retry::Never, lapsed.to_string());
+        let told = tell(&self.sender, client::encode_error(None, &failure));
+        // Whoever does not read is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, told).await;
+        self.sender.close(POLICY, lapsed.reason());
     }
 
     /// Says what was wrong, as far as the socket still allows, and closes.
@@ -181,9 +234,10 @@ impl Connection {
 
     fn submit(&self, parsed: ParsedInfer, permit: Permit) -> Result<Submitted, Failure> {
         let (id, model) = (parsed.id.clone(), parsed.model.clone());
+        let entered = self.enter().inspect_err(|failure| self.api.metrics.refused(None, failure.code))?;
         let parameters = &parsed.parameters;
         let origin = self.origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
-        let (request, form) = infer::request(parsed, self.caller.clone(), origin, &self.api)?;
+        let (request, form) = infer::request(parsed, self.grant.caller().clone(), origin, &self.api)?;
         if self.unread.available_permits() < FRAME_MAX {
             return Err(unread());
         }
@@ -196,6 +250,7 @@ impl Connection {
                 Err(failure) => (client::encode_error(Some(&id), &failure), None),
             };
             lock(&in_flight).remove(&id);
+            drop(entered);
             // The client may be gone.
             let _ = place.send(outgoing(reply), held);
         });
@@ -218,7 +273,8 @@ impl Connection {
     fn subscribe(&self, topics: Vec<Topic>) -> DropGuard {
         let events = self.api.events.subscribe();
         let (sender, ended) = (self.sender.clone(), CancellationToken::new());
-        let forward = forward(events, topics, sender);
+        let caller = (!self.grant.holds(Scope::Admin)).then(|| self.grant.caller().id.clone());
+        let forward = forward(events, topics, sender, caller);
         let guard = ended.clone().drop_guard();
         self.api.tasks.spawn("ws events", async move {
             tokio::select! {
@@ -259,11 +315,20 @@ fn encode(
     Ok((reply, held))
 }
 
-async fn forward(mut events: broadcast::Receiver<Arc<Event>>, topics: Vec<Topic>, sender: Sender) {
+/// `caller` is whose runs alone are told; absent for everybody's.
+async fn forward(
+    mut events: broadcast::Receiver<Arc<Event>>,
+    topics: Vec<Topic>,
+    sender: Sender,
+    caller: Option<Arc<str>>,
+) {
+    let foreign = |event: &Event| {
+        event.topic == Topic::Runs && caller.as_ref().is_some_and(|caller| event.event["caller"] != **caller)
+    };
     let mut lagged = 0;
     loop {
         match events.recv().await {
-            Ok(event) if topics.contains(&event.topic) => {
+            Ok(event) if topics.contains(&event.topic) && !foreign(&event) => {
                 let event = client::encode_event(event.topic, event.seq, lagged, &event.event);
                 if tell(&sender, event).await.is_err() {
                     return;

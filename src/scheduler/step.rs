@@ -284,6 +284,7 @@ fn record(
         run: run.clone(),
         request: Some(trace.id.clone()),
         accepted_at_us: pending.request.accepted.at_us,
+        caller: pending.request.caller.id.to_string(),
         model: pending.request.entry.model.name.clone(),
         provenance: attempt.map(|attempt| attempt.provenance.clone()),
         timing,

@@ -86,6 +86,13 @@ fn names(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 fn open(upgraded: Upgraded, limits: Limits, tasks: &Tasks) -> Option<Socket> {
-    let Parts { io, read_buf, .. } = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
-    Some(Socket::new(io.into_inner(), &read_buf, limits, tasks))
+    // axum's listener has looked at the first bytes itself, ours lets the protocol do it.
+    let (io, early) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io, parts.read_buf),
+        Err(upgraded) => {
+            let Parts { io, read_buf, .. } = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
+            (io, read_buf)
+        }
+    };
+    Some(Socket::new(io.into_inner(), &early, limits, tasks))
 }

@@ -19,7 +19,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use duckdb::{Connection, OptionalExt as _, Row};
+use duckdb::{Connection, OptionalExt as _, Row, params};
 use tokio::{
     runtime::{self, Runtime},
     sync::{
@@ -30,7 +30,7 @@ use tokio::{
 
 pub use self::error::StoreError;
 use self::writer::{Order, Signals, Writer};
-use crate::domain::{Digest, Model, ModelName, RunId, RunRecord, Verdict, VerdictKey};
+use crate::domain::{Digest, Model, ModelName, RunId, RunRecord, Scopes, Verdict, VerdictKey};
 
 /// Reads that wait for their turn; further callers wait to get in.
 const READS: usize = 64;
@@ -66,6 +66,23 @@ pub struct StoredVerdict {
     pub verdict: Verdict,
     /// Microseconds since the Unix epoch.
     pub proven_at_us: i64,
+}
+
+/// An API key without its secret. Times are microseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    pub id: String,
+    pub name: String,
+    /// SHA-256 of the secret.
+    pub digest: Digest,
+    pub scopes: Scopes,
+    pub weight: u32,
+    pub rate_per_second: Option<u32>,
+    pub quota_per_day: Option<u32>,
+    pub in_flight: Option<u32>,
+    pub created_at_us: i64,
+    pub expires_at_us: Option<i64>,
+    pub revoked_at_us: Option<i64>,
 }
 
 /// Where a page of runs ends. Runs recorded later never move it.
@@ -204,18 +221,41 @@ impl Store {
 
     /// Up to `last` runs, the one recorded last first, beginning before `cursor`.
     pub async fn runs(&self, last: u32, cursor: Option<RunCursor>) -> Result<RunPage, StoreError> {
+        self.runs_of(None, last, cursor).await
+    }
+
+    /// The same of one caller's runs, or of all.
+    pub async fn runs_of(
+        &self,
+        caller: Option<String>,
+        last: u32,
+        cursor: Option<RunCursor>,
+    ) -> Result<RunPage, StoreError> {
         if last > PAGE_MAX {
             return Err(StoreError::PageTooLong { asked: last, limit: PAGE_MAX });
         }
         let before = cursor.map_or(i64::MAX, |cursor| cursor.0);
-        self.read("runs", move |connection| page(connection, last, before)).await
+        self.read("runs", move |connection| page(connection, last, before, caller.as_deref())).await
     }
 
-    /// The run of this name.
-    pub async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StoreError> {
+    /// Adds the key, or replaces the one of that id.
+    pub async fn put_key(&self, key: StoredKey) -> Result<(), StoreError> {
+        self.change("key", move |connection| rows::put_key(connection, &key)).await
+    }
+
+    /// In the order in which they were made.
+    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        self.read("keys", |connection| {
+            all(connection, include_str!("queries/keys.sql"), None, rows::read_key)
+        })
+        .await
+    }
+
+    /// The run of this name, if it is the caller's; anybody's where nobody is named.
+    pub async fn run(&self, run: RunId, caller: Option<String>) -> Result<Option<RunRecord>, StoreError> {
         self.read("run", move |connection| {
             let read = |row: &Row<'_>| rows::read_run(row).map(|(_, record)| record);
-            connection.query_row(RUN, [run.as_str()], read).optional()
+            connection.query_row(RUN, params![run.as_str(), caller], read).optional()
         })
         .await
     }
@@ -332,11 +372,11 @@ fn all<T>(
     connection.prepare(sql)?.query_map(duckdb::params_from_iter(argument), read)?.collect()
 }
 
-fn page(connection: &Connection, last: u32, before: i64) -> duckdb::Result<RunPage> {
+fn page(connection: &Connection, last: u32, before: i64, caller: Option<&str>) -> duckdb::Result<RunPage> {
     let mut statement = connection.prepare(RUNS)?;
     let wanted = last as usize;
     // One more than wanted tells whether another page follows.
-    let found = statement.query_map([before, i64::from(last) + 1], rows::read_run)?;
+    let found = statement.query_map(params![before, caller, i64::from(last) + 1], rows::read_run)?;
     let mut found = found.collect::<duckdb::Result<Vec<_>>>()?;
     let more = found.len() > wanted;
     found.truncate(wanted);

@@ -8,7 +8,7 @@ use duckdb::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{RunCursor, StoredModel, StoredVerdict};
+use super::{RunCursor, StoredKey, StoredModel, StoredVerdict};
 use crate::domain::{
     Batching, Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance,
     Verdict, VerdictKey,
@@ -53,6 +53,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         error.map(|error| json(&error.retry)),
         record.request.as_ref().map(RequestId::as_str),
         lane.map(|lane| lane.batch),
+        record.caller.as_str(),
     ])
 }
 
@@ -88,7 +89,8 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
     if let (Some(provenance), Some(batch)) = (&mut provenance, cells.next()?) {
         provenance.batch = batch;
     }
-    Ok((cursor, RunRecord { run, request, accepted_at_us, model, provenance, timing, error }))
+    let caller = cells.next()?;
+    Ok((cursor, RunRecord { run, request, accepted_at_us, caller, model, provenance, timing, error }))
 }
 
 /// `error` and `retry`.
@@ -202,6 +204,40 @@ pub(super) fn read_verdict(row: &Row<'_>) -> duckdb::Result<StoredVerdict> {
         detail: cells.next()?,
     };
     Ok(StoredVerdict { key, verdict, proven_at_us: cells.next()? })
+}
+
+pub(super) fn put_key(connection: &Connection, key: &StoredKey) -> duckdb::Result<()> {
+    let columns = params![
+        key.id,
+        key.name,
+        key.digest.to_string(),
+        key.scopes.to_string(),
+        key.weight,
+        key.rate_per_second,
+        key.quota_per_day,
+        key.in_flight,
+        key.created_at_us,
+        key.expires_at_us,
+        key.revoked_at_us,
+    ];
+    connection.execute(include_str!("queries/put_key.sql"), columns).map(drop)
+}
+
+pub(super) fn read_key(row: &Row<'_>) -> duckdb::Result<StoredKey> {
+    let mut cells = Cells { row, at: 0 };
+    Ok(StoredKey {
+        id: cells.next()?,
+        name: cells.next()?,
+        digest: cells.parse()?,
+        scopes: cells.parse()?,
+        weight: cells.next()?,
+        rate_per_second: cells.next()?,
+        quota_per_day: cells.next()?,
+        in_flight: cells.next()?,
+        created_at_us: cells.next()?,
+        expires_at_us: cells.next()?,
+        revoked_at_us: cells.next()?,
+    })
 }
 
 fn timestamp(us: i64) -> Value {

@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "001_initial", sql: include_str!("schema/001_initial.sql") },
     Migration { name: "002_request", sql: include_str!("schema/002_request.sql") },
     Migration { name: "003_batch", sql: include_str!("schema/003_batch.sql") },
+    Migration { name: "004_access", sql: include_str!("schema/004_access.sql") },
 ];
 
 impl Migration {

@@ -20,6 +20,7 @@ fn run(name: &str) -> RunRecord {
         run: RunId::new(name),
         request: Some("7b-1".parse().unwrap()),
         accepted_at_us: 1_795_000_000_123_456,
+        caller: "key/0123".to_owned(),
         model: "silero-vad".parse().unwrap(),
         provenance: None,
         timing: Timing { queue: 40, transfer: 190, decode: 5, compute: 410, encode: 4, total: 650 },

@@ -48,6 +48,7 @@ fn record(model: &str, error: Option<Code>) -> RunRecord {
         run: RunId::new("r"),
         request: None,
         accepted_at_us: 0,
+        caller: "local".to_owned(),
         model: model.parse().unwrap(),
         provenance: Some(provenance()),
         timing: Timing {

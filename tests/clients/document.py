@@ -1,4 +1,7 @@
-"""The document of weft at the address that is given: valid OpenAPI 3.1, and true."""
+"""The document of weft at the address that is given: valid OpenAPI 3.1, and true.
+
+weft there wants a key, which is the second argument; it must refuse whoever shows none or another.
+"""
 
 import json
 import subprocess
@@ -12,13 +15,14 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-def main(url: str) -> None:
+def main(url: str, key: str) -> None:
     with urllib.request.urlopen(f"{url}/openapi.json", timeout=30) as answer:
         document = json.load(answer)
     assert document["openapi"].startswith("3.1."), document["openapi"]
     OpenAPIV31SpecValidator(document).validate()
 
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{url}/openapi.json"]
+    command += ["--header", f"Authorization: Bearer {key}"]
     # It keeps what failed in the folder where it runs, and would begin with that the next time.
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -29,4 +33,4 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

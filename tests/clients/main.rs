@@ -43,10 +43,26 @@ async fn served() -> Served {
     Served::start(Path::new(env!("CARGO_BIN_EXE_weft")), "chromium=0").await.unwrap()
 }
 
+/// One that wants a credential, and the one that its owner has.
+async fn guarded() -> (Served, String) {
+    let files = [("weft.toml", "[access]\nrequired = true\n")];
+    let served =
+        Served::start_with(Path::new(env!("CARGO_BIN_EXE_weft")), "chromium=0", &files).await.unwrap();
+    let record = std::fs::read(served.home().join("daemon.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let key = record["key"].as_str().unwrap().to_owned();
+    (served, key)
+}
+
 /// Uploads a model and names it.
 async fn add(url: &str, name: &str, file: Vec<u8>) {
+    add_as("", url, name, file).await;
+}
+
+async fn add_as(key: &str, url: &str, name: &str, file: Vec<u8>) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let post = |path: &str, body: Vec<u8>| http.post(format!("{url}{path}")).body(body).send();
+    let post =
+        |path: &str, body: Vec<u8>| http.post(format!("{url}{path}")).bearer_auth(key).body(body).send();
     let upload = post("/api/v1/blobs", file).await.unwrap().text().await.unwrap();
     let upload: serde_json::Value = serde_json::from_str(&upload).unwrap();
     let model = json!({"name": name, "digest": upload["digest"], "source": "a test"});

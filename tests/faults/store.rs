@@ -9,7 +9,9 @@ use std::{
 };
 
 use weft::{
-    domain::{Batching, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance},
+    domain::{
+        Batching, Caller, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance,
+    },
     store::{PAGE_MAX, Store, StoreError, StoredModel},
 };
 
@@ -25,6 +27,7 @@ fn run(round: u64, at: u64) -> RunRecord {
         run: RunId::new(format!("{round}-{at}")),
         request: None,
         accepted_at_us: at.cast_signed(),
+        caller: Caller::LOCAL.to_owned(),
         model: "m".parse().unwrap(),
         provenance: None,
         timing: Timing { queue: at, total: at + round, ..Timing::default() },

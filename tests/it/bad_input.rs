@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
-use weft::daemon::DaemonError;
+use weft::{daemon::DaemonError, http::ListenError};
 
 use crate::support::{
     Conduct, Deed, FakeBrowser, TestDaemon, graphs, home, infer, infer_x, soon,
@@ -268,7 +268,7 @@ async fn a_port_or_home_in_use_is_named_and_its_holder_goes_on() {
     let other = home();
     let refused = TestDaemon::start_in(other.clone(), &[], |config| config.listen = address).await.err();
     assert!(
-        matches!(&refused, Some(DaemonError::Listen { address: at, .. }) if *at == address),
+        matches!(&refused, Some(DaemonError::Listen(ListenError::Bind { address: at, .. })) if *at == address),
         "{refused:?}"
     );
     assert!(!other.path().join("run").exists(), "nothing was started there");

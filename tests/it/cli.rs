@@ -281,7 +281,7 @@ fn misuse_exits_with_2_before_anything_starts() {
         (&["dance"], "dance"),
         (&["serve", "--browsers", "netscape=1"], "no recipe is called \"netscape\""),
         (&["serve", "--browsers", "chromium=many"], "is no number"),
-        (&["serve", "--listen", "0.0.0.0:0"], "not a loopback address"),
+        (&["serve", "--listen", "0.0.0.0:0"], "without authentication weft serves nobody else"),
         (&["serve", "--listen", "here"], "is no address"),
         (&["serve", "--url", "http://127.0.0.1:1"], "--url names a running daemon"),
         (&["infer", "m", "--backend", "cuda"], "is no backend"),

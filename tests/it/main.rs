@@ -1,6 +1,7 @@
 //! Fast tests of the rooms together; no browser is started here.
 
 mod absent;
+mod access;
 #[path = "../../src/socket/assembly.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
 mod assembly;
@@ -13,7 +14,9 @@ mod encoding;
 mod frame;
 mod gate;
 mod hedging;
+mod hostile;
 mod idempotency;
+mod keys;
 mod links;
 mod loading;
 mod memory;
@@ -35,8 +38,10 @@ mod storm;
 mod support;
 mod telemetry;
 mod tidy;
+mod tls;
+mod tokens;
 mod unread;
 mod webdriver;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.
-use weft::{domain, driver::wire::message, onnx, protocol};
+use weft::{access::token, domain, driver::wire::message, onnx, protocol};

@@ -9,6 +9,7 @@ fn the_corpus_holds_no_surprise() {
     let properties = [
         ("control", properties::control as fn(&[u8])),
         ("frame", properties::frame),
+        ("jwt", properties::jwt),
         ("oip", properties::oip),
         ("onnx", properties::onnx),
         ("websocket", properties::websocket),

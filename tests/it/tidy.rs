@@ -14,7 +14,7 @@ const TIERS: [&[&str]; 14] = [
     &["domain", "tasks"],
     &["protocol", "onnx", "predict", "socket", "telemetry"],
     &["planner", "content", "store", "driver", "bridge", "events"],
-    &["backend"],
+    &["backend", "access"],
     &["models"],
     &["pool"],
     &["scheduler"],
@@ -28,15 +28,17 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 15] = [
+const HIDDEN: [(&str, &[&str]); 17] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
     ("fantoccini", &["src/driver/webdriver/"]),
     ("axum", &["src/http/", "src/bridge/"]),
     ("tokio_rustls", &["src/bridge/"]),
-    ("hyper", &["src/socket/"]),
-    ("hyper_util", &["src/driver/webdriver/", "src/socket/"]),
+    ("jsonwebtoken", &["src/access/"]),
+    ("governor", &["src/access/"]),
+    ("hyper", &["src/http/", "src/socket/"]),
+    ("hyper_util", &["src/driver/webdriver/", "src/http/", "src/socket/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
     ("metrics", &["src/telemetry/"]),

@@ -50,11 +50,16 @@ pub(super) async fn infer(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let Path(named) = path?;
-    let entry = named.find(&api)?;
-    let body = body.map_err(|rejection| Problem::malformed(rejection.into()))?;
-    let permit = api.scheduler.admit(&caller, body.len())?;
-    let parsed = parse(&entry, named.version, &headers, body).map_err(Problem::malformed)?;
-    named_by_headers(&parsed.parameters).map_err(Problem::malformed)?;
+    // Nothing further will see it, so that it is counted here.
+    let refused = |failure: Failure| {
+        api.metrics.refused(None, failure.code);
+        Problem::malformed(failure)
+    };
+    let entry = named.find(&api).map_err(refused)?;
+    let body = body.map_err(|rejection| refused(rejection.into()))?;
+    let permit = api.scheduler.admit(&caller, body.len()).map_err(refused)?;
+    let parsed = parse(&entry, named.version, &headers, body).map_err(refused)?;
+    named_by_headers(&parsed.parameters).map_err(refused)?;
     let (id, model) = (parsed.id.clone(), parsed.model.clone());
     let (request, form) = infer::request(parsed, caller, origin, &api)?;
     let (reply, replied) = oneshot::channel();

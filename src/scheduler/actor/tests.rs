@@ -364,11 +364,11 @@ async fn what_cannot_be_done_in_time_is_refused_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn hedges_keep_to_their_share_and_cut_the_far_end() {
-    // Each lane stalls for 20 ms at every 40th step of 2 ms.
-    let lane = |name| Paced::new("wasm", &[(digest(1), 2_000)]).stalling(name, (40, 20_000));
+    // Each lane now and then takes 22 ms for a step of 2 ms, seldom both at once.
+    let lane = |name, of| Paced::new("wasm", &[(digest(1), 2_000)]).stalling(name, (of, 20_000));
     let mut found = Vec::new();
     for percent in [None, Some(1), Some(5)] {
-        let mut stage = stage_hedging(vec![lane("one-1"), lane("two-1")], percent);
+        let mut stage = stage_hedging(vec![lane("one-1", 37), lane("two-1", 41)], percent);
         let (mut slow, mut won) = (0, 0);
         for _ in 0..1000 {
             let began = Instant::now();
@@ -381,7 +381,7 @@ async fn hedges_keep_to_their_share_and_cut_the_far_end() {
         found.push((slow, won));
     }
     let [(never, none), (seldom, few), (often, many)] = found[..] else { panic!("three budgets") };
-    assert_eq!((never, none), (25, 0), "{found:?}");
-    assert!((8..=10).contains(&few) && seldom + few >= 20, "{found:?}");
-    assert!((15..=50).contains(&many) && often <= 5, "{found:?}");
+    assert!(never >= 20 && none == 0, "{found:?}");
+    assert!((5..=10).contains(&few) && seldom < never, "{found:?}");
+    assert!((12..=50).contains(&many) && often < seldom, "{found:?}");
 }

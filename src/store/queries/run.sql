@@ -1,3 +1,3 @@
-WHERE run = ?
+WHERE run = ? AND caller = coalesce(?, caller)
 ORDER BY seq DESC
 LIMIT 1

@@ -1,3 +1,3 @@
-WHERE seq < ?
+WHERE seq < ? AND caller = coalesce(?, caller)
 ORDER BY seq DESC
 LIMIT ?

@@ -13,6 +13,8 @@ pub mod onnx;
 mod properties;
 #[path = "../../../src/protocol/mod.rs"]
 pub mod protocol;
+#[path = "../../../src/access/token.rs"]
+pub mod token;
 
 pub fn fuzz_frame(input: &[u8]) {
     properties::frame(input);
@@ -20,6 +22,10 @@ pub fn fuzz_frame(input: &[u8]) {
 
 pub fn fuzz_control(input: &[u8]) {
     properties::control(input);
+}
+
+pub fn fuzz_jwt(input: &[u8]) {
+    properties::jwt(input);
 }
 
 pub fn fuzz_oip(input: &[u8]) {

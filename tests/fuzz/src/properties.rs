@@ -1,6 +1,8 @@
 //! What must hold for any input whatever. The fuzzer looks for one that breaks it; `tests/it` replays the corpus.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use ring::hmac;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
         frame::{Frame, encode},
         link::{DaemonToLane, DaemonToPage, Hello, LaneToDaemon, PageToDaemon},
     },
+    token::{self, Claims, LIFE_MAX_S, Rules, TokenKey},
 };
 
 /// A binary frame, or what a text frame would hold.
@@ -162,6 +165,53 @@ pub(crate) fn onnx(input: &[u8]) {
         assert!(!analysis.signature.outputs.is_empty(), "a graph without outputs is refused");
         assert_eq!(analysis.ranges.len(), analysis.signature.inputs.len(), "every input has a range");
     }
+}
+
+/// When tokens of the corpus are good.
+const NOW_S: u64 = 1_800_000_000;
+const SECRET: &[u8; 32] = b"a secret that has 32 bytes of it";
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+     MCowBQYDK2VwAyEA6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=\n-----END PUBLIC KEY-----\n";
+
+/// A token as it comes, or what a signed one would say.
+pub(crate) fn jwt(input: &[u8]) {
+    let rules = Rules { audience: None, issuer: None };
+    let secret = TokenKey::hs256(SECRET).expect("a good secret");
+    let public = TokenKey::eddsa(PUBLIC.as_bytes()).expect("a good key");
+    let signature = |message: &str| {
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes()).as_ref().to_vec()
+    };
+    if let Ok(text) = std::str::from_utf8(input) {
+        if let Ok(claims) = token::verify(text, &secret, &rules, NOW_S) {
+            let (message, signed) = text.rsplit_once('.').expect("an accepted token has parts");
+            assert_eq!(URL_SAFE_NO_PAD.decode(signed).expect("base64"), signature(message));
+            believed(&claims);
+        }
+        if let Ok(claims) = token::verify(text, &public, &rules, NOW_S) {
+            believed(&claims);
+            assert!(token::verify(text, &secret, &rules, NOW_S).is_err(), "a token is for one key");
+        }
+    }
+    let message = format!("eyJhbGciOiJIUzI1NiIsImtpZCI6ImsifQ.{}", URL_SAFE_NO_PAD.encode(input));
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature(&message)));
+    if let Ok(claims) = token::verify(&token, &secret, &rules, NOW_S) {
+        believed(&claims);
+        // What stands in fields that nobody reads may be anything.
+        let said: Said = serde_json::from_slice(input).expect("accepted claims can be read");
+        assert!(said.sub == claims.subject && said.exp > (NOW_S - 11) as f64, "{said:?}");
+    }
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Said {
+    sub: String,
+    exp: f64,
+}
+
+/// An accepted token ends, soon enough, and names somebody.
+fn believed(claims: &Claims) {
+    assert!(claims.expires_at_s > NOW_S && claims.expires_at_s <= NOW_S + LIFE_MAX_S + 20, "{claims:?}");
+    assert!(!claims.subject.is_empty() && claims.subject.len() <= 128, "{claims:?}");
 }
 
 /// What a client sends on its WebSocket: frames behind one another, and the messages that they make.

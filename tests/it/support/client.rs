@@ -4,7 +4,14 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{
+        self, Message,
+        client::IntoClientRequest as _,
+        http::{HeaderMap, HeaderValue},
+    },
+};
 
 use super::{soon, wire};
 
@@ -45,6 +52,37 @@ impl Client {
 
     pub(crate) fn over(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
         Self { socket, early: Vec::new() }
+    }
+
+    /// With headers of one's own, and what the daemon answered with.
+    pub(crate) async fn open(
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Self, HeaderMap), tungstenite::Error> {
+        let url = format!("{}/v2/ws", url.replacen("http", "ws", 1));
+        let mut request = url.into_client_request().expect("a good request");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).expect("a header's value"));
+        }
+        let (socket, answer) = soon("an answer", tokio_tungstenite::connect_async(request)).await?;
+        Ok((Self { socket, early: Vec::new() }, answer.headers().clone()))
+    }
+
+    /// As the owner of this key.
+    pub(crate) async fn with_key(url: &str, key: &str) -> Self {
+        let opened = Self::open(url, &[("authorization", &format!("Bearer {key}"))]).await;
+        opened.expect("a connection").0
+    }
+
+    /// The code and reason that the daemon closes with, once all that it had to say is read.
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match soon("the end", self.socket.next()).await.expect("a close frame").expect("a good message") {
+                Message::Close(Some(frame)) => return (frame.code.into(), frame.reason.to_string()),
+                Message::Close(None) => panic!("closed without a reason"),
+                _ => {}
+            }
+        }
     }
 
     pub(crate) async fn send(&mut self, message: &Value) {

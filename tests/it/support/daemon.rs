@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use weft::{
@@ -48,9 +49,32 @@ impl TestDaemon {
         fleets: impl Fn(&Config, &Arc<RunDir>, &Tasks) -> Vec<Fleet> + Send + Sync + 'static,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, DaemonError> {
-        let daemon = Daemon::start_with(config(&home, change), fleets).await?;
-        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        Ok(Self { url: daemon.url(), daemon, home, http })
+        let config = config(&home, change);
+        let guarded = config.access.required;
+        let daemon = Daemon::start_with(config, fleets).await?;
+        let mut headers = HeaderMap::new();
+        if guarded {
+            let owner = format!("Bearer {}", daemon.local().key);
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(&owner).expect("a header's value"));
+        }
+        let http = reqwest::Client::builder().no_proxy().default_headers(headers).build();
+        let url = daemon.local().url;
+        Ok(Self { url, daemon, home, http: http.expect("an HTTP client") })
+    }
+
+    /// What clients elsewhere call it.
+    pub(crate) fn public_url(&self) -> String {
+        self.daemon.url()
+    }
+
+    /// Makes a key; `order` says what differs from one that may ask and read.
+    pub(crate) async fn key(&self, name: &str, order: Value) -> String {
+        let mut whole = json!({"name": name, "scopes": "infer read"});
+        let order = order.as_object().expect("an object").clone();
+        whole.as_object_mut().expect("an object").extend(order);
+        let (status, made) = self.post("/api/v1/keys", whole.to_string()).await;
+        assert_eq!(status, 201, "{made}");
+        made["key"].as_str().expect("a key").to_owned()
     }
 
     pub(crate) async fn settled(&self) {
