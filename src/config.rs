@@ -280,6 +280,7 @@ impl RawConfig {
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
         let entry = entry::resolve(self.listen, self.public, self.access, self.tls, &self.limits)?;
         let bridge = self.bridge.resolve(entry.listen)?;
+        self.lanes.check_device()?;
         let browsers = self
             .browsers
             .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
@@ -293,7 +294,6 @@ impl RawConfig {
         }
         let recipes = Recipe::all(&home.join(RECIPES))?;
         check_browsers(&recipes, &browsers, &backends)?;
-        self.lanes.check_device()?;
         let providers = self.native.providers.unwrap_or_else(|| vec!["cpu".to_owned()]);
         let share = thread_share(cores(), &recipes, &browsers, &backends, providers.len());
         let requests = positive(self.limits.pending_requests, PENDING_REQUESTS, "limits.pending_requests")?;
