@@ -88,7 +88,7 @@ impl Backend for Paced {
         let (turn, sent) = (self.turn.clone(), Instant::now());
         let micros = self.micros.iter().find(|(model, _)| *model == step.session.model);
         let number = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
-        let stall = self.stalls.filter(|(of, _)| number % of == 0).map_or(0, |(_, micros)| micros);
+        let stall = self.stalls.filter(|(of, _)| number.is_multiple_of(*of)).map_or(0, |(_, micros)| micros);
         let takes = Duration::from_micros(micros.expect("it is loaded").1 + stall);
         Box::pin(async move {
             let _turn = turn.lock().await;
