@@ -56,6 +56,7 @@ async fn every_scenario_on_webkitgtk() {
 #[derive(Serialize, Deserialize)]
 struct Cell {
     commit: String,
+    machine: String,
     command: String,
     engine: String,
     scenario: String,
@@ -86,7 +87,7 @@ impl Cell {
         let recovery = |q| quantile(&recoveries, q).map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
         let longest = self.trials.iter().map(|trial| trial.longest_ms).fold(0.0, f64::max);
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {longest:.0} ms | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {longest:.0} ms | {} | {} |",
             self.scenario,
             self.engine,
             self.trials.len(),
@@ -96,6 +97,7 @@ impl Cell {
             recovery(0.5),
             recovery(0.95),
             self.commit.get(..SHORT).unwrap_or(&self.commit),
+            self.machine,
         )
     }
 }
@@ -134,6 +136,7 @@ async fn prove(name: &str, scenario: Scenario) {
     let known = Cell::read(engine, scenario).filter(stands);
     let mut cell = known.unwrap_or_else(|| Cell {
         commit,
+        machine: proof::machine(),
         command: proof::COMMAND.to_owned(),
         engine: name.to_owned(),
         scenario: scenario.name().to_owned(),
@@ -189,9 +192,9 @@ slices! {
 #[ignore = "prints what the slices before it have kept: run by `make prove`"]
 fn table() {
     eprintln!(
-        "| scenario | engine | n | requests | failed | retried | recovery p50 | p95 | longest request | measured at |"
+        "| scenario | engine | n | requests | failed | retried | recovery p50 | p95 | longest request | measured at | on |"
     );
-    eprintln!("|---|---|---|---|---|---|---|---|---|---|");
+    eprintln!("|---|---|---|---|---|---|---|---|---|---|---|");
     for scenario in Scenario::ALL {
         for engine in &ENGINES {
             match (engines::inapplicable(engine, scenario), Cell::read(engine, scenario)) {

@@ -374,6 +374,7 @@ async fn slice(number: usize) {
     let commit = proof::commit();
     let Some(mut record) = chaos(rand::random(), SLICE_CYCLES).await else { return };
     record["commit"] = json!(commit);
+    record["machine"] = json!(proof::machine());
     record["command"] = json!(proof::COMMAND);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, format!("{record}\n")).unwrap();

@@ -1,6 +1,6 @@
-//! What `make prove` keeps, and at which commit it was measured.
+//! What `make prove` keeps, at which commit and on which machine it was measured.
 
-use std::process::Command;
+use std::{process::Command, thread::available_parallelism};
 
 pub(crate) const COMMAND: &str = "make prove";
 
@@ -18,4 +18,12 @@ pub(crate) fn commit() -> String {
     };
     let dirty = git(&["status", "--porcelain"]);
     format!("{}{}", git(&["log", "-1", "--format=%H"]), if dirty.is_empty() { "" } else { "-dirty" })
+}
+
+/// Processor and cores, as they bear on times.
+pub(crate) fn machine() -> String {
+    let cores = available_parallelism().map_or(0, usize::from);
+    let said = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = said.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    format!("{} cores, {}", cores, model.map_or("processor unknown", |(_, name)| name.trim()))
 }
