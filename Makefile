@@ -1,6 +1,6 @@
 # Every target is usable from a fresh clone: what it needs, `setup` brings first.
 .DEFAULT_GOAL := help
-.PHONY: help setup test-setup demo serve test check bench prove
+.PHONY: help setup test-setup bench-setup demo serve test check bench prove
 
 HARNESS := web-harness
 # Outside dist, because all of dist is embedded in the binary.
@@ -21,6 +21,10 @@ test-setup:
 	@.setup/setup.sh tests
 	@$(MAKE) --no-print-directory $(HARNESS_BUILT)
 
+bench-setup:
+	@.setup/setup.sh bench
+	@$(MAKE) --no-print-directory $(HARNESS_BUILT)
+
 demo: setup ## start the daemon, send real requests over its WebSocket, print what came out
 	cargo build --locked
 	cargo run --locked --quiet --example demo
@@ -37,7 +41,7 @@ check: test-setup ## formatting, lints and types, without running tests
 	cargo clippy --locked --all-targets -- -D warnings
 	cd $(HARNESS) && npm run check
 
-bench: setup $(PLAYWRIGHT_INSTALLED) ## measure against the echo and Playwright, raw samples kept
+bench: bench-setup $(PLAYWRIGHT_INSTALLED) ## measure against echoes, loops, Playwright and Python, raw samples kept
 	cargo build --locked --release
 	cargo run --locked --quiet --release --example bench
 

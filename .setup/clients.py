@@ -1,7 +1,10 @@
-"""Owns the Python packages of the clients that the tests try weft with: a virtual environment in the cache.
+"""Owns the Python packages that weft is tried with and measured beside: virtual environments in the cache.
 
-Its name is the digest of what `tests/clients/requirements.txt` locks, so that `tests/clients` finds exactly that, and
-versions of the lock never meet in one folder.
+    clients.py tests    the clients of `tests/clients`
+    clients.py bench    the peer of `make bench`
+
+An environment's name is the digest of what its lock says, so that whoever uses it finds exactly that, and versions of
+a lock never meet in one folder.
 """
 
 import subprocess
@@ -11,13 +14,19 @@ from pathlib import Path
 
 from models import ROOT, cache_dir, digest
 
-LOCK = ROOT / "tests" / "clients" / "requirements.txt"
+TESTS = ROOT / "tests"
+# By purpose: the folder in the cache, the lock, and what it brings.
+ENVIRONMENTS = {
+    "tests": ("clients", TESTS / "clients" / "requirements.txt", "clients for the tests"),
+    "bench": ("peer", TESTS / "bench" / "peer" / "requirements.txt", "the bench's peer"),
+}
 
 
-def main() -> None:
-    target = cache_dir() / "clients" / digest(LOCK.read_bytes())[:16]
+def main(purpose: str) -> None:
+    folder, lock, what = ENVIRONMENTS[purpose]
+    target = cache_dir() / folder / digest(lock.read_bytes())[:16]
     if target.is_dir():
-        print(f"setup: clients for the tests are in {target}")
+        print(f"setup: {what}: in {target}")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that it is there whole or not at all; only its interpreter is called by path.
@@ -25,18 +34,18 @@ def main() -> None:
         made = Path(scratch) / "venv"
         subprocess.run([sys.executable, "-m", "venv", made], check=True)
         pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--only-binary", ":all:", "--require-hashes", "--requirement", LOCK], check=True)
+        subprocess.run([*pip, "--only-binary", ":all:", "--require-hashes", "--requirement", lock], check=True)
         try:
             made.rename(target)
         except OSError:
             # Another setup that ran at the same time has put the same packages there.
             if not target.is_dir():
                 raise
-    print(f"setup: brought clients for the tests into {target}")
+    print(f"setup: {what}: brought into {target}")
 
 
 if __name__ == "__main__":
     try:
-        main()
+        main(sys.argv[1])
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"setup: clients: {error}")

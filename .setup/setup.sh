@@ -1,5 +1,6 @@
 #!/bin/bash
-# Owns `make setup`: brings what a build, the demo and (with the argument `tests`) the tests need.
+# Owns `make setup`: brings what a build, the demo and (with the argument `tests` or `bench`) the tests or the benchmark
+# need.
 # Every step says in one line what it did or that nothing was to do; what stays missing is listed at the end
 # with the command that brings it, and fails the setup.
 set -euo pipefail
@@ -70,10 +71,12 @@ wanted_packages() {
   have Xvfb || echo xvfb
 }
 
-# The clients' virtual environment; a browser on another host: its WebDriver server, and what makes the network
-# between, which only root may make.
-wanted_for_tests() {
+wanted_for_environments() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+}
+
+# A browser on another host: its WebDriver server, and what makes the network between, which only root may make.
+wanted_for_tests() {
   [ "$(id -u)" -eq 0 ] && [ "$1" != ubuntu ] || return 0
   have chromedriver || echo chromium-driver
   have ip || [ -x /sbin/ip ] || echo iproute2
@@ -112,6 +115,7 @@ debian_packages() {
   report_shims
   packages=$({
     wanted_packages "$distribution"
+    if [ -n "$1" ]; then wanted_for_environments; fi
     if [ "$1" = tests ]; then wanted_for_tests "$distribution"; fi
   } | xargs)
   if [ -z "$packages" ]; then
@@ -186,7 +190,9 @@ downloads() {
   if have python3; then
     python3 .setup/models.py || lacks "models: python3 .setup/models.py"
     if [ "$1" = tests ]; then
-      python3 .setup/clients.py || lacks "clients for the tests: python3 .setup/clients.py"
+      python3 .setup/clients.py tests || lacks "clients for the tests: python3 .setup/clients.py tests"
+    elif [ "$1" = bench ]; then
+      python3 .setup/clients.py bench || say "the bench goes without its peer; to bring it: python3 .setup/clients.py bench"
     fi
   fi
 }

@@ -5,6 +5,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 
 use crate::{
+    report::Target,
     requests::Model,
     statistics::{Ratio, median, quantile, ratio},
     wire::{Answer, Wire},
@@ -118,5 +119,28 @@ impl Samples {
             compute_us: median(&compute),
             client_us: median(&client),
         }
+    }
+}
+
+impl Summary {
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        vec![
+            Target {
+                what: "added to silero-vad, median".to_owned(),
+                found: format!("{:.0} µs", self.added_median_us),
+                bound: format!("echo {:.0} µs", self.echo_median_us),
+                ratio: self.median,
+                wanted: "interval ≤ 1.30".to_owned(),
+                met: Some(self.median.high <= 1.3),
+            },
+            Target {
+                what: "added to silero-vad, p99".to_owned(),
+                found: format!("{:.0} µs", self.added_p99_us),
+                bound: format!("echo {:.0} µs", self.echo_p99_us),
+                ratio: self.p99,
+                wanted: "≤ 1.50".to_owned(),
+                met: Some(self.p99.value <= 1.5),
+            },
+        ]
     }
 }

@@ -55,7 +55,7 @@ impl Samples {
             bound: format!("{by} {:.0} ms", median(&bound)),
             ratio,
             wanted: "≤ 1.20".to_owned(),
-            met: ratio.value <= 1.2,
+            met: Some(ratio.value <= 1.2),
         }
     }
 }

@@ -5,8 +5,13 @@
 mod bare;
 mod cold;
 mod daemon;
+#[path = "../it/support/graphs.rs"]
+mod graphs;
+mod http;
+mod lane;
 mod latency;
 mod launch;
+mod load;
 mod origin;
 mod playwright;
 mod pool;
@@ -26,35 +31,60 @@ mod wire;
 use std::{io::Write, path::Path};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use tokio::runtime::Builder;
 
 use crate::{
-    daemon::{Daemon, Launched},
-    origin::Origin,
-    relay::Relay,
-    report::{Report, Samples},
+    load::{batching, fairness, idle, native, open, peer, saturation},
+    report::{Found, Report},
     requests::Model,
-    site::{LoopWorker, Site},
-    wire::{Answer, Wire},
 };
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 
-/// Written by every run.
+/// Every run writes its sections there.
 const RESULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/measurements/bench.json");
-
-/// One lane: another in the same browser would take its cores.
-const CONFIG: &str = "[lanes]\nbackends = [\"wasm\"]\n";
 
 #[derive(Parser)]
 struct Options {
+    /// What to measure; everything when nothing is named
+    #[arg(value_enum)]
+    sections: Vec<Section>,
     /// Print the summary as JSON instead of a table
     #[arg(long)]
     json: bool,
     /// Measure the pool alone with so many kills and launches, print its raw samples, and keep nothing
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "sections")]
     pool: Option<usize>,
+}
+
+/// What can be measured alone; each has daemons of its own.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(crate) enum Section {
+    /// One lane in one browser against a relay, a loop in the page, a bare launch
+    Lane,
+    /// Leases, kills, launches, rest
+    Pool,
+    /// All lanes at once against the same lanes in loops
+    Saturation,
+    /// The native lane through HTTP and WebSocket against an echo
+    Native,
+    /// Shared steps against fixed batches and a loop
+    Batching,
+    /// Arrivals that wait for nobody, up to ten times what can be served
+    Load,
+    /// Two callers of different weight
+    Fairness,
+    /// Ten thousand connections that ask nothing
+    Idle,
+    /// The same model behind a server in Python
+    Peer,
+}
+
+impl Section {
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 struct Models {
@@ -83,102 +113,50 @@ fn main() -> anyhow::Result<()> {
 async fn bench(options: Options) -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     let program = program.ancestors().nth(2).context("examples lie below the profile's folder")?.join("weft");
+    let models = Models::read()?;
     if let Some(times) = options.pool {
-        let models = Models::read()?;
-        let mut site = Site::start(&[(models.silero.name.clone(), models.silero.file.as_path())]).await?;
-        let samples = pool::measure(&program, &mut site, (&models.silero, &models.magika), times).await?;
+        let (_, samples) = pool::found(&program, (&models.silero, &models.magika), times).await?;
         say(&serde_json::to_string(&samples)?);
         samples.targets().iter().for_each(|target| say(&target.row().join("  ")));
         return Ok(());
     }
-    let home = tempfile::tempdir().context("a throw-away home")?;
-    std::fs::write(home.path().join("weft.toml"), CONFIG)?;
-    let (origin, samples) = run(&program, home.path()).await?;
-    let report = Report { origin, summary: samples.summary(), samples };
-    std::fs::create_dir_all(Path::new(RESULT).parent().context("the result's folder")?)?;
-    std::fs::write(RESULT, serde_json::to_vec(&report)?)?;
+    let mut report = Report::default();
+    for section in Section::value_variants() {
+        if !options.sections.is_empty() && !options.sections.contains(section) {
+            continue;
+        }
+        match measure(*section, &program, &models).await? {
+            Ok(found) => report.found(*section, found),
+            Err(why) => report.skipped(*section, why),
+        }
+    }
+    report.keep(Path::new(RESULT))?;
     if options.json {
-        say(&serde_json::to_string_pretty(&report.summary)?);
+        say(&serde_json::to_string_pretty(&report.summary())?);
     } else {
-        say(&format!("\n{}\n", report.origin.line()));
-        report.summary.lines().iter().for_each(|line| say(line));
+        report.lines().iter().for_each(|line| say(line));
         say("\nraw samples: fixtures/measurements/bench.json");
     }
     Ok(())
 }
 
-async fn run(program: &Path, home: &Path) -> anyhow::Result<(Origin, Samples)> {
-    let models = Models::read()?;
-    let identity = transfer::identity(home)?;
-    let served: Vec<(String, &Path)> =
-        [&models.silero, &models.magika].map(|model| (model.name.clone(), model.file.as_path())).to_vec();
-    let mut site = Site::start(&served).await?;
+/// What a section found, or why it cannot be measured here.
+pub(crate) type Measured = Result<Found, String>;
 
-    progress("starting weft; the models are proven in its browser first");
-    let daemon = Daemon::start(program, home).await?;
-    daemon.add(&format!("{FIXTURES}/models.toml")).await?;
-    let mut wire = Wire::connect(&daemon.socket()).await?;
-    let mut first = None;
-    for model in [&models.magika, &models.silero] {
-        let (_, answer) = wire.exchange(model.frame(0)).await?;
-        first = Some(Answer::read(&answer)?);
-    }
-    let first = first.context("two models were asked")?;
-    let (origin, threads) = (Origin::of(&first), first.threads());
-    let launched = daemon.browser()?;
-
-    let relay = Relay::start().await?;
-    let mut bench = Running { daemon: &daemon, site: &mut site, relay, launched: &launched, threads, wire };
-    let latency = bench.latency(&models.silero).await?;
-    let throughput = bench.throughput(&[&models.silero, &models.magika]).await?;
-    let transfer = bench.transfer(&identity).await?;
-    drop(bench);
-    daemon.stop().await?;
-
-    progress("silero-vad through Playwright");
-    let playwright = playwright::measure(&launched, &site, &models.silero, threads).await?;
-    progress("cold starts");
-    let cold = cold::measure(program, home, &launched, &mut site, &models.silero, threads).await?;
-    progress("the pool: leases, kills, rest");
-    let pool = pool::measure(program, &mut site, (&models.silero, &models.magika), pool::TIMES).await?;
-    Ok((origin, Samples { latency, playwright, throughput, transfer, cold, pool }))
-}
-
-/// What is measured while one daemon runs.
-struct Running<'a> {
-    daemon: &'a Daemon,
-    site: &'a mut Site,
-    relay: Relay,
-    launched: &'a Launched,
-    threads: u64,
-    wire: Wire,
-}
-
-impl Running<'_> {
-    async fn latency(&mut self, model: &Model) -> anyhow::Result<latency::Samples> {
-        progress("small requests against the relay");
-        let mut relay = self.relay.connect(self.launched).await?;
-        latency::measure(&mut self.wire, &mut relay, model).await
-    }
-
-    async fn throughput(&mut self, models: &[&Model]) -> anyhow::Result<Vec<throughput::Samples>> {
-        let mut measured = Vec::new();
-        for model in models {
-            progress(&format!("{} against the loop in the page", model.name));
-            self.launched.open(&self.site.loop_page(&model.name, self.threads)).await?;
-            let mut page = LoopWorker::start(self.site.linked().await?, &model.frames()).await?;
-            measured.push(throughput::measure(&mut self.wire, &mut page, model).await?);
-        }
-        Ok(measured)
-    }
-
-    async fn transfer(&mut self, model: &Model) -> anyhow::Result<transfer::Samples> {
-        progress("16 MiB tensors against the relay");
-        // Only now: what is left of its proof would be collected while small requests are timed.
-        self.daemon.add(&model.file.display().to_string()).await?;
-        let mut relay = self.relay.connect(self.launched).await?;
-        transfer::measure(&mut self.wire, &mut relay, model).await
-    }
+async fn measure(section: Section, program: &Path, models: &Models) -> anyhow::Result<Measured> {
+    let pair = (&models.silero, &models.magika);
+    let found = match section {
+        Section::Lane => lane::measure(program, models).await,
+        Section::Pool => pool::found(program, pair, pool::TIMES).await.map(|(found, _)| found),
+        Section::Saturation => saturation::measure(program, &[pair.0, pair.1]).await,
+        Section::Native => native::measure(program, pair.0).await,
+        Section::Batching => batching::measure(program).await,
+        Section::Load => open::measure(program).await,
+        Section::Fairness => fairness::measure(program).await,
+        Section::Idle => return idle::measure(program, pair.0).await,
+        Section::Peer => return peer::measure(program, &[pair.0, pair.1]).await,
+    };
+    found.map(Ok).with_context(|| format!("measuring {}", section.name()))
 }
 
 fn progress(text: &str) {

@@ -20,13 +20,14 @@ pub(crate) struct Origin {
     cores: usize,
     memory_mib: u64,
     kernel: String,
+    /// Of the lanes that were measured, as they told it.
     browser: String,
     engine: String,
     threads: u64,
 }
 
 impl Origin {
-    /// `answer` comes from the lane that was measured.
+    /// `answer` comes from a lane that was measured.
     pub(crate) fn of(answer: &crate::wire::Answer) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let memory: u64 =

@@ -20,9 +20,11 @@ use crate::{
     FIXTURES,
     daemon::Daemon,
     launch,
+    origin::Origin,
     processes::{self, tree},
+    progress,
     proxy::Proxy,
-    report::Target,
+    report::{Found, Target},
     requests::{BACKEND, BROWSER, Model},
     site::Site,
     statistics::{median, quantile, ratio},
@@ -158,18 +160,30 @@ fn limit(
         bound: format!("limit {limit}"),
         ratio,
         wanted: "≤ 1.00".to_owned(),
-        met: ratio.value <= 1.0,
+        met: Some(ratio.value <= 1.0),
     }
 }
 
+pub(crate) async fn found(
+    program: &Path,
+    (quick, long): (&Model, &Model),
+    times: usize,
+) -> anyhow::Result<(Found, Samples)> {
+    progress("the pool: leases, kills, rest");
+    let mut site = Site::start(&[(quick.name.clone(), quick.file.as_path())]).await?;
+    let (origin, samples) = measure(program, &mut site, (quick, long), times).await?;
+    let found = Found::new(origin, samples.targets(), Vec::new(), &samples.summary(), &samples)?;
+    Ok((found, samples))
+}
+
 /// `quick` is answered at once, `long` computes long enough to be interrupted.
-pub(crate) async fn measure(
+async fn measure(
     program: &Path,
     site: &mut Site,
     (quick, long): (&Model, &Model),
     times: usize,
-) -> anyhow::Result<Samples> {
-    let next_step = next_step(program, quick).await?;
+) -> anyhow::Result<(Origin, Samples)> {
+    let (origin, next_step) = next_step(program, quick).await?;
     let pair = Pool::start(program, 2, "").await?;
     pair.prove(quick).await?;
     let lease = pair.leases().await?;
@@ -193,11 +207,11 @@ pub(crate) async fn measure(
     four.prove(quick).await?;
     let idle = four.idle().await?;
     four.daemon.stop().await?;
-    Ok(Samples { next_step, lease, killed, launch, idle })
+    Ok((origin, Samples { next_step, lease, killed, launch, idle }))
 }
 
 /// A lane that always has more to do, seen from between it and the daemon.
-async fn next_step(program: &Path, model: &Model) -> anyhow::Result<Vec<u64>> {
+async fn next_step(program: &Path, model: &Model) -> anyhow::Result<(Origin, Vec<u64>)> {
     let bridge = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let proxy = Proxy::start(bridge, SEED).await?;
     let door = format!("[bridge]\nlisten = \"{bridge}\"\npublic = \"http://127.0.0.1:{}\"\n", proxy.port);
@@ -205,18 +219,19 @@ async fn next_step(program: &Path, model: &Model) -> anyhow::Result<Vec<u64>> {
     pool.prove(model).await?;
     let mut wire = Wire::connect(&pool.daemon.socket()).await?;
     proxy.turns();
-    let mut asked = 0;
+    let (mut asked, mut last) = (0, None);
     for answered in 0..STEPS {
         while asked < (answered + IN_FLIGHT).min(STEPS) {
             wire.send(model.frame(asked)).await?;
             asked += 1;
         }
-        Answer::read(&wire.receive().await?)?;
+        last = Some(Answer::read(&wire.receive().await?)?);
     }
     let turns = proxy.turns();
     pool.daemon.stop().await?;
     ensure!(turns.len() > STEPS / 2, "{} of {STEPS} steps followed an answer", turns.len());
-    Ok(turns.into_iter().map(|turn| turn.as_micros() as u64).collect())
+    let origin = Origin::of(&last.context("no step was asked for")?);
+    Ok((origin, turns.into_iter().map(|turn| turn.as_micros() as u64).collect()))
 }
 
 /// A daemon with some browsers in a home of its own.

@@ -1,5 +1,6 @@
 //! The bound of latency and transfer: the least that lies between a client and a Worker, in a process of its own as
 //! the daemon is. Messages are forwarded as they come, uncompressed and unread.
+//! Where the daemon computes by itself, the bound is the least server: it sends back what it gets.
 
 use std::{
     io::{Read, Write},
@@ -10,13 +11,14 @@ use std::{
 use anyhow::{Context, ensure};
 use axum::{
     Router,
+    body::Bytes,
     extract::{
         State, WebSocketUpgrade,
         ws::{Message, WebSocket},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
     serve::ListenerExt,
 };
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -37,6 +39,9 @@ pub(crate) const ARGUMENT: &str = "relay";
 
 const LISTENING: &str = "listening on ";
 const LINKED: &str = "a Worker is linked";
+
+/// Where HTTP's bodies come back.
+pub(crate) const ECHO_PATH: &str = "/echo";
 
 const ECHO: &str = include_str!("relay/echo.js");
 
@@ -64,6 +69,15 @@ impl Relay {
         Ok(Self { address, told, _held: held, _child: child })
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where a WebSocket's messages come back without a Worker.
+    pub(crate) fn echo(&self) -> String {
+        format!("ws://{}/echo/ws", self.address)
+    }
+
     /// A client's connection through a new Worker in this browser.
     pub(crate) async fn connect(&mut self, browser: &Launched) -> anyhow::Result<Wire> {
         browser.open(&format!("http://{}/page/echo", self.address)).await?;
@@ -84,6 +98,8 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
         .route("/worker/echo.js", get(async || isolated("text/javascript", ECHO)))
         .route("/link/echo", get(link))
         .route("/relay", get(relay))
+        .route(ECHO_PATH, post(async |body: Bytes| body))
+        .route("/echo/ws", get(echo))
         .with_state(Waiting::default());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     tell(&format!("{LISTENING}{}", listener.local_addr()?))?;
@@ -117,6 +133,16 @@ async fn relay(State(waiting): State<Waiting>, upgrade: WebSocketUpgrade) -> Res
         tokio::select! {
             () = forward(from_client, to_worker) => {}
             () = forward(from_worker, to_client) => {}
+        }
+    })
+}
+
+async fn echo(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX).on_upgrade(async move |mut client| {
+        while let Some(Ok(message)) = client.recv().await {
+            if client.send(message).await.is_err() {
+                return;
+            }
         }
     })
 }

@@ -1,35 +1,21 @@
 //! What a run found, against its targets: a table for people, a file for everybody else.
 
+use std::path::Path;
+
+use anyhow::Context;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
-use crate::{cold, latency, origin::Origin, playwright, pool, statistics::Ratio, throughput, transfer};
+use crate::{Section, origin::Origin, statistics::Ratio};
 
-#[derive(Serialize)]
-pub(crate) struct Report {
-    pub(crate) origin: Origin,
-    pub(crate) summary: Summary,
-    pub(crate) samples: Samples,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Samples {
-    pub(crate) latency: latency::Samples,
-    pub(crate) playwright: playwright::Samples,
-    pub(crate) throughput: Vec<throughput::Samples>,
-    pub(crate) transfer: transfer::Samples,
-    pub(crate) cold: cold::Samples,
-    pub(crate) pool: pool::Samples,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Summary {
-    pub(crate) targets: Vec<Target>,
-    pub(crate) latency: latency::Summary,
-    pub(crate) playwright: playwright::Summary,
-    pub(crate) throughput: Vec<throughput::Summary>,
-    pub(crate) transfer: transfer::Summary,
-    pub(crate) cold: cold::Summary,
-    pub(crate) pool: pool::Summary,
+/// What one section found.
+pub(crate) struct Found {
+    origin: Origin,
+    targets: Vec<Target>,
+    /// What the table does not hold, a line each.
+    notes: Vec<String>,
+    summary: Value,
+    samples: Value,
 }
 
 /// One line of the table.
@@ -40,127 +26,102 @@ pub(crate) struct Target {
     pub(crate) bound: String,
     pub(crate) ratio: Ratio,
     pub(crate) wanted: String,
-    pub(crate) met: bool,
+    /// None where nothing is wanted and the ratio is shown for orientation.
+    pub(crate) met: Option<bool>,
 }
 
-impl Samples {
-    pub(crate) fn summary(&self) -> Summary {
-        let latency = self.latency.summary();
-        let throughput: Vec<_> = self.throughput.iter().map(throughput::Samples::summary).collect();
-        let transfer = self.transfer.summary();
-        let cold = self.cold.summary();
-        let mut targets = latency_targets(&latency);
-        targets.extend(throughput.iter().map(throughput_target));
-        targets.push(Target {
-            what: "16 MiB tensor there and back".to_owned(),
-            found: format!("{:.0} MiB/s", transfer.moved_mib_per_s),
-            bound: format!("echo {:.0} MiB/s", transfer.echo_mib_per_s),
-            ratio: transfer.ratio,
-            wanted: "≥ 0.80".to_owned(),
-            met: transfer.ratio.value >= 0.8,
-        });
-        targets.push(Target {
-            what: "start to first answer".to_owned(),
-            found: format!("{:.0} ms", cold.daemon_ms),
-            bound: format!("bare {:.0} ms", cold.bare_ms),
-            ratio: cold.ratio,
-            wanted: "≤ 1.20".to_owned(),
-            met: cold.ratio.value <= 1.2,
-        });
-        targets.extend(self.pool.targets());
-        let (playwright, pool) = (self.playwright.summary(), self.pool.summary());
-        Summary { targets, latency, playwright, throughput, transfer, cold, pool }
+impl Found {
+    pub(crate) fn new(
+        origin: Origin,
+        targets: Vec<Target>,
+        notes: Vec<String>,
+        summary: &impl Serialize,
+        samples: &impl Serialize,
+    ) -> anyhow::Result<Self> {
+        let (summary, samples) = (serde_json::to_value(summary)?, serde_json::to_value(samples)?);
+        Ok(Self { origin, targets, notes, summary, samples })
+    }
+
+    fn kept(&self) -> Value {
+        json!({"origin": self.origin, "summary": self.summarised(), "samples": self.samples})
+    }
+
+    fn summarised(&self) -> Value {
+        json!({"targets": self.targets, "notes": self.notes, "measured": self.summary})
     }
 }
 
-fn latency_targets(latency: &latency::Summary) -> Vec<Target> {
-    vec![
-        Target {
-            what: "added to silero-vad, median".to_owned(),
-            found: format!("{:.0} µs", latency.added_median_us),
-            bound: format!("echo {:.0} µs", latency.echo_median_us),
-            ratio: latency.median,
-            wanted: "interval ≤ 1.30".to_owned(),
-            met: latency.median.high <= 1.3,
-        },
-        Target {
-            what: "added to silero-vad, p99".to_owned(),
-            found: format!("{:.0} µs", latency.added_p99_us),
-            bound: format!("echo {:.0} µs", latency.echo_p99_us),
-            ratio: latency.p99,
-            wanted: "≤ 1.50".to_owned(),
-            met: latency.p99.value <= 1.5,
-        },
-    ]
+/// What the sections of a run found, in the order of the run.
+#[derive(Default)]
+pub(crate) struct Report {
+    found: Vec<(Section, Found)>,
+    /// Sections that could not be measured here, with the reason.
+    skipped: Vec<(Section, String)>,
 }
 
-fn throughput_target(throughput: &throughput::Summary) -> Target {
-    Target {
-        what: format!("{}, {} in flight", throughput.model, throughput::IN_FLIGHT),
-        found: format!("{:.1}/s", throughput.lane_per_s),
-        bound: format!("in the page {:.1}/s", throughput.page_per_s),
-        ratio: throughput.ratio,
-        wanted: "≥ 0.95".to_owned(),
-        met: throughput.ratio.value >= 0.95,
+impl Report {
+    pub(crate) fn found(&mut self, section: Section, found: Found) {
+        self.found.push((section, found));
     }
-}
 
-impl Summary {
-    /// The table, and below it what it does not hold.
+    pub(crate) fn skipped(&mut self, section: Section, why: String) {
+        self.skipped.push((section, why));
+    }
+
+    /// Puts the sections of this run into the file, each with its own origin; others stay as they are.
+    pub(crate) fn keep(&self, file: &Path) -> anyhow::Result<()> {
+        let mut kept: Map<String, Value> = match std::fs::read(file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| file.display().to_string())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+            Err(error) => return Err(error).with_context(|| file.display().to_string()),
+        };
+        kept.extend(self.found.iter().map(|(section, found)| (section.name(), found.kept())));
+        std::fs::create_dir_all(file.parent().context("the result's folder")?)?;
+        Ok(std::fs::write(file, serde_json::to_vec(&kept)?)?)
+    }
+
+    pub(crate) fn summary(&self) -> Value {
+        self.found.iter().map(|(section, found)| (section.name(), found.summarised())).collect()
+    }
+
+    /// Where the figures come from, the table, and below it what it does not hold.
     pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![String::new()];
+        for (section, found) in &self.found {
+            lines.push(format!("{}: {}", section.name(), found.origin.line()));
+        }
+        lines.push(String::new());
         let mut rows =
             vec![["measured", "weft", "bound", "ratio", "95 % interval", "target", ""].map(str::to_owned)];
-        rows.extend(self.targets.iter().map(Target::row));
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
-        let padded = |row: &[String; 7]| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        let mut lines: Vec<_> = rows.iter().map(padded).collect();
+        rows.extend(self.found.iter().flat_map(|(_, found)| found.targets.iter().map(Target::row)));
+        lines.extend(table(&rows));
         lines.push(String::new());
-        lines.extend(self.details());
+        lines.extend(self.found.iter().flat_map(|(_, found)| found.notes.clone()));
+        let skipped = self.skipped.iter();
+        lines.extend(skipped.map(|(section, why)| format!("{} was not measured: {why}", section.name())));
         lines
     }
+}
 
-    fn details(&self) -> Vec<String> {
-        let Self { latency, playwright, transfer, cold, .. } = self;
-        vec![
-            format!(
-                "Playwright adds {:.0} µs to a request (median; p99 {:.0}), {:.1} times as much as weft",
-                playwright.added_median,
-                playwright.added_p99,
-                playwright.added_median / latency.added_median_us
-            ),
-            format!(
-                "a request's medians in µs: queue {:.0}, transfer {:.0}, decode and encode {:.0}, compute {:.0}; \
-                 between client and daemon {:.0}",
-                latency.queue_us,
-                latency.transfer_us,
-                latency.codec_us,
-                latency.compute_us,
-                latency.client_us
-            ),
-            format!(
-                "the 16 MiB request's in ms: transfer {:.1}, decode and encode {:.1}, compute {:.1}; \
-                 between client and daemon {:.1}",
-                transfer.transfer_us / 1000.0,
-                transfer.codec_us / 1000.0,
-                transfer.compute_us / 1000.0,
-                transfer.client_us / 1000.0
-            ),
-            format!(
-                "starting: the daemon listens after {:.0} ms; the bare browser is navigated after {:.0} ms",
-                cold.listening_ms, cold.navigated_ms
-            ),
-        ]
-    }
+/// Columns as wide as their widest cell.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..N).map(width).collect();
+    let padded = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(padded).collect()
 }
 
 impl Target {
     pub(crate) fn row(&self) -> [String; 7] {
         let Ratio { value, low, high } = self.ratio;
-        let met = if self.met { "met" } else { "missed" };
+        let met = match self.met {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None => "",
+        };
         [
             self.what.clone(),
             self.found.clone(),

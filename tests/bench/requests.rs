@@ -18,7 +18,7 @@ pub(crate) const BROWSER: &str = "chromium";
 pub(crate) const BACKEND: &str = "wasm";
 
 /// A proof of a large model on a loaded machine comes before its first answer.
-const TIMEOUT_US: u64 = 300_000_000;
+pub(crate) const TIMEOUT_US: u64 = 300_000_000;
 
 /// A model with the inputs that requests go round.
 #[derive(Clone)]
@@ -67,8 +67,17 @@ impl Model {
         Ok(Self { name: listed.name, browser: BROWSER, file: cache.join(listed.path), sets, written })
     }
 
-    /// The inputs of request `number`, which is also its id.
+    /// The inputs of request `number`, which is also its id, for the browser's lane.
     pub(crate) fn frame(&self, number: usize) -> Bytes {
+        let parameters = json!({
+            "browser": self.browser, "backend": BACKEND, "fallback": "none",
+            "binary_data_output": true, "timeout": TIMEOUT_US,
+        });
+        self.asking(number, &parameters)
+    }
+
+    /// The same with these parameters.
+    pub(crate) fn asking(&self, number: usize, parameters: &Value) -> Bytes {
         let tensors = &self.sets[number % self.sets.len()];
         let mut body = Body::default();
         for tensor in tensors {
@@ -84,10 +93,7 @@ impl Model {
             .collect();
         let header = json!({
             "type": "infer", "id": number.to_string(), "model_name": self.name, "inputs": inputs,
-            "parameters": {
-                "browser": self.browser, "backend": BACKEND, "fallback": "none",
-                "binary_data_output": true, "timeout": TIMEOUT_US,
-            },
+            "parameters": parameters,
         });
         frame::encode(&header, &body)
     }

@@ -15,6 +15,7 @@ use axum::{
     serve::ListenerExt,
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use crate::wire::MESSAGE_MAX;
@@ -184,6 +185,7 @@ enum LoopAnswer {
 
 #[derive(Deserialize)]
 pub(crate) struct Runs {
+    pub(crate) count: usize,
     pub(crate) took_us: u64,
     /// The last run's first output.
     pub(crate) output: Vec<f64>,
@@ -200,7 +202,16 @@ impl LoopWorker {
 
     pub(crate) async fn run(&mut self, runs: usize) -> anyhow::Result<Runs> {
         ensure!(runs > 0, "a loop runs at least once");
-        self.socket.send(Message::text(runs.to_string())).await?;
+        self.order(json!({"runs": runs})).await
+    }
+
+    /// Runs until the time is over, and once at least.
+    pub(crate) async fn run_for(&mut self, time: Duration) -> anyhow::Result<Runs> {
+        self.order(json!({"for_ms": time.as_millis() as u64})).await
+    }
+
+    async fn order(&mut self, order: Value) -> anyhow::Result<Runs> {
+        self.socket.send(Message::text(order.to_string())).await?;
         let answer = self.socket.recv().await.context("the loop's Worker is gone")??;
         match serde_json::from_str(answer.to_text()?)? {
             LoopAnswer::Runs(runs) => Ok(runs),

@@ -59,6 +59,52 @@ pub(crate) fn ratio(
     Ratio { value: of(pairs), low: quantile(&ratios, TAIL), high: quantile(&ratios, 1.0 - TAIL) }
 }
 
+/// A straight line through a series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Trend {
+    /// Its slope, and the 95 % interval of that.
+    pub(crate) value: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    /// Where the line is at the series' first point.
+    pub(crate) at_first: f64,
+}
+
+/// The least squares' line through `points`. What they are off it is drawn anew in runs of `block`, since neighbours
+/// are off alike.
+pub(crate) fn trend(points: &[(f64, f64)], block: usize, seed: u64) -> Trend {
+    let (slope, at_zero) = line(points);
+    let off: Vec<_> = points.iter().map(|(x, y)| y - (at_zero + slope * x)).collect();
+    let block = block.clamp(1, points.len());
+    let mut random = StdRng::seed_from_u64(seed);
+    let slopes: Vec<_> = (0..RESAMPLES)
+        .map(|_| {
+            let mut drawn = Vec::with_capacity(points.len() + block);
+            while drawn.len() < points.len() {
+                let from = random.random_range(0..=off.len() - block);
+                drawn.extend_from_slice(&off[from..from + block]);
+            }
+            let resample: Vec<_> =
+                points.iter().zip(&drawn).map(|((x, _), off)| (*x, slope * x + off)).collect();
+            line(&resample).0
+        })
+        .collect();
+    let at_first = at_zero + slope * points[0].0;
+    Trend { value: slope, low: quantile(&slopes, TAIL), high: quantile(&slopes, 1.0 - TAIL), at_first }
+}
+
+/// Slope, and where the line meets zero.
+fn line(points: &[(f64, f64)]) -> (f64, f64) {
+    let n = points.len() as f64;
+    let (x, y) =
+        (points.iter().map(|(x, _)| x).sum::<f64>() / n, points.iter().map(|(_, y)| y).sum::<f64>() / n);
+    let across: f64 = points.iter().map(|(at, _)| (at - x).powi(2)).sum();
+    let along: f64 = points.iter().map(|(at, value)| (at - x) * (value - y)).sum();
+    // A single moment has no slope.
+    let slope = if across > 0.0 { along / across } else { 0.0 };
+    (slope, y - slope * x)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +170,41 @@ mod tests {
         let pairs: Vec<_> = (0..50).map(|at| (f64::from(at * 7 % 13), 1.0 + f64::from(at % 5))).collect();
         assert_eq!(ratio(&pairs, median, 2, 9), ratio(&pairs, median, 2, 9));
         assert_ne!(ratio(&pairs, |s| s.iter().sum(), 2, 9), ratio(&pairs, |s| s.iter().sum(), 2, 10));
+    }
+
+    #[test]
+    fn a_line_without_noise_has_its_slope_and_no_spread() {
+        let points: Vec<_> = (0..50).map(|at| (f64::from(at), 7.0 + 3.0 * f64::from(at))).collect();
+        let found = trend(&points, 5, 6);
+        for slope in [found.value, found.low, found.high] {
+            assert!((slope - 3.0).abs() < 1e-9, "{found:?}");
+        }
+        assert!((found.at_first - 7.0).abs() < 1e-9, "{found:?}");
+    }
+
+    #[test]
+    fn a_trend_is_told_from_steps_that_go_up_and_down() {
+        // Levels of five points that lean nowhere, on slopes of 0 and 0.5.
+        let points = |seed: u64, slope: f64| -> Vec<_> {
+            let mut random = StdRng::seed_from_u64(seed);
+            let levels: Vec<f64> = (0..20).map(|_| random.random_range(0.0..10.0)).collect();
+            (0..100).map(|at| (at as f64, levels[at / 5] + slope * at as f64)).collect()
+        };
+        let hit = |block: usize, slope: f64| {
+            let holds = |seed: &u64| {
+                let found = trend(&points(*seed, slope), block, 8);
+                found.low <= slope && slope <= found.high
+            };
+            (0..30).filter(holds).count()
+        };
+        for slope in [0.0, 0.5] {
+            let (blocks, points) = (hit(10, slope), hit(1, slope));
+            assert!(
+                blocks >= 25 && points + 5 <= blocks,
+                "{blocks} of 30 in blocks, {points} point by point"
+            );
+        }
+        let leaning = trend(&points(1, 0.5), 10, 8);
+        assert!(leaning.low > 0.25, "{leaning:?}");
     }
 }

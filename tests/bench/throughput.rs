@@ -5,6 +5,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 use crate::{
+    report::Target,
     requests::Model,
     site::LoopWorker,
     statistics::{Ratio, median, ratio},
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// Requests in flight: enough that the lane never waits for the client.
-pub(crate) const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 4;
 
 const ROUNDS: usize = 24;
 
@@ -110,6 +111,19 @@ impl Samples {
             ratio: ratio(&pairs, median, 1, SEED),
             lane_per_s: median(&self.lane),
             page_per_s: median(&self.page),
+        }
+    }
+}
+
+impl Summary {
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            what: format!("{}, {IN_FLIGHT} in flight", self.model),
+            found: format!("{:.1}/s", self.lane_per_s),
+            bound: format!("in the page {:.1}/s", self.page_per_s),
+            ratio: self.ratio,
+            wanted: "≥ 0.95".to_owned(),
+            met: Some(self.ratio.value >= 0.95),
         }
     }
 }

@@ -4,30 +4,59 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use http::{HeaderValue, header::AUTHORIZATION};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    tungstenite::{
+        Message, client::IntoClientRequest, handshake::client::Request, protocol::WebSocketConfig,
+    },
 };
 use weft::{domain::Timing, protocol::frame::Frame};
 
 /// The daemon's own limit for a client's frame.
 pub(crate) const MESSAGE_MAX: usize = weft::http::FRAME_MAX;
 
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+pub(crate) type Sending = SplitSink<Socket, Message>;
+pub(crate) type Receiving = SplitStream<Socket>;
+
 pub(crate) struct Wire {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Socket,
 }
 
 impl Wire {
     /// Connects without Nagle's delay; the library offers no compression.
     pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
+        Self::request(url.into_client_request()?).await
+    }
+
+    /// The same as whoever has this key.
+    pub(crate) async fn connect_as(url: &str, key: &str) -> anyhow::Result<Self> {
+        let mut request = url.into_client_request()?;
+        let shown = HeaderValue::from_str(&format!("Bearer {key}")).context("a key is plain text")?;
+        request.headers_mut().insert(AUTHORIZATION, shown);
+        Self::request(request).await
+    }
+
+    async fn request(request: Request) -> anyhow::Result<Self> {
+        let url = request.uri().to_string();
         let config =
             WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
-        let connected = tokio_tungstenite::connect_async_with_config(url, Some(config), true).await;
-        let (socket, _) = connected.with_context(|| url.to_owned())?;
+        let connected = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await;
+        let (socket, _) = connected.context(url)?;
         Ok(Self { socket })
+    }
+
+    /// For whoever sends without waiting for answers.
+    pub(crate) fn halves(self) -> (Sending, Receiving) {
+        self.socket.split()
     }
 
     pub(crate) async fn send(&mut self, frame: Bytes) -> anyhow::Result<()> {

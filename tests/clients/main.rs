@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
-#[allow(dead_code, reason = "some of its graphs are for other tests")]
 #[path = "../it/support/graphs.rs"]
 mod graphs;
 mod openai;

@@ -8,7 +8,6 @@ mod chaos;
 mod driver;
 mod engines;
 #[path = "../it/support/graphs.rs"]
-#[allow(dead_code, reason = "one graph is enough here")]
 mod graphs;
 mod hog;
 mod load;

@@ -45,6 +45,13 @@ fn stat(pid: i32) -> Option<(i32, char)> {
     Some((fields.next()?.parse().ok()?, state))
 }
 
+/// Bytes of a process that are in memory; none once it has ended.
+pub(crate) fn resident(pid: i32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"))?;
+    kib.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
 pub(crate) fn stopped(pid: i32) -> bool {
     stat(pid).is_some_and(|(_, state)| state == 'T')
 }

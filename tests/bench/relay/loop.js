@@ -1,7 +1,8 @@
 /**
  * The bound of the throughput and cold-start measurements: the engine alone, in a Worker, told only when to run.
  * A binary message holds one set of inputs in the frame layout of `docs/protocol.md`.
- * A text message is a number of runs, answered with the microseconds that they took and the last run's first output.
+ * A text message orders so many `runs`, or runs `for_ms` milliseconds, and is answered with how many there were, the
+ * microseconds that they took and the last run's first output.
  */
 
 const VIEWS = { FP32: ['float32', Float32Array], INT64: ['int64', BigInt64Array], INT32: ['int32', Int32Array] };
@@ -18,7 +19,7 @@ socket.onmessage = async ({ data }) => {
   }
   try {
     const { ort, session } = await engine;
-    socket.send(JSON.stringify(await repeat(ort, session, Number(data))));
+    socket.send(JSON.stringify(await repeat(ort, session, JSON.parse(data))));
   } catch (error) {
     socket.send(JSON.stringify({ error: String(error) }));
   }
@@ -47,12 +48,13 @@ function readInputs(frame) {
   });
 }
 
-async function repeat(ort, session, runs) {
+async function repeat(ort, session, { runs = Infinity, for_ms: time = Infinity }) {
   let first = null;
+  let count = 0;
   const started = performance.now();
-  for (let run = 0; run < runs; run += 1) {
+  while (count < runs && performance.now() - started < time) {
     const feeds = {};
-    for (const { name, type, shape, values } of sets[run % sets.length]) {
+    for (const { name, type, shape, values } of sets[count % sets.length]) {
       feeds[name] = new ort.Tensor(type, values, shape);
     }
     const results = await session.run(feeds);
@@ -60,7 +62,8 @@ async function repeat(ort, session, runs) {
       const { data } = results[name];
       if (name === session.outputNames[0]) first = data;
     }
+    count += 1;
   }
   const took_us = Math.round((performance.now() - started) * 1000);
-  return { took_us, output: Array.from(first) };
+  return { count, took_us, output: Array.from(first) };
 }

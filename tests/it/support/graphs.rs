@@ -1,4 +1,6 @@
-//! Tiny ONNX files, encoded by hand: a field is its number and wire type, then its value.
+//! Small ONNX files, encoded by hand: a field is its number and wire type, then its value.
+
+#![allow(dead_code, reason = "each target that includes this file uses its own part of it")]
 
 /// Element types as ONNX numbers them.
 pub(crate) const FLOAT: u64 = 1;
@@ -45,6 +47,22 @@ pub(crate) fn external() -> Vec<u8> {
     let location = [text(1, "location"), text(2, "weights.bin")].concat();
     let weight = [number(1, 4), number(2, FLOAT), text(8, "w"), field(13, &location), number(14, 1)].concat();
     model(&[node("Add", &["x", "w"], &["y"])], &[port("x")], &[port("y")], &[weight])
+}
+
+/// Layers of `max(x · w, 0)`, `f32[n, width]` from end to end; each weight is the bytes of `f32[width, width]`.
+pub(crate) fn dense(width: u64, weights: &[Vec<u8>]) -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(width)]);
+    let (mut nodes, mut initializers, mut input) = (Vec::new(), Vec::new(), "x".to_owned());
+    for (at, values) in weights.iter().enumerate() {
+        let (weight, product) = (format!("w{at}"), format!("p{at}"));
+        let output = if at + 1 == weights.len() { "y".to_owned() } else { format!("h{at}") };
+        nodes.push(node("MatMul", &[&input, &weight], &[&product]));
+        nodes.push(node("Relu", &[&product], &[&output]));
+        let dims = [number(1, width), number(1, width)].concat();
+        initializers.push([dims, number(2, FLOAT), text(8, &weight), field(9, values)].concat());
+        input = output;
+    }
+    model(&nodes, &[port("x")], &[port("y")], &initializers)
 }
 
 enum Dim {
