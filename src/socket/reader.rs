@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What small messages are read into; several fit, so that one call of the system may bring them all.
-const BUFFER: usize = 64 << 10;
+const BUFFER: usize = 32 << 10;
 
 /// With more than this to come, a payload is read to where it stays instead of through the buffer.
 const DIRECT_MIN: usize = 16 << 10;

@@ -38,6 +38,7 @@ async fn every_model_in_every_lane() {
                 _ => files(&mut client, lane).await,
             };
             slice["commit"] = json!(commit);
+            slice["machine"] = json!(proof::machine());
             slice["command"] = json!(proof::COMMAND);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, format!("{slice}\n")).unwrap();

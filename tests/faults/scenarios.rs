@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     hog::HOG,
     load::{Load, Progress},
-    processes::{saying, signal, stopped, tree},
+    processes::{saying, signal, spent, stopped, tree},
     proxy::{STALL, Weather},
     serve::{Client, Lane},
     stage::{READY_WITHIN, Stage},
@@ -145,10 +145,12 @@ pub(crate) async fn strike(
             crash(stage, first).map(|lost| Struck { lost: vec![lost], ..Struck::default() })
         }
         Scenario::BrowserReload => {
-            let pages = pages(stage, first)?;
+            // The one that computes: Chromium that loses its spare process as well opens no page any more, and is
+            // launched anew.
+            let page = pages(stage, first)?.into_iter().max_by_key(|pid| spent(*pid));
             let struck = Struck::lost(&[first]);
             let kept = if stage.engine.reloads { Some((first.clone(), root(stage, first)?)) } else { None };
-            signal(&pages, Signal::SIGKILL);
+            signal(page.as_slice(), Signal::SIGKILL);
             Ok(Struck { kept, ..struck })
         }
         Scenario::BrowserMemoryPressure => memory(stage).await,
