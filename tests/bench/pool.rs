@@ -49,6 +49,9 @@ const IDLE_WINDOW: Duration = Duration::from_secs(5);
 /// What a browser does after its start is no rest.
 const IDLE_AFTER: Duration = Duration::from_secs(20);
 
+/// Kills that may miss their request: between the look at the lanes and the signal, a machine may be elsewhere.
+const LATE_MAX: usize = 10;
+
 /// A cold browser's launch and a model's proof on a loaded machine.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
@@ -189,10 +192,13 @@ async fn measure(
     let lease = pair.leases().await?;
     pair.prove(long).await?;
     let mut killed = Vec::new();
-    for number in 0..times {
-        killed.push(pair.kill(long, number).await?);
-        pair.prove(long).await?;
+    for number in 0..times + LATE_MAX {
+        if killed.len() < times {
+            killed.extend(pair.kill(long, number).await?);
+            pair.prove(long).await?;
+        }
     }
+    ensure!(killed.len() == times, "{} of {times} kills came in time", killed.len());
     pair.daemon.stop().await?;
     let mut launch = Vec::new();
     for browser in LAUNCHED.into_iter().filter(|browser| installed(browser)) {
@@ -315,8 +321,8 @@ impl Pool {
         items.iter().find(wanted).cloned().with_context(|| format!("no such instance in {listed}"))
     }
 
-    /// Kills the browser that computes a request.
-    async fn kill(&self, model: &Model, number: usize) -> anyhow::Result<Killed> {
+    /// Kills the browser that computes a request; `None` where the answer came before.
+    async fn kill(&self, model: &Model, number: usize) -> anyhow::Result<Option<Killed>> {
         let mut wire = Wire::connect(&self.daemon.socket()).await?;
         wire.send(model.frame(number)).await?;
         let deadline = Instant::now() + READY_WITHIN;
@@ -335,8 +341,8 @@ impl Pool {
         kill(process, Signal::SIGKILL)?;
         let answer = Answer::read(&wire.receive().await?)?;
         let after = struck.elapsed().as_micros() as u64;
-        ensure!(answer.provenance["attempt"] == 2, "the kill came too late: {}", answer.provenance);
-        Ok(Killed { after, compute: answer.timing.compute })
+        let retried = answer.provenance["attempt"] == 2;
+        Ok(retried.then_some(Killed { after, compute: answer.timing.compute }))
     }
 
     /// Kills the only browser; how long its successor's first answer takes from then.
