@@ -384,7 +384,7 @@ impl Actor {
             self.drain(&id, reason).await;
         }
         self.grown().await;
-        self.weigh();
+        self.weigh(now);
     }
 
     /// Announces what `rescale` has added.
@@ -398,11 +398,10 @@ impl Actor {
         }
     }
 
-    /// Has the memory of every running browser looked up, off the runtime.
-    fn weigh(&self) {
-        let ids = self.groups.iter().flat_map(|group| &group.slots).filter(|(_, slot)| slot.running());
-        for (id, _) in ids {
-            let Some(process) = self.shared.status.process(id) else { continue };
+    /// Has the memory of running browsers looked up, off the runtime.
+    fn weigh(&mut self, now: Instant) {
+        for (id, slot) in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
+            let Some(process) = self.shared.status.process(id).filter(|_| slot.weigh(now)) else { continue };
             let (id, inbox) = (id.clone(), self.inbox.clone());
             self.shared.tasks.spawn("memory", async move {
                 let bytes = tokio::task::spawn_blocking(move || procs::memory(process)).await;

@@ -19,6 +19,9 @@ const LIVED_FOR: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
+/// A browser that does nothing grows slowly, and looking costs milliseconds for each of its processes.
+const WEIGHED_AT_REST: Duration = Duration::from_secs(30);
+
 pub(super) struct Slot {
     pub(super) phase: Phase,
     pub(super) lanes: BTreeMap<LaneId, Arc<dyn Backend>>,
@@ -32,6 +35,8 @@ pub(super) struct Slot {
     /// deadpool has a token for it.
     pub(super) offered: bool,
     pub(super) memory: Option<u64>,
+    /// When memory was looked up; the launch and the steps until then.
+    weighed: Option<(Instant, (Instant, u64))>,
     /// Share of its lanes' time that went into steps before the last look.
     pub(super) utilisation: f64,
     /// What its lanes had done at the last look.
@@ -64,6 +69,7 @@ impl Slot {
             lease: None,
             offered: false,
             memory: None,
+            weighed: None,
             utilisation: 0.0,
             seen: Activity::default(),
         }
@@ -74,8 +80,17 @@ impl Slot {
         matches!(self.phase, Phase::Running { served: true, draining: None, .. }) && self.lease.is_none()
     }
 
-    pub(super) fn running(&self) -> bool {
-        matches!(self.phase, Phase::Running { .. })
+    /// Whether memory is to be looked up now: at every look after a launch or a step, else seldom.
+    pub(super) fn weigh(&mut self, now: Instant) -> bool {
+        let Phase::Running { since, .. } = self.phase else { return false };
+        let Activity { executed, in_flight, .. } = self.activity();
+        let done = (since, executed);
+        let rests = |(at, then)| then == done && in_flight == 0 && now - at < WEIGHED_AT_REST;
+        let due = !self.weighed.is_some_and(rests);
+        if due {
+            self.weighed = Some((now, done));
+        }
+        due
     }
 
     /// How long to wait before the next launch.

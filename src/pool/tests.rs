@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     breaker::Breaker,
     scale::{Bounds, Decision, Scale, Seen},
-    slot::{FRUITLESS_MAX, Slot},
+    slot::{FRUITLESS_MAX, Phase, Slot},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -97,4 +98,21 @@ fn a_good_browser_is_launched_again_at_once_and_a_bad_one_ever_more_slowly() {
     assert_eq!(slot.pause(SECOND, true).as_millis(), 15000, "it served, but not for long");
     assert_eq!(slot.fruitless, 0);
     assert_eq!(slot.pause(6 * SECOND, true), Duration::ZERO);
+}
+
+#[test]
+fn a_browser_at_rest_is_weighed_seldom() {
+    let start = Instant::now();
+    let mut slot = Slot::new(start);
+    assert!(!slot.weigh(start), "it does not run");
+    let launched = |slot: &mut Slot, since: Instant| {
+        let close = CancellationToken::new();
+        slot.phase = Phase::Running { close, since, served: true, draining: None };
+    };
+    launched(&mut slot, start);
+    for (seconds, due) in [(0, true), (5, false), (25, false), (30, true), (35, false)] {
+        assert_eq!(slot.weigh(start + seconds * SECOND), due, "after {seconds} s");
+    }
+    launched(&mut slot, start + 36 * SECOND);
+    assert!(slot.weigh(start + 40 * SECOND), "another browser");
 }
