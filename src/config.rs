@@ -20,11 +20,13 @@ use crate::{
     domain::{BackendKind, Policy},
     driver::recipe::{Recipe, RecipeError},
     http::ConnectionLimits,
+    models::source::Settings,
     pool::Bounds,
     scheduler::Limits,
     telemetry::Log,
 };
 pub use entry::{RawAccess, RawTls, RawTokens};
+pub use models::RawModels;
 pub use source::{Source, Written};
 pub use telemetry::{FILTER, RawTelemetry, Telemetry};
 
@@ -94,6 +96,7 @@ pub struct RawConfig {
     pub lanes: RawLanes,
     pub native: RawNative,
     pub limits: RawLimits,
+    pub models: RawModels,
     pub scheduler: RawScheduler,
     pub telemetry: RawTelemetry,
 }
@@ -212,6 +215,8 @@ pub struct Config {
     pub native: Native,
     pub limits: Limits,
     pub timeout: Duration,
+    /// How models are downloaded.
+    pub sources: Settings,
     /// Which lanes are preferred when a request does not say.
     pub policy: Policy,
     /// What accepted requests get to end in, once the daemon is told to.
@@ -276,6 +281,11 @@ pub fn key() -> Option<String> {
     env::var("WEFT_KEY").ok().filter(|key| !key.is_empty())
 }
 
+/// The hub's token, from the variable that its own tools read.
+fn hub_token() -> Option<String> {
+    env::var("HF_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
 impl RawConfig {
     pub fn resolve(self, home: PathBuf, surroundings: Surroundings) -> Result<Config, ConfigError> {
         let entry = entry::resolve(self.listen, self.public, self.access, self.tls, &self.limits)?;
@@ -328,6 +338,7 @@ impl RawConfig {
             },
             limits,
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
+            sources: self.models.resolve()?,
             policy: self.scheduler.policy,
             drain: self.limits.drain.unwrap_or(DRAIN),
             alone: true,
@@ -462,6 +473,7 @@ fn native_library() -> PathBuf {
 
 mod bridge;
 mod entry;
+mod models;
 mod source;
 mod telemetry;
 #[cfg(test)]

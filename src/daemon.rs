@@ -35,7 +35,11 @@ use crate::{
     },
     events::Events,
     http::{self, Api, Doors, ListenError},
-    models::{Blobs, ModelError, Reference, Registry, gate::Gate},
+    models::{
+        Blobs, ModelError, Reference, Registry,
+        gate::Gate,
+        source::{Downloads, SourceError},
+    },
     pool::{self, Fleet, InstanceLimits, Pool, PoolEvent, PoolStatus},
     scheduler::{Ledger, Scheduler},
     store::{Store, StoreError},
@@ -56,6 +60,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// The database of a home.
 pub const STORE: &str = "weft.duckdb";
+
+/// What has been downloaded in part.
+const DOWNLOADS: &str = "downloads";
 
 /// Where the running daemon of a home says how to reach it.
 const RECORD: &str = "daemon.json";
@@ -84,6 +91,8 @@ pub enum DaemonError {
     Ort(#[from] OrtError),
     #[error(transparent)]
     Models(#[from] ModelError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     #[error(transparent)]
     Bridge(#[from] BridgeError),
 }
@@ -243,6 +252,7 @@ impl Daemon {
             Arc::new(Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?);
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
+        let downloads = downloads(config, &registry, &events, tasks)?;
         let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
         let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
         for native in &natives {
@@ -277,6 +287,7 @@ impl Daemon {
             body: doors.pace(),
             scheduler,
             registry,
+            downloads,
             pool: pool.clone(),
             store: store.clone(),
             events,
@@ -391,6 +402,16 @@ fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>
     let Native { providers, threads, .. } = &config.native;
     let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
     providers.iter().map(lane).collect()
+}
+
+fn downloads(
+    config: &Config,
+    registry: &Arc<Registry>,
+    events: &Events,
+    tasks: &Tasks,
+) -> Result<Downloads, SourceError> {
+    let (folder, settings) = (config.home.join(DOWNLOADS), config.sources.clone());
+    Downloads::open(folder, settings, registry.clone(), events.clone(), tasks.clone())
 }
 
 /// A reference that can start its lane anew.

@@ -1,5 +1,7 @@
 //! `weft models`.
 
+mod download;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -14,16 +16,23 @@ use super::{
 };
 use crate::{
     config::Surroundings,
-    domain::{BackendKind, Digest},
+    domain::{BackendKind, Digest, ModelName},
+    models::source::{Locator, SourceError, local},
 };
 
 #[derive(Subcommand)]
 pub(super) enum Models {
-    /// Add an ONNX file, or the models of a catalogue (FILE.toml, or FILE.toml#NAME for one)
+    /// Add a model from a file, an address, a hub, a package or another weft
+    ///
+    /// What has no path is searched for its one model; `docs/models.md` has more.
     Add {
-        /// FILE.onnx, FILE.toml or FILE.toml#NAME
+        /// FILE.onnx, FOLDER, https://…, hf:OWNER/NAME[@REVISION][/PATH], pypi:NAME==VERSION[/PATH],
+        /// npm:NAME@VERSION[/PATH], weft:http://HOST:PORT/NAME[@DIGEST], or a catalogue: FILE.toml[#NAME]
         source: String,
-        /// What requests call it [default: the file's name]
+        /// Download nothing: take what the daemon has of this source already
+        #[arg(long)]
+        offline: bool,
+        /// What requests call it [default: the file's, repository's or package's name]
         #[arg(long)]
         name: Option<String>,
         /// How far outputs may be from native ONNX Runtime's, relative to the largest value
@@ -79,12 +88,18 @@ struct Listed {
     batch: Value,
 }
 
+/// Where a file comes from.
+enum Origin {
+    /// This machine.
+    Disk { path: PathBuf, digest: Option<Digest>, source: String },
+    /// The daemon downloads it.
+    Elsewhere { source: String, offline: bool },
+}
+
 /// One file to add.
 struct Addition {
     name: String,
-    path: PathBuf,
-    digest: Option<Digest>,
-    source: String,
+    file: Origin,
     licence: Option<String>,
     tolerance: Option<f64>,
     inputs: Option<PathBuf>,
@@ -95,8 +110,8 @@ struct Addition {
 impl Models {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match self {
-            Self::Add { source, name, tolerance, inputs } => {
-                let additions = additions(&source, name, tolerance, inputs)?;
+            Self::Add { source, offline, name, tolerance, inputs } => {
+                let additions = additions(&source, offline, name, tolerance, inputs)?;
                 additions.iter().try_for_each(Addition::check)?;
                 let added = with_daemon(common, async |client| {
                     let mut added = Vec::new();
@@ -148,7 +163,8 @@ impl Models {
 
 fn additions(
     source: &str,
-    name: Option<String>,
+    offline: bool,
+    given: Option<String>,
     tolerance: Option<f64>,
     inputs: Option<PathBuf>,
 ) -> anyhow::Result<Vec<Addition>> {
@@ -156,23 +172,24 @@ fn additions(
         Some((file, wanted)) => (file, Some(wanted)),
         None => (source, None),
     };
+    let locator: Locator = source.parse().map_err(|error: SourceError| Misuse(error.to_string()))?;
     let path = PathBuf::from(file);
-    if path.extension().is_none_or(|extension| extension != "toml") {
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = name.or(stem).unwrap_or_default();
-        let source = std::path::absolute(&path)?.display().to_string();
-        return Ok(vec![Addition {
-            name,
-            path,
-            digest: None,
-            source,
-            licence: None,
-            tolerance,
-            inputs,
-            batch: json!({}),
-        }]);
+    let catalogue = path.extension().is_some_and(|extension| extension == "toml");
+    if !catalogue || !matches!(locator, Locator::Path(_)) {
+        let (name, file) = match locator {
+            Locator::Path(path) => {
+                let file = local(&path)?;
+                let (stem, source) = (file.file_stem(), std::path::absolute(&file)?.display().to_string());
+                let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+                (stem, Origin::Disk { path: file, digest: None, source })
+            }
+            // As it was said: the daemon needs the query that is not shown.
+            locator => (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline }),
+        };
+        let name = given.unwrap_or(name);
+        return Ok(vec![Addition { name, file, licence: None, tolerance, inputs, batch: json!({}) }]);
     }
-    if name.is_some() || tolerance.is_some() || inputs.is_some() {
+    if given.is_some() || tolerance.is_some() || inputs.is_some() {
         return Err(Misuse("a catalogue states names, tolerances and inputs itself".to_owned()).into());
     }
     let cache = Surroundings::read()?.cache;
@@ -190,11 +207,9 @@ fn additions(
 impl Addition {
     /// Finds what is plainly wrong before a daemon is asked.
     fn check(&self) -> anyhow::Result<()> {
-        let Self { path, .. } = self;
-        if path.is_dir() {
-            bail!("{} is a directory, not an ONNX file", path.display());
-        }
-        let hint = if self.digest.is_some() { "; `make setup` brings it" } else { "" };
+        self.name.parse::<ModelName>().map_err(|error| Misuse(format!("{error}; say --name")))?;
+        let Origin::Disk { path, digest, .. } = &self.file else { return Ok(()) };
+        let hint = if digest.is_some() { "; `make setup` brings it" } else { "" };
         std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
         Ok(())
     }
@@ -205,9 +220,11 @@ impl Listed {
         let beside = catalogue.parent().unwrap_or(Path::new("."));
         Addition {
             name: self.name,
-            path: cache.join(self.path),
-            digest: Some(self.sha256),
-            source: format!("{} {}", self.package, self.version),
+            file: Origin::Disk {
+                path: cache.join(self.path),
+                digest: Some(self.sha256),
+                source: format!("{} {}", self.package, self.version),
+            },
             licence: Some(self.licence),
             tolerance: Some(self.tolerance),
             inputs: Some(beside.join(self.inputs)),
@@ -217,9 +234,7 @@ impl Listed {
 }
 
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
-    let Addition { name, path, digest, source, licence, tolerance, inputs, batch } = addition;
-    let described = || format!("{}", path.display());
-    let file = tokio::fs::File::open(path).await.with_context(described)?;
+    let Addition { name, file, licence, tolerance, inputs, batch } = addition;
     let gate = match inputs {
         Some(inputs) => {
             let text = std::fs::read_to_string(inputs)
@@ -228,16 +243,18 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
         }
         None => json!({"inputs": []}),
     };
-    let upload = client.upload(file).await.with_context(described)?;
-    if let Some(digest) = digest
-        && upload["digest"] != json!(digest)
-    {
-        bail!("{} has digest {}, the catalogue says {digest}", path.display(), upload["digest"]);
-    }
-    let body = json!({
-        "name": name, "digest": upload["digest"], "source": source, "licence": licence,
-        "tolerance": tolerance, "gate": gate, "batch": batch,
+    let mut body = json!({
+        "name": name, "licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch,
     });
+    match file {
+        Origin::Disk { path, digest, source } => {
+            body["digest"] = upload(client, path, *digest).await?;
+            body["source"] = json!(source);
+        }
+        Origin::Elsewhere { source, offline } => {
+            body["download"] = download::bring(client, source, *offline).await?;
+        }
+    }
     let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {name}"))?;
     if !quiet {
         output::line(&format!(
@@ -247,6 +264,19 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
         ));
     }
     Ok(model)
+}
+
+/// The digest of an uploaded file, which is what the catalogue says where there is one.
+async fn upload(client: &Client, path: &Path, digest: Option<Digest>) -> anyhow::Result<Value> {
+    let described = || format!("{}", path.display());
+    let file = tokio::fs::File::open(path).await.with_context(described)?;
+    let upload = client.upload(file).await.with_context(described)?;
+    if let Some(digest) = digest
+        && upload["digest"] != json!(digest)
+    {
+        bail!("{} has digest {}, the catalogue says {digest}", path.display(), upload["digest"]);
+    }
+    Ok(upload["digest"].clone())
 }
 
 async fn list(common: &Common) -> anyhow::Result<()> {
@@ -290,6 +320,9 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
         model["opset"],
         text(&model["source"])
     ));
+    if let Some(revision) = model["revision"].as_str() {
+        output::line(&format!("revision {revision}"));
+    }
     for (role, ports) in
         [("input", &model["signature"]["inputs"]), ("output", &model["signature"]["outputs"])]
     {

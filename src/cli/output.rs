@@ -25,6 +25,12 @@ pub(super) fn progress(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// What goes on, in place of what stood there.
+pub(super) fn rewrite(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
 pub(super) fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

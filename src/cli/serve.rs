@@ -24,6 +24,9 @@ pub(super) struct Serve {
     /// Browsers to keep running, as chromium=2,firefox=1..4 [default: chromium=1]
     #[arg(long, value_name = "NAME=N,…", value_parser = parse_browsers)]
     browsers: Option<BTreeMap<String, RawInstances>>,
+    /// Download no models: take only what is here already
+    #[arg(long)]
+    offline: bool,
     /// How log lines look [default: text]
     #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
     log: Option<Format>,
@@ -80,11 +83,12 @@ impl Serve {
             1 => Some(VERBOSE.to_owned()),
             _ => Some(EVERYTHING.to_owned()),
         };
-        let (listen, browsers, log, filter) =
-            (self.listen, self.browsers, self.log, log_variable()?.or(verbose));
+        let (listen, browsers, offline) = (self.listen, self.browsers, self.offline);
+        let (log, filter) = (self.log, log_variable()?.or(verbose));
         let said = [
             ("listen", listen.is_some()),
             ("browsers", browsers.is_some()),
+            ("models.offline", offline),
             ("telemetry.log", log.is_some()),
             ("telemetry.filter", filter.is_some()),
         ];
@@ -92,6 +96,7 @@ impl Serve {
         let change = move |raw: &mut RawConfig| {
             raw.listen = listen.clone().or(raw.listen.take());
             raw.browsers = browsers.clone().or(raw.browsers.take());
+            raw.models.offline = offline.then_some(true).or(raw.models.offline);
             raw.telemetry.log = log.or(raw.telemetry.log);
             raw.telemetry.filter = filter.clone().or(raw.telemetry.filter.take());
         };

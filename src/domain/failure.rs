@@ -22,11 +22,12 @@ pub enum Code {
     OutOfMemory,
     Unauthorized,
     TooLarge,
+    SourceUnavailable,
     Internal,
 }
 
 impl Code {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidRequest,
         Self::UnknownModel,
         Self::ModelNotReady,
@@ -40,6 +41,7 @@ impl Code {
         Self::OutOfMemory,
         Self::Unauthorized,
         Self::TooLarge,
+        Self::SourceUnavailable,
         Self::Internal,
     ];
 
@@ -59,6 +61,7 @@ impl Code {
             Self::OutOfMemory => "out_of_memory",
             Self::Unauthorized => "unauthorized",
             Self::TooLarge => "too_large",
+            Self::SourceUnavailable => "source_unavailable",
             Self::Internal => "internal",
         }
     }

@@ -43,8 +43,10 @@ pub struct Model {
     pub bytes: u64,
     pub signature: Signature,
     pub tolerance: Tolerance,
-    /// Where it came from, in words.
+    /// Where it came from: a source as `models add` takes it, or words.
     pub source: String,
+    /// What pins the source: a commit, a version, an ETag, a digest.
+    pub revision: Option<String>,
     pub licence: Option<String>,
     pub opset: u64,
     pub batching: Batching,

@@ -33,6 +33,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::Cancelled => StatusCode::from_u16(499).expect("499 is in range"),
         Code::Unauthorized => StatusCode::FORBIDDEN,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::SourceUnavailable => StatusCode::BAD_GATEWAY,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -188,6 +189,7 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::OutOfMemory => "The lane could not hold it",
         Code::Unauthorized => "The caller may not do this",
         Code::TooLarge => "Something is over its limit of bytes",
+        Code::SourceUnavailable => "Where the model comes from did not give it as it should",
         Code::Internal => "The daemon is at fault",
     }
 }

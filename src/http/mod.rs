@@ -4,7 +4,9 @@
 //! It is the only place where a failure becomes an HTTP status.
 
 mod admit;
+mod blobs;
 mod docs;
+mod downloads;
 mod encoding;
 mod error;
 mod health;
@@ -38,8 +40,16 @@ use utoipa_axum::{
 };
 
 use crate::{
-    access::Access, bridge::guard::Origin, domain::Policy, events::Events, models::Registry, pool::Pool,
-    scheduler::Scheduler, store::Store, tasks::Tasks, telemetry::Metrics,
+    access::Access,
+    bridge::guard::Origin,
+    domain::Policy,
+    events::Events,
+    models::{Registry, source::Downloads},
+    pool::Pool,
+    scheduler::Scheduler,
+    store::Store,
+    tasks::Tasks,
+    telemetry::Metrics,
 };
 pub use error::Problem;
 use idempotency::Answers;
@@ -63,6 +73,7 @@ pub struct Api {
     pub body: Pace,
     pub scheduler: Scheduler,
     pub registry: Arc<Registry>,
+    pub downloads: Downloads,
     pub pool: Pool,
     pub store: Arc<Store>,
     pub events: Events,
@@ -112,6 +123,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(resources::runs))
         .routes(routes!(resources::run))
         .routes(routes!(models::show, models::remove))
+        .routes(routes!(downloads::show, downloads::cancel))
         .routes(routes!(models::upload).layer(DefaultBodyLimit::disable()))
         .routes(routes!(pool::release))
         .routes(routes!(keys::begin_session, keys::end_session))
@@ -125,6 +137,8 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .layer(middleware::from_fn(encoding::known))
         // Compressed already.
         .routes(routes!(docs::asset))
+        // Hardly to be compressed, and wanted in parts.
+        .routes(routes!(blobs::serve))
         // Its messages are not compressed.
         .routes(routes!(ws::upgrade))
 }
@@ -133,6 +147,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
 fn changes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(models::list, models::add))
+        .routes(routes!(downloads::list, downloads::order))
         .routes(routes!(models::verify))
         .routes(routes!(models::load))
         .routes(routes!(models::unload))

@@ -18,7 +18,7 @@ use crate::{
     domain::{
         BackendKind, Batching, Code, Digest, Failure, Model, ModelName, Retry, Tolerance, Verdict, VerdictKey,
     },
-    models::{BatchLimits, Entry, GateInputs, NewModel},
+    models::{BatchLimits, Entry, GateInputs, NewModel, source::Brought},
     scheduler::{Judged, Residence, Wants},
     tasks,
 };
@@ -98,9 +98,11 @@ pub(super) async fn upload(State(api): State<Arc<Api>>, body: Body) -> Result<Js
 pub(super) struct Add {
     name: ModelName,
     /// Of an uploaded file.
-    digest: Digest,
-    /// Where it came from, in words.
-    source: String,
+    digest: Option<Digest>,
+    /// Where an uploaded file came from, in words.
+    source: Option<String>,
+    /// The id of a download that is done, in place of `digest` and `source`.
+    download: Option<String>,
     #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     tolerance: Option<f64>,
     licence: Option<String>,
@@ -136,7 +138,23 @@ impl Batch {
     }
 }
 
-/// Give an uploaded file a name
+impl Add {
+    /// The file, with where it came from.
+    fn file(&self, api: &Api) -> Result<(Digest, String, Option<String>), Failure> {
+        match (&self.download, self.digest, &self.source) {
+            (None, Some(digest), Some(source)) => Ok((digest, source.clone(), None)),
+            (Some(download), None, None) => {
+                let Brought { digest, source, revision, .. } = api.downloads.brought(download)?;
+                Ok((digest, source, revision))
+            }
+            _ => Err(Failure::invalid("digest and source are wanted, or download")),
+        }
+    }
+}
+
+/// Give a file a name
+///
+/// One that was uploaded, or what a download brought.
 #[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = Add,
     responses((status = 200, body = Model)))]
 pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Model>, Problem> {
@@ -144,11 +162,13 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
     }
+    let (digest, source, revision) = add.file(&api)?;
     let new = NewModel {
         name: add.name,
-        digest: add.digest,
+        digest,
         tolerance: add.tolerance.map(Tolerance),
-        source: add.source,
+        source,
+        revision,
         licence: add.licence,
         batch: add.batch.limits()?,
         inputs: add.gate,

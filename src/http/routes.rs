@@ -63,6 +63,13 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/api/v1/models/{name}/load", ADMIN),
     ("POST", "/api/v1/models/{name}/unload", ADMIN),
     ("POST", "/api/v1/blobs", ADMIN),
+    // Another weft reads models with a key that may do nothing to this one.
+    ("GET", "/api/v1/blobs/{digest}", READ),
+    ("GET", "/api/v1/downloads", READ),
+    // Whoever orders one sends the daemon to an address.
+    ("POST", "/api/v1/downloads", ADMIN),
+    ("GET", "/api/v1/downloads/{id}", READ),
+    ("DELETE", "/api/v1/downloads/{id}", ADMIN),
     ("POST", "/api/v1/reload", ADMIN),
     ("POST", "/api/v1/session", Need::Any),
     ("DELETE", "/api/v1/session", Need::Any),

@@ -73,6 +73,31 @@ impl Blobs {
         Ok(Upload { digest, bytes })
     }
 
+    /// Takes over a file of the same disk; it is there under its digest afterwards, or as it was.
+    pub async fn adopt(&self, file: &Path) -> Result<Upload, ModelError> {
+        let (from, blobs) = (file.to_owned(), self.clone());
+        let adopt = move || {
+            let keep = |source| ModelError::Keep { path: from.clone(), source };
+            let (mut file, mut hash) = (std::fs::File::open(&from).map_err(keep)?, Sha256::new());
+            let bytes = file.metadata().map_err(keep)?.len();
+            if bytes > FILE_BYTES_MAX {
+                return Err(ModelError::TooLarge { limit: FILE_BYTES_MAX });
+            }
+            let mut chunk = vec![0; 1 << 20];
+            loop {
+                match std::io::Read::read(&mut file, &mut chunk).map_err(keep)? {
+                    0 => break,
+                    read => hash.update(&chunk[..read]),
+                }
+            }
+            file.sync_all().map_err(keep)?;
+            let digest = Digest::new(hash.finalize().into());
+            std::fs::rename(&from, blobs.path(digest)).map_err(keep)?;
+            Ok(Upload { digest, bytes })
+        };
+        tokio::task::spawn_blocking(adopt).await.expect("reading a file does not panic")
+    }
+
     pub fn remove(&self, digest: Digest) {
         if let Err(error) = std::fs::remove_file(self.path(digest)) {
             tracing::warn!(%digest, %error, "a model's file was not removed");

@@ -9,6 +9,7 @@ pub mod gate;
 mod reference;
 mod registry;
 mod served;
+pub mod source;
 
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs};

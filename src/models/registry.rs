@@ -26,6 +26,7 @@ pub struct NewModel {
     pub digest: Digest,
     pub tolerance: Option<Tolerance>,
     pub source: String,
+    pub revision: Option<String>,
     pub licence: Option<String>,
     pub batch: BatchLimits,
     pub inputs: GateInputs,
@@ -172,6 +173,7 @@ impl Registry {
             tolerance: new.tolerance.unwrap_or(analysis.tolerance),
             signature: analysis.signature,
             source: new.source,
+            revision: new.revision,
             licence: new.licence,
             opset: analysis.opset,
             batching: Batching {

@@ -394,6 +394,7 @@ pub(super) fn request() -> Request {
         signature: Signature::default(),
         tolerance: Tolerance::FP32,
         source: String::new(),
+        revision: None,
         licence: None,
         opset: 17,
         batching: Batching::barred("nothing runs"),

@@ -141,6 +141,7 @@ pub(super) fn put_model(
         inputs,
         stored.added_at_us,
         json(&model.batching),
+        model.revision,
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
@@ -160,6 +161,7 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         licence: cells.next()?,
         opset: cells.next()?,
         batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
+        revision: cells.next()?,
     };
     Ok(StoredModel { model, added_at_us: cells.next()? })
 }

@@ -45,6 +45,7 @@ fn model(at: u64) -> (StoredModel, String) {
         signature: Signature::default(),
         tolerance: Tolerance(1e-3),
         source: "x".repeat(100_000),
+        revision: None,
         licence: None,
         opset: 15,
         batching: Batching::barred("nothing runs"),

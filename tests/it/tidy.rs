@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 17] = [
+const HIDDEN: [(&str, &[&str]); 21] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -37,8 +37,12 @@ const HIDDEN: [(&str, &[&str]); 17] = [
     ("tokio_rustls", &["src/bridge/"]),
     ("jsonwebtoken", &["src/access/"]),
     ("governor", &["src/access/"]),
-    ("hyper", &["src/http/", "src/socket/"]),
-    ("hyper_util", &["src/driver/webdriver/", "src/http/", "src/socket/"]),
+    ("hyper", &["src/http/", "src/models/source/", "src/socket/"]),
+    ("hyper_util", &["src/driver/webdriver/", "src/http/", "src/models/source/", "src/socket/"]),
+    ("http_body_util", &["src/models/source/"]),
+    ("zip", &["src/models/source/"]),
+    ("tar", &["src/models/source/"]),
+    ("flate2", &["src/models/source/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
     ("metrics", &["src/telemetry/"]),

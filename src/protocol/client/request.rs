@@ -43,6 +43,7 @@ pub struct Malformed {
 pub enum Topic {
     Pool,
     Runs,
+    Models,
 }
 
 #[derive(Debug, PartialEq)]

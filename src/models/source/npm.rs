@@ -1,0 +1,49 @@
+//! A tarball of an npm registry.
+
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+
+use super::{Found, Locator, Packed, Remote, Source, SourceError, archive::Form, digest::Expected, web::Web};
+
+pub(super) struct Tarball {
+    pub(super) package: String,
+    pub(super) version: String,
+    pub(super) path: Option<String>,
+}
+
+/// The parts that are needed of `/{package}/{version}`.
+#[derive(Deserialize)]
+struct Manifest {
+    dist: Dist,
+}
+
+#[derive(Deserialize)]
+struct Dist {
+    tarball: String,
+    integrity: Option<String>,
+}
+
+impl Source for Tarball {
+    fn find<'a>(&'a self, web: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>> {
+        Box::pin(async move {
+            let Self { package, version, path } = self;
+            let index = web.below(&web.settings.npm, [package.as_str(), version])?;
+            let dist = web.json::<Manifest>(&index).await?.dist;
+            // Packages of before 2017 have a sha1 alone, which proves nothing any more.
+            let Some(expected) = dist.integrity.as_deref().and_then(Expected::integrity) else {
+                let place = super::locator::place(&index);
+                let problem = "it states no sha512 to check the tarball by".to_owned();
+                return Err(SourceError::Answer { place, problem });
+            };
+            let remote = Remote {
+                url: web.join(&index, &dist.tarball)?,
+                expected: Some(expected),
+                bytes: None,
+                packed: Some(Packed { form: Form::TarGz, path: path.clone() }),
+            };
+            let (package, version) = (package.clone(), version.clone());
+            let revision = Some(version.clone());
+            Ok(Found { remote, source: Locator::Tarball { package, version, path: path.clone() }, revision })
+        })
+    }
+}
