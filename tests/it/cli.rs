@@ -23,17 +23,17 @@ pub(crate) fn home() -> TempDir {
     home
 }
 
-fn weft(home: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn weft(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
     command.args(arguments).arg("--home").arg(home).env_remove("WEFT_HOME").env_remove("WEFT_LOG");
     command
 }
 
-fn run(home: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(home: &Path, arguments: &[&str]) -> Output {
     weft(home, arguments).output().expect("the program starts")
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
 }
 
@@ -300,7 +300,9 @@ fn json_is_all_that_standard_output_holds() {
     let file = home.path().join("neg.onnx");
     std::fs::write(&file, graphs::neg()).expect("room for a file");
     let file = file.to_str().expect("UTF-8");
-    let folder = home.path().to_str().expect("UTF-8");
+    let folder = home.path().join("empty");
+    std::fs::create_dir(&folder).expect("room for a folder");
+    let folder = folder.to_str().expect("UTF-8");
     let served = serve(home.path());
     let x = "x=[[1, 2, 3, 4]]";
     // Arguments, exit code, and where in the answer to find what.
@@ -335,7 +337,7 @@ fn json_is_all_that_standard_output_holds() {
         }
     }
     let refused = run(home.path(), &["models", "add", folder]);
-    assert!(text(&refused.stderr).contains("is a directory, not an ONNX file"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("has no .onnx file"), "{}", text(&refused.stderr));
     assert_eq!(served.end(Signal::SIGTERM), (Some(0), String::new()));
     nothing_left(home.path());
 }

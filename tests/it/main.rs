@@ -2,6 +2,7 @@
 
 mod absent;
 mod access;
+mod adding;
 #[path = "../../src/socket/assembly.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
 mod assembly;
@@ -9,6 +10,7 @@ mod attach;
 mod bad_input;
 mod batching;
 mod cli;
+mod downloads;
 mod encoding;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
@@ -24,6 +26,7 @@ mod metrics;
 mod native;
 mod oip;
 mod outside;
+mod packages;
 mod pool;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;

@@ -95,3 +95,26 @@ fn line(download: &Value) -> String {
 fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::line;
+
+    #[test]
+    fn a_line_says_how_far_it_is_or_what_it_waits_for() {
+        let cases = [
+            (json!({"source": "hf:o/n", "bytes": 0, "total": null}), "hf:o/n: 0.0 MB"),
+            (json!({"source": "x", "bytes": 1_500_000, "total": 3_000_000}), "x: 1.5 of 3.0 MB (50 %)"),
+            (json!({"source": "x", "bytes": 0, "total": 0}), "x: 0.0 MB"),
+            (
+                json!({"source": "x", "retry_in_ms": 1500, "reason": "x answered 503"}),
+                "x: x answered 503; next try in 1.5 s",
+            ),
+        ];
+        for (download, wanted) in cases {
+            assert_eq!(line(&download), wanted);
+        }
+    }
+}

@@ -58,6 +58,8 @@ pub enum SourceError {
     Keep { path: PathBuf, source: std::io::Error },
     #[error("the token for {origin} could not be read from {}: {source}", path.display())]
     TokenFile { origin: String, path: PathBuf, source: std::io::Error },
+    #[error("{place} is not trusted: {message}; authorities of one's own belong in models.certificates")]
+    Untrusted { place: String, message: String },
     #[error("certificates: {problem}")]
     Certificates { problem: String },
     #[error("{place} is being downloaded already, for another source")]
@@ -119,6 +121,7 @@ impl SourceError {
             Self::Cancelled => Code::Cancelled,
             Self::Offline { .. }
             | Self::Unreachable { .. }
+            | Self::Untrusted { .. }
             | Self::Broken { .. }
             | Self::Status { .. }
             | Self::Redirects { .. }

@@ -6,6 +6,7 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 use super::{
     Remote, SourceError,
     backoff::Tries,
+    locator::place,
     parts::Part,
     web::{Answer, Web},
 };
@@ -15,6 +16,7 @@ const BUFFER: usize = 1 << 20;
 
 /// Brings the whole file, and says which version it is when the server does.
 pub(super) async fn fetch(web: &Web, remote: &Remote, part: &Part) -> Result<Option<String>, SourceError> {
+    promised(web, remote, place(&remote.url), remote.bytes)?;
     let mut tries = Tries::new(web.settings.backoff);
     loop {
         match attempt(web, remote, part).await {
@@ -94,7 +96,7 @@ fn check(remote: &Remote, answer: &Answer) -> Result<(), SourceError> {
 /// Judges a file by its length before any of it comes.
 fn promised(web: &Web, remote: &Remote, place: String, total: Option<u64>) -> Result<(), SourceError> {
     let limit = web.settings.download_max;
-    if let Some(bytes) = total.or(remote.bytes).filter(|bytes| *bytes > limit) {
+    if let Some(bytes) = total.filter(|bytes| *bytes > limit) {
         return Err(SourceError::TooLarge { place, bytes: Some(bytes), limit });
     }
     match (total, remote.bytes) {

@@ -1,7 +1,7 @@
 //! Requests: redirects followed by our own rules, answers read within limits.
 
 use std::{
-    error::Error as _,
+    error::Error,
     io,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -180,7 +180,7 @@ impl Web {
         match timeout(SILENT_MAX, client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(match untrusted(&error) {
-                Some(message) => SourceError::Certificates { problem: format!("{}: {message}", place(url)) },
+                Some(message) => SourceError::Untrusted { place: place(url), message },
                 None => unreachable(root_of(&error)),
             }),
             Err(_) => Err(unreachable(format!("no answer within {} s", SILENT_MAX.as_secs()))),
@@ -209,20 +209,17 @@ fn lead(from: &Url, to: &str) -> Result<Url, SourceError> {
 }
 
 /// What the handshake said of the server's certificate, which no other try changes.
-fn untrusted(error: &hyper_util::client::legacy::Error) -> Option<String> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return matches!(error, rustls::Error::InvalidCertificate(_)).then(|| error.to_string());
-        }
-        cause = error.source();
+fn untrusted(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_)).then(|| error.to_string());
     }
-    None
+    // What an I/O error holds is not among its sources.
+    let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source()).and_then(untrusted)
 }
 
 /// The innermost cause says what happened.
-fn root_of(error: &dyn std::error::Error) -> String {
+fn root_of(error: &dyn Error) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
         root = source;

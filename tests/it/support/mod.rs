@@ -7,6 +7,7 @@ mod fake_browser;
 mod fake_lane;
 mod fake_webdriver;
 pub(crate) mod graphs;
+mod origin;
 pub(crate) mod wire;
 
 pub(crate) use client::{Client, Reply, infer, infer_x};
@@ -14,6 +15,7 @@ pub(crate) use daemon::{LIBRARY, TestDaemon, fleet, home, verdicts};
 pub(crate) use fake_browser::{FakeBrowser, FakeMemory, connect as connect_link};
 pub(crate) use fake_lane::{Asked, Conduct, Deed};
 pub(crate) use fake_webdriver::{FakeWebdriver, Manner};
+pub(crate) use origin::{Heard, Origin, Said};
 
 use std::time::Duration;
 

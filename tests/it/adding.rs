@@ -1,0 +1,162 @@
+//! `weft models add` from everywhere, against servers of this process.
+
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    access::guarded,
+    cli::{self, run, text, weft},
+    packages::{COMMIT, hub, index, integrity, registry, tarball, zip},
+    support::{Origin, Said, graphs},
+};
+
+/// A home whose daemon finds hub, index and registry here.
+fn home(hub: &Origin, index: &Origin, registry: &Origin) -> tempfile::TempDir {
+    let home = cli::home();
+    let toml = format!(
+        "[browsers]\nchromium = 0\n[models]\nhub = {:?}\npypi = {:?}\nnpm = {:?}\nbackoff = \"1ms\"\n",
+        hub.url, index.url, registry.url
+    );
+    std::fs::write(home.path().join("weft.toml"), toml).expect("room for a file");
+    home
+}
+
+fn add(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let done = run(home, &[&["models", "add"], arguments].concat());
+    (done.status.code(), text(&done.stdout).to_owned(), text(&done.stderr).to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_added_from_everywhere() {
+    let neg = graphs::neg();
+    let packed = tarball(&[("package/dist/neg.onnx", &neg)]);
+    let (hub, _storage) = hub(crate::downloads::digest(&neg)).await;
+    let index = index(zip(&[("pkg/neg.onnx", &neg)]), |_| {}).await;
+    let registry = registry(packed.clone(), Some(integrity(&packed))).await;
+    let body = neg.clone();
+    let plain = Origin::start(move |heard, before| match before {
+        0 => Said::file(&body, Some("\"v1\"")).short(9),
+        _ => Said::good(heard, &body, "\"v1\""),
+    });
+    let plain = plain.await;
+    let far = guarded(&[]).await;
+    let key = far.key("peer", json!({"scopes": "read"})).await;
+    let home = home(&hub, &index, &registry);
+    let key_file = home.path().join("peer.key");
+    std::fs::write(&key_file, format!("{key}\n")).expect("room for a file");
+    let toml = home.path().join("weft.toml");
+    let tokens = format!("[models.tokens]\n{:?} = {:?}\n", far.url, key_file.to_str().expect("UTF-8"));
+    let written = std::fs::read_to_string(&toml).expect("a file");
+    std::fs::write(&toml, written + &tokens).expect("room for a file");
+    let folder = home.path().join("folder");
+    std::fs::create_dir_all(folder.join("onnx")).expect("room for a folder");
+    std::fs::write(folder.join("onnx/model.onnx"), &neg).expect("room for a file");
+    std::fs::write(folder.join("onnx/model_q4.onnx"), b"another").expect("room for a file");
+
+    let address = format!("{}/models/neg.onnx?signature=abc", plain.url);
+    let peer = format!("weft:{}/neg", far.url);
+    let from_folder = folder.to_str().expect("UTF-8").to_owned();
+    let digest = crate::downloads::digest(&neg);
+    // What is added, under which name; the source and the revision that are kept.
+    let cases = [
+        (address.as_str(), "neg", format!("{}/models/neg.onnx", plain.url), json!("\"v1\"")),
+        ("hf:owner/neg", "from-hub", "hf:owner/neg/onnx/model.onnx".into(), json!(COMMIT)),
+        ("pypi:pkg==1.0/pkg/neg.onnx", "pkg", "pypi:pkg==1.0/pkg/neg.onnx".into(), json!("1.0")),
+        ("npm:@scope/pkg@1.0.0", "from-npm", "npm:@scope/pkg@1.0.0/dist/neg.onnx".into(), json!("1.0.0")),
+        (&peer, "far", peer.clone(), json!(digest)),
+        (&from_folder, "here", format!("{from_folder}/onnx/model.onnx"), Value::Null),
+    ];
+    tokio::task::block_in_place(|| {
+        let mut serve = weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
+        let served = cli::start(serve.env("HF_TOKEN", "hf_secret"));
+        for (source, name, kept, revision) in &cases {
+            let named: &[&str] = if matches!(*name, "neg" | "pkg") { &[] } else { &["--name", name] };
+            let (code, stdout, said) = add(home.path(), &[&[*source], named].concat());
+            assert_eq!(code, Some(0), "{source}: {said}");
+            assert!(stdout.starts_with(&format!("added {name} (")), "{stdout}");
+            let secret = [said.as_str(), &stdout].iter().any(|said| {
+                ["hf_secret", "signature=abc", key.as_str()].iter().any(|secret| said.contains(secret))
+            });
+            assert!(!secret, "{said}");
+            let progress = said.contains(" MB");
+            assert_eq!(progress, *name != "here", "{source}: {said}");
+            let shown = run(home.path(), &["models", "show", name, "--json"]);
+            let shown: Value = serde_json::from_str(text(&shown.stdout)).expect("JSON");
+            assert_eq!((&shown["source"], &shown["revision"]), (&json!(kept), revision), "{shown}");
+            let shown = run(home.path(), &["models", "show", name]);
+            let line = format!("revision {}", revision.as_str().unwrap_or("?"));
+            assert_eq!(text(&shown.stdout).contains(&line), !revision.is_null(), "{}", text(&shown.stdout));
+        }
+        let listed = run(home.path(), &["models", "list", "--json"]);
+        let listed: Value = serde_json::from_str(text(&listed.stdout)).expect("JSON");
+        let revisions: Vec<_> =
+            listed["items"].as_array().expect("a list").iter().map(|model| &model["revision"]).collect();
+        assert_eq!(revisions.len(), 6);
+        assert!(revisions.contains(&&json!(COMMIT)), "{listed}");
+        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+    });
+    let asked = [plain.count(), hub.count(), index.count(), registry.count()];
+
+    // Without the network, by the flag and by a daemon that is told so.
+    let (code, _, said) = tokio::task::block_in_place(|| {
+        let (code, stdout, said) = add(home.path(), &["hf:owner/neg", "--offline", "--name", "again"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(stdout.starts_with("added again ("), "{stdout}");
+        let served = cli::start(&mut weft(home.path(), &["serve", "--offline", "--listen", "127.0.0.1:0"]));
+        assert_eq!(add(home.path(), &[&address, "--name", "again"]).0, Some(0));
+        let refused = add(home.path(), &["pypi:pkg==2.0"]);
+        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+        refused
+    });
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("offline: pypi:pkg==2.0 is not here already"), "{said}");
+    assert_eq!([plain.count(), hub.count(), index.count(), registry.count()], asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_added_says_why() {
+    let origin = Origin::start(|heard, _| match heard.path.as_str() {
+        "/none.onnx" => Said::status("404 Not Found"),
+        "/text.onnx" => Said::file(b"no model at all", None),
+        _ => Said::status("503 Service Unavailable"),
+    });
+    let origin = origin.await;
+    let home = home(&origin, &origin, &origin);
+    let at = |path: &str| format!("{}/{path}", origin.url);
+    let cases = [
+        (at("none.onnx"), 1, "is not there (404)"),
+        (at("text.onnx"), 1, "adding text"),
+        (at("busy.onnx"), 1, "answered 503"),
+        (at(""), 2, "say --name"),
+        ("hf:owner/neg".to_owned(), 1, "source_unavailable"),
+        ("pypi:magika".to_owned(), 2, "pypi:NAME==VERSION"),
+        ("https://user:word@example.org/m.onnx".to_owned(), 2, "passwords do not belong in an address"),
+        ("nowhere.onnx".to_owned(), 1, "nowhere.onnx"),
+    ];
+    tokio::task::block_in_place(|| {
+        let served = cli::serve(home.path());
+        for (source, wanted, says) in cases {
+            let (code, stdout, said) = add(home.path(), &[&source, "--json"]);
+            assert_eq!((code, stdout.as_str()), (Some(wanted), ""), "{source}: {said}");
+            assert!(said.contains(says), "{source}: {said}");
+            assert!(!said.contains("word@"), "{said}");
+        }
+        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+    });
+}
+
+/// Every example of the page is one that the program takes.
+#[test]
+fn the_page_s_examples_are_sources() {
+    let page = include_str!("../../docs/models.md");
+    let mut examples = 0;
+    for line in page.lines().filter_map(|line| line.trim().strip_prefix("weft models add ")) {
+        let source = line.split_whitespace().next().expect("a source");
+        let parsed = source.parse::<weft::models::source::Locator>();
+        assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        examples += 1;
+    }
+    assert!(examples >= 8, "{examples}");
+}
