@@ -6,6 +6,7 @@ use super::{Config, ConfigError, RawConfig, Surroundings, source::parse, thread_
 use crate::{
     domain::{BackendKind, Policy},
     driver::recipe::Recipe,
+    models::source::Token,
     pool::Bounds,
 };
 
@@ -57,6 +58,31 @@ fn what_is_said_is_what_holds() {
     assert_eq!((config.limits.caller_requests, config.limits.age_step.as_secs()), (7, 2));
     assert_eq!((config.policy, config.limits.hedge_percent), (Policy::NativeFirst, Some(3)));
     assert_eq!(config.drain, Duration::from_secs(120));
+}
+
+#[test]
+fn models_come_from_where_it_is_said() {
+    let near = resolve("").expect("defaults").sources;
+    assert_eq!((near.offline, near.hub.as_str()), (false, "https://huggingface.co/"));
+    assert_eq!((near.pypi.as_str(), near.npm.as_str()), ("https://pypi.org/", "https://registry.npmjs.org/"));
+    assert_eq!((near.download_max, near.backoff.retries), (2 << 30, 5));
+    let text = r#"
+        [models]
+        offline = true
+        npm = "http://npm.example:81/below"
+        download_max = 7
+        retries = 0
+        backoff = "3ms"
+        [models.tokens]
+        "https://HUB.example:443/" = "/run/hub"
+    "#;
+    let told = resolve(text).expect("a good file").sources;
+    assert_eq!((told.offline, told.npm.as_str()), (true, "http://npm.example:81/below"));
+    assert_eq!((told.download_max, told.backoff.retries), (7, 0));
+    assert_eq!(told.backoff.first, Duration::from_millis(3));
+    assert!(
+        matches!(told.tokens.get("https://hub.example"), Some(Token::File(file)) if *file == PathBuf::from("/run/hub"))
+    );
 }
 
 #[test]
@@ -125,6 +151,14 @@ fn what_cannot_hold_is_refused_by_name() {
         ("limits = { pending_requests = 0 }", "limits.pending_requests must be at least 1"),
         ("limits = { lane_memory = 1 }", "limits.lane_memory: 1 bytes are too few"),
         ("limits = { timeout = \"soon\" }", "timeout"),
+        ("models = { hub = \"huggingface.co\" }", "models.hub: \"huggingface.co\" is no address"),
+        ("models = { pypi = \"https://me:word@pypi.org\" }", "models.pypi"),
+        ("models = { npm = \"ftp://npm\" }", "models.npm"),
+        ("models = { tokens = { example = \"/t\" } }", "models.tokens: \"example\" is no address"),
+        ("models = { retries = 101 }", "models.retries: 101 is over 100"),
+        ("models = { backoff = \"0s\" }", "models.backoff must be at least 1"),
+        ("models = { download_max = 0 }", "models.download_max must be at least 1"),
+        ("models = { mirror = 1 }", "unknown field `mirror`"),
         ("telemetry = { otlp = \"127.0.0.1:4318\" }", "is no address of a collector"),
         ("telemetry = { otlp = \"https://collector\" }", "run a collector beside weft"),
         ("telemetry = { log = \"xml\" }", "unknown variant"),
