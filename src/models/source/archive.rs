@@ -55,7 +55,7 @@ impl Unpack<'_> {
         }
     }
 
-    fn wrong(&self, problem: impl ToString) -> SourceError {
+    fn wrong(&self, problem: &(impl ToString + ?Sized)) -> SourceError {
         SourceError::Archive { place: self.place.to_owned(), problem: problem.to_string() }
     }
 
@@ -84,24 +84,24 @@ impl Unpack<'_> {
             Ok(Some(bytes)) if bytes <= DIRECTORY_MAX => {}
             Ok(Some(_)) => return Err(self.bomb(DIRECTORY_MAX, "bytes of names")),
             Ok(None) => return Err(self.wrong("it does not end as a zip does")),
-            Err(error) => return Err(self.wrong(error)),
+            Err(error) => return Err(self.wrong(&error)),
         }
-        let mut zip = ZipArchive::new(file).map_err(|error| self.wrong(error))?;
+        let mut zip = ZipArchive::new(file).map_err(|error| self.wrong(&error))?;
         if zip.len() > MEMBERS_MAX {
             return Err(self.bomb(MEMBERS_MAX as u64, "files"));
         }
         let mut files = Vec::new();
         for name in zip.file_names() {
-            let name = name.map_err(|error| self.wrong(error))?;
+            let name = name.map_err(|error| self.wrong(&error))?;
             self.stays(&name)?;
             if !name.ends_with('/') {
                 files.push(name.into_owned());
             }
         }
         let found = choose(self.place, &files, wanted)?;
-        let member = zip.by_name(&found).map_err(|error| self.wrong(error))?;
+        let member = zip.by_name(&found).map_err(|error| self.wrong(&error))?;
         if !member.is_file() {
-            return Err(self.wrong(format!("{found:?} is no plain file")));
+            return Err(self.wrong(&format!("{found:?} is no plain file")));
         }
         // What the list says is not believed, but where it says too much already there is nothing to read.
         if member.size() > self.limit {
@@ -117,7 +117,7 @@ impl Unpack<'_> {
         let (mut member, mut chunk) = (member.take(self.limit.saturating_add(1)), vec![0; 1 << 16]);
         let mut written = 0;
         loop {
-            let read = member.read(&mut chunk).map_err(|error| self.wrong(error))?;
+            let read = member.read(&mut chunk).map_err(|error| self.wrong(&error))?;
             if read == 0 {
                 return Ok(());
             }
@@ -183,7 +183,7 @@ impl Unpack<'_> {
         let inner = GzDecoder::new(self.open()?);
         let mut tar = tar::Archive::new(Bounded { inner, left: self.limit, over: over.clone() });
         let told = |error: io::Error| {
-            if over.get() { self.bomb(self.limit, "bytes") } else { self.wrong(error) }
+            if over.get() { self.bomb(self.limit, "bytes") } else { self.wrong(&error) }
         };
         for entry in tar.entries().map_err(told)?.raw(raw) {
             match look(&mut entry.map_err(told)?) {

@@ -1,5 +1,7 @@
 //! Which of several files is the model.
 
+use std::path::Path;
+
 use super::SourceError;
 
 /// What exporters call the one that is meant, the likeliest first.
@@ -8,9 +10,13 @@ const USUAL: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 /// Names in an error.
 const LISTED: usize = 20;
 
+fn is_model(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
 /// The file at `wanted`, or the only model, or the one of a usual name.
 pub(super) fn choose(place: &str, files: &[String], wanted: Option<&str>) -> Result<String, SourceError> {
-    let mut models: Vec<_> = files.iter().filter(|file| file.ends_with(".onnx")).cloned().collect();
+    let mut models: Vec<_> = files.iter().filter(|file| is_model(file)).cloned().collect();
     models.sort();
     let place = place.to_owned();
     if let Some(wanted) = wanted {

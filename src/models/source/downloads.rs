@@ -226,8 +226,10 @@ async fn bring(inner: &Inner, job: &Job, found: Found) -> Result<Brought, Source
         Ok::<_, SourceError>((member, inner.registry.blobs.adopt(&file).await?))
     };
     let kept = kept.await;
-    // Refused or kept, no later download has any use for it.
-    part.discard();
+    // An archive of which another file was meant is wanted again; what was refused or taken is not.
+    if !kept.as_ref().is_err_and(SourceError::is_choice) {
+        part.discard();
+    }
     let (member, upload) = kept?;
     if let Some(member) = member {
         source = source.at(member);

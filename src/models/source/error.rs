@@ -104,6 +104,11 @@ impl SourceError {
         }
     }
 
+    /// Whether the file is good, and only the path in it was not.
+    pub(super) fn is_choice(&self) -> bool {
+        matches!(self, Self::NoFile { .. } | Self::NoModel { .. } | Self::Several { .. })
+    }
+
     fn retry(&self) -> Retry {
         match self {
             Self::Busy { .. } | Self::Full { .. } | Self::Keep { .. } | Self::Stopping => Retry::Same,

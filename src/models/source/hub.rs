@@ -3,7 +3,12 @@
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-use super::{Found, Locator, Remote, Source, SourceError, choose::choose, digest::Expected, web::Web};
+use super::{
+    Found, Locator, Remote, Source, SourceError,
+    choose::choose,
+    digest::Expected,
+    web::{Web, below},
+};
 use crate::domain::Digest;
 
 /// The branch that every repository has.
@@ -45,7 +50,7 @@ impl Source for Hub {
             let base = &web.settings.hub;
             let asked = revision.as_deref().unwrap_or(BRANCH);
             let parts = ["api", "models"].into_iter().chain(repository.split('/')).chain(["revision", asked]);
-            let mut url = web.below(base, parts)?;
+            let mut url = below(base, parts)?;
             url.set_query(Some("blobs=true"));
             let told: Repository = web.json(&url).await?;
             let place = super::locator::place(&url);
@@ -59,7 +64,7 @@ impl Source for Hub {
             let sibling = sibling.expect("the chosen one is of these");
             // By the commit, so that a branch that moves meanwhile changes nothing.
             let parts = repository.split('/').chain(["resolve", &told.sha]).chain(found.split('/'));
-            let url = web.below(base, parts)?;
+            let url = below(base, parts)?;
             let expected = sibling.lfs.map(|lfs| Expected::Sha256(lfs.sha256));
             let remote = Remote { url, expected, bytes: sibling.size, packed: None };
             let (repository, revision) = (repository.clone(), revision.clone());

@@ -15,18 +15,18 @@ pub(super) fn find(path: &Path) -> Result<PathBuf, SourceError> {
         return Ok(path.to_owned());
     }
     let mut files = Vec::new();
-    list(path, String::new(), DEPTH_MAX, &mut files).map_err(keep)?;
+    list(path, "", DEPTH_MAX, &mut files).map_err(keep)?;
     Ok(path.join(choose(&path.display().to_string(), &files, None)?))
 }
 
 /// Links to folders are not followed: they may lead in circles.
-fn list(folder: &Path, below: String, depth: usize, files: &mut Vec<String>) -> std::io::Result<()> {
+fn list(folder: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if entry.file_type()?.is_dir() {
             if depth > 1 {
-                list(&entry.path(), format!("{below}{name}/"), depth - 1, files)?;
+                list(&entry.path(), &format!("{below}{name}/"), depth - 1, files)?;
             }
         } else if files.len() < FILES_MAX {
             files.push(format!("{below}{name}"));

@@ -3,7 +3,12 @@
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-use super::{Found, Locator, Packed, Remote, Source, SourceError, archive::Form, digest::Expected, web::Web};
+use super::{
+    Found, Locator, Packed, Remote, Source, SourceError,
+    archive::Form,
+    digest::Expected,
+    web::{Web, below, lead},
+};
 
 pub(super) struct Tarball {
     pub(super) package: String,
@@ -27,7 +32,7 @@ impl Source for Tarball {
     fn find<'a>(&'a self, web: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>> {
         Box::pin(async move {
             let Self { package, version, path } = self;
-            let index = web.below(&web.settings.npm, [package.as_str(), version])?;
+            let index = below(&web.settings.npm, [package.as_str(), version])?;
             let dist = web.json::<Manifest>(&index).await?.dist;
             // Packages of before 2017 have a sha1 alone, which proves nothing any more.
             let Some(expected) = dist.integrity.as_deref().and_then(Expected::integrity) else {
@@ -36,7 +41,7 @@ impl Source for Tarball {
                 return Err(SourceError::Answer { place, problem });
             };
             let remote = Remote {
-                url: web.join(&index, &dist.tarball)?,
+                url: lead(&index, &dist.tarball)?,
                 expected: Some(expected),
                 bytes: None,
                 packed: Some(Packed { form: Form::TarGz, path: path.clone() }),

@@ -4,7 +4,11 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Found, Locator, Remote, Source, SourceError, digest::Expected, web::Web};
+use super::{
+    Found, Locator, Remote, Source, SourceError,
+    digest::Expected,
+    web::{Web, below},
+};
 use crate::domain::{Digest, ModelName};
 
 pub(super) struct Peer {
@@ -25,7 +29,7 @@ impl Source for Peer {
     fn find<'a>(&'a self, web: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>> {
         Box::pin(async move {
             let Self { daemon, model, version } = self;
-            let url = web.below(daemon, ["api", "v1", "models", model.as_str()])?;
+            let url = below(daemon, ["api", "v1", "models", model.as_str()])?;
             let Told { digest, bytes } = web.json(&url).await?;
             if version.is_some_and(|version| version != digest) {
                 return Err(SourceError::Mismatch {
@@ -35,7 +39,7 @@ impl Source for Peer {
                     wanted: version.unwrap_or(digest).to_string(),
                 });
             }
-            let url = web.below(daemon, ["api", "v1", "blobs", &digest.to_string()])?;
+            let url = below(daemon, ["api", "v1", "blobs", &digest.to_string()])?;
             let expected = Some(Expected::Sha256(digest));
             let remote = Remote { url, expected, bytes: Some(bytes), packed: None };
             let (daemon, model, version) = (daemon.clone(), model.clone(), *version);

@@ -70,7 +70,7 @@ pub struct Download {
     pub retry_in_ms: Option<u64>,
     /// What the last try came to.
     pub reason: Option<String>,
-    /// What pins the source: a commit, a version, an ETag, a digest.
+    /// What pins the source: a commit, a version, an `ETag`, a digest.
     pub revision: Option<String>,
     /// Of the model's file, when it is there.
     pub digest: Option<Digest>,

@@ -3,7 +3,12 @@
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-use super::{Found, Locator, Packed, Remote, Source, SourceError, archive::Form, digest::Expected, web::Web};
+use super::{
+    Found, Locator, Packed, Remote, Source, SourceError,
+    archive::Form,
+    digest::Expected,
+    web::{Web, below, lead},
+};
 use crate::domain::Digest;
 
 /// How the file names of wheels end that fit every platform.
@@ -39,7 +44,7 @@ impl Source for Wheel {
     fn find<'a>(&'a self, web: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>> {
         Box::pin(async move {
             let Self { package, version, path } = self;
-            let index = web.below(&web.settings.pypi, ["pypi", package, version, "json"])?;
+            let index = below(&web.settings.pypi, ["pypi", package, version, "json"])?;
             let release: Release = web.json(&index).await?;
             let mut wheels: Vec<_> =
                 release.urls.into_iter().filter(|file| file.packagetype == "bdist_wheel").collect();
@@ -50,7 +55,7 @@ impl Source for Wheel {
                 let problem = format!("{package} {version} has no wheel");
                 return Err(SourceError::Answer { place, problem });
             };
-            let url = web.join(&index, &wheel.url)?;
+            let url = lead(&index, &wheel.url)?;
             let remote = Remote {
                 url,
                 expected: Some(Expected::Sha256(wheel.digests.sha256)),

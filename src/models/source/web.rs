@@ -64,6 +64,19 @@ impl Dial {
     }
 }
 
+/// An address below `base`, each part encoded as one.
+pub(super) fn below<'p>(base: &Url, parts: impl IntoIterator<Item = &'p str>) -> Result<Url, SourceError> {
+    let mut url = base.clone();
+    match url.path_segments_mut() {
+        Ok(mut segments) => drop(segments.pop_if_empty().extend(parts)),
+        Err(()) => {
+            let problem = "nothing is below it".to_owned();
+            return Err(SourceError::Malformed { text: place(base), problem });
+        }
+    }
+    Ok(url)
+}
+
 /// The web as one download sees it.
 #[derive(Clone)]
 pub(super) struct Web {
@@ -80,28 +93,6 @@ pub(super) struct Rest {
 }
 
 impl Web {
-    /// An address below `base`, each part encoded as one.
-    pub(super) fn below<'p>(
-        &self,
-        base: &Url,
-        parts: impl IntoIterator<Item = &'p str>,
-    ) -> Result<Url, SourceError> {
-        let mut url = base.clone();
-        match url.path_segments_mut() {
-            Ok(mut segments) => drop(segments.pop_if_empty().extend(parts)),
-            Err(()) => {
-                let problem = "nothing is below it".to_owned();
-                return Err(SourceError::Malformed { text: place(base), problem });
-            }
-        }
-        Ok(url)
-    }
-
-    /// Where an index leads.
-    pub(super) fn join(&self, index: &Url, to: &str) -> Result<Url, SourceError> {
-        lead(index, to)
-    }
-
     /// What an index says, asked for as often as may help.
     pub(super) async fn json<T: DeserializeOwned>(&self, url: &Url) -> Result<T, SourceError> {
         let mut tries = Tries::new(self.settings.backoff);
@@ -192,8 +183,8 @@ fn leads(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Never from what is encrypted to what is not.
-fn lead(from: &Url, to: &str) -> Result<Url, SourceError> {
+/// Where an index or a redirect leads: never from what is encrypted to what is not.
+pub(super) fn lead(from: &Url, to: &str) -> Result<Url, SourceError> {
     let wrong = |problem: String| SourceError::Answer { place: place(from), problem };
     let mut next = from.join(to).map_err(|error| wrong(format!("it leads nowhere: {error}")))?;
     if !matches!(next.scheme(), "http" | "https") {
