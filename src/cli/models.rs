@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Surroundings,
-    domain::{BackendKind, Digest},
+    domain::{BackendKind, Digest, ModelKind},
 };
 
 #[derive(Subcommand)]
@@ -29,6 +29,9 @@ pub(super) enum Models {
         /// How far outputs may be from native ONNX Runtime's, relative to the largest value
         #[arg(long)]
         tolerance: Option<f64>,
+        /// What it does: embedding, generation, vision, audio, multimodal or other [default: other]
+        #[arg(long)]
+        kind: Option<ModelKind>,
         /// Gate inputs: {"inputs": [{NAME: {"datatype", "shape", "data"}, …}, …]}
         #[arg(long, value_name = "FILE")]
         inputs: Option<PathBuf>,
@@ -73,6 +76,8 @@ struct Listed {
     path: PathBuf,
     sha256: Digest,
     licence: String,
+    #[serde(default)]
+    kind: ModelKind,
     tolerance: f64,
     inputs: PathBuf,
     #[serde(default)]
@@ -86,6 +91,7 @@ struct Addition {
     digest: Option<Digest>,
     source: String,
     licence: Option<String>,
+    kind: ModelKind,
     tolerance: Option<f64>,
     inputs: Option<PathBuf>,
     /// As the daemon takes it, which checks it.
@@ -95,8 +101,8 @@ struct Addition {
 impl Models {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match self {
-            Self::Add { source, name, tolerance, inputs } => {
-                let additions = additions(&source, name, tolerance, inputs)?;
+            Self::Add { source, name, tolerance, kind, inputs } => {
+                let additions = additions(&source, name, tolerance, kind, inputs)?;
                 additions.iter().try_for_each(Addition::check)?;
                 let added = with_daemon(common, async |client| {
                     let mut added = Vec::new();
@@ -150,6 +156,7 @@ fn additions(
     source: &str,
     name: Option<String>,
     tolerance: Option<f64>,
+    kind: Option<ModelKind>,
     inputs: Option<PathBuf>,
 ) -> anyhow::Result<Vec<Addition>> {
     let (file, wanted) = match source.split_once('#') {
@@ -167,13 +174,14 @@ fn additions(
             digest: None,
             source,
             licence: None,
+            kind: kind.unwrap_or_default(),
             tolerance,
             inputs,
             batch: json!({}),
         }]);
     }
-    if name.is_some() || tolerance.is_some() || inputs.is_some() {
-        return Err(Misuse("a catalogue states names, tolerances and inputs itself".to_owned()).into());
+    if name.is_some() || tolerance.is_some() || kind.is_some() || inputs.is_some() {
+        return Err(Misuse("a catalogue states names, tolerances, kinds and inputs itself".to_owned()).into());
     }
     let cache = Surroundings::read()?.cache;
     let text = std::fs::read_to_string(&path).with_context(|| format!("the catalogue {file}"))?;
@@ -209,6 +217,7 @@ impl Listed {
             digest: Some(self.sha256),
             source: format!("{} {}", self.package, self.version),
             licence: Some(self.licence),
+            kind: self.kind,
             tolerance: Some(self.tolerance),
             inputs: Some(beside.join(self.inputs)),
             batch: if self.batch.is_null() { json!({}) } else { self.batch },
@@ -217,7 +226,7 @@ impl Listed {
 }
 
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
-    let Addition { name, path, digest, source, licence, tolerance, inputs, batch } = addition;
+    let Addition { name, path, digest, source, licence, kind, tolerance, inputs, batch } = addition;
     let described = || format!("{}", path.display());
     let file = tokio::fs::File::open(path).await.with_context(described)?;
     let gate = match inputs {
@@ -236,6 +245,7 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
     }
     let body = json!({
         "name": name, "digest": upload["digest"], "source": source, "licence": licence,
+        "kind": kind,
         "tolerance": tolerance, "gate": gate, "batch": batch,
     });
     let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {name}"))?;

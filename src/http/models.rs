@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 use super::{Api, Problem, resources::List};
 use crate::{
     domain::{
-        BackendKind, Batching, Code, Digest, Failure, Model, ModelName, Retry, Tolerance, Verdict, VerdictKey,
+        BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, Retry, Tolerance, Verdict,
+        VerdictKey,
     },
     models::{BatchLimits, Entry, GateInputs, NewModel},
     scheduler::{Judged, Residence, Wants},
@@ -104,6 +105,9 @@ pub(super) struct Add {
     #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     tolerance: Option<f64>,
     licence: Option<String>,
+    /// What it does, which says what it is thought to take before it has run.
+    #[serde(default)]
+    kind: ModelKind,
     #[serde(default)]
     #[schema(inline)]
     batch: Batch,
@@ -150,6 +154,7 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         tolerance: add.tolerance.map(Tolerance),
         source: add.source,
         licence: add.licence,
+        kind: add.kind,
         batch: add.batch.limits()?,
         inputs: add.gate,
     };

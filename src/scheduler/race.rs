@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName, StepOutput},
-    domain::{Caller, Code, Digest, DimBinding, Failure, InstanceId, Provenance, Retry, RunRecord},
+    domain::{Caller, Code, DimBinding, Failure, InstanceId, Provenance, Retry, RunRecord},
+    models::Entry,
 };
 
 /// A step's place in a lane, which the actor counts as taken until it hears that it was left.
@@ -47,7 +48,7 @@ pub(super) struct Hedge {
 
 /// A request asks for a second lane; dropped, it gets none.
 pub(super) struct Ask {
-    pub(super) model: Digest,
+    pub(super) entry: Arc<Entry>,
     pub(super) binding: DimBinding,
     pub(super) wants: Wants,
     pub(super) caller: Caller,
@@ -113,7 +114,7 @@ fn ask(pending: &Pending, slot: &Slot, inbox: &mpsc::Sender<Message>) -> Option<
     let (reply, granted) = oneshot::channel();
     let request = &pending.request;
     let ask = Ask {
-        model: slot.session.model,
+        entry: request.entry.clone(),
         binding: request.binding.clone(),
         wants: request.wants.clone(),
         caller: request.caller.clone(),

@@ -21,14 +21,14 @@ use super::{
     admission::Admission,
     choose::{Absence, Case, Decision, Outlook, choose},
     lane::{DEPTH, Lane, SessionState},
-    latency::KindMeans,
+    latency::{Expected, Means, RecipePriors},
     relief::{Relief, relief, room_for},
 };
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
         Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
-        LaneId, LaneMemory, Model, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
+        LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::{Entry, Served},
     telemetry::{Metrics, Origin},
@@ -134,6 +134,10 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
     (id, lane)
 }
 
+/// Nothing is known of the model, and no recipe says anything.
+const UNKNOWN: Expected<'static> =
+    Expected { kind: ModelKind::Vision, means: Means::UNKNOWN, priors: &RecipePriors::new() };
+
 fn wants(text: &str) -> Wants {
     let mut wants = Wants::default();
     for word in text.split_whitespace() {
@@ -166,7 +170,7 @@ fn decide(wanted: &str, lanes: &[(&str, Is)], excluded: &[&str], outlook: &Outlo
         tied: None,
         excluded: &excluded,
         failed: (!excluded.is_empty()).then_some(&failed),
-        kinds: &KindMeans::UNKNOWN,
+        expected: UNKNOWN,
         now,
     };
     let choice = choose(&case, &lanes, outlook);
@@ -341,7 +345,7 @@ fn lanes_that_are_as_good_take_turns() {
                 tied: None,
                 excluded: &[],
                 failed: None,
-                kinds: &KindMeans::UNKNOWN,
+                expected: UNKNOWN,
                 now,
             };
             let Decision::Run { lane, .. } = choose(&case, &lanes, &Outlook::default()).decision else {
@@ -353,6 +357,41 @@ fn lanes_that_are_as_good_take_turns() {
         chosen[..3].sort();
         assert_eq!(chosen[..3], ["a/wasm", "b/wasm", "c/wasm"], "{policy}");
         assert_eq!(chosen[3..].iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{policy}");
+    }
+}
+
+/// Milliseconds of a step in a lane that has run none, by what is known of others and what their recipes say.
+#[test]
+fn a_lane_that_has_run_nothing_is_thought_to_be_like_others() {
+    let step = |micros| Duration::from_micros(micros);
+    let audio = BTreeMap::from([(BackendKind::Wasm, step(1_100)), (BackendKind::Webgpu, step(500))]);
+    let priors = RecipePriors::from([("a".to_owned(), BTreeMap::from([(ModelKind::Audio, audio)]))]);
+    let cases: [(&str, ModelKind, &[(&str, f64)], f64); 11] = [
+        ("a/wasm", ModelKind::Audio, &[], 1_100.0),
+        ("a/webgpu", ModelKind::Audio, &[], 500.0),
+        ("a/webnn", ModelKind::Audio, &[], 4_000.0),
+        // Another kind of model, or another product, of which nothing is said.
+        ("a/wasm", ModelKind::Vision, &[], 8_000.0),
+        ("b/wasm", ModelKind::Audio, &[], 8_000.0),
+        ("b/wasm", ModelKind::Audio, &[("a/wasm", 700.0)], 700.0),
+        ("b/wasm", ModelKind::Audio, &[("a/webgpu", 700.0)], 8_000.0),
+        // Its own product's recipe knows more than another product's lane, and its own product's lane most.
+        ("a/wasm", ModelKind::Audio, &[("b/wasm", 700.0)], 1_100.0),
+        ("a/wasm", ModelKind::Audio, &[("b/wasm", 700.0), ("a/wasm", 900.0)], 900.0),
+        ("native/ort-cpu", ModelKind::Audio, &[], 400.0),
+        ("native/ort-cpu", ModelKind::Vision, &[], 1_000.0),
+    ];
+    let now = Instant::now();
+    for (name, kind, measured, wanted) in cases {
+        let mut means = Means::default();
+        for (other, micros) in measured {
+            means.measured(lane(other, Is::Fresh, now).1.environment(), *micros);
+        }
+        let expected = Expected { kind, means: &means, priors: &priors };
+        let (_, mut lane) = lane(name, Is::Fresh, now);
+        assert_eq!(lane.service(model(), expected), wanted, "{name} {kind:?} {measured:?}");
+        lane.measured(model(), step(50), now);
+        assert_eq!(lane.service(model(), expected), 50.0, "{name}: it has run the model itself");
     }
 }
 
@@ -396,6 +435,7 @@ pub(super) fn request() -> Request {
         source: String::new(),
         licence: None,
         opset: 17,
+        kind: ModelKind::Audio,
         batching: Batching::barred("nothing runs"),
     };
     let entry = Entry {

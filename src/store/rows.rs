@@ -141,6 +141,7 @@ pub(super) fn put_model(
         inputs,
         stored.added_at_us,
         json(&model.batching),
+        model.kind.as_str(),
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
@@ -159,6 +160,7 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         source: cells.next()?,
         licence: cells.next()?,
         opset: cells.next()?,
+        kind: cells.parse()?,
         batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
     };
     Ok(StoredModel { model, added_at_us: cells.next()? })

@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "002_request", sql: include_str!("schema/002_request.sql") },
     Migration { name: "003_batch", sql: include_str!("schema/003_batch.sql") },
     Migration { name: "004_access", sql: include_str!("schema/004_access.sql") },
+    Migration { name: "005_kind", sql: include_str!("schema/005_kind.sql") },
 ];
 
 impl Migration {

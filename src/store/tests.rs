@@ -11,8 +11,8 @@ use super::{
 };
 use crate::domain::{
     Adapter, BackendKind, Batching, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId,
-    Model, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict, VerdictKey,
-    VerdictStatus,
+    Model, ModelKind, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict,
+    VerdictKey, VerdictStatus,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -75,6 +75,7 @@ fn model(name: &str, digest: u8) -> StoredModel {
         source: "PyPI silero-vad 6.2.3".into(),
         licence: digest.is_multiple_of(2).then(|| "MIT".into()),
         opset: 15,
+        kind: if digest.is_multiple_of(2) { ModelKind::Audio } else { ModelKind::Other },
         batching: Batching {
             max: 3,
             delay: std::time::Duration::from_micros(1500),

@@ -135,6 +135,7 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
         limits.clone(),
         Arc::new(gate),
         Ledger { store, events: Events::default(), metrics: metrics.clone() },
+        Arc::default(),
         backlog.clone(),
         tasks.clone(),
     );
