@@ -38,7 +38,7 @@ const HIDDEN: [(&str, &[&str]); 17] = [
     ("jsonwebtoken", &["src/access/"]),
     ("governor", &["src/access/"]),
     ("hyper", &["src/http/", "src/socket/"]),
-    ("hyper_util", &["src/driver/webdriver/", "src/http/", "src/socket/"]),
+    ("hyper_util", &["src/cli/", "src/driver/webdriver/", "src/http/", "src/socket/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
     ("metrics", &["src/telemetry/"]),
