@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "003_batch", sql: include_str!("schema/003_batch.sql") },
     Migration { name: "004_access", sql: include_str!("schema/004_access.sql") },
     Migration { name: "005_kind", sql: include_str!("schema/005_kind.sql") },
+    Migration { name: "006_spent", sql: include_str!("schema/006_spent.sql") },
 ];
 
 impl Migration {
