@@ -152,3 +152,6 @@ impl Recent {
         (self.sorted.len() >= LEAST).then(|| self.sorted[self.sorted.len() * 95 / 100])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -360,41 +360,6 @@ fn lanes_that_are_as_good_take_turns() {
     }
 }
 
-/// Milliseconds of a step in a lane that has run none, by what is known of others and what their recipes say.
-#[test]
-fn a_lane_that_has_run_nothing_is_thought_to_be_like_others() {
-    let step = |micros| Duration::from_micros(micros);
-    let audio = BTreeMap::from([(BackendKind::Wasm, step(1_100)), (BackendKind::Webgpu, step(500))]);
-    let priors = RecipePriors::from([("a".to_owned(), BTreeMap::from([(ModelKind::Audio, audio)]))]);
-    let cases: [(&str, ModelKind, &[(&str, f64)], f64); 11] = [
-        ("a/wasm", ModelKind::Audio, &[], 1_100.0),
-        ("a/webgpu", ModelKind::Audio, &[], 500.0),
-        ("a/webnn", ModelKind::Audio, &[], 4_000.0),
-        // Another kind of model, or another product, of which nothing is said.
-        ("a/wasm", ModelKind::Vision, &[], 8_000.0),
-        ("b/wasm", ModelKind::Audio, &[], 8_000.0),
-        ("b/wasm", ModelKind::Audio, &[("a/wasm", 700.0)], 700.0),
-        ("b/wasm", ModelKind::Audio, &[("a/webgpu", 700.0)], 8_000.0),
-        // Its own product's recipe knows more than another product's lane, and its own product's lane most.
-        ("a/wasm", ModelKind::Audio, &[("b/wasm", 700.0)], 1_100.0),
-        ("a/wasm", ModelKind::Audio, &[("b/wasm", 700.0), ("a/wasm", 900.0)], 900.0),
-        ("native/ort-cpu", ModelKind::Audio, &[], 400.0),
-        ("native/ort-cpu", ModelKind::Vision, &[], 1_000.0),
-    ];
-    let now = Instant::now();
-    for (name, kind, measured, wanted) in cases {
-        let mut means = Means::default();
-        for (other, micros) in measured {
-            means.measured(lane(other, Is::Fresh, now).1.environment(), *micros);
-        }
-        let expected = Expected { kind, means: &means, priors: &priors };
-        let (_, mut lane) = lane(name, Is::Fresh, now);
-        assert_eq!(lane.service(model(), expected), wanted, "{name} {kind:?} {measured:?}");
-        lane.measured(model(), step(50), now);
-        assert_eq!(lane.service(model(), expected), 50.0, "{name}: it has run the model itself");
-    }
-}
-
 #[test]
 fn what_may_still_come_is_waited_for() {
     let mut outlook = Outlook::default();
