@@ -57,7 +57,9 @@ impl Access {
             return Ok(());
         }
         store.put_spent(used.iter().map(|(spent, _)| spent.clone()).collect()).await?;
-        used.into_iter().for_each(|(spent, account)| account.wrote(&spent));
+        for (spent, account) in used {
+            account.wrote(&spent);
+        }
         Ok(())
     }
 

@@ -170,23 +170,12 @@ async fn decided(
     let beaten = Failure::new(Code::Cancelled, Retry::Never, beaten);
     // The request's own span ends with what is told.
     let beaten: Vec<RunRecord> = others.iter().map(|other| other.failed(&pending, &beaten)).collect();
-    let finished = match outcome {
-        Ok(output) => {
-            let took = step::took(at, output.timing);
-            let entry = &pending.request.entry;
-            entry.served.executed(step::inferences(&entry.model, &rows));
-            if attempt.provenance.attempt > 1 {
-                ledger.metrics.hedge_won(&entry.model.name);
-            }
-            step::succeed(*pending, attempt, at, output, ledger);
-            Finished { took: Some(took), ..Finished::default() }
-        }
-        Err(error) => {
-            pending.charged = slot.charges.iter().map(|charge| charge.micros).sum();
-            let again = step::failed_member(Member { pending, attempt }, false, at, &error, ledger);
-            Finished { again: again.into_iter().collect(), error: Some(error), ..Finished::default() }
-        }
-    };
+    if outcome.is_ok() && attempt.provenance.attempt > 1 {
+        ledger.metrics.hedge_won(&pending.request.entry.model.name);
+    }
+    // Tried again, it gets back what it was charged for this lane.
+    pending.charged = slot.charges.iter().map(|charge| charge.micros).sum();
+    let finished = step::conclude(vec![(0, Member { pending, attempt })], at, &rows, outcome, ledger);
     for record in beaten {
         ledger.keep_beside(record);
     }
