@@ -1,14 +1,15 @@
 //! How a call reaches its daemon: plain, or over TLS, with the system's certificate authorities or the one of `--ca`.
 //!
-//! `reqwest` would bring a second cryptography for TLS, so it only writes requests here and reads answers.
+//! One connector for requests and for the WebSocket. `reqwest` would bring a second cryptography for TLS, so it only
+//! writes requests here and reads answers.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
 };
 use reqwest::{Body, Method, Request, Response};
 use rustls::{
@@ -16,12 +17,14 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config, tungstenite,
-};
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite};
+use tower_service::Service as _;
+
+/// Plain or encrypted.
+type Stream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 pub(super) struct Wire {
-    tls: Arc<ClientConfig>,
+    connector: HttpsConnector<HttpConnector>,
     http: Client<HttpsConnector<HttpConnector>, Body>,
 }
 
@@ -29,9 +32,10 @@ impl Wire {
     /// For a daemon at `url`, whose certificate is signed by one of the authorities in `ca`, where that is given.
     pub(super) fn new(url: &str, ca: Option<&Path>) -> anyhow::Result<Self> {
         let tls = if url.starts_with("https:") { trusting(ca)? } else { plain() };
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-        let http = Client::builder(TokioExecutor::new()).build(connector.enable_http1().build());
-        Ok(Self { tls: Arc::new(tls), http })
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+        let connector = connector.enable_http1().build();
+        let http = Client::builder(TokioExecutor::new()).build(connector.clone());
+        Ok(Self { connector, http })
     }
 
     pub(super) async fn send(&self, request: Request) -> anyhow::Result<Response> {
@@ -43,12 +47,15 @@ impl Wire {
         self.send(Request::new(Method::GET, url.parse().context("the address")?)).await
     }
 
+    /// A WebSocket to the daemon at `url`.
     pub(super) async fn socket(
         &self,
+        url: &str,
         opening: tungstenite::http::Request<()>,
-    ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, tungstenite::Error> {
-        let tls = Connector::Rustls(self.tls.clone());
-        let (socket, _) = connect_async_tls_with_config(opening, None, false, Some(tls)).await?;
+    ) -> anyhow::Result<WebSocketStream<Stream>> {
+        let place = url.parse().context("the address")?;
+        let stream = self.connector.clone().call(place).await.map_err(|error| anyhow!(error))?;
+        let (socket, _) = client_async(opening, TokioIo::new(stream)).await?;
         Ok(socket)
     }
 }
