@@ -271,7 +271,9 @@ impl Daemon {
         let gate = Arc::new(Gate::new(reference, store.clone()));
         let metrics = Metrics::default();
         let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
-        let scheduler = Scheduler::start(live.limits.subscribe(), gate, ledger, lanes, backlog, tasks);
+        let priors = config.recipes.iter().map(|recipe| (recipe.name.clone(), recipe.priors.clone()));
+        let limits = live.limits.subscribe();
+        let scheduler = Scheduler::start(limits, gate, ledger, priors.collect(), lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
         let local = Local { url: doors.local_url().to_owned(), key: access.owner_key().to_owned() };

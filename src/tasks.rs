@@ -2,9 +2,11 @@
 
 use std::{
     future::Future,
+    io, thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use tokio::sync::oneshot;
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -15,6 +17,34 @@ pub fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
+
+/// Computes on a thread of its own that every other thread of the machine goes before, where the system has such a kind.
+///
+/// What computes for milliseconds would keep a request waiting for that long, even with a lower priority: Linux lets a
+/// running thread finish its slice unless it is of this kind.
+pub async fn aside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        go_last();
+        // Whoever asked may have ended.
+        let _ = done.send(work());
+    })?;
+    result.await.map_err(|_| io::Error::other(format!("the thread {name} panicked")))
+}
+
+#[cfg(target_os = "linux")]
+fn go_last() {
+    let unused = nix::libc::sched_param { sched_priority: 0 };
+    // SAFETY: reads the parameter it is given, and 0 is the calling thread.
+    // A sandbox may forbid it, and nothing but time is lost then.
+    let _ = unsafe { nix::libc::sched_setscheduler(0, nix::libc::SCHED_IDLE, &raw const unused) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn go_last() {}
 
 /// Tracks the daemon's tasks. Clones share the tracker.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! What a caller has used of what it may: requests per second, per day, and at once.
 //!
-//! Counted in memory only, so a day's count begins anew with the daemon.
+//! Counted in memory; a day's count is written beside the requests ([`super::spent`]).
 
 use std::{
     num::NonZeroU32,
@@ -17,9 +17,22 @@ use governor::{
     middleware::StateInformationMiddleware,
 };
 
-use crate::domain::{Caller, Code, Failure, Retry};
+use super::grant;
+use crate::{
+    domain::{Caller, Code, Failure, Retry},
+    store::Spent,
+};
 
 const DAY_S: u64 = 24 * 3600;
+
+/// The day of UTC, counted from the Unix epoch.
+pub(super) fn today() -> u32 {
+    day_of(grant::now_s())
+}
+
+fn day_of(now_s: u64) -> u32 {
+    u32::try_from(now_s / DAY_S).unwrap_or(u32::MAX)
+}
 
 /// What a caller may; absent is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +101,10 @@ pub(super) struct Account {
 
 #[derive(Debug, Default)]
 struct Day {
-    number: u64,
+    number: u32,
     used: u32,
+    /// How much of it is in the store.
+    written: u32,
 }
 
 /// A request under way; its end is the drop.
@@ -155,6 +170,28 @@ impl Account {
         Ok(())
     }
 
+    /// Goes on with what was used of a day before.
+    pub(super) fn resume(&self, number: u32, used: u32) {
+        *self.day.lock().expect("no holder of a day's count panics") = Day { number, used, written: used };
+    }
+
+    /// What was used of a day's quota, unless the store has it.
+    pub(super) fn unwritten(&self) -> Option<Spent> {
+        let day = self.day.lock().expect("no holder of a day's count panics");
+        (day.used != day.written).then(|| Spent {
+            caller: self.caller.id.to_string(),
+            day: day.number,
+            used: day.used,
+        })
+    }
+
+    pub(super) fn wrote(&self, spent: &Spent) {
+        let mut day = self.day.lock().expect("no holder of a day's count panics");
+        if day.number == spent.day {
+            day.written = spent.used;
+        }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) == 0
     }
@@ -177,9 +214,9 @@ impl Account {
 
 impl Day {
     fn turn(&mut self, now_s: u64) {
-        let today = now_s / DAY_S;
+        let today = day_of(now_s);
         if self.number != today {
-            *self = Self { number: today, used: 0 };
+            *self = Self { number: today, ..Self::default() };
         }
     }
 }

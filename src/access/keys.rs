@@ -13,6 +13,7 @@ use super::{
     account::Account,
     grant::Grant,
     key::{self, Presented},
+    spent::Before,
 };
 use crate::{
     domain::{Digest, Scopes},
@@ -55,7 +56,13 @@ struct Held {
 impl Keys {
     pub async fn open(store: Arc<Store>) -> Result<Self, AccessError> {
         let keys = store.keys().await?;
-        let held = keys.into_iter().map(|key| (key.id.clone(), Held::new(key))).collect();
+        let before = Before::read(&store).await?;
+        let held = keys.into_iter().map(|key| {
+            let held = Held::new(key);
+            before.continue_in(&held.account);
+            (held.key.id.clone(), held)
+        });
+        let held = held.collect();
         Ok(Self { store, held: RwLock::new(held), changing: tokio::sync::Mutex::default() })
     }
 
@@ -139,6 +146,11 @@ impl Keys {
             self.held.write().expect("no holder of the keys panics").insert(key.id.clone(), Held::new(key));
         before.inspect(|before| before.withdrawn.cancel());
         Ok(())
+    }
+
+    pub(super) fn accounts(&self) -> Vec<Arc<Account>> {
+        let held = self.held.read().expect("no holder of the keys panics");
+        held.values().map(|held| held.account.clone()).collect()
     }
 
     pub(super) fn admit(&self, presented: Presented<'_>) -> Result<Grant, Denied> {

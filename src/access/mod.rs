@@ -12,6 +12,7 @@ mod key;
 mod keyring;
 mod keys;
 mod sessions;
+mod spent;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -25,7 +26,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use self::{account::Account, keyring::Keyring, sessions::Sessions, token::TokenError};
+use self::{account::Account, keyring::Keyring, sessions::Sessions, spent::Before, token::TokenError};
 use crate::{
     domain::{Caller, Code, Failure, Retry, Scopes},
     store::{Store, StoreError},
@@ -141,6 +142,7 @@ struct Shared {
     nobody: Grant,
     tokens: Option<(Keyring, Allowance)>,
     subjects: Mutex<HashMap<String, Arc<Account>>>,
+    before: Before,
     sessions: Sessions,
 }
 
@@ -159,7 +161,8 @@ impl Access {
         let access = Self {
             shared: Arc::new(Shared {
                 required: settings.required,
-                keys: Keys::open(store).await?,
+                before: Before::read(&store).await?,
+                keys: Keys::open(store.clone()).await?,
                 owner: endless(Caller::LOCAL, Scopes::all()),
                 owner_key,
                 nobody: endless("nobody", Scopes::default()),
@@ -171,6 +174,7 @@ impl Access {
         if access.shared.tokens.is_some() {
             tasks.spawn("keys of tokens", access.clone().attend(tasks.stopping()));
         }
+        tasks.spawn("spent quotas", access.clone().keep_spent(store, tasks.stopping()));
         Ok(access)
     }
 
@@ -236,6 +240,7 @@ impl Access {
             return Err(Denied::TooManySubjects);
         }
         let account = Arc::new(Account::new(caller, allowance));
+        self.shared.before.continue_in(&account);
         subjects.insert(caller.to_owned(), account.clone());
         Ok(account)
     }

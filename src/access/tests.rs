@@ -197,7 +197,18 @@ fn limits_count_and_say_when_to_come_back() {
     assert!(daily.enter(noon).is_ok() && daily.enter(noon).is_ok());
     let half = Duration::from_secs(43_200);
     assert_eq!(daily.enter(noon).err(), Some(Exceeded::Quota { quota: 2, after: half }));
+    let day = u32::try_from(noon / 86_400).unwrap();
+    let spent = daily.unwritten().expect("two came");
+    assert_eq!((spent.caller.as_str(), spent.day, spent.used), ("key/a", day, 2));
+    daily.wrote(&spent);
+    assert_eq!(daily.unwritten(), None);
     assert!(daily.enter(noon + 43_200).is_ok(), "the next day");
+    daily.wrote(&spent);
+    assert_eq!(daily.unwritten().map(|spent| (spent.day, spent.used)), Some((day + 1, 1)));
+    let resumed = account(Allowance { quota_per_day: some(2), ..Allowance::default() });
+    resumed.resume(day, 1);
+    assert_eq!(resumed.unwritten(), None);
+    assert!(resumed.enter(noon).is_ok() && resumed.enter(noon).is_err(), "one of two was used before");
     assert_eq!(daily.standings(noon + 43_200)[0].remaining, 1);
 
     let single = account(Allowance { in_flight: some(1), ..Allowance::default() });

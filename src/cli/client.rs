@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use reqwest::{Body, Method, Request, header::AUTHORIZATION};
 use serde_json::Value;
 
-use super::{Common, Interrupts, output};
+use super::{
+    Common, Interrupts, output,
+    wire::{Wire, reason},
+};
 use crate::{
     config::{self, Surroundings},
     daemon::{Daemon, Local, Record},
@@ -18,7 +22,7 @@ pub(super) struct Client {
     pub(super) url: String,
     /// Shown with every request.
     key: Option<String>,
-    http: reqwest::Client,
+    pub(super) wire: Wire,
     /// The daemon that this call started.
     own: Option<Daemon>,
 }
@@ -35,7 +39,8 @@ impl Client {
         let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()), Vec::new())?;
         let daemon = Daemon::start(config).await?;
         let Local { url, key } = daemon.local();
-        Ok(Self { url, key: Some(key), http: http()?, own: Some(daemon) })
+        let wire = Wire::new(&url, None)?;
+        Ok(Self { url, key: Some(key), wire, own: Some(daemon) })
     }
 
     /// The running daemon, where another would have nothing to tell.
@@ -46,22 +51,22 @@ impl Client {
 
     /// The running daemon, if there is one.
     pub(super) async fn find(common: &Common) -> anyhow::Result<Option<Self>> {
-        let http = http()?;
         let key = common.key.clone().or_else(config::key);
         if let Some(url) = &common.url {
             let url = url.trim_end_matches('/').to_owned();
-            if !alive(&http, &url, None).await {
-                bail!("no daemon answers at {url}");
+            let wire = Wire::new(&url, common.ca.as_deref())?;
+            if let Err(error) = alive(&wire, &url, None).await {
+                bail!("no daemon answers at {url}: {}", reason(&error));
             }
-            return Ok(Some(Self { url, key, http, own: None }));
+            return Ok(Some(Self { url, key, wire, own: None }));
         }
         let home = common.home(&Surroundings::read()?);
-        if let Some(record) = Record::read(&home)
-            && alive(&http, &record.url, Some(&record.id)).await
-        {
+        let Some(record) = Record::read(&home) else { return Ok(None) };
+        let wire = Wire::new(&record.url, None)?;
+        if alive(&wire, &record.url, Some(&record.id)).await.is_ok() {
             // Whoever can read the record is the daemon's owner.
             let key = key.or(Some(record.key));
-            return Ok(Some(Self { url: record.url, key, http, own: None }));
+            return Ok(Some(Self { url: record.url, key, wire, own: None }));
         }
         Ok(None)
     }
@@ -74,21 +79,20 @@ impl Client {
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.send(self.http.get(format!("{}{path}", self.url))).await
+        self.send(Method::GET, path, Body::default()).await
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.send(self.http.post(format!("{}{path}", self.url)).body(body.to_string())).await
+        self.send(Method::POST, path, body.to_string().into()).await
     }
 
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.send(self.http.delete(format!("{}{path}", self.url))).await
+        self.send(Method::DELETE, path, Body::default()).await
     }
 
     pub(super) async fn upload(&self, file: tokio::fs::File) -> anyhow::Result<Value> {
         let stream = tokio_util::io::ReaderStream::with_capacity(file, 1 << 20);
-        let body = reqwest::Body::wrap_stream(stream);
-        self.send(self.http.post(format!("{}/api/v1/blobs", self.url)).body(body)).await
+        self.send(Method::POST, "/api/v1/blobs", Body::wrap_stream(stream)).await
     }
 
     /// The header that shows the key.
@@ -96,11 +100,15 @@ impl Client {
         self.key.as_ref().map(|key| format!("Bearer {key}"))
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+    async fn send(&self, method: Method, path: &str, body: Body) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.url).parse().context("the address")?;
+        let mut request = Request::new(method, url);
+        *request.body_mut() = Some(body);
         if let Some(authorization) = self.authorization() {
-            request = request.header(reqwest::header::AUTHORIZATION, authorization);
+            let value = authorization.parse().context("the key is no header's value")?;
+            request.headers_mut().insert(AUTHORIZATION, value);
         }
-        let response = request.send().await.context("the daemon does not answer")?;
+        let response = self.wire.send(request).await.context("the daemon does not answer")?;
         let ok = response.status().is_success();
         let text = response.text().await.context("the daemon's answer broke off")?;
         let value: Value =
@@ -113,19 +121,18 @@ impl Client {
     }
 }
 
-fn http() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().build().context("the HTTP client")
-}
-
-/// Whether a daemon answers at `url`, and is the one called `id` where that matters:
+/// Succeeds when a daemon answers at `url`, and is the one called `id` where that matters:
 /// after a crash, another home's daemon may have got the port.
-async fn alive(http: &reqwest::Client, url: &str, id: Option<&str>) -> bool {
-    let answer = http.get(format!("{url}/v2/health/live")).timeout(ANSWERS_WITHIN).send().await;
-    let Ok(answer) = answer.and_then(reqwest::Response::error_for_status) else { return false };
-    match id {
-        Some(id) => answer.json::<Value>().await.is_ok_and(|live| live["id"] == id),
-        None => true,
-    }
+async fn alive(wire: &Wire, url: &str, id: Option<&str>) -> anyhow::Result<()> {
+    let path = format!("{url}/v2/health/live");
+    let look = async {
+        let live: Value = wire.get(&path).await?.error_for_status()?.json().await?;
+        if id.is_some_and(|id| live["id"] != id) {
+            bail!("it is another daemon");
+        }
+        Ok(())
+    };
+    tokio::time::timeout(ANSWERS_WITHIN, look).await.context("it takes too long")?
 }
 
 /// Runs `ask` against a daemon and stops it afterwards if it was started for this, interrupted or not.

@@ -94,7 +94,7 @@ async fn exchange(client: &Client, request: &Value) -> anyhow::Result<Value> {
         let value = HeaderValue::from_str(&authorization).context("the key is no header's value")?;
         opening.headers_mut().insert(AUTHORIZATION, value);
     }
-    let (mut socket, _) = tokio_tungstenite::connect_async(opening).await.with_context(|| url.clone())?;
+    let mut socket = client.wire.socket(&client.url, opening).await.with_context(|| url.clone())?;
     socket.send(Message::text(request.to_string())).await.context("sending the request")?;
     while let Some(message) = socket.next().await {
         if let Message::Text(text) = message.context("the answer")? {

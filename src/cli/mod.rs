@@ -12,6 +12,7 @@ mod output;
 mod runs;
 mod serve;
 mod top;
+mod wire;
 
 use std::{
     path::{Path, PathBuf},
@@ -73,6 +74,9 @@ struct Common {
     /// The daemon to talk to [default: the one that the home records, else one started for this call]
     #[arg(long, global = true, value_name = "URL")]
     url: Option<String>,
+    /// Whom to trust with the certificate of an https URL, in PEM form [default: the system's authorities]
+    #[arg(long, global = true, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
     /// The key or token to show the daemon [default: `$WEFT_KEY`, which other users of the machine do not see]
     #[arg(long, global = true, value_name = "KEY")]
     key: Option<String>,

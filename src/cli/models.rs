@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Surroundings,
-    domain::{BackendKind, Digest, ModelName},
+    domain::{BackendKind, Digest, ModelKind, ModelName},
     models::source::{Locator, SourceError, local},
 };
 
@@ -38,6 +38,9 @@ pub(super) enum Models {
         /// How far outputs may be from native ONNX Runtime's, relative to the largest value
         #[arg(long)]
         tolerance: Option<f64>,
+        /// What it does: embedding, generation, vision, audio, multimodal or other [default: other]
+        #[arg(long)]
+        kind: Option<ModelKind>,
         /// Gate inputs: {"inputs": [{NAME: {"datatype", "shape", "data"}, …}, …]}
         #[arg(long, value_name = "FILE")]
         inputs: Option<PathBuf>,
@@ -82,6 +85,8 @@ struct Listed {
     path: PathBuf,
     sha256: Digest,
     licence: String,
+    #[serde(default)]
+    kind: ModelKind,
     tolerance: f64,
     inputs: PathBuf,
     #[serde(default)]
@@ -101,6 +106,7 @@ struct Addition {
     name: String,
     file: Origin,
     licence: Option<String>,
+    kind: ModelKind,
     tolerance: Option<f64>,
     inputs: Option<PathBuf>,
     /// As the daemon takes it, which checks it.
@@ -110,8 +116,8 @@ struct Addition {
 impl Models {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match self {
-            Self::Add { source, offline, name, tolerance, inputs } => {
-                let additions = additions(&source, offline, name, tolerance, inputs)?;
+            Self::Add { source, offline, name, tolerance, kind, inputs } => {
+                let additions = additions(&source, offline, name, tolerance, kind, inputs)?;
                 additions.iter().try_for_each(Addition::check)?;
                 let added = with_daemon(common, async |client| {
                     let mut added = Vec::new();
@@ -166,6 +172,7 @@ fn additions(
     offline: bool,
     given: Option<String>,
     tolerance: Option<f64>,
+    kind: Option<ModelKind>,
     inputs: Option<PathBuf>,
 ) -> anyhow::Result<Vec<Addition>> {
     let (file, wanted) = match source.split_once('#') {
@@ -187,10 +194,11 @@ fn additions(
             locator => (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline }),
         };
         let name = given.unwrap_or(name);
-        return Ok(vec![Addition { name, file, licence: None, tolerance, inputs, batch: json!({}) }]);
+        let (kind, batch) = (kind.unwrap_or_default(), json!({}));
+        return Ok(vec![Addition { name, file, licence: None, kind, tolerance, inputs, batch }]);
     }
-    if given.is_some() || tolerance.is_some() || inputs.is_some() {
-        return Err(Misuse("a catalogue states names, tolerances and inputs itself".to_owned()).into());
+    if given.is_some() || tolerance.is_some() || kind.is_some() || inputs.is_some() {
+        return Err(Misuse("a catalogue states names, tolerances, kinds and inputs itself".to_owned()).into());
     }
     let cache = Surroundings::read()?.cache;
     let text = std::fs::read_to_string(&path).with_context(|| format!("the catalogue {file}"))?;
@@ -226,6 +234,7 @@ impl Listed {
                 source: format!("{} {}", self.package, self.version),
             },
             licence: Some(self.licence),
+            kind: self.kind,
             tolerance: Some(self.tolerance),
             inputs: Some(beside.join(self.inputs)),
             batch: if self.batch.is_null() { json!({}) } else { self.batch },
@@ -234,7 +243,7 @@ impl Listed {
 }
 
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
-    let Addition { name, file, licence, tolerance, inputs, batch } = addition;
+    let Addition { name, file, licence, kind, tolerance, inputs, batch } = addition;
     let gate = match inputs {
         Some(inputs) => {
             let text = std::fs::read_to_string(inputs)
@@ -244,7 +253,7 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
         None => json!({"inputs": []}),
     };
     let mut body = json!({
-        "name": name, "licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch,
+        "name": name, "licence": licence, "kind": kind, "tolerance": tolerance, "gate": gate, "batch": batch,
     });
     match file {
         Origin::Disk { path, digest, source } => {

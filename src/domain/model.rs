@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Batching, Datatype, Digest, Failure, ModelName, Tensor, Tolerance};
+use super::{Batching, Datatype, Digest, Failure, ModelKind, ModelName, Tensor, Tolerance};
 
 /// One dimension of a port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,7 @@ pub struct Model {
     pub revision: Option<String>,
     pub licence: Option<String>,
     pub opset: u64,
+    pub kind: ModelKind,
     pub batching: Batching,
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
     sweep::{self, Claim, Leader, claimed},
     tail::{self, Tail},
 };
+use crate::domain::{BackendKind, ModelKind};
 
 const GOOD: &str = r#"name = "sample"
 product = "Sample"
@@ -52,10 +54,32 @@ fn a_recipe_merges_its_switches_by_mode() {
 }
 
 #[test]
+fn a_recipe_says_what_steps_take() {
+    let text = format!("{GOOD}[priors.audio]\nwasm = 1.5\nwebgpu = 2\n[priors.other]\nwasm = 30\n");
+    let priors = Recipe::parse("browsers/sample.toml", &text).unwrap().priors;
+    let micros = |kind, backend| priors.get(&kind)?.get(&backend).map(Duration::as_micros);
+    assert_eq!(micros(ModelKind::Audio, BackendKind::Wasm), Some(1_500));
+    assert_eq!(micros(ModelKind::Audio, BackendKind::Webgpu), Some(2_000));
+    assert_eq!(micros(ModelKind::Other, BackendKind::Wasm), Some(30_000));
+    assert_eq!(micros(ModelKind::Vision, BackendKind::Wasm), None);
+    assert!(Recipe::parse("browsers/sample.toml", GOOD).unwrap().priors.is_empty());
+}
+
+#[test]
 fn a_wrong_recipe_names_its_line() {
     let cases = [
         ("unknown key", "instances = 1", "instances = 1\nlanes = 3", 19, "unknown field `lanes`"),
         ("unknown key at the top", "driver =", "colour = 1\ndriver =", 3, "unknown field `colour`"),
+        (
+            "no kind of model",
+            "[limits]",
+            "[priors.speech]\nwasm = 1\n[limits]",
+            17,
+            "unknown variant `speech`",
+        ),
+        ("a prior of no backend of its", "[limits]", "[priors.audio]\nwebnn = 1\n[limits]", 18, "backends"),
+        ("no time at all", "[limits]", "[priors.audio]\nwasm = 0\n[limits]", 18, "more than 0"),
+        ("no time that ends", "[limits]", "[priors.audio]\nwasm = inf\n[limits]", 18, "at most 60000"),
         ("unknown table", "[limits]", "[preferences]\na = 1\n[limits]", 17, "unknown field `preferences`"),
         ("no pref of Chromium's", "[limits]", "[prefs]\na = 1\n[limits]", 18, "only Firefox has preferences"),
         (

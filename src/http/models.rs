@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 use super::{Api, Problem, resources::List};
 use crate::{
     domain::{
-        BackendKind, Batching, Code, Digest, Failure, Model, ModelName, Retry, Tolerance, Verdict, VerdictKey,
+        BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, Retry, Tolerance, Verdict,
+        VerdictKey,
     },
     models::{BatchLimits, Entry, GateInputs, NewModel, source::Brought},
     scheduler::{Judged, Residence, Wants},
@@ -106,6 +107,9 @@ pub(super) struct Add {
     #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     tolerance: Option<f64>,
     licence: Option<String>,
+    /// What it does, which says what it is thought to take before it has run.
+    #[serde(default)]
+    kind: ModelKind,
     #[serde(default)]
     #[schema(inline)]
     batch: Batch,
@@ -170,6 +174,7 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         source,
         revision,
         licence: add.licence,
+        kind: add.kind,
         batch: add.batch.limits()?,
         inputs: add.gate,
     };

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 use super::{Blobs, Entry, GateInputs, ModelError, Reference, Served, entry::SEED, gate, reference::Loaded};
 use crate::{
     backend::BackendError,
-    domain::{Batching, Digest, DimBinding, Model, ModelName, Port, Tolerance},
+    domain::{Batching, Digest, DimBinding, Model, ModelKind, ModelName, Port, Tolerance},
     onnx,
     store::{Store, StoredModel},
     tasks::Tasks,
@@ -28,6 +28,7 @@ pub struct NewModel {
     pub source: String,
     pub revision: Option<String>,
     pub licence: Option<String>,
+    pub kind: ModelKind,
     pub batch: BatchLimits,
     pub inputs: GateInputs,
 }
@@ -176,6 +177,7 @@ impl Registry {
             revision: new.revision,
             licence: new.licence,
             opset: analysis.opset,
+            kind: new.kind,
             batching: Batching {
                 max: new.batch.max.unwrap_or(Batching::MAX),
                 delay: new.batch.delay.unwrap_or_default(),

@@ -33,6 +33,7 @@ use crate::{
     backend::Backend,
     domain::{InstanceId, LaneId, LeaseId},
     driver::{machine::Machine, procs},
+    tasks::aside,
 };
 
 /// Memory, age and utilisation change slowly, and looking costs a walk through the process table.
@@ -404,8 +405,10 @@ impl Actor {
             let Some(process) = self.shared.status.process(id).filter(|_| slot.weigh(now)) else { continue };
             let (id, inbox) = (id.clone(), self.inbox.clone());
             self.shared.tasks.spawn("memory", async move {
-                let bytes = tokio::task::spawn_blocking(move || procs::memory(process)).await;
-                let bytes = bytes.expect("reading the process table does not panic");
+                let bytes = aside("memory", move || procs::memory(process)).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "a browser's memory could not be looked up");
+                    None
+                });
                 let _ = inbox.send(Message::Memory { id, bytes }).await;
             });
         }

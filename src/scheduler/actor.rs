@@ -27,7 +27,7 @@ use super::{
     choose::{Absence, Outlook},
     hedge::Budget,
     lane::{Lane, LaneLoad, SessionState},
-    latency::{KindMeans, Recent},
+    latency::{Means, Recent, RecipePriors},
     pending::{Charge, Lot, Pending},
     prepare::{self, Prepared, Refusal},
     proofs::{Judged, Proof},
@@ -116,6 +116,7 @@ pub(super) struct Actor {
     queue: Queue<Lot, Box<Pending>>,
     /// What each model's steps take.
     models: BTreeMap<Digest, Paces>,
+    priors: Arc<RecipePriors>,
     /// Steps started so far.
     starts: u64,
     /// Second copies that slow requests may still have.
@@ -137,10 +138,10 @@ pub(super) struct Actor {
     outgrown: BTreeMap<LaneId, Vec<(SessionName, SessionState)>>,
 }
 
-/// What a model's steps take: on each kind of lane, and of late anywhere.
+/// What a model's steps take: in lanes of each product and backend, and of late anywhere.
 #[derive(Default)]
 struct Paces {
-    kinds: KindMeans,
+    means: Means,
     recent: Recent,
 }
 
@@ -150,6 +151,7 @@ impl Actor {
         limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
         ledger: Ledger,
+        priors: Arc<RecipePriors>,
         backlog: Arc<AtomicUsize>,
         tasks: Tasks,
     ) -> Self {
@@ -166,6 +168,7 @@ impl Actor {
             outlook: Outlook::default(),
             queue: Queue::new(age_step),
             models: BTreeMap::new(),
+            priors,
             starts: 0,
             hedges: Budget::default(),
             changed: false,
@@ -358,7 +361,7 @@ impl Actor {
         if let (Some(took), Some(part)) = (finished.took, part) {
             let micros = part.as_micros() as f64;
             let paces = self.models.entry(model).or_default();
-            paces.kinds.measured(&backend.environment().backend, micros);
+            paces.means.measured(backend.environment(), micros);
             paces.recent.measured(took.as_micros() as f64);
             for charge in charges {
                 self.queue.shares().charge(&charge.caller, micros - charge.micros);

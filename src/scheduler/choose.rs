@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     Wants,
     lane::{DEPTH, Lane, Standing},
-    latency::KindMeans,
+    latency::Expected,
 };
 use crate::{
     backend::SessionName,
@@ -29,8 +29,8 @@ pub(super) struct Case<'a> {
     pub(super) excluded: &'a [LaneId],
     /// Why the last attempt failed.
     pub(super) failed: Option<&'a Failure>,
-    /// What its model takes on each kind of lane.
-    pub(super) kinds: &'a KindMeans,
+    /// What its model takes in lanes that have not run it.
+    pub(super) expected: Expected<'a>,
     pub(super) now: Instant,
 }
 
@@ -151,7 +151,7 @@ pub(super) fn spare(
 }
 
 fn score(case: &Case<'_>, lane: &Lane) -> Score {
-    let expected = || lane.expected(case.model, case.kinds, case.now);
+    let expected = || lane.expected(case.model, case.expected, case.now);
     match case.wants.policy {
         Policy::Fastest | Policy::BrowserFirst | Policy::Pin => (0, expected(), lane.last_start),
         Policy::NativeFirst => (usize::from(!lane.native()), expected(), lane.last_start),
@@ -194,7 +194,7 @@ fn survey<'a>(
             }
             Standing::Ready => {
                 survey.busy = true;
-                survey.serving.rate += lane.service(case.model, case.kinds).max(1.0).recip();
+                survey.serving.rate += lane.service(case.model, case.expected).max(1.0).recip();
                 survey.serving.running += lane.requests;
             }
             Standing::Preparing => survey.preparing = true,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     Wants,
-    latency::{KindMeans, PeakMean},
+    latency::{Expected, PeakMean},
 };
 use crate::{
     backend::{Backend, SessionName},
@@ -141,17 +141,16 @@ impl Lane {
         latency.measured(micros, now);
     }
 
-    /// Microseconds that a request, or its part of a step, is expected to take on average; what lanes like it take
-    /// where it has run none.
-    pub(super) fn service(&self, model: Digest, kinds: &KindMeans) -> f64 {
+    /// Microseconds that a request, or its part of a step, is expected to take on average.
+    pub(super) fn service(&self, model: Digest, expected: Expected<'_>) -> f64 {
         let measured = self.latency.get(&model).map(PeakMean::mean);
-        measured.unwrap_or_else(|| kinds.of(&self.environment().backend))
+        measured.unwrap_or_else(|| expected.of(self.environment()))
     }
 
     /// Expected microseconds until one more request is answered, a slow one of late taken into account.
-    pub(super) fn expected(&self, model: Digest, kinds: &KindMeans, now: Instant) -> f64 {
+    pub(super) fn expected(&self, model: Digest, expected: Expected<'_>, now: Instant) -> f64 {
         let measured = self.latency.get(&model).map(|latency| latency.expected(now));
-        measured.unwrap_or_else(|| kinds.of(&self.environment().backend)) * (self.requests + 1) as f64
+        measured.unwrap_or_else(|| expected.of(self.environment())) * (self.requests + 1) as f64
     }
 
     /// What it holds, where that is known.

@@ -1,10 +1,10 @@
 //! How long steps take: per lane, per kind of lane, and at the far end. Pure.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::domain::BackendKind;
+use crate::domain::{BackendKind, Environment, ModelKind, Priors};
 
 /// Weight of the newest sample in a running mean.
 const WEIGHT: f64 = 0.2;
@@ -12,10 +12,15 @@ const WEIGHT: f64 = 0.2;
 /// In this time a peak is forgotten but for a third: a lane that was slow is shunned for seconds, not for minutes.
 const PEAK_FOR: Duration = Duration::from_secs(10);
 
-/// What a step is thought to take where nothing of its model has been measured on such a lane.
+/// What a step of this process's own lanes takes, which have no recipe: medians of silero-VAD, of a transformer of
+/// 6 layers, width 384, and of magika, in the same files as those of `browsers/chromium.toml`.
+const NATIVE_CPU: [(ModelKind, f64); 3] =
+    [(ModelKind::Audio, 400.0), (ModelKind::Embedding, 13_600.0), (ModelKind::Other, 3_900.0)];
+
+/// What a step is thought to take where nothing like it has been measured anywhere.
 /// Only the order matters: a native lane has no link to cross, and a GPU is worth a try before a CPU in WASM.
-pub(super) fn prior(kind: &BackendKind) -> f64 {
-    match kind {
+fn guess(backend: &BackendKind) -> f64 {
+    match backend {
         BackendKind::Ort(_) => 1_000.0,
         BackendKind::Webgpu | BackendKind::Webnn => 4_000.0,
         BackendKind::Wasm => 8_000.0,
@@ -58,23 +63,57 @@ impl PeakMean {
     }
 }
 
-/// What lanes of a kind take for a model, whichever lane it is: the prior of one that has not run it.
+/// What lanes of a product and backend take for a model, whichever lane it is.
 #[derive(Debug, Default)]
-pub(super) struct KindMeans(Vec<(BackendKind, f64)>);
+pub(super) struct Means(Vec<Mean>);
 
-impl KindMeans {
-    pub(super) const UNKNOWN: Self = Self(Vec::new());
+#[derive(Debug)]
+struct Mean {
+    browser: String,
+    backend: BackendKind,
+    micros: f64,
+}
 
-    pub(super) fn measured(&mut self, kind: &BackendKind, micros: f64) {
-        match self.0.iter_mut().find(|(known, _)| known == kind) {
-            Some((_, mean)) => *mean += (micros - *mean) * WEIGHT,
-            None => self.0.push((kind.clone(), micros)),
+impl Means {
+    pub(super) const UNKNOWN: &Self = &Self(Vec::new());
+
+    pub(super) fn measured(&mut self, Environment { browser, backend, .. }: &Environment, micros: f64) {
+        let like = |mean: &&mut Mean| mean.browser == *browser && mean.backend == *backend;
+        match self.0.iter_mut().find(like) {
+            Some(mean) => mean.micros += (micros - mean.micros) * WEIGHT,
+            None => self.0.push(Mean { browser: browser.clone(), backend: backend.clone(), micros }),
         }
     }
+}
 
-    pub(super) fn of(&self, kind: &BackendKind) -> f64 {
-        let known = self.0.iter().find(|(known, _)| known == kind);
-        known.map_or_else(|| prior(kind), |(_, mean)| *mean)
+/// What products' recipes say, by the products' names.
+pub type RecipePriors = BTreeMap<String, Priors>;
+
+/// What is known of a model's steps in lanes that have run none.
+#[derive(Clone, Copy)]
+pub(super) struct Expected<'a> {
+    pub(super) kind: ModelKind,
+    pub(super) means: &'a Means,
+    pub(super) priors: &'a RecipePriors,
+}
+
+impl Expected<'_> {
+    /// Microseconds in a lane of this product and backend: as measured in another of these, else as its recipe says,
+    /// else as measured on its backend in another product.
+    pub(super) fn of(&self, Environment { browser, backend, .. }: &Environment) -> f64 {
+        let mut alike = self.means.0.iter().filter(|mean| mean.backend == *backend);
+        let measured = alike.clone().find(|mean| mean.browser == *browser).map(|mean| mean.micros);
+        let prior = || self.prior(browser, backend);
+        let elsewhere = || alike.next().map(|mean| mean.micros);
+        measured.or_else(prior).or_else(elsewhere).unwrap_or_else(|| guess(backend))
+    }
+
+    fn prior(&self, browser: &str, backend: &BackendKind) -> Option<f64> {
+        if *backend == BackendKind::ort_cpu() {
+            return NATIVE_CPU.iter().find(|(kind, _)| *kind == self.kind).map(|(_, micros)| *micros);
+        }
+        let step = self.priors.get(browser)?.get(&self.kind)?.get(backend)?;
+        Some(step.as_micros() as f64)
     }
 }
 
@@ -113,3 +152,6 @@ impl Recent {
         (self.sorted.len() >= LEAST).then(|| self.sorted[self.sorted.len() * 95 / 100])
     }
 }
+
+#[cfg(test)]
+mod tests;

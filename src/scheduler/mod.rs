@@ -56,6 +56,7 @@ use pending::Pending;
 
 pub use admission::{Limits, Permit};
 pub use lane::LaneLoad;
+pub use latency::RecipePriors;
 pub use proofs::Judged;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_LAST};
 pub use residence::{Residence, Seat, Stay};
@@ -171,6 +172,7 @@ impl Scheduler {
         limits: watch::Receiver<Limits>,
         gate: Arc<Gate>,
         ledger: Ledger,
+        priors: RecipePriors,
         lanes: mpsc::Receiver<PoolEvent>,
         backlog: Arc<AtomicUsize>,
         tasks: &Tasks,
@@ -179,7 +181,8 @@ impl Scheduler {
         let sweep = Arc::new(AtomicBool::new(false));
         let mailbox = (inbox.clone(), sweep.clone());
         let metrics = ledger.metrics.clone();
-        let actor = Actor::new(mailbox, limits.clone(), gate, ledger, backlog.clone(), tasks.clone());
+        let priors = Arc::new(priors);
+        let actor = Actor::new(mailbox, limits.clone(), gate, ledger, priors, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, sweep, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
-    Answer, Reply, Request, Wants, admission::Permit, choose::Case, latency::KindMeans, queue::Place,
+    Answer, Reply, Request, Wants, admission::Permit, choose::Case, latency::Expected, queue::Place,
     sequence::SequenceKey, step,
 };
 use crate::{
@@ -172,7 +172,7 @@ impl Pending {
     pub(super) fn case<'a>(
         &'a self,
         tied: Option<&'a LaneId>,
-        kinds: &'a KindMeans,
+        expected: Expected<'a>,
         now: Instant,
     ) -> Case<'a> {
         Case {
@@ -182,7 +182,7 @@ impl Pending {
             tied,
             excluded: &self.excluded,
             failed: self.failed.as_ref(),
-            kinds,
+            expected,
             now,
         }
     }

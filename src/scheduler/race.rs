@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName, StepOutput},
-    domain::{Caller, Code, Digest, DimBinding, Failure, InstanceId, Provenance, Retry, RunRecord},
+    domain::{Caller, Code, DimBinding, Failure, InstanceId, Provenance, Retry, RunRecord},
+    models::Entry,
 };
 
 /// A step's place in a lane, which the actor counts as taken until it hears that it was left.
@@ -47,7 +48,7 @@ pub(super) struct Hedge {
 
 /// A request asks for a second lane; dropped, it gets none.
 pub(super) struct Ask {
-    pub(super) model: Digest,
+    pub(super) entry: Arc<Entry>,
     pub(super) binding: DimBinding,
     pub(super) wants: Wants,
     pub(super) caller: Caller,
@@ -113,7 +114,7 @@ fn ask(pending: &Pending, slot: &Slot, inbox: &mpsc::Sender<Message>) -> Option<
     let (reply, granted) = oneshot::channel();
     let request = &pending.request;
     let ask = Ask {
-        model: slot.session.model,
+        entry: request.entry.clone(),
         binding: request.binding.clone(),
         wants: request.wants.clone(),
         caller: request.caller.clone(),
@@ -169,23 +170,12 @@ async fn decided(
     let beaten = Failure::new(Code::Cancelled, Retry::Never, beaten);
     // The request's own span ends with what is told.
     let beaten: Vec<RunRecord> = others.iter().map(|other| other.failed(&pending, &beaten)).collect();
-    let finished = match outcome {
-        Ok(output) => {
-            let took = step::took(at, output.timing);
-            let entry = &pending.request.entry;
-            entry.served.executed(step::inferences(&entry.model, &rows));
-            if attempt.provenance.attempt > 1 {
-                ledger.metrics.hedge_won(&entry.model.name);
-            }
-            step::succeed(*pending, attempt, at, output, ledger);
-            Finished { took: Some(took), ..Finished::default() }
-        }
-        Err(error) => {
-            pending.charged = slot.charges.iter().map(|charge| charge.micros).sum();
-            let again = step::failed_member(Member { pending, attempt }, false, at, &error, ledger);
-            Finished { again: again.into_iter().collect(), error: Some(error), ..Finished::default() }
-        }
-    };
+    if outcome.is_ok() && attempt.provenance.attempt > 1 {
+        ledger.metrics.hedge_won(&pending.request.entry.model.name);
+    }
+    // Tried again, it gets back what it was charged for this lane.
+    pending.charged = slot.charges.iter().map(|charge| charge.micros).sum();
+    let finished = step::conclude(vec![(0, Member { pending, attempt })], at, &rows, outcome, ledger);
     for record in beaten {
         ledger.keep_beside(record);
     }

@@ -97,7 +97,6 @@ fn sent(
 /// Runs a sent step to its end: each of its requests is answered as soon as anything decides.
 pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend, ledger: Ledger) -> Finished {
     let Sent { at: sent, rows, cancelled, mut result } = step;
-    let shared = members.len() > 1;
     let mut members: Vec<_> = members.into_iter().enumerate().collect();
     let result = loop {
         let (over, failure) = tokio::select! {
@@ -114,24 +113,36 @@ pub(super) async fn run(members: Vec<Member>, step: Sent, backend: &dyn Backend,
             return Finished::default();
         }
     };
+    conclude(members, sent, &rows, result, &ledger)
+}
+
+/// Answers those who have waited for a step to its end, each by its place among those of so many rows.
+pub(super) fn conclude(
+    members: Vec<(usize, Member)>,
+    sent: Instant,
+    rows: &[u64],
+    result: Result<StepOutput, BackendError>,
+    ledger: &Ledger,
+) -> Finished {
+    let shared = rows.len() > 1;
     let answered = result.and_then(|StepOutput { outputs, timing }| {
-        let outputs = if shared { domain::split(&outputs, &rows).map_err(unfit)? } else { vec![outputs] };
+        let outputs = if shared { domain::split(&outputs, rows).map_err(unfit)? } else { vec![outputs] };
         Ok((outputs, timing))
     });
     match answered {
         Ok((mut outputs, timing)) => {
             let took = took(sent, timing);
             let entry = &members[0].1.pending.request.entry;
-            entry.served.executed(inferences(&entry.model, &rows));
+            entry.served.executed(inferences(&entry.model, rows));
             for (place, Member { pending, attempt }) in members {
                 let outputs = std::mem::take(&mut outputs[place]);
-                succeed(*pending, attempt, sent, StepOutput { outputs, timing }, &ledger);
+                succeed(*pending, attempt, sent, StepOutput { outputs, timing }, ledger);
             }
             Finished { took: Some(took), ..Finished::default() }
         }
         Err(error) => {
             let failed = members.into_iter().map(|(_, member)| member);
-            let again = failed.filter_map(|member| failed_member(member, shared, sent, &error, &ledger));
+            let again = failed.filter_map(|member| failed_member(member, shared, sent, &error, ledger));
             Finished { again: again.collect(), error: Some(error), ..Finished::default() }
         }
     }
@@ -155,14 +166,14 @@ pub(super) async fn wind_up(
 }
 
 /// How many inferences a step of requests with so many rows is.
-pub(super) fn inferences(model: &Model, rows: &[u64]) -> u64 {
+fn inferences(model: &Model, rows: &[u64]) -> u64 {
     let batched = model.signature.batch_symbol().is_some();
     rows.iter().map(|rows| if batched { *rows } else { 1 }).sum()
 }
 
 /// Answers a request whose step has failed, unless it may be tried again.
 /// What fails together is tried again alone, whatever the failure: one of them may be at fault for all.
-pub(super) fn failed_member(
+fn failed_member(
     Member { mut pending, attempt }: Member,
     shared: bool,
     sent: Instant,
@@ -205,13 +216,7 @@ fn unfit(problem: String) -> BackendError {
     BackendError::Execute { message: problem, code: Code::Internal, retry: Retry::Same }
 }
 
-pub(super) fn succeed(
-    mut pending: Pending,
-    attempt: Attempt,
-    sent: Instant,
-    output: StepOutput,
-    ledger: &Ledger,
-) {
+fn succeed(mut pending: Pending, attempt: Attempt, sent: Instant, output: StepOutput, ledger: &Ledger) {
     let timing = timing(&pending, sent, output.timing);
     let record = record(&pending, Some(&attempt), &attempt.run, timing, None);
     let Attempt { run, provenance, .. } = attempt;

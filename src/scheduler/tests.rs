@@ -21,14 +21,14 @@ use super::{
     admission::Admission,
     choose::{Absence, Case, Decision, Outlook, choose},
     lane::{DEPTH, Lane, SessionState},
-    latency::KindMeans,
+    latency::{Expected, Means, RecipePriors},
     relief::{Relief, relief, room_for},
 };
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
         Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
-        LaneId, LaneMemory, Model, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
+        LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
     },
     models::{Entry, Served},
     telemetry::{Metrics, Origin},
@@ -134,6 +134,10 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
     (id, lane)
 }
 
+/// Nothing is known of the model, and no recipe says anything.
+const UNKNOWN: Expected<'static> =
+    Expected { kind: ModelKind::Vision, means: Means::UNKNOWN, priors: &RecipePriors::new() };
+
 fn wants(text: &str) -> Wants {
     let mut wants = Wants::default();
     for word in text.split_whitespace() {
@@ -166,7 +170,7 @@ fn decide(wanted: &str, lanes: &[(&str, Is)], excluded: &[&str], outlook: &Outlo
         tied: None,
         excluded: &excluded,
         failed: (!excluded.is_empty()).then_some(&failed),
-        kinds: &KindMeans::UNKNOWN,
+        expected: UNKNOWN,
         now,
     };
     let choice = choose(&case, &lanes, outlook);
@@ -341,7 +345,7 @@ fn lanes_that_are_as_good_take_turns() {
                 tied: None,
                 excluded: &[],
                 failed: None,
-                kinds: &KindMeans::UNKNOWN,
+                expected: UNKNOWN,
                 now,
             };
             let Decision::Run { lane, .. } = choose(&case, &lanes, &Outlook::default()).decision else {
@@ -397,6 +401,7 @@ pub(super) fn request() -> Request {
         revision: None,
         licence: None,
         opset: 17,
+        kind: ModelKind::Audio,
         batching: Batching::barred("nothing runs"),
     };
     let entry = Entry {

@@ -85,6 +85,14 @@ pub struct StoredKey {
     pub revoked_at_us: Option<i64>,
 }
 
+/// What a caller has used of its quota of a day, counted from the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    pub caller: String,
+    pub day: u32,
+    pub used: u32,
+}
+
 /// Where a page of runs ends. Runs recorded later never move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunCursor(i64);
@@ -247,6 +255,20 @@ impl Store {
     pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.read("keys", |connection| {
             all(connection, include_str!("queries/keys.sql"), None, rows::read_key)
+        })
+        .await
+    }
+
+    /// Keeps what callers have used, in place of what was written before, and forgets earlier days.
+    pub async fn put_spent(&self, spent: Vec<Spent>) -> Result<(), StoreError> {
+        self.change("quotas", move |connection| rows::put_spent(connection, &spent)).await
+    }
+
+    /// What callers have used of this day's quotas.
+    pub async fn spent(&self, day: u32) -> Result<Vec<Spent>, StoreError> {
+        let sql = include_str!("queries/spent.sql");
+        self.read("quotas", move |connection| {
+            connection.prepare(sql)?.query_map([day], rows::read_spent)?.collect()
         })
         .await
     }

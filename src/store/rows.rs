@@ -8,7 +8,7 @@ use duckdb::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{RunCursor, StoredKey, StoredModel, StoredVerdict};
+use super::{RunCursor, Spent, StoredKey, StoredModel, StoredVerdict};
 use crate::domain::{
     Batching, Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance,
     Verdict, VerdictKey,
@@ -141,6 +141,7 @@ pub(super) fn put_model(
         inputs,
         stored.added_at_us,
         json(&model.batching),
+        model.kind.as_str(),
         model.revision,
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
@@ -160,6 +161,7 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         source: cells.next()?,
         licence: cells.next()?,
         opset: cells.next()?,
+        kind: cells.parse()?,
         batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
         revision: cells.next()?,
     };
@@ -240,6 +242,21 @@ pub(super) fn read_key(row: &Row<'_>) -> duckdb::Result<StoredKey> {
         expires_at_us: cells.next()?,
         revoked_at_us: cells.next()?,
     })
+}
+
+/// In one transaction of the caller's.
+pub(super) fn put_spent(connection: &Connection, spent: &[Spent]) -> duckdb::Result<()> {
+    let mut put = connection.prepare(include_str!("queries/put_spent.sql"))?;
+    for Spent { caller, day, used } in spent {
+        put.execute(params![caller, day, used])?;
+    }
+    let today = spent.iter().map(|spent| spent.day).max();
+    connection.execute(include_str!("queries/prune_spent.sql"), [today]).map(drop)
+}
+
+pub(super) fn read_spent(row: &Row<'_>) -> duckdb::Result<Spent> {
+    let mut cells = Cells { row, at: 0 };
+    Ok(Spent { caller: cells.next()?, day: cells.next()?, used: cells.next()? })
 }
 
 fn timestamp(us: i64) -> Value {

@@ -19,7 +19,9 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "002_request", sql: include_str!("schema/002_request.sql") },
     Migration { name: "003_batch", sql: include_str!("schema/003_batch.sql") },
     Migration { name: "004_access", sql: include_str!("schema/004_access.sql") },
-    Migration { name: "005_source", sql: include_str!("schema/005_source.sql") },
+    Migration { name: "005_kind", sql: include_str!("schema/005_kind.sql") },
+    Migration { name: "006_spent", sql: include_str!("schema/006_spent.sql") },
+    Migration { name: "007_source", sql: include_str!("schema/007_source.sql") },
 ];
 
 impl Migration {

@@ -5,14 +5,14 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::mpsc as std_mpsc};
 
 use super::{
-    PAGE_MAX, RunCursor, RunPage, Store, StoreError, StoredModel, StoredVerdict, open,
+    PAGE_MAX, RunCursor, RunPage, Spent, Store, StoreError, StoredModel, StoredVerdict, open,
     schema::{MIGRATIONS, Migration, migrate},
     writer,
 };
 use crate::domain::{
     Adapter, BackendKind, Batching, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId,
-    Model, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict, VerdictKey,
-    VerdictStatus,
+    Model, ModelKind, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict,
+    VerdictKey, VerdictStatus,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -76,6 +76,7 @@ fn model(name: &str, digest: u8) -> StoredModel {
         revision: digest.is_multiple_of(2).then(|| "6.2.3".into()),
         licence: digest.is_multiple_of(2).then(|| "MIT".into()),
         opset: 15,
+        kind: if digest.is_multiple_of(2) { ModelKind::Audio } else { ModelKind::Other },
         batching: Batching {
             max: 3,
             delay: std::time::Duration::from_micros(1500),
@@ -397,4 +398,26 @@ fn duckdb_keeps_to_its_limits() {
     assert_eq!(setting("threads"), "1");
     assert_eq!(setting("memory_limit"), "244.1 MiB");
     assert_eq!(setting("autoinstall_known_extensions"), "false");
+}
+
+#[tokio::test]
+async fn what_is_used_of_a_day_is_kept_until_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weft.duckdb");
+    let spent = |caller: &str, day, used| Spent { caller: caller.into(), day, used };
+    let store = Store::open(&path).unwrap();
+    store.put_spent(vec![spent("key/a", 7, 1), spent("key/b", 7, 5)]).await.unwrap();
+    store.put_spent(vec![spent("key/a", 7, 2)]).await.unwrap();
+    store.close().await.unwrap();
+    let store = Store::open(&path).unwrap();
+    let mut found = store.spent(7).await.unwrap();
+    found.sort_by(|a, b| a.caller.cmp(&b.caller));
+    assert_eq!(found, [spent("key/a", 7, 2), spent("key/b", 7, 5)]);
+    assert_eq!(store.spent(8).await.unwrap(), []);
+    store.put_spent(vec![spent("key/a", 8, 3)]).await.unwrap();
+    assert_eq!(
+        (store.spent(7).await.unwrap(), store.spent(8).await.unwrap()),
+        (vec![], vec![spent("key/a", 8, 3)])
+    );
+    store.close().await.unwrap();
 }

@@ -23,8 +23,9 @@ use crate::domain::RunRecord;
 pub(super) const QUEUE: usize = 16_384;
 /// Rows of one transaction: its commit, one sync of the log, is then dear to none of them.
 pub(super) const BATCH_ROWS: usize = 1000;
-/// How long a lone row waits for company: what a SIGKILL may cost, and at most five commits a second when little happens.
-const BATCH_WAIT: Duration = Duration::from_millis(200);
+/// How long a lone row waits for company: what a SIGKILL may cost.
+/// A commit computes for milliseconds however few its rows are, and takes a core from a request that comes meanwhile.
+const BATCH_WAIT: Duration = Duration::from_secs(1);
 /// Rows of history kept: months of a busy developer's machine, and some tens of bytes each on disk.
 const RUNS_KEPT: i64 = 1_000_000;
 /// Rows between two prunings; space comes back by groups of rows, not by single ones.

@@ -10,7 +10,8 @@ use std::{
 
 use weft::{
     domain::{
-        Batching, Caller, Code, Digest, Failure, Model, Retry, RunId, RunRecord, Signature, Timing, Tolerance,
+        Batching, Caller, Code, Digest, Failure, Model, ModelKind, Retry, RunId, RunRecord, Signature,
+        Timing, Tolerance,
     },
     store::{PAGE_MAX, Store, StoreError, StoredModel},
 };
@@ -48,6 +49,7 @@ fn model(at: u64) -> (StoredModel, String) {
         revision: None,
         licence: None,
         opset: 15,
+        kind: ModelKind::Other,
         batching: Batching::barred("nothing runs"),
     };
     (StoredModel { model, added_at_us: at.cast_signed() }, at.to_string())

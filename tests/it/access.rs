@@ -259,3 +259,26 @@ async fn a_key_may_as_much_as_was_said() {
     other.expect("a connection").0.serves(&json!({})).await;
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_restart_gives_no_quota_back() {
+    let place = home();
+    let start = async || {
+        let daemon = TestDaemon::start_in(place.clone(), &[], required).await.expect("a good start");
+        daemon.settled().await;
+        daemon
+    };
+    let mut daemon = start().await;
+    daemon.add("neg", graphs::neg()).await;
+    let daily = daemon.key("daily", json!({"quota_per_day": 6})).await;
+    let free = daemon.key("free", json!({})).await;
+    // Each time a connection and a request.
+    for _ in 0..3 {
+        Client::with_key(&daemon.url, &daily).await.serves(&json!({})).await;
+        daemon.stop().await;
+        daemon = start().await;
+    }
+    assert_eq!(status(&daemon, "GET", "/v2", &daily).await, 429);
+    Client::with_key(&daemon.url, &free).await.serves(&json!({})).await;
+    daemon.stop().await;
+}

@@ -13,7 +13,7 @@ use weft::{
 
 use crate::{
     cli,
-    support::{Conduct, Deed, FakeBrowser, LIBRARY, TestDaemon, fleet, graphs, home, infer_x, soon},
+    support::{Asked, Conduct, Deed, FakeBrowser, LIBRARY, TestDaemon, fleet, graphs, home, infer_x, soon},
 };
 
 const RECIPE: &str = r#"
@@ -197,6 +197,57 @@ async fn limits_change_at_once_and_the_rest_waits_for_a_restart() {
     assert_eq!(said["applied"], json!(["limits.drain", "limits.pending_requests", "limits.timeout"]));
     client.ask(&infer_x("c", &here())).await.refused("deadline_exceeded", "same", "");
     daemon.drain().await;
+    daemon.stop().await;
+}
+
+/// Whether a request that hangs in one lane is given to another; whoever has it is let go.
+async fn hedged(daemon: &TestDaemon, asked: &mut mpsc::UnboundedReceiver<Asked>) -> bool {
+    let mut client = daemon.client().await;
+    client.send(&infer_x("r", &json!({"backend": ["wasm"], "timeout": 1_000_000}))).await;
+    let first = soon("a step", asked.recv()).await.expect("the browser lives");
+    tokio::select! {
+        second = asked.recv() => {
+            let second = second.expect("the browser lives");
+            assert_ne!(first.lane, second.lane);
+            second.answer(Deed::Compute);
+            assert_eq!(client.reply("r").await.negated()["attempt"], 2);
+            first.answer(Deed::Compute);
+            true
+        }
+        reply = client.reply("r") => {
+            reply.refused("deadline_exceeded", "same", "while computing");
+            first.answer(Deed::Compute);
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn hedging_begins_changes_and_ends_with_the_file() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let daemon = start(&browser, "[browsers]\nfake = 2\n").await;
+    daemon.verify("neg", &here()).await;
+    let mut client = daemon.client().await;
+    // Until the model's slowest steps are known.
+    for _ in 0..19 {
+        client.serves(&here()).await;
+    }
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    browser.behaves(Conduct::Ask(ask));
+    assert!(!hedged(&daemon, &mut asked).await);
+    // With 100 each request earns its own hedge, with 1 the hundredth does.
+    let cases = [
+        ("hedge = true\nhedge_percent = 100", json!(["scheduler.hedge", "scheduler.hedge_percent"]), true),
+        ("hedge = true\nhedge_percent = 1", json!(["scheduler.hedge_percent"]), false),
+        ("hedge = true\nhedge_percent = 100", json!(["scheduler.hedge_percent"]), true),
+        ("hedge = false\nhedge_percent = 100", json!(["scheduler.hedge"]), false),
+    ];
+    for (text, applied, is) in cases {
+        let (status, said) = daemon.reload(&format!("[browsers]\nfake = 2\n[scheduler]\n{text}\n")).await;
+        let wanted = json!({"applied": applied, "restart": [], "overruled": []});
+        assert_eq!((status, said), (200, wanted), "{text}");
+        assert_eq!(hedged(&daemon, &mut asked).await, is, "{text}");
+    }
     daemon.stop().await;
 }
 

@@ -38,7 +38,7 @@ const HIDDEN: [(&str, &[&str]); 21] = [
     ("jsonwebtoken", &["src/access/"]),
     ("governor", &["src/access/"]),
     ("hyper", &["src/http/", "src/models/source/", "src/socket/"]),
-    ("hyper_util", &["src/driver/webdriver/", "src/http/", "src/models/source/", "src/socket/"]),
+    ("hyper_util", &["src/cli/", "src/driver/webdriver/", "src/http/", "src/models/source/", "src/socket/"]),
     ("http_body_util", &["src/models/source/"]),
     ("zip", &["src/models/source/"]),
     ("tar", &["src/models/source/"]),

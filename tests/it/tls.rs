@@ -114,3 +114,50 @@ async fn connections_over_tls_are_counted_by_where_they_come_from() {
     }
     daemon.stop().await;
 }
+
+/// What `weft` says, and whether it was content.
+async fn weft(daemon: &TestDaemon, arguments: &[&str]) -> (bool, String, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_weft"));
+    command.args(arguments).arg("--json").env("WEFT_HOME", daemon.home.path().join("another"));
+    let output = soon("the command's end", command.output()).await.expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn the_command_line_reaches_a_daemon_whose_authority_it_is_told() {
+    let (daemon, _) = encrypted(None).await;
+    let (url, key) = (daemon.public_url(), daemon.key("far", json!({"scopes": "infer read admin"})).await);
+    let file = |name: &str| daemon.home.path().join(name).display().to_string();
+    let (chain, secret) = (file("chain.pem"), file("key.pem"));
+    let there = ["--url", url.as_str(), "--ca", chain.as_str(), "--key", key.as_str()];
+    let infer = ["infer", "neg", "--input", "x=[[1, 2, 3, 4]]"];
+    let cases: [(&[&str], &str); 6] = [
+        (&infer, "\"data\":[-1.0,-2.0,-3.0,-4.0]"),
+        (&["runs"], "\"model\":\"neg\""),
+        (&["models", "list"], "\"name\":\"neg\""),
+        (&["models", "show", "neg"], "\"kind\":\"other\""),
+        (&["keys", "list"], "\"name\":\"far\""),
+        (&["top"], "\"lane\":\"native/ort-cpu\""),
+    ];
+    for (command, says) in cases {
+        let (content, stdout, stderr) = weft(&daemon, &[command, &there].concat()).await;
+        let stdout = stdout.replace([' ', '\n'], "");
+        assert!(content && stdout.contains(says), "{command:?}: {stdout} {stderr}");
+    }
+    let place = url.trim_start_matches("https://");
+    let plain = format!("http://{place}");
+    let wrong = [
+        (vec!["runs", "--url", &url], "UnknownIssuer"),
+        (vec!["runs", "--url", &url, "--ca", &secret], "has no certificate in PEM form"),
+        (vec!["runs", "--url", &url, "--ca", "/none.pem"], "/none.pem"),
+        (vec!["runs", "--url", &plain], "no daemon answers"),
+        (vec!["runs", "--url", &url, "--ca", &chain], "unauthorized"),
+        (vec!["runs", "--ca", &chain], "--url"),
+    ];
+    for (arguments, says) in wrong {
+        let (content, stdout, stderr) = weft(&daemon, &arguments).await;
+        assert!(!content && stdout.is_empty() && stderr.contains(says), "{arguments:?}: {stdout} {stderr}");
+    }
+    daemon.stop().await;
+}

@@ -16,7 +16,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::BackendKind;
+use crate::domain::{BackendKind, Priors};
 
 /// Every recipe travels in the binary, so that an installed one needs no files beside it.
 pub(super) const EMBEDDED: [(&str, &str); 9] = [
@@ -91,6 +91,8 @@ pub struct Recipe {
     /// It has no headless mode.
     pub display: bool,
     pub limits: Limits,
+    /// What steps take in its lanes, until they have run some.
+    pub priors: Priors,
     pub(super) source: Source,
     always: Switches,
     hardware: Switches,

@@ -1,12 +1,12 @@
 //! Reads recipe files, strictly: whatever is wrong is named with its line.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{DriverKind, Limits, Platform, Pref, Recipe, RecipeError, Source, Switches};
-use crate::domain::BackendKind;
+use crate::domain::{BackendKind, ModelKind, Priors};
 
 /// Flags that the drivers set themselves: a second one would silently replace theirs.
 const RESERVED_FLAGS: [&str; 8] = [
@@ -19,6 +19,9 @@ const RESERVED_FLAGS: [&str; 8] = [
     "--no-remote",
     "--port",
 ];
+
+/// A step that is thought to take longer than this would never be given to the lane that could show otherwise.
+const PRIOR_MAX_MS: f64 = 60_000.0;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +49,9 @@ struct RawRecipe {
     capabilities: Option<Spanned<toml::Table>>,
     gpu: RawGpu,
     limits: Limits,
+    /// Milliseconds.
+    #[serde(default)]
+    priors: BTreeMap<ModelKind, BTreeMap<Spanned<BackendKind>, Spanned<f64>>>,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +89,7 @@ impl Recipe {
                 return Err(page.error(Some(backend.span()), "a browser holds no native backend"));
             }
         }
+        let backends: Vec<_> = raw.backends.into_iter().map(Spanned::into_inner).collect();
         let always = RawSwitches {
             flags: raw.flags,
             enable_features: raw.enable_features,
@@ -90,13 +97,14 @@ impl Recipe {
             prefs: raw.prefs,
         };
         Ok(Self {
+            priors: page.priors(raw.priors, &backends)?,
             source: page.source(&raw.name, raw.find, raw.endpoint)?,
             name: raw.name.into_inner(),
             product: raw.product,
             driver: page.driver,
             platforms: raw.platforms,
             install: raw.install,
-            backends: raw.backends.into_iter().map(Spanned::into_inner).collect(),
+            backends,
             version: raw.version,
             display: raw.display,
             limits: raw.limits,
@@ -209,6 +217,28 @@ impl Page<'_> {
             disable_features: plain(raw.disable_features),
             prefs: raw.prefs.into_iter().map(|(name, value)| (name.into_inner(), value)).collect(),
         })
+    }
+
+    fn priors(
+        &self,
+        raw: BTreeMap<ModelKind, BTreeMap<Spanned<BackendKind>, Spanned<f64>>>,
+        backends: &[BackendKind],
+    ) -> Result<Priors, RecipeError> {
+        let mut priors = Priors::new();
+        for (kind, raw) in raw {
+            for (backend, ms) in raw {
+                if !backends.contains(backend.get_ref()) {
+                    return Err(self.error(Some(backend.span()), "it is not among the recipe's backends"));
+                }
+                if !(*ms.get_ref() > 0.0 && *ms.get_ref() <= PRIOR_MAX_MS) {
+                    let message = format!("a step takes more than 0 and at most {PRIOR_MAX_MS} milliseconds");
+                    return Err(self.error(Some(ms.span()), &message));
+                }
+                let step = Duration::from_secs_f64(ms.get_ref() / 1e3);
+                priors.entry(kind).or_default().insert(backend.into_inner(), step);
+            }
+        }
+        Ok(priors)
     }
 
     fn capabilities(

@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Actor, dispatch::UNKNOWN};
+use super::Actor;
 use crate::{
     backend::SessionName,
-    domain::{Digest, LaneId, rows},
+    domain::{LaneId, Model, rows},
     scheduler::{
         batch::{self, Fill, Waiting},
         lane::Standing,
+        latency::{Expected, Means},
         pending::{Lot, Pending},
         queue::Number,
     },
@@ -30,9 +31,8 @@ impl Actor {
             return None;
         }
         let waits = self.queue.places(&lot).map(Waiting::of).reduce(Waiting::and)?;
-        let expected = Duration::from_micros(
-            (self.service(pending.request.entry.model.digest, lane) * waiting as f64) as u64,
-        );
+        let expected =
+            Duration::from_micros((self.service(&pending.request.entry.model, lane) * waiting as f64) as u64);
         batch::held_until(batching, waits, expected, now)
     }
 
@@ -118,14 +118,20 @@ impl Actor {
 
     /// Charges a request's caller what it is expected to take in this lane.
     pub(super) fn charge(&mut self, pending: &mut Pending, lane: &LaneId) {
-        pending.charged = self.service(pending.request.entry.model.digest, lane);
+        pending.charged = self.service(&pending.request.entry.model, lane);
         self.queue.shares().charge(&pending.request.caller, pending.charged);
     }
 
     /// Microseconds that a request of this model is expected to take in this lane.
-    pub(super) fn service(&self, model: Digest, lane: &LaneId) -> f64 {
-        let kinds = self.models.get(&model).map_or(UNKNOWN, |paces| &paces.kinds);
-        self.lanes.get(lane).map_or(0.0, |lane| lane.service(model, kinds))
+    pub(super) fn service(&self, model: &Model, lane: &LaneId) -> f64 {
+        let expected = self.expected(model);
+        self.lanes.get(lane).map_or(0.0, |lane| lane.service(model.digest, expected))
+    }
+
+    /// What is known of its steps in lanes that have run none.
+    pub(super) fn expected(&self, model: &Model) -> Expected<'_> {
+        let means = self.models.get(&model.digest).map_or(Means::UNKNOWN, |paces| &paces.means);
+        Expected { kind: model.kind, means, priors: &self.priors }
     }
 }
 

@@ -15,16 +15,12 @@ use crate::{
     scheduler::{
         self,
         choose::{self, Choice, Decision, Serving},
-        latency::KindMeans,
         pending::{Attempt, Charge, Pending},
         queue::Number,
         race::{self, Slot},
         step::{self, Member},
     },
 };
-
-/// Nothing is known of a model that has not run.
-pub(super) const UNKNOWN: &KindMeans = &KindMeans::UNKNOWN;
 
 impl Actor {
     /// Takes a new request in, and starts it if it can be.
@@ -209,9 +205,8 @@ impl Actor {
             return Choice { decision: Decision::Fail(lost), prepare: Vec::new(), full: None };
         }
         let tied = key.and_then(|key| self.sequences.tied(key));
-        let paces = self.models.get(&pending.request.entry.model.digest);
-        let kinds = paces.map_or(UNKNOWN, |paces| &paces.kinds);
-        choose::choose(&pending.case(tied, kinds, now), &self.lanes, &self.outlook)
+        let expected = self.expected(&pending.request.entry.model);
+        choose::choose(&pending.case(tied, expected, now), &self.lanes, &self.outlook)
     }
 
     fn prepare_all(&mut self, choice: &Choice, entry: &Arc<Entry>) {

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Actor, dispatch::UNKNOWN};
+use super::Actor;
 use crate::scheduler::{
     choose::{self, Case},
     hedge::{self, Started},
@@ -31,13 +31,21 @@ impl Actor {
 
     /// Gives a second lane to a request, if one does nothing, nobody waits, and there is budget left.
     pub(super) fn grant(&mut self, ask: Ask) {
-        let Ask { model, binding, wants, caller, instance, reply } = ask;
+        let Ask { entry, binding, wants, caller, instance, reply } = ask;
         if self.limits.borrow().hedge_percent.is_none() || !self.queue.is_empty() {
             return;
         }
-        let kinds = self.models.get(&model).map_or(UNKNOWN, |paces| &paces.kinds);
-        let (tied, failed, now) = (None, None, Instant::now());
-        let case = Case { model, binding: &binding, wants: &wants, tied, excluded: &[], failed, kinds, now };
+        let model = &entry.model;
+        let case = Case {
+            model: model.digest,
+            binding: &binding,
+            wants: &wants,
+            tied: None,
+            excluded: &[],
+            failed: None,
+            expected: self.expected(model),
+            now: Instant::now(),
+        };
         let spare = choose::spare(&case, &self.lanes, &self.outlook, &instance);
         let Some((lane, session)) = spare.filter(|_| self.hedges.spend()) else { return };
         let micros = self.service(model, &lane);

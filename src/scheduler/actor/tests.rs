@@ -135,6 +135,7 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
         limits.clone(),
         Arc::new(gate),
         Ledger { store, events: Events::default(), metrics: metrics.clone() },
+        Arc::default(),
         backlog.clone(),
         tasks.clone(),
     );
@@ -384,4 +385,35 @@ async fn hedges_keep_to_their_share_and_cut_the_far_end() {
     assert!(never >= 20 && none == 0, "{found:?}");
     assert!((5..=10).contains(&few) && seldom < never, "{found:?}");
     assert!((12..=50).contains(&many) && often < seldom, "{found:?}");
+}
+
+/// A caller whose one request took 22 ms in a lane, and as long in a second one where it may be hedged, is served again
+/// when another caller has had as many steps of 2 ms for it.
+#[tokio::test(start_paused = true)]
+async fn who_is_hedged_pays_for_both_lanes() {
+    let mut ahead = Vec::new();
+    for percent in [None, Some(100)] {
+        let lane = |name| Paced::new("wasm", &[(digest(1), 2_000)]).stalling(name, (21, 20_000));
+        let mut stage = stage_hedging(vec![lane("one-1"), lane("two-1")], percent);
+        for _ in 0..40 {
+            stage.submit("known", &ask());
+            stage.names(1).await;
+        }
+        let hedged = Ask { caller: Caller { id: "hedged".into(), weight: 1 }, ..ask() };
+        let other = Ask { caller: Caller { id: "other".into(), weight: 1 }, ..ask() };
+        let began = Instant::now();
+        stage.submit("hedged", &hedged);
+        stage.names(1).await;
+        assert_eq!(began.elapsed().as_millis(), 22, "both lanes stall");
+        // The second lane ends later.
+        sleep(Duration::from_millis(10)).await;
+        for _ in 0..30 {
+            stage.submit("other", &other);
+        }
+        stage.submit("hedged", &hedged);
+        let names = stage.names(31).await;
+        ahead.push(names.iter().position(|name| *name == "hedged").expect("it was answered"));
+    }
+    let [once, twice] = ahead[..] else { panic!("two stages") };
+    assert!((8..=14).contains(&(twice - once)), "22 ms more are 11 steps: {ahead:?}");
 }

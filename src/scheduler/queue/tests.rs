@@ -193,6 +193,22 @@ fn who_asks_alone_gets_everything_and_owes_nothing() {
     assert_eq!(served.iter().filter(|name| **name == "one").count(), 3, "{served:?}");
 }
 
+#[test]
+fn a_step_more_of_waiting_comes_before_a_share_until_both_are_in_the_best_class() {
+    let (flood, light) = (caller("flood", 1), caller("light", 1));
+    let (began, seconds) = (Instant::now(), Duration::from_secs);
+    let mut queue = Queue::new(STEP);
+    queue.insert(0, place(&flood, 0, began, seconds(60)), "flood", began);
+    queue.shares().charge(&flood, 1_000_000.0);
+    queue.insert(1, place(&light, 0, began + seconds(1), seconds(60)), "light", began + seconds(1));
+    // The virtual time is the flood's own counter, so only what it is charged from now on tells them apart.
+    queue.shares().charge(&flood, 1_000_000.0);
+    for (now, first) in [(1, "flood"), (4, "flood"), (7, "flood"), (8, "light")] {
+        let (_, number) = queue.pass(began + seconds(now)).next(&queue).expect("both wait");
+        assert_eq!(queue.get(number), Some(&first), "after {now} s");
+    }
+}
+
 /// A flood of better requests from everybody, and one that nobody prefers.
 #[test]
 fn nothing_waits_for_ever() {

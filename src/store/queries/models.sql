@@ -1,3 +1,3 @@
-SELECT name, digest, bytes, signature, tolerance, source, licence, opset, batching, revision, epoch_us(added_at)
+SELECT name, digest, bytes, signature, tolerance, source, licence, opset, kind, batching, revision, epoch_us(added_at)
 FROM models
 ORDER BY name

@@ -1,3 +1,3 @@
 INSERT OR REPLACE INTO models
-    (name, digest, bytes, signature, tolerance, source, licence, opset, inputs, added_at, batching, revision)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?)
+    (name, digest, bytes, signature, tolerance, source, licence, opset, inputs, added_at, batching, kind, revision)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?, ?)

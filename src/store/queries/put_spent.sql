@@ -1,0 +1,1 @@
+INSERT OR REPLACE INTO spent (caller, day, used) VALUES (?, ?, ?)

@@ -1,0 +1,3 @@
+SELECT caller, day, used
+FROM spent
+WHERE day = ?
