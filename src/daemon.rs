@@ -278,8 +278,7 @@ impl Daemon {
         let id = format!("{:032x}", rand::random::<u128>());
         let local = Local { url: doors.local_url().to_owned(), key: access.owner_key().to_owned() };
         tasks.spawn("metrics upkeep", metrics.clone().upkeep(tasks.stopping()));
-        let drain = live.drain.subscribe();
-        let timeout = live.timeout.subscribe();
+        let (drain, timeout) = (live.drain.subscribe(), live.timeout.subscribe());
         let reloader = Reloader::new(config, plans, pool.clone(), live);
         let api = Api {
             id: id.clone(),
