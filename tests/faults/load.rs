@@ -1,7 +1,7 @@
 //! Requests in flight all the time, each answer looked at: what was accepted is answered once, and rightly.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -276,9 +276,10 @@ impl Client {
                     moved = provenance["instance"].as_str().map(ToOwned::to_owned);
                 }
                 self.tally.fell_back += u64::from(provenance["fallback"].is_object());
-                if !close(&outputs, &self.questions.right[at]) {
+                let off = distance(&outputs, &self.questions.right[at]);
+                if off.is_nan() || off > TOLERANCE {
                     self.tally.wrong += 1;
-                    self.tally.tell(|| format!("a wrong answer from {provenance}"));
+                    self.tally.tell(|| format!("an answer off by {off} of {TOLERANCE} from {provenance}"));
                 }
             }
             Err(failure) => {
@@ -304,14 +305,20 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-fn close(found: &Outputs, right: &Outputs) -> bool {
-    let names = |outputs: &Outputs| outputs.keys().cloned().collect::<BTreeSet<_>>();
-    names(found) == names(right)
-        && found.iter().zip(right).all(|((_, found), (_, right))| {
-            let most = right.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-            found.len() == right.len()
-                && found.iter().zip(right).all(|(found, right)| (found - right).abs() <= TOLERANCE * most)
-        })
+/// The greatest difference of a value, relative to the greatest value of its output; not a number where outputs cannot
+/// be compared.
+fn distance(found: &Outputs, right: &Outputs) -> f32 {
+    let alike = found.len() == right.len()
+        && found.iter().zip(right).all(|((one, a), (other, b))| one == other && a.len() == b.len());
+    if !alike {
+        return f32::NAN;
+    }
+    let differences = found.values().zip(right.values()).flat_map(|(found, right)| {
+        let most = right.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
+        found.iter().zip(right).map(move |(found, right)| (found - right).abs() / most)
+    });
+    // What is no number stays the worst.
+    differences.fold(0.0, |worst, off| if off > worst || off.is_nan() { off } else { worst })
 }
 
 pub(crate) async fn connect(url: &str) -> anyhow::Result<Socket> {

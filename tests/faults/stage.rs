@@ -124,6 +124,12 @@ impl Stage {
         Ok(())
     }
 
+    /// Trials after which what the fault does is no more what it did at first: the ladder loads the page of one browser
+    /// anew twice and then launches the browser anew.
+    pub(crate) fn bears(&self, scenario: Scenario) -> usize {
+        if scenario == Scenario::BrowserReload && self.engine.reloads { 2 * INSTANCES } else { usize::MAX }
+    }
+
     /// One fault while requests run. Later numbers choose other victims and the other rule for fallback.
     pub(crate) async fn trial(&self, scenario: Scenario, number: usize) -> anyhow::Result<Trial> {
         self.run(scenario, number)
