@@ -5,6 +5,7 @@
 mod analyse;
 #[cfg(test)]
 pub(crate) mod build;
+pub mod convert;
 pub(crate) mod proto;
 mod ranges;
 mod read;
