@@ -19,12 +19,18 @@ pub(crate) fn symbol(name: &str) -> Option<DimensionValue> {
 }
 
 pub(crate) fn port(name: &str, elem_type: i32, dims: &[Option<DimensionValue>]) -> ValueInfoProto {
-    let dim = dims.iter().map(|value| DimensionProto { value: value.clone() }).collect();
+    let dim = dims
+        .iter()
+        .map(|value| DimensionProto { value: value.clone(), ..DimensionProto::default() })
+        .collect();
     typed(name, TypeValue::Tensor(TensorTypeProto { elem_type, shape: Some(TensorShapeProto { dim }) }))
 }
 
 pub(crate) fn typed(name: &str, value: TypeValue) -> ValueInfoProto {
-    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { value: Some(value) }) }
+    ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(TypeProto { value: Some(value), ..TypeProto::default() }),
+    }
 }
 
 pub(crate) fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
@@ -66,7 +72,7 @@ pub(crate) fn model(graph: GraphProto) -> ModelProto {
         producer_name: "test".to_owned(),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
         graph: Some(graph),
-        functions: Vec::new(),
+        ..ModelProto::default()
     }
 }
 

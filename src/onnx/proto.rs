@@ -1,4 +1,5 @@
-//! The subset of ONNX's protobuf messages that we read, by field number. Weights stay where they are in the file.
+//! ONNX's protobuf messages by field number, without remarks for people and without training. Weights stay where they are
+//! in the file.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -9,10 +10,18 @@ pub(crate) struct ModelProto {
     pub(crate) ir_version: i64,
     #[prost(string, tag = "2")]
     pub(crate) producer_name: String,
+    #[prost(string, tag = "3")]
+    pub(crate) producer_version: String,
+    #[prost(string, tag = "4")]
+    pub(crate) domain: String,
+    #[prost(int64, tag = "5")]
+    pub(crate) model_version: i64,
     #[prost(message, optional, tag = "7")]
     pub(crate) graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub(crate) opset_import: Vec<OperatorSetIdProto>,
+    #[prost(message, repeated, tag = "14")]
+    pub(crate) metadata_props: Vec<StringStringEntryProto>,
     #[prost(message, repeated, tag = "25")]
     pub(crate) functions: Vec<FunctionProto>,
 }
@@ -29,8 +38,24 @@ pub(crate) struct OperatorSetIdProto {
 pub(crate) struct FunctionProto {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub(crate) output: Vec<String>,
+    #[prost(string, repeated, tag = "6")]
+    pub(crate) attribute: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     pub(crate) node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) opset_import: Vec<OperatorSetIdProto>,
+    #[prost(string, tag = "10")]
+    pub(crate) domain: String,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) attribute_proto: Vec<AttributeProto>,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) value_info: Vec<ValueInfoProto>,
+    #[prost(string, tag = "13")]
+    pub(crate) overload: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -45,6 +70,8 @@ pub(crate) struct GraphProto {
     pub(crate) input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub(crate) output: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) value_info: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "15")]
     pub(crate) sparse_initializer: Vec<SparseTensorProto>,
 }
@@ -55,12 +82,16 @@ pub(crate) struct NodeProto {
     pub(crate) input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
     pub(crate) output: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub(crate) name: String,
     #[prost(string, tag = "4")]
     pub(crate) op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub(crate) attribute: Vec<AttributeProto>,
     #[prost(string, tag = "7")]
     pub(crate) domain: String,
+    #[prost(string, tag = "8")]
+    pub(crate) overload: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -71,6 +102,8 @@ pub(crate) struct AttributeProto {
     pub(crate) f: f32,
     #[prost(int64, tag = "3")]
     pub(crate) i: i64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) s: Bytes,
     #[prost(message, optional, tag = "5")]
     pub(crate) t: Option<TensorProto>,
     #[prost(message, optional, tag = "6")]
@@ -79,10 +112,26 @@ pub(crate) struct AttributeProto {
     pub(crate) floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub(crate) ints: Vec<i64>,
+    #[prost(bytes = "bytes", repeated, tag = "9")]
+    pub(crate) strings: Vec<Bytes>,
     #[prost(message, repeated, tag = "10")]
     pub(crate) tensors: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
     pub(crate) graphs: Vec<GraphProto>,
+    #[prost(message, optional, tag = "14")]
+    pub(crate) tp: Option<TypeProto>,
+    #[prost(message, repeated, tag = "15")]
+    pub(crate) type_protos: Vec<TypeProto>,
+    /// One of `attribute`.
+    #[prost(int32, tag = "20")]
+    pub(crate) r#type: i32,
+    /// Within a function: the function's attribute that this one stands for.
+    #[prost(string, tag = "21")]
+    pub(crate) ref_attr_name: String,
+    #[prost(message, optional, tag = "22")]
+    pub(crate) sparse_tensor: Option<SparseTensorProto>,
+    #[prost(message, repeated, tag = "23")]
+    pub(crate) sparse_tensors: Vec<SparseTensorProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -95,6 +144,8 @@ pub(crate) struct TensorProto {
     pub(crate) float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     pub(crate) int32_data: Vec<i32>,
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub(crate) string_data: Vec<Bytes>,
     #[prost(int64, repeated, tag = "7")]
     pub(crate) int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
@@ -117,6 +168,8 @@ pub(crate) struct SparseTensorProto {
     pub(crate) values: Option<TensorProto>,
     #[prost(message, optional, tag = "2")]
     pub(crate) indices: Option<TensorProto>,
+    #[prost(int64, repeated, tag = "3")]
+    pub(crate) dims: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -139,25 +192,38 @@ pub(crate) struct ValueInfoProto {
 pub(crate) struct TypeProto {
     #[prost(oneof = "TypeValue", tags = "1, 4, 5, 8, 9")]
     pub(crate) value: Option<TypeValue>,
+    #[prost(string, tag = "6")]
+    pub(crate) denotation: String,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
 pub(crate) enum TypeValue {
     #[prost(message, tag = "1")]
     Tensor(TensorTypeProto),
-    #[prost(message, tag = "4")]
-    Sequence(OpaqueTypeProto),
-    #[prost(message, tag = "5")]
-    Map(OpaqueTypeProto),
+    #[prost(message, boxed, tag = "4")]
+    Sequence(Box<ElementTypeProto>),
+    #[prost(message, boxed, tag = "5")]
+    Map(Box<MapTypeProto>),
     #[prost(message, tag = "8")]
-    SparseTensor(OpaqueTypeProto),
-    #[prost(message, tag = "9")]
-    Optional(OpaqueTypeProto),
+    SparseTensor(TensorTypeProto),
+    #[prost(message, boxed, tag = "9")]
+    Optional(Box<ElementTypeProto>),
 }
 
-/// A type that we name but do not look into.
+/// Of a sequence or an optional value.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct OpaqueTypeProto {}
+pub(crate) struct ElementTypeProto {
+    #[prost(message, optional, boxed, tag = "1")]
+    pub(crate) elem_type: Option<Box<TypeProto>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MapTypeProto {
+    #[prost(int32, tag = "1")]
+    pub(crate) key_type: i32,
+    #[prost(message, optional, boxed, tag = "2")]
+    pub(crate) value_type: Option<Box<TypeProto>>,
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TensorTypeProto {
@@ -177,6 +243,8 @@ pub(crate) struct TensorShapeProto {
 pub(crate) struct DimensionProto {
     #[prost(oneof = "DimensionValue", tags = "1, 2")]
     pub(crate) value: Option<DimensionValue>,
+    #[prost(string, tag = "3")]
+    pub(crate) denotation: String,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -213,4 +281,18 @@ pub(crate) mod element {
     pub(crate) const FLOAT4E2M1: i32 = 23;
     pub(crate) const UINT2: i32 = 25;
     pub(crate) const INT2: i32 = 26;
+}
+
+/// `AttributeProto::type`.
+pub(crate) mod attribute {
+    pub(crate) const FLOAT: i32 = 1;
+    pub(crate) const INT: i32 = 2;
+    pub(crate) const STRING: i32 = 3;
+    pub(crate) const TENSOR: i32 = 4;
+    pub(crate) const GRAPH: i32 = 5;
+    pub(crate) const FLOATS: i32 = 6;
+    pub(crate) const INTS: i32 = 7;
+    pub(crate) const STRINGS: i32 = 8;
+    pub(crate) const TENSORS: i32 = 9;
+    pub(crate) const GRAPHS: i32 = 10;
 }

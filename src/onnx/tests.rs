@@ -5,7 +5,7 @@ use super::{
     build::{bytes, integers, model, node, number, port, size, symbol, typed, weights, with},
     open,
     proto::{
-        AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OpaqueTypeProto, OperatorSetIdProto,
+        AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
         StringStringEntryProto, TensorProto, TensorTypeProto, TypeValue, element,
     },
 };
@@ -90,12 +90,12 @@ fn what_cannot_be_used_is_refused_by_name() {
         ("unnamed input", edited(|g| g.input[0].name.clear()), "an unnamed input"),
         (
             "sequence",
-            edited(|g| g.input[0] = typed("x", TypeValue::Sequence(OpaqueTypeProto {}))),
+            edited(|g| g.input[0] = typed("x", TypeValue::Sequence(Box::default()))),
             "input \"x\" is a sequence",
         ),
         (
             "map output",
-            edited(|g| g.output[0] = typed("y", TypeValue::Map(OpaqueTypeProto {}))),
+            edited(|g| g.output[0] = typed("y", TypeValue::Map(Box::default()))),
             "output \"y\" is a map",
         ),
         ("no type", edited(|g| g.input[0].r#type = None), "input \"x\" is a value without a type"),
