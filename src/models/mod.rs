@@ -5,6 +5,7 @@
 
 mod blobs;
 mod entry;
+mod files;
 pub mod gate;
 mod reference;
 mod registry;
@@ -13,6 +14,7 @@ pub mod source;
 
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs};
+pub use files::FILES_MAX;
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
@@ -38,6 +40,10 @@ pub enum ModelError {
     Upload { message: String },
     #[error("no file with digest {digest} was uploaded")]
     NoFile { digest: Digest },
+    #[error("its files: {problem}")]
+    Files { problem: String },
+    #[error("its weights are in the file {file:?}, which did not come with it")]
+    WeightsMissing { file: String },
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -62,6 +68,8 @@ impl ModelError {
             Self::Load(error) | Self::Run(error) => error.retry(),
             Self::TooLarge { .. }
             | Self::NoFile { .. }
+            | Self::Files { .. }
+            | Self::WeightsMissing { .. }
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,

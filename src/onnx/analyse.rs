@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 
 use super::{
-    OnnxError,
+    OnnxError, external,
     proto::{DimensionValue, GraphProto, ModelProto, TensorProto, TypeValue, ValueInfoProto, element},
     ranges::{self, InputRange},
     read::{decode, visit_nodes, visit_tensors},
@@ -21,6 +21,8 @@ pub struct Analysis {
     pub producer: String,
     /// Nodes per operator, as `Conv` or `com.microsoft.MatMulNBits`, those within subgraphs and functions included.
     pub operators: BTreeMap<String, u64>,
+    /// The files beside the model's own that weights lie in.
+    pub external: Vec<String>,
     /// Bytes of all weights, wherever in the graph they are.
     pub parameter_bytes: u64,
     /// How far another backend's outputs may be off, unless the model's owner says otherwise.
@@ -44,6 +46,7 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     Ok(Analysis {
         opset,
         operators: operators(&model, &graph),
+        external: external::files(&graph)?,
         producer: model.producer_name,
         parameter_bytes,
         // Once a value has been rounded to half precision, nothing downstream can be more exact.

@@ -403,6 +403,8 @@ pub(super) fn request() -> Request {
         opset: 17,
         kind: ModelKind::Audio,
         batching: Batching::barred("nothing runs"),
+        external: BTreeMap::new(),
+        companions: BTreeMap::new(),
     };
     let entry = Entry {
         model,

@@ -143,6 +143,8 @@ pub(super) fn put_model(
         json(&model.batching),
         model.kind.as_str(),
         model.revision,
+        json(&model.external),
+        json(&model.companions),
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
@@ -164,6 +166,8 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         kind: cells.parse()?,
         batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
         revision: cells.next()?,
+        external: cells.optional_json()?.unwrap_or_default(),
+        companions: cells.optional_json()?.unwrap_or_default(),
     };
     Ok(StoredModel { model, added_at_us: cells.next()? })
 }

@@ -82,6 +82,8 @@ fn model(name: &str, digest: u8) -> StoredModel {
             delay: std::time::Duration::from_micros(1500),
             barred: digest.is_multiple_of(2).then(|| "its rows mix".into()),
         },
+        external: BTreeMap::from([(Digest::new([digest + 1; 32]), 1 << 40)]),
+        companions: BTreeMap::from([("1_Pooling/config.json".into(), Digest::new([digest + 2; 32]))]),
     };
     StoredModel { model, added_at_us: 1_795_000_000_000_001 }
 }
