@@ -1,0 +1,290 @@
+//! Encoders of text that normalise after every sum: BERT, DistilBERT, RoBERTa and MPNet, and their classifiers.
+
+use super::{Builder, Checkpoint, Config, ConvertError, Draft, ModelKind, prefix};
+use crate::domain::Dim;
+use crate::onnx::convert::graph::{Activation, Buckets, Heads, Module, Value, symbol};
+
+/// Heads of pretraining, buffers, and poolers that a classifier goes without.
+pub(super) const LEAVES: &[&str] = &[
+    "cls.",
+    "pooler.dense.weight",
+    "pooler.dense.bias",
+    "lm_head.",
+    "vocab_transform.",
+    "vocab_layer_norm.",
+    "vocab_projector.",
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+];
+
+/// Where a family keeps what a layer needs.
+struct Names {
+    layers: &'static str,
+    attention: [&'static str; 4],
+    attention_norm: &'static str,
+    inner: &'static str,
+    outer: &'static str,
+    outer_norm: &'static str,
+}
+
+const BERT: Names = Names {
+    layers: "encoder.layer",
+    attention: [
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+    ],
+    attention_norm: "attention.output.LayerNorm",
+    inner: "intermediate.dense",
+    outer: "output.dense",
+    outer_norm: "output.LayerNorm",
+};
+
+const MPNET: Names = Names {
+    attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
+    attention_norm: "attention.LayerNorm",
+    ..BERT
+};
+
+const DISTILBERT: Names = Names {
+    layers: "transformer.layer",
+    attention: ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"],
+    attention_norm: "sa_layer_norm",
+    inner: "ffn.lin1",
+    outer: "ffn.lin2",
+    outer_norm: "output_layer_norm",
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Bert,
+    DistilBert,
+    Roberta,
+    Mpnet,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// The encoder itself, whatever it was trained with.
+    None,
+    Sequence,
+    Token,
+}
+
+struct Encoder {
+    family: Family,
+    names: &'static Names,
+    width: u64,
+    layers: u64,
+    heads: Heads,
+    inner: u64,
+    activation: Activation,
+    epsilon: f64,
+    tokens: u64,
+    positions: u64,
+    /// Kinds of segments; 0 where the family knows none.
+    segments: u64,
+    /// The token of padding, where positions depend on it.
+    padding: Option<u64>,
+    head: Head,
+}
+
+impl Encoder {
+    fn parse(config: &Config) -> Result<Self, ConvertError> {
+        let (family, names) = match config.word("model_type")? {
+            "bert" => (Family::Bert, &BERT),
+            "distilbert" => (Family::DistilBert, &DISTILBERT),
+            "mpnet" => (Family::Mpnet, &MPNET),
+            _ => (Family::Roberta, &BERT),
+        };
+        config.only("is_decoder", false)?;
+        config.only("add_cross_attention", false)?;
+        config.only("position_embedding_type", "absolute")?;
+        let distil = family == Family::DistilBert;
+        let key = |bert: &'static str, distilbert: &'static str| if distil { distilbert } else { bert };
+        let width = config.size(key("hidden_size", "dim"))?;
+        let (count, size) = config.heads(key("num_attention_heads", "n_heads"), width)?;
+        Ok(Self {
+            family,
+            names,
+            width,
+            layers: config.layers(key("num_hidden_layers", "n_layers"))?,
+            heads: Heads::equal(count, size),
+            inner: config.size(key("intermediate_size", "hidden_dim"))?,
+            activation: Activation::of(config, key("hidden_act", "activation"), None)?,
+            // DistilBERT's is no setting.
+            epsilon: if distil { 1e-12 } else { config.number("layer_norm_eps")? },
+            tokens: config.size("vocab_size")?,
+            positions: config.size("max_position_embeddings")?,
+            segments: match family {
+                Family::Bert | Family::Roberta => config.size("type_vocab_size")?,
+                Family::DistilBert | Family::Mpnet => 0,
+            },
+            padding: match family {
+                Family::Bert | Family::DistilBert => None,
+                Family::Roberta => Some(config.token("pad_token_id")?),
+                // MPNet's is no setting.
+                Family::Mpnet => Some(1),
+            },
+            head: head(config)?,
+        })
+    }
+}
+
+/// What `architectures` says that the checkpoint was saved as.
+fn head(config: &Config) -> Result<Head, ConvertError> {
+    let name = config.words("architectures")?.first().copied().unwrap_or("Model").to_owned();
+    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    if ends(&["Model", "ForMaskedLM", "ForPreTraining"]) && !ends(&["LMHeadModel"]) {
+        Ok(Head::None)
+    } else if ends(&["ForSequenceClassification"]) {
+        Ok(Head::Sequence)
+    } else if ends(&["ForTokenClassification"]) {
+        Ok(Head::Token)
+    } else {
+        let heads =
+            "…Model, …ForMaskedLM, …ForPreTraining, …ForSequenceClassification, …ForTokenClassification";
+        Err(config.refuse("architectures", heads))
+    }
+}
+
+pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<Draft>, ConvertError> {
+    let encoder = Encoder::parse(config)?;
+    let prefixes: &[&str] = match encoder.family {
+        Family::Bert => &["", "bert"],
+        Family::DistilBert => &["", "distilbert"],
+        Family::Roberta => &["", "roberta"],
+        Family::Mpnet => &["", "mpnet"],
+    };
+    let graph = Builder::new(checkpoint);
+    let root = graph.module(prefix(checkpoint, prefixes, "embeddings.word_embeddings.weight"));
+    let text = [symbol("batch"), symbol("sequence")];
+    let input_ids = graph.integers("input_ids", &text);
+    let attention_mask = graph.integers("attention_mask", &text);
+    let segments = (encoder.segments > 1).then(|| graph.integers("token_type_ids", &text));
+
+    let mut x = encoder.embed(&root.sub("embeddings"), input_ids, segments)?;
+    let mut bias = root.padding_mask(attention_mask);
+    if encoder.family == Family::Mpnet {
+        let buckets = Buckets {
+            count: config.size("relative_attention_num_buckets")?,
+            distance_max: 128,
+            both_ways: true,
+        };
+        let length = root.tokens(input_ids);
+        let name = "encoder.relative_attention_bias";
+        bias = root.add(bias, root.distance_bias(name, encoder.heads.count, buckets, (length, length))?);
+    }
+    for layer in 0..encoder.layers {
+        let layer = root.sub(format!("{}.{layer}", encoder.names.layers));
+        x = encoder.layer(&layer, x, bias)?;
+    }
+
+    let [batch, sequence] = text;
+    let labels = || config.labels().map(Dim::Fixed);
+    let kind = match encoder.head {
+        Head::None => {
+            graph.output("last_hidden_state", x, &[batch.clone(), sequence, Dim::Fixed(encoder.width)]);
+            if root.has("pooler.dense.weight") {
+                let pooled = encoder.pool(&root, x)?;
+                graph.output("pooler_output", pooled, &[batch, Dim::Fixed(encoder.width)]);
+            }
+            ModelKind::Embedding
+        }
+        Head::Sequence => {
+            let logits = encoder.classify(&graph.module(""), &root, x, config.labels()?)?;
+            graph.output("logits", logits, &[batch, labels()?]);
+            ModelKind::Other
+        }
+        Head::Token => {
+            let logits = graph.module("").linear("classifier", x, encoder.width, config.labels()?)?;
+            graph.output("logits", logits, &[batch, sequence, labels()?]);
+            ModelKind::Other
+        }
+    };
+    Ok(vec![Draft { name: "model", kind, graph: graph.finish("model") }])
+}
+
+impl Encoder {
+    fn embed(
+        &self,
+        at: &Module<'_>,
+        input_ids: Value,
+        segments: Option<Value>,
+    ) -> Result<Value, ConvertError> {
+        let mut x = at.embedding("word_embeddings", input_ids, self.tokens, self.width)?;
+        if self.segments > 0 {
+            let name = "token_type_embeddings";
+            let kind = segments.unwrap_or_else(|| at.integer(0));
+            x = at.add(x, at.embedding(name, kind, self.segments, self.width)?);
+        }
+        let positions = match self.padding {
+            None => {
+                let table = at.weight("position_embeddings.weight", &[self.positions, self.width])?;
+                at.first(table, at.length(input_ids, 1))
+            }
+            Some(padding) => {
+                let places = positions_beside_padding(at, input_ids, padding);
+                at.embedding("position_embeddings", places, self.positions, self.width)?
+            }
+        };
+        at.layer_norm("LayerNorm", at.add(x, positions), self.width, self.epsilon)
+    }
+
+    fn layer(&self, at: &Module<'_>, x: Value, bias: Value) -> Result<Value, ConvertError> {
+        let Names { attention: [query, key, value, out], attention_norm, inner, outer, outer_norm, .. } =
+            self.names;
+        let heads = |name| {
+            let projected = at.linear(name, x, self.width, self.width)?;
+            Ok::<_, ConvertError>(at.split_heads(projected, self.heads.count, self.heads.size))
+        };
+        let attended = at.attend(
+            (heads(query)?, heads(key)?, heads(value)?),
+            Some(bias),
+            self.heads,
+            Some(self.heads.scale()),
+        );
+        let attended = at.linear(out, attended, self.width, self.width)?;
+        let x = at.layer_norm(attention_norm, at.add(attended, x), self.width, self.epsilon)?;
+
+        let hidden = at.activate(self.activation, at.linear(inner, x, self.width, self.inner)?);
+        let fed = at.linear(outer, hidden, self.inner, self.width)?;
+        at.layer_norm(outer_norm, at.add(fed, x), self.width, self.epsilon)
+    }
+
+    fn pool(&self, root: &Module<'_>, x: Value) -> Result<Value, ConvertError> {
+        let first = root.pick(x, 1, 0);
+        Ok(root.tanh(root.linear("pooler.dense", first, self.width, self.width)?))
+    }
+
+    fn classify(
+        &self,
+        at: &Module<'_>,
+        root: &Module<'_>,
+        x: Value,
+        labels: u64,
+    ) -> Result<Value, ConvertError> {
+        let first = at.pick(x, 1, 0);
+        match self.family {
+            Family::Bert => at.linear("classifier", self.pool(root, x)?, self.width, labels),
+            Family::DistilBert => {
+                let hidden = at.linear("pre_classifier", first, self.width, self.width)?;
+                at.linear("classifier", at.activate(Activation::Relu, hidden), self.width, labels)
+            }
+            Family::Roberta | Family::Mpnet => {
+                let hidden = at.tanh(at.linear("classifier.dense", first, self.width, self.width)?);
+                at.linear("classifier.out_proj", hidden, self.width, labels)
+            }
+        }
+    }
+}
+
+/// Positions counted from the token of padding on, which itself stays at its number.
+fn positions_beside_padding(at: &Module<'_>, input_ids: Value, padding: u64) -> Value {
+    let padding = at.integer(i64::try_from(padding).expect("tokens are bounded"));
+    let one = at.integer(1);
+    let real = at.subtract(one, at.to_integer(at.equal(input_ids, padding)));
+    let counted = at.node("CumSum", &[real, one], &[]);
+    at.add(at.multiply(counted, real), padding)
+}
