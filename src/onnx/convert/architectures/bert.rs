@@ -1,6 +1,10 @@
 //! Encoders of text that normalise after every sum: BERT, DistilBERT, RoBERTa and MPNet, and their classifiers.
 
-use super::{Builder, Checkpoint, Config, ConvertError, Draft, ModelKind, prefix};
+use super::{
+    Builder, Checkpoint, Config, ConvertError, Draft, ModelKind,
+    block::{Block, Names, Order},
+    prefix, saved_as,
+};
 use crate::domain::Dim;
 use crate::onnx::convert::graph::{Activation, Buckets, Heads, Module, Value, symbol};
 
@@ -17,24 +21,11 @@ pub(super) const LEAVES: &[&str] = &[
     "embeddings.token_type_ids",
 ];
 
-/// Where a family keeps what a layer needs.
-struct Names {
-    layers: &'static str,
-    attention: [&'static str; 4],
-    attention_norm: &'static str,
-    inner: &'static str,
-    outer: &'static str,
-    outer_norm: &'static str,
-}
-
 const BERT: Names = Names {
-    layers: "encoder.layer",
-    attention: [
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output.dense",
-    ],
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    out: "attention.output.dense",
     attention_norm: "attention.output.LayerNorm",
     inner: "intermediate.dense",
     outer: "output.dense",
@@ -42,14 +33,19 @@ const BERT: Names = Names {
 };
 
 const MPNET: Names = Names {
-    attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
+    query: "attention.attn.q",
+    key: "attention.attn.k",
+    value: "attention.attn.v",
+    out: "attention.attn.o",
     attention_norm: "attention.LayerNorm",
     ..BERT
 };
 
 const DISTILBERT: Names = Names {
-    layers: "transformer.layer",
-    attention: ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"],
+    query: "attention.q_lin",
+    key: "attention.k_lin",
+    value: "attention.v_lin",
+    out: "attention.out_lin",
     attention_norm: "sa_layer_norm",
     inner: "ffn.lin1",
     outer: "ffn.lin2",
@@ -72,15 +68,14 @@ enum Head {
     Token,
 }
 
+/// What a checkpoint can have been saved as.
+const HEADS: [&str; 5] =
+    ["Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification"];
+
 struct Encoder {
     family: Family,
-    names: &'static Names,
-    width: u64,
     layers: u64,
-    heads: Heads,
-    inner: u64,
-    activation: Activation,
-    epsilon: f64,
+    block: Block,
     tokens: u64,
     positions: u64,
     /// Kinds of segments; 0 where the family knows none.
@@ -105,16 +100,21 @@ impl Encoder {
         let key = |bert: &'static str, distilbert: &'static str| if distil { distilbert } else { bert };
         let width = config.size(key("hidden_size", "dim"))?;
         let (count, size) = config.heads(key("num_attention_heads", "n_heads"), width)?;
-        Ok(Self {
-            family,
+        let block = Block {
             names,
+            order: Order::NormLast,
             width,
-            layers: config.layers(key("num_hidden_layers", "n_layers"))?,
             heads: Heads::equal(count, size),
             inner: config.size(key("intermediate_size", "hidden_dim"))?,
             activation: Activation::of(config, key("hidden_act", "activation"), None)?,
             // DistilBERT's is no setting.
             epsilon: if distil { 1e-12 } else { config.number("layer_norm_eps")? },
+            key_bias: true,
+        };
+        Ok(Self {
+            family,
+            layers: config.layers(key("num_hidden_layers", "n_layers"))?,
+            block,
             tokens: config.size("vocab_size")?,
             positions: config.size("max_position_embeddings")?,
             segments: match family {
@@ -127,25 +127,12 @@ impl Encoder {
                 // MPNet's is no setting.
                 Family::Mpnet => Some(1),
             },
-            head: head(config)?,
+            head: match saved_as(config, &HEADS)? {
+                "ForSequenceClassification" => Head::Sequence,
+                "ForTokenClassification" => Head::Token,
+                _ => Head::None,
+            },
         })
-    }
-}
-
-/// What `architectures` says that the checkpoint was saved as.
-fn head(config: &Config) -> Result<Head, ConvertError> {
-    let name = config.words("architectures")?.first().copied().unwrap_or("Model").to_owned();
-    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-    if ends(&["Model", "ForMaskedLM", "ForPreTraining"]) && !ends(&["LMHeadModel"]) {
-        Ok(Head::None)
-    } else if ends(&["ForSequenceClassification"]) {
-        Ok(Head::Sequence)
-    } else if ends(&["ForTokenClassification"]) {
-        Ok(Head::Token)
-    } else {
-        let heads =
-            "…Model, …ForMaskedLM, …ForPreTraining, …ForSequenceClassification, …ForTokenClassification";
-        Err(config.refuse("architectures", heads))
     }
 }
 
@@ -174,21 +161,25 @@ pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<V
         };
         let length = root.tokens(input_ids);
         let name = "encoder.relative_attention_bias";
-        bias = root.add(bias, root.distance_bias(name, encoder.heads.count, buckets, (length, length))?);
+        bias =
+            root.add(bias, root.distance_bias(name, encoder.block.heads.count, buckets, (length, length))?);
     }
+    let layers = root.sub(match encoder.family {
+        Family::DistilBert => "transformer.layer",
+        _ => "encoder.layer",
+    });
     for layer in 0..encoder.layers {
-        let layer = root.sub(format!("{}.{layer}", encoder.names.layers));
-        x = encoder.layer(&layer, x, bias)?;
+        x = encoder.block.apply(&layers.sub(layer), x, Some(bias))?;
     }
 
     let [batch, sequence] = text;
     let labels = || config.labels().map(Dim::Fixed);
     let kind = match encoder.head {
         Head::None => {
-            graph.output("last_hidden_state", x, &[batch.clone(), sequence, Dim::Fixed(encoder.width)]);
+            graph.output("last_hidden_state", x, &[batch.clone(), sequence, Dim::Fixed(encoder.block.width)]);
             if root.has("pooler.dense.weight") {
                 let pooled = encoder.pool(&root, x)?;
-                graph.output("pooler_output", pooled, &[batch, Dim::Fixed(encoder.width)]);
+                graph.output("pooler_output", pooled, &[batch, Dim::Fixed(encoder.block.width)]);
             }
             ModelKind::Embedding
         }
@@ -198,7 +189,7 @@ pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<V
             ModelKind::Other
         }
         Head::Token => {
-            let logits = graph.module("").linear("classifier", x, encoder.width, config.labels()?)?;
+            let logits = graph.module("").linear("classifier", x, encoder.block.width, config.labels()?)?;
             graph.output("logits", logits, &[batch, sequence, labels()?]);
             ModelKind::Other
         }
@@ -213,49 +204,28 @@ impl Encoder {
         input_ids: Value,
         segments: Option<Value>,
     ) -> Result<Value, ConvertError> {
-        let mut x = at.embedding("word_embeddings", input_ids, self.tokens, self.width)?;
+        let mut x = at.embedding("word_embeddings", input_ids, self.tokens, self.block.width)?;
         if self.segments > 0 {
             let name = "token_type_embeddings";
             let kind = segments.unwrap_or_else(|| at.integer(0));
-            x = at.add(x, at.embedding(name, kind, self.segments, self.width)?);
+            x = at.add(x, at.embedding(name, kind, self.segments, self.block.width)?);
         }
         let positions = match self.padding {
             None => {
-                let table = at.weight("position_embeddings.weight", &[self.positions, self.width])?;
+                let table = at.weight("position_embeddings.weight", &[self.positions, self.block.width])?;
                 at.first(table, at.length(input_ids, 1))
             }
             Some(padding) => {
                 let places = positions_beside_padding(at, input_ids, padding);
-                at.embedding("position_embeddings", places, self.positions, self.width)?
+                at.embedding("position_embeddings", places, self.positions, self.block.width)?
             }
         };
-        at.layer_norm("LayerNorm", at.add(x, positions), self.width, self.epsilon)
-    }
-
-    fn layer(&self, at: &Module<'_>, x: Value, bias: Value) -> Result<Value, ConvertError> {
-        let Names { attention: [query, key, value, out], attention_norm, inner, outer, outer_norm, .. } =
-            self.names;
-        let heads = |name| {
-            let projected = at.linear(name, x, self.width, self.width)?;
-            Ok::<_, ConvertError>(at.split_heads(projected, self.heads.count, self.heads.size))
-        };
-        let attended = at.attend(
-            (heads(query)?, heads(key)?, heads(value)?),
-            Some(bias),
-            self.heads,
-            Some(self.heads.scale()),
-        );
-        let attended = at.linear(out, attended, self.width, self.width)?;
-        let x = at.layer_norm(attention_norm, at.add(attended, x), self.width, self.epsilon)?;
-
-        let hidden = at.activate(self.activation, at.linear(inner, x, self.width, self.inner)?);
-        let fed = at.linear(outer, hidden, self.inner, self.width)?;
-        at.layer_norm(outer_norm, at.add(fed, x), self.width, self.epsilon)
+        at.layer_norm("LayerNorm", at.add(x, positions), self.block.width, self.block.epsilon)
     }
 
     fn pool(&self, root: &Module<'_>, x: Value) -> Result<Value, ConvertError> {
         let first = root.pick(x, 1, 0);
-        Ok(root.tanh(root.linear("pooler.dense", first, self.width, self.width)?))
+        Ok(root.tanh(root.linear("pooler.dense", first, self.block.width, self.block.width)?))
     }
 
     fn classify(
@@ -267,14 +237,15 @@ impl Encoder {
     ) -> Result<Value, ConvertError> {
         let first = at.pick(x, 1, 0);
         match self.family {
-            Family::Bert => at.linear("classifier", self.pool(root, x)?, self.width, labels),
+            Family::Bert => at.linear("classifier", self.pool(root, x)?, self.block.width, labels),
             Family::DistilBert => {
-                let hidden = at.linear("pre_classifier", first, self.width, self.width)?;
-                at.linear("classifier", at.activate(Activation::Relu, hidden), self.width, labels)
+                let hidden = at.linear("pre_classifier", first, self.block.width, self.block.width)?;
+                at.linear("classifier", at.activate(Activation::Relu, hidden), self.block.width, labels)
             }
             Family::Roberta | Family::Mpnet => {
-                let hidden = at.tanh(at.linear("classifier.dense", first, self.width, self.width)?);
-                at.linear("classifier.out_proj", hidden, self.width, labels)
+                let hidden =
+                    at.tanh(at.linear("classifier.dense", first, self.block.width, self.block.width)?);
+                at.linear("classifier.out_proj", hidden, self.block.width, labels)
             }
         }
     }

@@ -1,10 +1,13 @@
 //! Decoders of text with rotated heads and a gated inner layer: Llama, Mistral and Qwen2.
 
-use super::{Builder, Checkpoint, Config, ConvertError, Draft, ModelKind, prefix};
+use super::{Builder, Checkpoint, Config, ConvertError, Draft, ModelKind, prefix, saved_as};
 use crate::{
     domain::Dim,
     onnx::convert::graph::{Activation, Heads, Module, Rotation, Value, symbol},
 };
+
+/// Buffers of older files, and scores that are stored again though they are the embedding's weights.
+pub(super) const LEAVES: &[&str] = &[".rotary_emb.inv_freq", "lm_head.weight"];
 
 struct Decoder {
     width: u64,
@@ -31,10 +34,7 @@ impl Decoder {
         if model_type == "mistral" {
             config.without("sliding_window")?;
         }
-        let name = config.words("architectures")?.first().copied().unwrap_or("ForCausalLM").to_owned();
-        if !name.ends_with("ForCausalLM") {
-            return Err(config.refuse("architectures", "…ForCausalLM"));
-        }
+        saved_as(config, &["ForCausalLM"])?;
         let width = config.size("hidden_size")?;
         let count = config.size("num_attention_heads")?;
         let size = match config.has("head_dim") {

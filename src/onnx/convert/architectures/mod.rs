@@ -1,7 +1,13 @@
 //! The architectures, one description each, and the table of them.
 
 mod bert;
+mod block;
+mod clip;
 mod llama;
+mod t5;
+mod vit;
+mod wav2vec2;
+mod whisper;
 
 use super::{
     ConvertError,
@@ -29,7 +35,7 @@ pub(super) struct Draft {
     pub(super) graph: Graph,
 }
 
-pub static ARCHITECTURES: [Architecture; 2] = [
+pub static ARCHITECTURES: [Architecture; 7] = [
     Architecture {
         model_types: &["bert", "distilbert", "roberta", "xlm-roberta", "mpnet"],
         parts: &["model"],
@@ -40,7 +46,32 @@ pub static ARCHITECTURES: [Architecture; 2] = [
         model_types: &["llama", "mistral", "qwen2"],
         parts: &["model"],
         describe: llama::describe,
-        leaves: &[".rotary_emb.inv_freq"],
+        leaves: llama::LEAVES,
+    },
+    Architecture { model_types: &["vit"], parts: &["model"], describe: vit::describe, leaves: vit::LEAVES },
+    Architecture {
+        model_types: &["clip"],
+        parts: &["text", "vision"],
+        describe: clip::describe,
+        leaves: clip::LEAVES,
+    },
+    Architecture {
+        model_types: &["whisper"],
+        parts: &["encoder", "decoder"],
+        describe: whisper::describe,
+        leaves: whisper::LEAVES,
+    },
+    Architecture {
+        model_types: &["t5"],
+        parts: &["encoder", "decoder"],
+        describe: t5::describe,
+        leaves: t5::LEAVES,
+    },
+    Architecture {
+        model_types: &["wav2vec2"],
+        parts: &["model"],
+        describe: wav2vec2::describe,
+        leaves: wav2vec2::LEAVES,
     },
 ];
 
@@ -70,4 +101,17 @@ fn prefix<'p>(checkpoint: &dyn Checkpoint, prefixes: &[&'p str], tensor: &str) -
         checkpoint.tensors().contains_key(&name)
     };
     prefixes.iter().find(has).copied().unwrap_or(prefixes[0])
+}
+
+/// Which of these endings the class has that the checkpoint was saved as; the first where the file names no class.
+fn saved_as(config: &Config, endings: &[&'static str]) -> Result<&'static str, ConvertError> {
+    let classes = config.words("architectures")?;
+    let Some(class) = classes.first() else { return Ok(endings[0]) };
+    let ending = endings.iter().find(|ending| class.ends_with(**ending));
+    ending.copied().ok_or_else(|| {
+        config.refuse(
+            "architectures",
+            endings.iter().map(|ending| format!("…{ending}")).collect::<Vec<_>>().join(", "),
+        )
+    })
 }

@@ -118,21 +118,30 @@ impl Module<'_> {
         self.mask(self.unsqueeze(self.to_float(attention_mask), &[1, 2]))
     }
 
-    /// The positions of keys, and those of queries, which are the last of them, in a column.
-    fn positions(&self, queries: Value, keys: Value) -> (Value, Value) {
-        let first = self.subtract(keys, queries);
-        let columns = self.range(self.integer32(0), keys);
-        (columns, self.unsqueeze(self.range(first, keys), &[1]))
+    /// The positions of the last `count` of `total`.
+    pub(in crate::onnx::convert) fn positions(&self, count: Value, total: Value) -> Value {
+        self.range(self.subtract(total, count), total)
     }
 
-    /// How many tokens there are with those of the cache, of which `key` is one layer's.
-    pub(in crate::onnx::convert) fn total_length(&self, tokens: Value, key: Value) -> Value {
-        self.add(self.length32(key, 2), self.length32(tokens, 1))
+    /// The positions of keys in a row, and those of queries, which are the last of them, in a column.
+    fn plane(&self, queries: Value, keys: Value) -> (Value, Value) {
+        let row = self.range(self.integer32(0), keys);
+        (row, self.unsqueeze(self.positions(queries, keys), &[1]))
+    }
+
+    /// How many tokens there are.
+    pub(in crate::onnx::convert) fn tokens(&self, tokens: Value) -> Value {
+        self.length32(tokens, 1)
+    }
+
+    /// The same with those of the cache, of which `key` is one layer's.
+    pub(in crate::onnx::convert) fn total(&self, tokens: Value, key: Value) -> Value {
+        self.add(self.length32(key, 2), self.tokens(tokens))
     }
 
     /// 1 where a query sees a key: its own and those before it.
     fn before(&self, tokens: Value, total: Value) -> Value {
-        let (keys, queries) = self.positions(self.length32(tokens, 1), total);
+        let (keys, queries) = self.plane(self.tokens(tokens), total);
         self.to_float(self.node("LessOrEqual", &[keys, queries], &[]))
     }
 
@@ -181,16 +190,11 @@ impl Module<'_> {
         let dims = [rows.len() as u64, heads];
         let table = layer.place(&layer.at("by_distance"), &dims, Source::Rows { tensor, rows });
         let far = i32::try_from(buckets.distance_max).expect("sizes are bounded");
-        let (keys, queries) = layer.positions(queries, keys);
+        let (keys, queries) = layer.plane(queries, keys);
         let distance = layer.subtract(keys, queries);
         let bounded = layer.node("Clip", &[distance, layer.integer32(-far), layer.integer32(far)], &[]);
         let biases = layer.gather(table, layer.add(bounded, layer.integer32(far)), 0);
         Ok(layer.unsqueeze(layer.transpose(biases, &[2, 0, 1]), &[0]))
-    }
-
-    /// How many tokens there are, for positions.
-    pub(in crate::onnx::convert) fn tokens(&self, tokens: Value) -> Value {
-        self.length32(tokens, 1)
     }
 
     /// What stands at the place of the largest number of each row, of `[batch, sequence, width]`.

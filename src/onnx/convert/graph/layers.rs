@@ -156,6 +156,26 @@ impl Module<'_> {
         Ok(layer.node("Conv", &inputs, &attributes))
     }
 
+    /// Squares of an image, `size` pixels wide, as a line of vectors.
+    pub(in crate::onnx::convert) fn patches(
+        &self,
+        name: &str,
+        pixels: Value,
+        (channels, size, width): (u64, u64, u64),
+        bias: bool,
+    ) -> Result<Value, ConvertError> {
+        let conv = Conv { shape: &[width, channels, size, size], stride: size, padding: 0, bias };
+        let layer = self.sub(name);
+        let map = layer.conv("", pixels, &conv)?;
+        Ok(layer.transpose(layer.reshape(map, &[0, int(width), -1]), &[0, 2, 1]))
+    }
+
+    /// Puts the same vector before every line of a batch.
+    pub(in crate::onnx::convert) fn prepend(&self, vector: Value, x: Value, width: u64) -> Value {
+        let shape = self.concat(&[self.length(x, 0), self.list(&[1, int(width)])], 0);
+        self.concat(&[self.node("Expand", &[vector, shape], &[]), x], 1)
+    }
+
     /// A convolution in groups whose weight is stored as magnitude and direction, under either of their names.
     pub(in crate::onnx::convert) fn normed_conv(
         &self,
