@@ -93,3 +93,6 @@ pub enum ConvertError {
     #[error("could not write the graph: {source}")]
     Write { source: std::io::Error },
 }
+
+#[cfg(test)]
+mod tests;
