@@ -1,4 +1,4 @@
-//! Weights turned into graphs, and the graphs run by native ONNX Runtime against what PyTorch computes with the same
+//! Weights turned into graphs, and the graphs run by native ONNX Runtime against what `PyTorch` computes with the same
 //! weights (`fixtures/checkpoints`). Each fault that is planted must fail the same comparison.
 
 use std::{
@@ -52,7 +52,7 @@ const FAMILIES: [&str; 19] = [
     "xlm-roberta",
 ];
 
-/// A model as PyTorch saved it, and what is changed about it.
+/// A model as `PyTorch` saved it, and what is changed about it.
 struct Original {
     config: Value,
     weights: Altered,
@@ -380,7 +380,9 @@ fn replace(file: &mut [u8], from: f32, to: f32) -> usize {
     let places: Vec<_> =
         file.windows(4).enumerate().filter(|(_, four)| *four == from).map(|(at, _)| at).collect();
     assert!(places.len() <= 1, "{} places", places.len());
-    places.iter().for_each(|at| file[*at..at + 4].copy_from_slice(&to));
+    for at in &places {
+        file[*at..at + 4].copy_from_slice(&to);
+    }
     places.len()
 }
 

@@ -117,6 +117,8 @@ fn settings_that_change_what_is_computed_are_refused_by_name() {
         ("llama3", "/num_key_value_heads", json!(3), "a divisor of 4"),
         ("llama3", "/rope_theta", json!(1e300), "rope_theta"),
         ("wav2vec2", "/conv_kernel", json!([10, 3]), "conv_kernel"),
+        ("t5", "/relative_attention_num_buckets", json!(1), "at least 4"),
+        ("t5", "/relative_attention_max_distance", json!(1 << 20), "at most 65536"),
         // Absent.
         ("bert", "/layer_norm_eps", Value::Null, r#"no "layer_norm_eps""#),
         ("bert", "/intermediate_size", Value::Null, r#"no "intermediate_size""#),

@@ -1,4 +1,5 @@
-//! Encoders of text that normalise after every sum: BERT, DistilBERT, RoBERTa and MPNet, and their classifiers.
+//! Encoders of text that normalise after every sum: BERT, `DistilBERT`, `RoBERTa` and `MPNet`, and their
+//! classifiers.
 
 use super::{
     Builder, Checkpoint, Config, ConvertError, Draft, ModelKind,
@@ -154,11 +155,7 @@ pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<V
     let mut x = encoder.embed(&root.sub("embeddings"), input_ids, segments)?;
     let mut bias = root.padding_mask(attention_mask);
     if encoder.family == Family::Mpnet {
-        let buckets = Buckets {
-            count: config.size("relative_attention_num_buckets")?,
-            distance_max: 128,
-            both_ways: true,
-        };
+        let buckets = Buckets::parse(config, 128)?;
         let length = root.tokens(input_ids);
         let name = "encoder.relative_attention_bias";
         bias =

@@ -63,9 +63,12 @@ impl Block {
 
     fn attention(&self, at: &Module<'_>, x: Value, bias: Option<Value>) -> Result<Value, ConvertError> {
         let split = |x| at.split_heads(x, self.heads.count, self.heads.size);
-        let linear = |name: &str, bias: bool| match bias {
-            true => at.linear(name, x, self.width, self.width),
-            false => at.project(name, x, self.width, self.width),
+        let linear = |name: &str, bias: bool| {
+            if bias {
+                at.linear(name, x, self.width, self.width)
+            } else {
+                at.project(name, x, self.width, self.width)
+            }
         };
         let queries = split(linear(self.names.query, true)?);
         let keys = split(linear(self.names.key, self.key_bias)?);

@@ -37,9 +37,10 @@ impl Decoder {
         saved_as(config, &["ForCausalLM"])?;
         let width = config.size("hidden_size")?;
         let count = config.size("num_attention_heads")?;
-        let size = match config.has("head_dim") {
-            true => config.size("head_dim")?,
-            false => config.heads("num_attention_heads", width)?.1,
+        let size = if config.has("head_dim") {
+            config.size("head_dim")?
+        } else {
+            config.heads("num_attention_heads", width)?.1
         };
         let shared = config.size_or("num_key_value_heads", count)?;
         if !count.is_multiple_of(shared) {
@@ -125,9 +126,10 @@ pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<V
         presents.push(present);
     }
     x = root.rms_norm("norm", x, decoder.width, decoder.epsilon)?;
-    let logits = match decoder.tied {
-        true => root.tied("embed_tokens", x, decoder.width, decoder.tokens)?,
-        false => graph.module("").project("lm_head", x, decoder.width, decoder.tokens)?,
+    let logits = if decoder.tied {
+        root.tied("embed_tokens", x, decoder.width, decoder.tokens)?
+    } else {
+        graph.module("").project("lm_head", x, decoder.width, decoder.tokens)?
     };
 
     graph.output("logits", logits, &[batch.clone(), sequence, Dim::Fixed(decoder.tokens)]);
@@ -152,9 +154,10 @@ impl Decoder {
         let normal = at.rms_norm("input_layernorm", x, self.width, self.epsilon)?;
         let attention = at.sub("self_attn");
         let heads = |name: &str, heads: u64| {
-            let projected = match self.bias {
-                true => attention.linear(name, normal, self.width, heads * size)?,
-                false => attention.project(name, normal, self.width, heads * size)?,
+            let projected = if self.bias {
+                attention.linear(name, normal, self.width, heads * size)?
+            } else {
+                attention.project(name, normal, self.width, heads * size)?
             };
             Ok::<_, ConvertError>(attention.split_heads(projected, heads, size))
         };

@@ -47,12 +47,7 @@ impl T5 {
                 .ok_or_else(|| config.refuse("feed_forward_proj", "relu, gated-gelu, gated-silu"))?,
             gated,
             epsilon: config.number("layer_norm_epsilon")?,
-            buckets: Buckets {
-                count: config.size("relative_attention_num_buckets")?,
-                // Files older than the setting mean this.
-                distance_max: config.size_or("relative_attention_max_distance", 128)?,
-                both_ways: true,
-            },
+            buckets: Buckets::parse(config, 128)?,
             encoder_layers,
             decoder_layers: config.layers_or("num_decoder_layers", encoder_layers)?,
             tokens: config.size("vocab_size")?,
@@ -142,12 +137,11 @@ fn decoder(t5: &T5, checkpoint: &dyn Checkpoint) -> Result<Graph, ConvertError> 
         presents.push(present);
     }
     x = root.rms_norm("final_layer_norm", x, t5.width, t5.epsilon)?;
-    let logits = match t5.tied {
-        true => {
-            let scaled = root.scale(x, 1.0 / (t5.width as f32).sqrt());
-            model.tied("shared", scaled, t5.width, t5.tokens)?
-        }
-        false => model.project("lm_head", x, t5.width, t5.tokens)?,
+    let logits = if t5.tied {
+        let scaled = root.scale(x, 1.0 / (t5.width as f32).sqrt());
+        model.tied("shared", scaled, t5.width, t5.tokens)?
+    } else {
+        model.project("lm_head", x, t5.width, t5.tokens)?
     };
 
     graph.output("logits", logits, &[batch, sequence, Dim::Fixed(t5.tokens)]);
@@ -225,9 +219,10 @@ impl T5 {
         let at = layer.sub("DenseReluDense");
         let normal = layer.rms_norm("layer_norm", x, self.width, self.epsilon)?;
         let inner = |name| at.project(name, normal, self.width, self.inner);
-        let hidden = match self.gated {
-            true => at.multiply(at.activate(self.activation, inner("wi_0")?), inner("wi_1")?),
-            false => at.activate(self.activation, inner("wi")?),
+        let hidden = if self.gated {
+            at.multiply(at.activate(self.activation, inner("wi_0")?), inner("wi_1")?)
+        } else {
+            at.activate(self.activation, inner("wi")?)
         };
         Ok(layer.add(x, at.project("wo", hidden, self.inner, self.width)?))
     }

@@ -1,4 +1,4 @@
-//! Encoders of images by patches, and their classifiers: ViT.
+//! Encoders of images by patches, and their classifiers: `ViT`.
 
 use super::{
     Builder, Checkpoint, Config, ConvertError, Draft, ModelKind,

@@ -1,4 +1,4 @@
-//! Encoders of sound as it is sampled, and their transcribers: Wav2Vec2.
+//! Encoders of sound as it is sampled, and their transcribers: `Wav2Vec2`.
 
 use super::{
     Builder, Checkpoint, Config, ConvertError, Draft, ModelKind,
@@ -24,7 +24,7 @@ const NAMES: Names = Names {
     outer_norm: "final_layer_norm",
 };
 
-/// PyTorch's own, which the convolutions' norms have.
+/// The usual one, which the convolutions' norms have.
 const EPSILON: f64 = 1e-5;
 
 pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<Draft>, ConvertError> {
@@ -34,10 +34,8 @@ pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<V
     let width = config.size("hidden_size")?;
     let (count, size) = config.heads("num_attention_heads", width)?;
     let epsilon = config.number("layer_norm_eps")?;
-    let order = match config.flag_or("do_stable_layer_norm", false)? {
-        true => Order::NormFirst,
-        false => Order::NormLast,
-    };
+    let order =
+        if config.flag_or("do_stable_layer_norm", false)? { Order::NormFirst } else { Order::NormLast };
     let block = Block {
         names: &NAMES,
         order,

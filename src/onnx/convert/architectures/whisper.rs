@@ -16,7 +16,7 @@ use crate::{
 /// The scores' weights, which are the embedding's.
 pub(super) const LEAVES: &[&str] = &["proj_out.weight"];
 
-/// PyTorch's own, which is no setting here.
+/// The usual one, which is no setting here.
 const EPSILON: f64 = 1e-5;
 
 const NAMES: Names = Names {

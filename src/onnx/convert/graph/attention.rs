@@ -1,7 +1,7 @@
 //! Attention: heads, masks, rotations and biases of position.
 
 use super::{Attribute, Module, Source, Value};
-use crate::onnx::convert::ConvertError;
+use crate::onnx::convert::{ConvertError, config::Config};
 
 /// Added to the score of what must not be seen.
 ///
@@ -9,6 +9,9 @@ use crate::onnx::convert::ConvertError;
 /// score that a trained model has; its exponential is 0 in every precision. Masks are joined before it is added, so that
 /// it is never added twice.
 const AWAY: f32 = -30_000.0;
+
+/// Of a table with a row for every distance; models have 128.
+const DISTANCE_MAX: u64 = 1 << 16;
 
 #[derive(Clone, Copy, Debug)]
 pub(in crate::onnx::convert) struct Heads {
@@ -51,6 +54,20 @@ pub(in crate::onnx::convert) struct Buckets {
 }
 
 impl Buckets {
+    /// Both ways; `usual` is the distance of files that name none.
+    pub(in crate::onnx::convert) fn parse(config: &Config, usual: u64) -> Result<Self, ConvertError> {
+        let count = config.size("relative_attention_num_buckets")?;
+        // Either way has at least one for a near distance and one for the far ones.
+        if count < 4 {
+            return Err(config.refuse("relative_attention_num_buckets", "at least 4"));
+        }
+        let distance_max = config.size_or("relative_attention_max_distance", usual)?;
+        if distance_max > DISTANCE_MAX {
+            return Err(config.refuse("relative_attention_max_distance", format!("at most {DISTANCE_MAX}")));
+        }
+        Ok(Self { count, distance_max, both_ways: true })
+    }
+
     /// The bucket of each distance from `-distance_max` (before the one that looks) to `distance_max`.
     /// Near distances have one each, farther ones share in logarithmic steps, computed as the original does, in `f32`.
     pub(in crate::onnx::convert) fn table(self) -> Vec<u32> {

@@ -1,7 +1,5 @@
 //! Single operators of the standard set, version 17, under the words that architectures are described with.
 
-use bytes::Bytes;
-
 use super::{Module, Value};
 use crate::onnx::proto::{AttributeProto, attribute, element};
 
@@ -10,7 +8,6 @@ pub(in crate::onnx::convert) enum Attribute {
     Int(i64),
     Ints(Vec<i64>),
     Float(f32),
-    Text(&'static str),
 }
 
 impl Attribute {
@@ -20,9 +17,6 @@ impl Attribute {
             Self::Int(i) => AttributeProto { i: *i, r#type: attribute::INT, ..proto },
             Self::Ints(ints) => AttributeProto { ints: ints.clone(), r#type: attribute::INTS, ..proto },
             Self::Float(f) => AttributeProto { f: *f, r#type: attribute::FLOAT, ..proto },
-            Self::Text(s) => {
-                AttributeProto { s: Bytes::from_static(s.as_bytes()), r#type: attribute::STRING, ..proto }
-            }
         }
     }
 }

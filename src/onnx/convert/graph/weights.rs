@@ -1,6 +1,6 @@
 //! A graph's weights: described while the graph is built, brought as `f32` when it is written, one at a time.
 
-use std::io::Write;
+use std::{io::Write, ops::Range};
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -92,7 +92,10 @@ impl Weight {
     ) -> Result<(), ConvertError> {
         match &self.source {
             Source::Literal { bytes, .. } => out.write_all(bytes).map_err(written),
-            Source::Stored { tensor } => Floats::open(checkpoint, tensor)?.copy(.., out),
+            Source::Stored { tensor } => {
+                let stored = Floats::open(checkpoint, tensor)?;
+                stored.copy(0..stored.len, out)
+            }
             Source::Transposed { tensor } => {
                 Floats::open(checkpoint, tensor)?.transpose(self.dims[0] as usize, out)
             }
@@ -159,23 +162,11 @@ impl Floats {
         }
     }
 
-    fn copy(
-        &self,
-        range: impl std::ops::RangeBounds<usize>,
-        out: &mut dyn Write,
-    ) -> Result<(), ConvertError> {
-        let from = match range.start_bound() {
-            std::ops::Bound::Included(from) => *from,
-            _ => 0,
-        };
-        let to = match range.end_bound() {
-            std::ops::Bound::Excluded(to) => *to,
-            _ => self.len,
-        };
+    fn copy(&self, range: Range<usize>, out: &mut dyn Write) -> Result<(), ConvertError> {
         if self.element == Element::F32 {
-            return out.write_all(&self.bytes[from * 4..to * 4]).map_err(written);
+            return out.write_all(&self.bytes[range.start * 4..range.end * 4]).map_err(written);
         }
-        write_floats((from..to).map(|at| self.get(at)), out)
+        write_floats(range.map(|at| self.get(at)), out)
     }
 
     /// `columns` are those of the stored matrix, and so the rows of what is written.
