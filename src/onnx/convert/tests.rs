@@ -267,7 +267,7 @@ fn external_weights_lie_on_pages_and_constants_beside_the_nodes() {
         };
         assert!(bytes == whole[&tensor.name], "{}", tensor.name);
     }
-    assert_eq!(external, 15, "two layers of seven matrices, and the embedding");
+    assert_eq!(external, 17, "two layers of seven matrices, the embedding, cosines and sines");
 }
 
 #[test]

@@ -21,6 +21,7 @@ struct Decoder {
     bias: bool,
     /// Whether the embedding's weights score the tokens too.
     tied: bool,
+    positions: u64,
     frequencies: Vec<f32>,
 }
 
@@ -59,6 +60,7 @@ impl Decoder {
             tokens: config.size("vocab_size")?,
             bias: model_type == "qwen2",
             tied: config.flag_or("tie_word_embeddings", false)?,
+            positions: config.size("max_position_embeddings")?,
             frequencies: frequencies(config, size)?,
         })
     }
@@ -115,7 +117,7 @@ pub(super) fn describe(config: &Config, checkpoint: &dyn Checkpoint) -> Result<V
     };
 
     let mask = root.causal_padding_mask(input_ids, attention_mask);
-    let rotation = root.rotation(position_ids, &decoder.frequencies);
+    let rotation = root.sub("rotary_emb").rotation(position_ids, decoder.positions, &decoder.frequencies);
     let mut x = root.embedding("embed_tokens", input_ids, decoder.tokens, decoder.width)?;
     let mut presents = Vec::new();
     for layer in 0..decoder.layers {

@@ -177,11 +177,20 @@ impl Module<'_> {
         self.mask(self.multiply(seen, self.unsqueeze(self.to_float(attention_mask), &[1, 2])))
     }
 
-    /// Turns by position and frequency.
-    pub(in crate::onnx::convert) fn rotation(&self, position_ids: Value, frequencies: &[f32]) -> Rotation {
-        let positions = self.unsqueeze(self.to_float(position_ids), &[1, 3]);
-        let angles = self.multiply(positions, self.table("inv_freq", frequencies));
-        Rotation { cos: self.node("Cos", &[angles], &[]), sin: self.node("Sin", &[angles], &[]) }
+    /// Turns by position and frequency, looked up: the sine of a large angle is no number to trust on a GPU.
+    pub(in crate::onnx::convert) fn rotation(
+        &self,
+        position_ids: Value,
+        positions: u64,
+        frequencies: &[f32],
+    ) -> Rotation {
+        let dims = [positions, frequencies.len() as u64];
+        let turn = |name: &str, sine: bool| {
+            let frequencies = frequencies.iter().map(|frequency| frequency.to_bits()).collect();
+            let table = self.place(&self.at(name), &dims, Source::Angles { frequencies, sine });
+            self.unsqueeze(self.gather(table, position_ids, 0), &[1])
+        };
+        Rotation { cos: turn("cos", false), sin: turn("sin", true) }
     }
 
     /// Heads of `size`, of which the two halves are the two sides of every angle.

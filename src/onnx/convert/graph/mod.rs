@@ -249,12 +249,6 @@ impl Module<'_> {
         self.literal(&format!("list/{}", name.join(",")), element::INT64, &[values.len() as u64], bytes)
     }
 
-    /// A list of floats that the converter computed.
-    fn table(&self, name: &str, values: &[f32]) -> Value {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.literal(&self.at(name), element::FLOAT, &[values.len() as u64], bytes)
-    }
-
     pub(super) fn node(
         &self,
         operator: &'static str,

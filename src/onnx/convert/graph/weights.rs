@@ -44,6 +44,11 @@ pub(super) enum Source {
         tensor: String,
         rows: Vec<u32>,
     },
+    /// The cosine or sine of every position's angle at each frequency, of which the bits are kept.
+    Angles {
+        frequencies: Vec<u32>,
+        sine: bool,
+    },
     /// `direction` scaled until its norm over all axes but the last is `magnitude`.
     Normed {
         magnitude: String,
@@ -77,7 +82,7 @@ impl Weight {
     /// The tensors of the checkpoint that it is made of.
     pub(in crate::onnx::convert) fn tensors(&self) -> Vec<&str> {
         match &self.source {
-            Source::Literal { .. } => Vec::new(),
+            Source::Literal { .. } | Source::Angles { .. } => Vec::new(),
             Source::Stored { tensor } | Source::Transposed { tensor } | Source::Rows { tensor, .. } => {
                 vec![tensor]
             }
@@ -107,6 +112,7 @@ impl Weight {
                     stored.copy(from..from + width, out)
                 })
             }
+            Source::Angles { frequencies, sine } => angles(self.dims[0], frequencies, *sine, out),
             Source::Normed { magnitude, direction } => {
                 let magnitude = Floats::open(checkpoint, magnitude)?;
                 Floats::open(checkpoint, direction)?.normed(&magnitude, out)
@@ -195,6 +201,16 @@ impl Floats {
             squares.iter().enumerate().map(|(at, sum)| f64::from(magnitude.get(at)) / sum.sqrt()).collect();
         write_floats((0..self.len).map(|at| (f64::from(self.get(at)) * scales[at % last]) as f32), out)
     }
+}
+
+/// Angles are rounded to `f32` as in the original, and what is taken of them is exact.
+fn angles(positions: u64, frequencies: &[u32], sine: bool, out: &mut dyn Write) -> Result<(), ConvertError> {
+    let turn = |position: u64, frequency: u32| {
+        let angle = f64::from(position as f32 * f32::from_bits(frequency));
+        (if sine { angle.sin() } else { angle.cos() }) as f32
+    };
+    let row = |position| frequencies.iter().map(move |frequency| turn(position, *frequency));
+    write_floats((0..positions).flat_map(row), out)
 }
 
 fn write_floats(values: impl Iterator<Item = f32>, out: &mut dyn Write) -> Result<(), ConvertError> {
