@@ -227,11 +227,9 @@ impl Module<'_> {
     pub(in crate::onnx::convert) fn at_largest(&self, x: Value, numbers: Value) -> Value {
         let largest = self.node(
             "ArgMax",
-            &[self.to_integer32(numbers)],
+            &[self.to_float(numbers)],
             &[("axis", Attribute::Int(1)), ("keepdims", Attribute::Int(1))],
         );
-        let places = self.range(self.integer32(0), self.length32(numbers, 1));
-        let there = self.to_float(self.equal(self.to_integer32(largest), places));
-        self.squeeze(self.matmul(self.unsqueeze(there, &[1]), x), &[1])
+        self.node("GatherND", &[x, largest], &[("batch_dims", Attribute::Int(1))])
     }
 }
