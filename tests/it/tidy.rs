@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 21] = [
+const HIDDEN: [(&str, &[&str]); 22] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -45,6 +45,7 @@ const HIDDEN: [(&str, &[&str]); 21] = [
     ("flate2", &["src/models/source/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
+    ("safetensors", &["src/onnx/convert/checkpoint/"]),
     ("metrics", &["src/telemetry/"]),
     ("metrics_exporter_prometheus", &["src/telemetry/"]),
     ("opentelemetry", &["src/telemetry/"]),

@@ -1,5 +1,7 @@
 //! Weights by name, whatever file they lie in.
 
+pub mod safetensors;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -19,6 +21,27 @@ pub enum Element {
     I8,
     U8,
     Bool,
+}
+
+impl Element {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::F64 => "f64",
+            Self::I64 => "i64",
+            Self::I32 => "i32",
+            Self::I16 => "i16",
+            Self::I8 => "i8",
+            Self::U8 => "u8",
+            Self::Bool => "bool",
+        }
+    }
+
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16 | Self::F64)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
