@@ -1,5 +1,9 @@
 //! Weights by name, whatever file they lie in.
 
+mod torch;
+
+pub use torch::{TorchCheckpoint, TorchError};
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
