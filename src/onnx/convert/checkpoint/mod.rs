@@ -1,7 +1,9 @@
 //! Weights by name, whatever file they lie in.
 
+mod gguf;
 mod torch;
 
+pub use gguf::{GgufCheckpoint, GgufError};
 pub use torch::{TorchCheckpoint, TorchError};
 
 use std::collections::BTreeMap;
@@ -23,6 +25,18 @@ pub enum Element {
     I8,
     U8,
     Bool,
+}
+
+impl Element {
+    /// Bytes of one.
+    pub fn width(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use zip::{CompressionMethod, ZipArchive, result::ZipError};
 
-use super::{Checkpoint, Element, Stored};
+use super::{Checkpoint, Stored};
 use crate::onnx::convert::ConvertError;
 use pickle::Storage;
 
@@ -64,6 +64,8 @@ pub enum TorchError {
         "the checkpoint holds several dictionaries of tensors, {first:?} and {second:?}; keep one of them"
     )]
     Several { first: String, second: String },
+    #[error("weight {tensor:?} is in more than one of the files")]
+    Twice { tensor: String },
     #[error("weight {tensor:?} needs storage {key:?}, which is missing")]
     NoStorage { tensor: String, key: String },
     #[error("weight {tensor:?} needs {wanted} bytes of storage {key:?}, which has {found}")]
@@ -93,11 +95,10 @@ impl View {
         last.chain([Some(self.offset), Some(1)]).try_fold(0u64, |sum, part| sum.checked_add(part?))
     }
 
+    /// `None` where the sizes cannot be multiplied in any order.
     fn elements(&self) -> Option<u64> {
-        if self.shape.contains(&0) {
-            return Some(0);
-        }
-        self.shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size))
+        let most = self.shape.iter().try_fold(1u64, |product, size| product.checked_mul((*size).max(1)))?;
+        Some(if self.shape.contains(&0) { 0 } else { most })
     }
 
     /// Whether the elements lie one after the other, row by row.
@@ -167,12 +168,25 @@ impl TorchCheckpoint {
         }
         Ok(opened)
     }
+
+    /// One checkpoint whose weights lie in several files.
+    pub fn join(parts: impl IntoIterator<Item = Self>) -> Result<Self, TorchError> {
+        let mut joined = Self { tensors: BTreeMap::new(), placed: BTreeMap::new() };
+        for part in parts {
+            if let Some(tensor) = part.tensors.keys().find(|name| joined.tensors.contains_key(*name)) {
+                return Err(TorchError::Twice { tensor: tensor.clone() });
+            }
+            joined.tensors.extend(part.tensors);
+            joined.placed.extend(part.placed);
+        }
+        Ok(joined)
+    }
 }
 
 /// Checks that the tensor lies within its storage and is no larger than what holds it.
 fn place(name: &str, storage: &Storage<'_>, view: &View, bytes: &Bytes) -> Result<Placed, TorchError> {
     let tensor = || name.to_owned();
-    let width = width(storage.element);
+    let width = storage.element.width() as u64;
     let wanted = storage.elements.saturating_mul(width);
     if wanted > bytes.len() as u64 {
         let key = storage.key.to_owned();
@@ -207,16 +221,6 @@ impl Checkpoint for TorchCheckpoint {
         let mut bytes = Vec::with_capacity(size);
         view.places(&mut |place| bytes.extend_from_slice(&storage[place * width..][..*width]));
         Ok(bytes.into())
-    }
-}
-
-/// Bytes of an element.
-fn width(element: Element) -> u64 {
-    match element {
-        Element::F64 | Element::I64 => 8,
-        Element::F32 | Element::I32 => 4,
-        Element::F16 | Element::Bf16 | Element::I16 => 2,
-        Element::I8 | Element::U8 | Element::Bool => 1,
     }
 }
 

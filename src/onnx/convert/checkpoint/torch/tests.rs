@@ -95,6 +95,19 @@ fn a_weight_that_is_not_there_is_named() {
     );
 }
 
+#[test]
+fn weights_in_several_files_are_one_checkpoint() {
+    let open = |name| TorchCheckpoint::open(&fixture(name)).expect("a checkpoint");
+    let joined = TorchCheckpoint::join([open("module.pt"), open("views.pt")]).expect("no name twice");
+    assert_eq!(joined.tensors().len(), 16);
+    assert_eq!(
+        joined.bytes("0.bias").expect("a tensor"),
+        open("module.pt").bytes("0.bias").expect("a tensor")
+    );
+    let twice = TorchCheckpoint::join([open("module.pt"), open("parameters.pt")]).expect_err("names twice");
+    assert_eq!(twice.to_string(), "weight \"0.bias\" is in more than one of the files");
+}
+
 /// An archive of these members, in the folder `m`.
 fn archive(members: &[(&str, &[u8])], method: CompressionMethod) -> Bytes {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
