@@ -86,11 +86,12 @@ pub(super) fn turned(
         Some("attn_k") => settings.key_heads,
         _ => return Ok(None),
     };
-    if architecture != Architecture::Llama {
+    // A tensor of nothing may claim any number of rows.
+    if architecture != Architecture::Llama || entry.from == entry.to {
         return Ok(None);
     }
     let rows = entry.shape.first().copied().unwrap_or(1);
-    if rows == 0 || !rows.is_multiple_of(heads * 2) {
+    if !rows.is_multiple_of(heads * 2) {
         return Err(GgufError::Rows { tensor: shown(entry.name), rows, heads });
     }
     let (elements, bytes) = entry.kind.block();

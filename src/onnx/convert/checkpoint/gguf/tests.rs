@@ -73,6 +73,13 @@ fn models_are_read_under_their_original_names_and_in_their_original_order() {
     }
 }
 
+#[test]
+fn a_tensor_of_nothing_costs_nothing_however_many_rows_it_claims() {
+    let claims = edited(|_, tensors| tensors.push(("blk.0.attn_q.weight", vec![0, 1 << 60], 0, 0)));
+    let opened = GgufCheckpoint::open(&claims).expect("a good file");
+    assert_eq!(opened.bytes("model.layers.0.self_attn.q_proj.weight").expect("a tensor").len(), 0);
+}
+
 /// A setting: its name, the number of its kind, its bytes.
 type Setting = (&'static str, u32, Vec<u8>);
 
