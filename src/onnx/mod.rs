@@ -6,6 +6,7 @@ mod analyse;
 #[cfg(test)]
 pub(crate) mod build;
 pub mod convert;
+pub mod precision;
 pub(crate) mod proto;
 mod ranges;
 mod read;

@@ -16,6 +16,7 @@ use crate::{
     onnx::{
         self,
         convert::checkpoint::{Checkpoint, GgufCheckpoint, Stored, TorchCheckpoint},
+        precision::{Recipe, apply},
     },
     protocol::{
         client::{
@@ -165,9 +166,17 @@ pub(crate) fn control(input: &[u8]) {
     }
 }
 
-/// A file that claims to be ONNX.
+/// A file that claims to be ONNX. Whatever it is made of, it looks the same from outside.
 pub(crate) fn onnx(input: &[u8]) {
-    if let Ok(analysis) = onnx::analyse(&Bytes::copy_from_slice(input)) {
+    let model = Bytes::copy_from_slice(input);
+    if let Ok(analysis) = onnx::analyse(&model) {
+        for recipe in ["fp16", "int8-dynamic", "int4,block=16,asymmetric", "int2,block=16"] {
+            let recipe = Recipe::parse(recipe).expect("a recipe");
+            let Ok(variant) = apply(&model, &recipe) else { continue };
+            assert!(!variant.report.changed.is_empty(), "a variant without a change is refused");
+            let variant = onnx::analyse(&variant.bytes).expect("what is written can be read");
+            assert_eq!(variant.signature, analysis.signature, "{recipe}");
+        }
         assert!(!analysis.signature.outputs.is_empty(), "a graph without outputs is refused");
         assert_eq!(analysis.ranges.len(), analysis.signature.inputs.len(), "every input has a range");
     }
