@@ -86,10 +86,13 @@ fn check_names(graph: &GraphProto) -> Result<(), OnnxError> {
     unique("output", graph.output.iter().map(|port| port.name.as_str()))?;
     unique("initialiser", graph.initializer.iter().map(|tensor| tensor.name.as_str()))?;
     // A node leaves out an optional output by naming it "".
-    unique(
-        "node output",
-        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).filter(|name| !name.is_empty()),
-    )
+    let made = || {
+        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).filter(|name| !name.is_empty())
+    };
+    unique("node output", made())?;
+    let given: HashSet<_> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let inputs = graph.input.iter().map(|port| port.name.as_str()).filter(|name| !given.contains(name));
+    unique("value", made().chain(inputs).chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())))
 }
 
 fn unique<'n>(role: &'static str, names: impl Iterator<Item = &'n str>) -> Result<(), OnnxError> {

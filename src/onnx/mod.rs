@@ -7,6 +7,7 @@ mod analyse;
 pub(crate) mod build;
 pub mod convert;
 mod external;
+pub mod precision;
 pub(crate) mod proto;
 mod ranges;
 mod read;

@@ -78,6 +78,16 @@ fn what_cannot_be_used_is_refused_by_name() {
         ),
         ("no outputs", edited(|g| g.output.clear()), "the graph has no outputs"),
         (
+            "input made again",
+            edited(|g| g.node.push(node("Neg", &["y"], &["x"]))),
+            "\"x\" is given to more than one value",
+        ),
+        (
+            "weight made again",
+            edited(|g| g.initializer.push(weights("y", element::FLOAT, &[4]))),
+            "\"y\" is given to more than one value",
+        ),
+        (
             "input twice",
             edited(|g| g.input.push(g.input[0].clone())),
             "\"x\" is given to more than one input",

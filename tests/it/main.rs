@@ -29,6 +29,7 @@ mod oip;
 mod outside;
 mod packages;
 mod pool;
+mod precision;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 mod records;

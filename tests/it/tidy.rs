@@ -40,7 +40,7 @@ const HIDDEN: [(&str, &[&str]); 22] = [
     ("hyper", &["src/http/", "src/models/source/", "src/socket/"]),
     ("hyper_util", &["src/cli/", "src/driver/webdriver/", "src/http/", "src/models/source/", "src/socket/"]),
     ("http_body_util", &["src/models/source/"]),
-    ("zip", &["src/models/source/"]),
+    ("zip", &["src/models/source/", "src/onnx/convert/checkpoint/torch/"]),
     ("tar", &["src/models/source/"]),
     ("flate2", &["src/models/source/"]),
     ("clap", &["src/cli/"]),

@@ -1,6 +1,11 @@
 //! Weights by name, whatever file they lie in.
 
+mod gguf;
 pub mod safetensors;
+mod torch;
+
+pub use gguf::{GgufCheckpoint, GgufError};
+pub use torch::{TorchCheckpoint, TorchError};
 
 use std::collections::BTreeMap;
 
@@ -41,6 +46,16 @@ impl Element {
 
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::Bf16 | Self::F64)
+    }
+
+    /// Bytes of one.
+    pub fn width(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
     }
 }
 
