@@ -19,7 +19,10 @@ use crate::{
         BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, Retry, Tolerance, Verdict,
         VerdictKey,
     },
-    models::{BatchLimits, Entry, GateInputs, NewModel, source::Brought},
+    models::{
+        BatchLimits, Entry, GateInputs, NewModel,
+        source::{Brought, is_weights},
+    },
     scheduler::{Judged, Residence, Wants},
     tasks,
 };
@@ -104,8 +107,10 @@ pub(super) struct Add {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     files: BTreeMap<String, Digest>,
-    /// Where an uploaded file came from, in words.
+    /// Where an uploaded or converted file came from, in words.
     source: Option<String>,
+    /// What pins that source.
+    revision: Option<String>,
     /// The id of a download that is done, in place of `digest`, `files` and `source`.
     download: Option<String>,
     #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
@@ -159,10 +164,17 @@ impl Add {
     fn file(&self, api: &Api) -> Result<Came, Failure> {
         match (&self.download, self.digest, &self.source) {
             (None, Some(digest), Some(source)) => {
-                Ok(Came { digest, files: self.files.clone(), source: source.clone(), revision: None })
+                let (files, source) = (self.files.clone(), source.clone());
+                Ok(Came { digest, files, source, revision: self.revision.clone() })
             }
-            (Some(download), None, None) if self.files.is_empty() => {
-                let Brought { digest, files, source, revision, .. } = api.downloads.brought(download)?;
+            (Some(download), None, None) if self.files.is_empty() && self.revision.is_none() => {
+                let Brought { digest, file, files, source, revision, .. } =
+                    api.downloads.brought(download)?;
+                if is_weights(&file) {
+                    let message =
+                        format!("{file} holds weights: POST /api/v1/conversions makes a model of them");
+                    return Err(Failure::invalid(message));
+                }
                 Ok(Came { digest, files, source, revision })
             }
             _ => Err(Failure::invalid("digest and source are wanted, or download")),

@@ -4,6 +4,7 @@
 //! This room never chooses a lane and never looks at a request.
 
 mod blobs;
+pub mod convert;
 mod entry;
 mod files;
 pub mod gate;
@@ -26,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     backend::{Backend, BackendError},
     domain::{Code, Digest, Failure, Retry, Tensor},
-    onnx::OnnxError,
+    onnx::{OnnxError, convert::ConvertError, precision::PrecisionError},
     store::StoreError,
 };
 
@@ -44,6 +45,12 @@ pub enum ModelError {
     Files { problem: String },
     #[error("its weights are in the file {file:?}, which did not come with it")]
     WeightsMissing { file: String },
+    #[error("weights alone do not say what they are: their config.json did not come with them")]
+    NoConfig,
+    #[error("it cannot be converted: {0}")]
+    Convert(#[from] ConvertError),
+    #[error("no variant can be made of it: {0}")]
+    Precision(#[from] PrecisionError),
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -70,6 +77,9 @@ impl ModelError {
             | Self::NoFile { .. }
             | Self::Files { .. }
             | Self::WeightsMissing { .. }
+            | Self::NoConfig
+            | Self::Convert(_)
+            | Self::Precision(_)
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,

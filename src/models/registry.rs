@@ -203,9 +203,11 @@ impl Registry {
             },
             external: files.external,
             companions: files.companions,
+            conversion: analysis.conversion,
         };
         let (shapes, ranges) = (Vec::new(), analysis.ranges);
-        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default() };
+        let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
+        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default(), converted };
         self.try_run(&mut entry).await?;
         entry.model.batching.barred = self.try_batch(&entry).await;
         let kept = GateInputs { inputs: new.inputs.inputs, shapes: entry.shapes.clone() };
@@ -299,5 +301,6 @@ fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry
     };
     let given = inputs.tensors().map_err(ModelError::Inputs)?;
     let (shapes, ranges) = (inputs.shapes, analysis.ranges);
-    Ok(Entry { model, path, given, shapes, ranges, served: Served::default() })
+    let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
+    Ok(Entry { model, path, given, shapes, ranges, served: Served::default(), converted })
 }

@@ -405,6 +405,7 @@ pub(super) fn request() -> Request {
         batching: Batching::barred("nothing runs"),
         external: BTreeMap::new(),
         companions: BTreeMap::new(),
+        conversion: None,
     };
     let entry = Entry {
         model,
@@ -413,6 +414,7 @@ pub(super) fn request() -> Request {
         shapes: Vec::new(),
         ranges: Vec::new(),
         served: Served::default(),
+        converted: None,
     };
     let at = Instant::now();
     Request {

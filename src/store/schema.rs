@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "006_spent", sql: include_str!("schema/006_spent.sql") },
     Migration { name: "007_source", sql: include_str!("schema/007_source.sql") },
     Migration { name: "008_files", sql: include_str!("schema/008_files.sql") },
+    Migration { name: "009_conversion", sql: include_str!("schema/009_conversion.sql") },
 ];
 
 impl Migration {

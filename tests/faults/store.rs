@@ -54,6 +54,7 @@ fn model(at: u64) -> (StoredModel, String) {
         batching: Batching::barred("nothing runs"),
         external: BTreeMap::new(),
         companions: BTreeMap::new(),
+        conversion: None,
     };
     (StoredModel { model, added_at_us: at.cast_signed() }, at.to_string())
 }

@@ -1,4 +1,4 @@
 SELECT name, digest, bytes, signature, tolerance, source, licence, opset, kind, batching, revision,
-    external, companions, epoch_us(added_at)
+    external, companions, conversion, epoch_us(added_at)
 FROM models
 ORDER BY name

@@ -1,4 +1,4 @@
 INSERT OR REPLACE INTO models
     (name, digest, bytes, signature, tolerance, source, licence, opset, inputs, added_at, batching, kind, revision,
-     external, companions)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?, ?, ?, ?)
+     external, companions, conversion)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?, ?, ?, ?, ?)
