@@ -8,6 +8,8 @@ HARNESS_BUILT := $(HARNESS)/node_modules/.weft-built
 HARNESS_INSTALLED := $(HARNESS)/node_modules/.package-lock.json
 PLAYWRIGHT := tests/bench/playwright
 PLAYWRIGHT_INSTALLED := $(PLAYWRIGHT)/node_modules/.package-lock.json
+CONTENT := tests/clients/content
+CONTENT_INSTALLED := $(CONTENT)/node_modules/.package-lock.json
 HARNESS_SOURCES := $(shell find $(HARNESS) \( -name node_modules -o -name dist \) -prune -o -type f -print)
 
 help: ## list the targets
@@ -19,7 +21,7 @@ setup: ## bring what a build needs: packages, native libraries, browsers, models
 
 test-setup:
 	@.setup/setup.sh tests
-	@$(MAKE) --no-print-directory $(HARNESS_BUILT)
+	@$(MAKE) --no-print-directory $(HARNESS_BUILT) $(CONTENT_INSTALLED)
 
 bench-setup:
 	@.setup/setup.sh bench
@@ -50,6 +52,10 @@ prove: test-setup ## a step's full matrix, in resumable slices
 
 $(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json
 	cd $(PLAYWRIGHT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+$(CONTENT_INSTALLED): $(CONTENT)/package.json $(CONTENT)/package-lock.json
+	cd $(CONTENT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 $(HARNESS_INSTALLED): $(HARNESS)/package.json $(HARNESS)/package-lock.json

@@ -26,12 +26,12 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(super) enum Models {
-    /// Add a model from a file, an address, a hub, a package or another weft
+    /// Add a model from a file, an address, a hub, a package, another weft or a gateway
     ///
     /// What has no path is searched for its one model; `docs/models.md` has more.
     Add {
         /// FILE.onnx, FOLDER, https://…, hf:OWNER/NAME[@REVISION][/PATH], pypi:NAME==VERSION[/PATH],
-        /// npm:NAME@VERSION[/PATH], weft:http://HOST:PORT/NAME[@DIGEST], or a catalogue: FILE.toml[#NAME]
+        /// npm:NAME@VERSION[/PATH], weft:http://HOST:PORT/NAME[@DIGEST], ipfs:CID, or a catalogue: FILE.toml[#NAME]
         source: String,
         /// Download nothing: take what the daemon has of this source already
         #[arg(long)]
@@ -470,6 +470,9 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
     }
     if let Some(revision) = model["revision"].as_str() {
         output::line(&format!("revision {revision}"));
+    }
+    if let Some(cid) = model["cid"].as_str() {
+        output::line(&format!("ipfs:{cid}"));
     }
     for (role, ports) in
         [("input", &model["signature"]["inputs"]), ("output", &model["signature"]["outputs"])]

@@ -21,6 +21,9 @@ const RETRIES: u32 = 5;
 /// Doubled before each further try.
 const BACKOFF: Duration = Duration::from_secs(1);
 
+/// All of them are asked before a download is given up.
+const GATEWAYS_MAX: usize = 16;
+
 /// A try more often than this is no wait.
 const RETRIES_MAX: u32 = 100;
 
@@ -31,6 +34,8 @@ pub struct RawModels {
     pub hub: Option<String>,
     pub pypi: Option<String>,
     pub npm: Option<String>,
+    /// Where `ipfs:CID` is asked for.
+    pub gateways: Vec<String>,
     /// The file that holds the token, by origin.
     pub tokens: BTreeMap<String, PathBuf>,
     pub certificates: Option<PathBuf>,
@@ -54,11 +59,18 @@ impl RawModels {
         if retries > RETRIES_MAX {
             return Err(ConfigError::Invalid(format!("models.retries: {retries} is over {RETRIES_MAX}")));
         }
+        if self.gateways.len() > GATEWAYS_MAX {
+            let told = self.gateways.len();
+            return Err(ConfigError::Invalid(format!("models.gateways: {told} are over {GATEWAYS_MAX}")));
+        }
+        let gateway = |text: &String| address(text, "models.gateways");
+        let gateways = self.gateways.iter().map(gateway).collect::<Result<_, _>>()?;
         let first = positive(self.backoff, BACKOFF, "models.backoff")?;
         Ok(Settings {
             offline: self.offline.unwrap_or(false),
             hub,
             pypi: address(self.pypi.as_deref().unwrap_or(PYPI), "models.pypi")?,
+            gateways,
             npm: address(self.npm.as_deref().unwrap_or(NPM), "models.npm")?,
             tokens,
             certificates: self.certificates,

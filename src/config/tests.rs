@@ -155,6 +155,7 @@ fn what_cannot_hold_is_refused_by_name() {
         ("models = { pypi = \"https://me:word@pypi.org\" }", "models.pypi"),
         ("models = { npm = \"ftp://npm\" }", "models.npm"),
         ("models = { tokens = { example = \"/t\" } }", "models.tokens: \"example\" is no address"),
+        ("models = { gateways = [\"gateway\"] }", "models.gateways: \"gateway\" is no address"),
         ("models = { retries = 101 }", "models.retries: 101 is over 100"),
         ("models = { backoff = \"0s\" }", "models.backoff must be at least 1"),
         ("models = { download_max = 0 }", "models.download_max must be at least 1"),

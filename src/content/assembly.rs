@@ -19,8 +19,8 @@ use crate::domain::Digest;
 /// Links from the root to a leaf. 1,024 links in each node hold any file in three.
 const DEPTH_MAX: u32 = 16;
 
-/// Blocks of a file: 2 GiB in pieces of 32 KiB, which is an eighth of what the smallest usual chunker makes.
-const BLOCKS_MAX: usize = 1 << 16;
+/// Blocks of a file: 64 GiB, the largest there is here, in the 256 KiB of the smallest usual chunker.
+const BLOCKS_MAX: usize = 1 << 18;
 
 /// A block that is not taken, and who gave it is not to be believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,8 +162,8 @@ impl Assembly {
         self.had.insert(slot.cid);
     }
 
-    /// Takes a block that came, and says what to write where.
-    pub fn accept(&mut self, cid: &Cid, block: &Bytes) -> Result<Vec<Write>, Refused> {
+    /// Takes a block that came, and says what to write where; nothing when it had come before.
+    pub fn accept(&mut self, cid: &Cid, block: &Bytes) -> Result<Option<Vec<Write>>, Refused> {
         if block.len() > BLOCK_MAX {
             return Err(Refused::Large { cid: *cid, bytes: block.len() });
         }
@@ -172,7 +172,7 @@ impl Assembly {
         }
         let Some(places) = self.places.remove(cid) else {
             // On the way to a range there are blocks that have come before.
-            return if self.had.contains(cid) { Ok(Vec::new()) } else { Err(Refused::Extra { cid: *cid }) };
+            return if self.had.contains(cid) { Ok(None) } else { Err(Refused::Extra { cid: *cid }) };
         };
         self.had.insert(*cid);
         let node = match cid.codec {
@@ -189,7 +189,12 @@ impl Assembly {
                 writes.push(Write { at, bytes: node.inline.clone() });
             }
         }
-        Ok(writes)
+        Ok(Some(writes))
+    }
+
+    /// How many blocks have come.
+    pub fn had(&self) -> usize {
+        self.had.len()
     }
 
     /// Puts a node's children where it was missing.

@@ -28,7 +28,7 @@ type Named = Result<Path<String>, PathRejection>;
 #[serde(deny_unknown_fields)]
 #[schema(as = DownloadOrder)]
 pub(super) struct Ordered {
-    /// `https://…`, `hf:…`, `pypi:…`, `npm:…` or `weft:…`.
+    /// `https://…`, `hf:…`, `pypi:…`, `npm:…`, `weft:…` or `ipfs:CID`.
     source: String,
     /// Take it only when it is here already.
     #[serde(default)]

@@ -237,7 +237,12 @@ pub(super) async fn written(request: Request, next: Next) -> Response {
 }
 
 pub(super) async fn no_route(uri: Uri) -> Problem {
-    let failure = Failure::invalid(format!("there is no route {}", uri.path()));
+    let path = uri.path();
+    let message = match path.strip_prefix("/ipfs/") {
+        Some(below) => format!("nothing is below a file: /ipfs/{{cid}} is the whole path, not /ipfs/{below}"),
+        None => format!("there is no route {path}"),
+    };
+    let failure = Failure::invalid(message);
     Problem { failure, status: StatusCode::NOT_FOUND }
 }
 

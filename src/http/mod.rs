@@ -13,6 +13,7 @@ mod error;
 mod health;
 mod idempotency;
 mod infer;
+mod ipfs;
 mod keys;
 mod listener;
 mod models;
@@ -140,6 +141,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(docs::asset))
         // Hardly to be compressed, and wanted in parts.
         .routes(routes!(blobs::serve))
+        .routes(routes!(ipfs::serve))
         // Its messages are not compressed.
         .routes(routes!(ws::upgrade))
 }

@@ -30,20 +30,42 @@ use crate::{
 /// All lanes' proofs together; one on a software adapter takes the better part of a minute.
 pub(super) const PROVE_WITHIN: Duration = Duration::from_secs(900);
 
-type Named = Result<Path<String>, PathRejection>;
+type Name = Result<Path<String>, PathRejection>;
 type Text = Result<String, StringRejection>;
 
 /// Models
-#[utoipa::path(get, path = "/api/v1/models", tag = "models", responses((status = 200, body = List<Model>)))]
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Model>> {
-    List::whole(api.registry.list().iter().map(|entry| entry.model.clone()).collect())
+#[utoipa::path(get, path = "/api/v1/models", tag = "models", responses((status = 200, body = List<Named>)))]
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Named>> {
+    let cid = |entry: &Arc<Entry>| api.registry.layouts.cid(entry.model.digest);
+    let named =
+        |entry: &Arc<Entry>| Named { model: entry.model.clone(), cid: cid(entry).map(|cid| cid.to_string()) };
+    List::whole(api.registry.list().iter().map(named).collect())
+}
+
+/// A model, and what its file is called as content.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelWithCid)]
+pub(super) struct Named {
+    #[serde(flatten)]
+    model: Model,
+    /// Of its own file, in the profile `unixfs-v1-2025`; null until the file has been read for it.
+    cid: Option<String>,
+}
+
+impl Named {
+    /// With its CID, however long that takes.
+    async fn new(api: &Api, model: Model) -> Self {
+        // A file that cannot be read is for whoever uses it to find.
+        let layout = api.registry.layouts.of(model.digest).await.ok();
+        Self { model, cid: layout.map(|layout| layout.cid(layout.root()).to_string()) }
+    }
 }
 
 /// A model with its verdicts.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Shown {
     #[serde(flatten)]
-    model: Model,
+    named: Named,
     /// Input sets that came with it.
     gate_inputs: usize,
     verdicts: Vec<Judgement>,
@@ -60,7 +82,7 @@ struct Judgement {
 /// One model, with its verdicts
 #[utoipa::path(get, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
     responses((status = 200, body = Shown)))]
-pub(super) async fn show(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Shown>, Problem> {
+pub(super) async fn show(State(api): State<Arc<Api>>, name: Name) -> Result<Json<Shown>, Problem> {
     let Path(name) = name?;
     Ok(Json(shown(&api, find(&api, &name)?).await?))
 }
@@ -75,8 +97,8 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
             proven_at_us: stored.proven_at_us,
         })
         .collect();
-    let (model, gate_inputs) = (entry.model.clone(), entry.given.len());
-    Ok(Shown { model, gate_inputs, verdicts, residence: api.scheduler.residence(entry).await? })
+    let (named, gate_inputs) = (Named::new(api, entry.model.clone()).await, entry.given.len());
+    Ok(Shown { named, gate_inputs, verdicts, residence: api.scheduler.residence(entry).await? })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -186,8 +208,8 @@ impl Add {
 ///
 /// One that was uploaded, or what a download brought.
 #[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = Add,
-    responses((status = 200, body = Model)))]
-pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Model>, Problem> {
+    responses((status = 200, body = Named)))]
+pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Named>, Problem> {
     let add: Add = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
@@ -209,7 +231,7 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
     // With other inputs or another tolerance, earlier refusals say nothing.
     let changed = unused.into_iter().chain([entry.model.digest]).collect();
     api.scheduler.forget(entry.model.name.clone(), changed).await;
-    Ok(Json(entry.model.clone()))
+    Ok(Json(Named::new(&api, entry.model.clone()).await))
 }
 
 /// The lanes that are meant; all when none are named.
@@ -235,7 +257,7 @@ pub(super) struct Verified {
     request_body = Option<Where>, responses((status = 200, body = Verified)))]
 pub(super) async fn verify(
     State(api): State<Arc<Api>>,
-    name: Named,
+    name: Name,
     body: Text,
 ) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
@@ -255,7 +277,7 @@ pub(super) async fn verify(
     request_body = Option<Where>, responses((status = 200, body = Verified)))]
 pub(super) async fn load(
     State(api): State<Arc<Api>>,
-    name: Named,
+    name: Name,
     body: Text,
 ) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
@@ -269,7 +291,7 @@ pub(super) async fn load(
 /// Requests for it are refused until it is loaded.
 #[utoipa::path(post, path = "/api/v1/models/{name}/unload", tag = "models", params(("name" = String, Path)),
     responses((status = 200, body = Shown)))]
-pub(super) async fn unload(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Shown>, Problem> {
+pub(super) async fn unload(State(api): State<Arc<Api>>, name: Name) -> Result<Json<Shown>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
     api.scheduler.unload(entry.clone()).await?;
@@ -296,7 +318,7 @@ impl From<Where> for Wants {
 /// Forget a model
 #[utoipa::path(delete, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
     responses((status = 200, body = Model)))]
-pub(super) async fn remove(State(api): State<Arc<Api>>, name: Named) -> Result<Json<Model>, Problem> {
+pub(super) async fn remove(State(api): State<Arc<Api>>, name: Name) -> Result<Json<Model>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
     let unused = api.registry.remove(&entry.model.name).await?;

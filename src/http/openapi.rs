@@ -30,7 +30,7 @@ use super::{
 #[openapi(
     info(
         title = "weft",
-        description = "An inference engine made of real web browsers.\n\nErrors are told by one type in three forms: problem details (RFC 9457) on `/api`, OpenAI's object on `/v1`, the Open Inference Protocol's on `/v2`.",
+        description = "An inference engine made of real web browsers.\n\nErrors are told by one type in three forms: problem details (RFC 9457) on `/api` and `/ipfs`, OpenAI's object on `/v1`, the Open Inference Protocol's on `/v2`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         version = env!("CARGO_PKG_VERSION"),
     ),

@@ -66,6 +66,7 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/api/v1/blobs", ADMIN),
     // Another weft reads models with a key that may do nothing to this one.
     ("GET", "/api/v1/blobs/{digest}", READ),
+    ("GET", "/ipfs/{cid}", READ),
     ("GET", "/api/v1/downloads", READ),
     // Whoever orders one sends the daemon to an address.
     ("POST", "/api/v1/downloads", ADMIN),

@@ -21,6 +21,9 @@ const FILE_BYTES_MAX: u64 = 64 << 30;
 /// Marks files that are still being written.
 const PARTIAL: &str = "partial";
 
+/// Marks what is kept of a file's layout in blocks, beside it.
+const LAYOUT: &str = "layout";
+
 #[derive(Clone)]
 pub struct Blobs {
     folder: PathBuf,
@@ -52,6 +55,23 @@ impl Blobs {
 
     pub fn path(&self, digest: Digest) -> PathBuf {
         self.folder.join(digest.to_string())
+    }
+
+    /// Where what follows from a file is kept. Blocks for as long as the disk takes; so below.
+    fn beside(&self, digest: Digest) -> PathBuf {
+        self.path(digest).with_extension(LAYOUT)
+    }
+
+    pub(super) fn layout(&self, digest: Digest) -> Option<Vec<u8>> {
+        std::fs::read(self.beside(digest)).ok()
+    }
+
+    pub(super) fn keep_layout(&self, digest: Digest, layout: &[u8]) -> Result<(), ModelError> {
+        let partial = self.partial();
+        let keep = |source| ModelError::Keep { path: partial.0.clone(), source };
+        let mut file = std::fs::File::create(&partial.0).map_err(keep)?;
+        file.write_all(layout).and_then(|()| file.sync_all()).map_err(keep)?;
+        std::fs::rename(&partial.0, self.beside(digest)).map_err(keep)
     }
 
     /// Takes a file in; it is there under its digest afterwards, or not at all.
@@ -150,6 +170,8 @@ impl Blobs {
         if let Err(error) = std::fs::remove_file(self.path(digest)) {
             tracing::warn!(%digest, %error, "a model's file was not removed");
         }
+        // Absent when nobody asked for it.
+        let _ = std::fs::remove_file(self.beside(digest));
     }
 
     /// Removes files that no name points to.
@@ -157,7 +179,9 @@ impl Blobs {
         let keep = |source| ModelError::Keep { path: self.folder.clone(), source };
         for entry in std::fs::read_dir(&self.folder).map_err(keep)? {
             let path = entry.map_err(keep)?.path();
-            let digest = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name = name.map(|name| name.strip_suffix(".layout").unwrap_or(name));
+            let digest = name.and_then(|name| name.parse().ok());
             if digest.is_some_and(|digest: Digest| !wanted.contains(&digest)) {
                 std::fs::remove_file(&path).map_err(keep)?;
             }

@@ -8,6 +8,7 @@ pub mod convert;
 mod entry;
 mod files;
 pub mod gate;
+mod layouts;
 mod reference;
 mod registry;
 mod served;
@@ -16,6 +17,7 @@ pub mod source;
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs};
 pub use files::FILES_MAX;
+pub use layouts::Layouts;
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
@@ -63,6 +65,8 @@ pub enum ModelError {
     Inputs(#[source] Failure),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the blocks of the file {digest} are not known: {problem}")]
+    Layout { digest: Digest, problem: String },
     #[error("the daemon is stopping")]
     Stopping,
 }
@@ -70,7 +74,7 @@ pub enum ModelError {
 impl ModelError {
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Keep { .. } | Self::Upload { .. } | Self::Stopping => Retry::Same,
+            Self::Keep { .. } | Self::Upload { .. } | Self::Layout { .. } | Self::Stopping => Retry::Same,
             Self::Store(error) => error.retry(),
             Self::Load(error) | Self::Run(error) => error.retry(),
             Self::TooLarge { .. }
@@ -90,7 +94,7 @@ impl ModelError {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         let code = match &error {
-            ModelError::Keep { .. } | ModelError::Store(_) => Code::Internal,
+            ModelError::Keep { .. } | ModelError::Layout { .. } | ModelError::Store(_) => Code::Internal,
             ModelError::TooLarge { .. } | ModelError::Read(OnnxError::TooLarge { .. }) => Code::TooLarge,
             ModelError::Stopping => Code::Overloaded,
             _ => Code::InvalidRequest,

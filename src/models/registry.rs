@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{Mutex, oneshot};
 
 use super::{
-    Blobs, Entry, GateInputs, ModelError, Reference, Served, entry::SEED, files::Files, gate,
+    Blobs, Entry, GateInputs, Layouts, ModelError, Reference, Served, entry::SEED, files::Files, gate,
     reference::Loaded,
 };
 use crate::{
@@ -47,6 +47,7 @@ pub struct BatchLimits {
 
 pub struct Registry {
     pub blobs: Blobs,
+    pub layouts: Layouts,
     store: Arc<Store>,
     reference: Arc<Reference>,
     tasks: Tasks,
@@ -77,8 +78,10 @@ impl Registry {
             }
         }
         blobs.keep_only(&stored.iter().flat_map(|stored| stored.model.files()).collect())?;
+        let layouts = Layouts::new(blobs.clone(), tasks.clone());
+        entries.values().flat_map(|entry| entry.model.files()).for_each(|file| layouts.want(file));
         let (changing, entries) = (Mutex::default(), RwLock::new(entries));
-        Ok(Self { blobs, store, reference, tasks, changing, entries })
+        Ok(Self { blobs, layouts, store, reference, tasks, changing, entries })
     }
 
     pub fn list(&self) -> Vec<Arc<Entry>> {
@@ -148,7 +151,10 @@ impl Registry {
     fn drop_unused(&self, files: impl IntoIterator<Item = Digest>) -> BTreeSet<Digest> {
         let used: BTreeSet<_> = self.list().iter().flat_map(|entry| entry.model.files()).collect();
         let unused: BTreeSet<_> = files.into_iter().filter(|file| !used.contains(file)).collect();
-        unused.iter().for_each(|file| self.blobs.remove(*file));
+        for file in &unused {
+            self.layouts.forget(*file);
+            self.blobs.remove(*file);
+        }
         unused
     }
 
@@ -213,6 +219,7 @@ impl Registry {
         let kept = GateInputs { inputs: new.inputs.inputs, shapes: entry.shapes.clone() };
         let kept = serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists");
         self.store.put_model(StoredModel { model: entry.model.clone(), added_at_us }, Some(kept)).await?;
+        entry.model.files().for_each(|file| self.layouts.want(file));
         let entry = Arc::new(entry);
         let mut entries = self.entries.write().expect("no holder of the names panics");
         let replaced = entries.insert(entry.model.name.clone(), entry.clone());

@@ -6,6 +6,7 @@
 mod checker;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
+mod content;
 mod openai;
 mod prometheus;
 mod schemathesis;

@@ -10,6 +10,7 @@ mod attach;
 mod bad_input;
 mod batching;
 mod cli;
+mod content;
 mod converting;
 mod downloads;
 mod encoding;

@@ -31,6 +31,9 @@ pub(super) async fn bring(client: &Client, source: &str, offline: bool) -> anyho
         download = client.get(&path).await?;
     }
     told.end();
+    for distrusted in download["distrusted"].as_array().into_iter().flatten() {
+        output::progress(&format!("not asked again: {}", distrusted.as_str().unwrap_or("?")));
+    }
     if download["state"] == "done" {
         return Ok(download);
     }

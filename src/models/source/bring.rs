@@ -10,6 +10,7 @@ use super::{
     Brought, Found, Locator, Remote, Shelf, SourceError,
     archive::{Form, Unpack},
     choose::{choose, companions, folder},
+    dag,
     digest::Expected,
     fetch::fetch,
     locator::place,
@@ -18,14 +19,16 @@ use super::{
     web::Web,
 };
 use crate::{
+    content::Cid,
     domain::Digest,
-    models::{Blobs, Upload},
+    models::{Blobs, Layouts, Upload},
 };
 
 pub(super) struct Bring<'a> {
     pub(super) web: &'a Web,
     pub(super) parts: &'a Arc<Parts>,
     pub(super) blobs: &'a Blobs,
+    pub(super) layouts: &'a Layouts,
 }
 
 /// The model's own file, and where it lay.
@@ -43,6 +46,7 @@ impl Bring<'_> {
         let (inside, model) = match shelf {
             Shelf::Loose { place, files } => (true, self.loose(&place, &files, path.as_deref()).await?),
             Shelf::Lone { name, remote } => (false, self.lone(name, &remote).await?),
+            Shelf::Blocks(cid) => (false, self.blocks(cid).await?),
             Shelf::Packed { archive, form } => (true, self.packed(&archive, form, path.as_deref()).await?),
         };
         let Model { at, upload, etag, files } = model;
@@ -112,6 +116,30 @@ impl Bring<'_> {
             taken
         })
         .await
+    }
+
+    /// A file by its blocks, which may be here under another name.
+    async fn blocks(&self, cid: Cid) -> Result<Model, SourceError> {
+        let upload = match self.layouts.file(&cid) {
+            Some(digest) if self.blobs.has(digest) => Upload { digest, bytes: self.blobs.bytes(digest)? },
+            _ => {
+                let part = self.parts.claim(&dag::address(cid))?;
+                dag::fetch(self.web, cid, &part).await?;
+                let blobs = self.blobs.clone();
+                let adopt = move || {
+                    let adopted = blobs.adopt(part.path(), Blobs::weigh(part.path())?);
+                    part.discard();
+                    Ok::<_, SourceError>(adopted?)
+                };
+                blocking(adopt).await?
+            }
+        };
+        let at = dag::MODEL.to_owned();
+        if let Some(piece) = self.pieces(&at, upload.digest).await?.into_iter().next() {
+            let problem = format!("its weights lie in {piece:?}, which a CID does not lead to");
+            return Err(SourceError::Pieces { file: format!("ipfs:{cid}"), problem });
+        }
+        Ok(Model { at, upload, etag: None, files: BTreeMap::new() })
     }
 
     /// One file to the blobs.

@@ -124,7 +124,8 @@ impl Downloads {
         let (inner, stopping) = (inner.clone(), inner.tasks.stopping());
         self.0.tasks.spawn("download", async move {
             let web = inner.web(&job);
-            let bring = Bring { web: &web, parts: &inner.parts, blobs: &inner.registry.blobs };
+            let Registry { blobs, layouts, .. } = &*inner.registry;
+            let bring = Bring { web: &web, parts: &inner.parts, blobs, layouts };
             let run = async { bring.found(source.find(&web).await?).await };
             let outcome = tokio::select! {
                 biased;
@@ -144,7 +145,13 @@ impl Downloads {
     fn held(&self, source: &Locator) -> Result<Brought, SourceError> {
         let entries = self.0.registry.list();
         let held = entries.iter().map(|entry| &entry.model);
-        let held = held.into_iter().find(|model| source.admits(&model.source, model.revision.as_deref()));
+        let file = match source {
+            Locator::Ipfs(cid) => self.0.registry.layouts.file(cid),
+            _ => None,
+        };
+        let held = held.into_iter().find(|model| {
+            file == Some(model.digest) || source.admits(&model.source, model.revision.as_deref())
+        });
         let model = held.ok_or_else(|| SourceError::Offline { source_text: source.to_string() })?;
         Ok(Brought {
             digest: model.digest,

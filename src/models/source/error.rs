@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
+    content::{Cid, DagError},
     domain::{Code, Failure, Retry},
     models::ModelError,
 };
@@ -76,6 +77,16 @@ pub enum SourceError {
     Cancelled,
     #[error("the daemon is stopping; the download goes on from here when it is asked for again")]
     Stopping,
+    #[error(
+        "ipfs:{cid}: no gateway is known: [models] of weft.toml names some, as gateways = [\"https://…\"]"
+    )]
+    NoGateways { cid: Cid },
+    #[error("{place} lied: {problem}")]
+    Lied { place: String, problem: String },
+    #[error("ipfs:{cid} is no file that can be had: {problem}")]
+    Dag { cid: Cid, problem: DagError },
+    #[error("no gateway gave all of ipfs:{cid}: {}", .told.join("; "))]
+    Gateways { cid: Cid, told: Vec<String>, passes: Option<Duration> },
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -102,8 +113,17 @@ impl SourceError {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Changed { .. } => Some(Duration::ZERO),
             Self::Status { status: 408 | 429 | 500..=599, after, .. } => Some(after.unwrap_or_default()),
+            Self::Gateways { passes, .. } => *passes,
             _ => None,
         }
+    }
+
+    /// Whether no other gateway would do better.
+    pub(super) fn is_for_all(&self) -> bool {
+        matches!(
+            self,
+            Self::Keep { .. } | Self::TokenFile { .. } | Self::Certificates { .. } | Self::Dag { .. }
+        )
     }
 
     /// Whether the file is good, and only the path in it was not.
@@ -126,7 +146,10 @@ impl SourceError {
             Self::TooLarge { .. } | Self::Bomb { .. } => Code::TooLarge,
             Self::Busy { .. } | Self::Full { .. } | Self::Stopping => Code::Overloaded,
             Self::Cancelled => Code::Cancelled,
+            Self::Dag { problem: DagError::Bytes { .. }, .. } => Code::TooLarge,
             Self::Offline { .. }
+            | Self::Lied { .. }
+            | Self::Gateways { .. }
             | Self::Unreachable { .. }
             | Self::Untrusted { .. }
             | Self::Broken { .. }

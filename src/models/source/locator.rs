@@ -4,8 +4,11 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use url::Url;
 
-use super::{Source, SourceError, hub::Hub, npm::Tarball, peer::Peer, python::Wheel};
-use crate::domain::{Digest, ModelName};
+use super::{Source, SourceError, dag::Dag, hub::Hub, npm::Tarball, peer::Peer, python::Wheel};
+use crate::{
+    content::{Cid, CidError},
+    domain::{Digest, ModelName},
+};
 
 /// Longer is no path of a model.
 const TEXT_MAX: usize = 2048;
@@ -36,6 +39,7 @@ pub enum Locator {
         model: ModelName,
         version: Option<Digest>,
     },
+    Ipfs(Cid),
 }
 
 impl FromStr for Locator {
@@ -52,6 +56,7 @@ impl FromStr for Locator {
             Some(("pypi", rest)) => wheel(rest),
             Some(("npm", rest)) => tarball(rest),
             Some(("weft", rest)) => peer(rest),
+            Some(("ipfs", rest)) => ipfs(rest),
             _ => Ok(Self::Path(text.into())),
         };
         parsed.map_err(wrong)
@@ -82,6 +87,16 @@ fn web(text: &str) -> Result<Url, String> {
     }
     url.set_fragment(None);
     Ok(url)
+}
+
+fn ipfs(rest: &str) -> Result<Locator, String> {
+    let cid = rest.strip_prefix("//").unwrap_or(rest);
+    if cid.contains(['/', '?', '#']) {
+        return Err(
+            "ipfs:CID is wanted, of the file itself: what is below a folder is not looked for".to_owned()
+        );
+    }
+    cid.parse().map(Locator::Ipfs).map_err(|error: CidError| error.to_string())
 }
 
 fn hub(rest: &str) -> Result<Locator, String> {
@@ -178,6 +193,7 @@ impl fmt::Display for Locator {
                 let version = version.map(|version| format!("@{version}")).unwrap_or_default();
                 write!(f, "weft:{daemon}{model}{version}")
             }
+            Self::Ipfs(cid) => write!(f, "ipfs:{cid}"),
         }
     }
 }
@@ -203,6 +219,7 @@ impl Locator {
             Self::Wheel { package, .. } => package.clone(),
             Self::Tarball { package, .. } => stem(package),
             Self::Peer { model, .. } => model.to_string(),
+            Self::Ipfs(cid) => cid.to_string(),
         };
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
         name.chars().map(plain).collect()
@@ -233,6 +250,7 @@ impl Locator {
                 daemon == other && model == called && (version.is_none() || version.as_deref() == revision)
             }
             (Self::Web(url), Self::Web(other)) => place(url) == place(other),
+            (Self::Ipfs(cid), Self::Ipfs(other)) => cid == other,
             _ => false,
         }
     }
@@ -250,6 +268,7 @@ impl Locator {
             Self::Wheel { package, version, path } => Box::new(Wheel { package, version, path }),
             Self::Tarball { package, version, path } => Box::new(Tarball { package, version, path }),
             Self::Peer { daemon, model, version } => Box::new(Peer { daemon, model, version }),
+            Self::Ipfs(cid) => Box::new(Dag(cid)),
         })
     }
 
@@ -260,7 +279,7 @@ impl Locator {
             Self::Hub { repository, revision, .. } => Self::Hub { repository, revision, path },
             Self::Wheel { package, version, .. } => Self::Wheel { package, version, path },
             Self::Tarball { package, version, .. } => Self::Tarball { package, version, path },
-            whole @ (Self::Path(_) | Self::Web(_) | Self::Peer { .. }) => whole,
+            whole @ (Self::Path(_) | Self::Web(_) | Self::Peer { .. } | Self::Ipfs(_)) => whole,
         }
     }
 }

@@ -7,6 +7,7 @@ mod archive;
 mod backoff;
 mod bring;
 mod choose;
+mod dag;
 mod digest;
 mod downloads;
 mod error;
@@ -42,7 +43,7 @@ pub use self::{
     progress::{Download, DownloadId, State},
     settings::{Settings, Token, origin},
 };
-use crate::domain::Digest;
+use crate::{content::Cid, domain::Digest};
 
 /// One kind of place that models come from.
 trait Source: Send + Sync {
@@ -79,6 +80,8 @@ enum Shelf {
         archive: Remote,
         form: Form,
     },
+    /// One, in blocks that any gateway may have.
+    Blocks(Cid),
 }
 
 /// A file of a web server, and what is known of it beforehand.

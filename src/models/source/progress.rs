@@ -77,6 +77,8 @@ pub struct Download {
     /// What the source calls that file; weights have to be converted.
     pub file: Option<String>,
     pub error: Option<Failure>,
+    /// Gateways that gave something else than what they were asked for, and what; they were not asked again.
+    pub distrusted: Vec<String>,
 }
 
 /// Clones tell of the same download.
@@ -104,6 +106,7 @@ impl Progress {
             digest: None,
             file: None,
             error: None,
+            distrusted: Vec::new(),
         };
         Self(Arc::new(Inner { download: watch::Sender::new(download), events, told: Mutex::default() }))
     }
@@ -129,6 +132,10 @@ impl Progress {
             download.retry_in_ms = Some(wait.as_millis() as u64);
             download.reason = Some(error.to_string());
         });
+    }
+
+    pub(super) fn distrusts(&self, error: &SourceError) {
+        self.change(true, |download| download.distrusted.push(error.to_string()));
     }
 
     pub(super) fn goes_on(&self) {

@@ -13,6 +13,8 @@ pub struct Settings {
     pub hub: Url,
     pub pypi: Url,
     pub npm: Url,
+    /// Asked for blocks, in this order.
+    pub gateways: Vec<Url>,
     /// Shown to the origin of that name alone.
     pub tokens: BTreeMap<String, Token>,
     /// Certificates to trust beside the system's.

@@ -124,10 +124,20 @@ impl Web {
 
     /// Asks for a file or its rest, and follows where it leads; what is no file is an error.
     pub(super) async fn open(&self, url: &Url, rest: Option<&Rest>) -> Result<Answer, SourceError> {
+        self.open_as(url, "*/*", rest).await
+    }
+
+    /// The same in a form of the caller's choice.
+    pub(super) async fn open_as(
+        &self,
+        url: &Url,
+        accept: &str,
+        rest: Option<&Rest>,
+    ) -> Result<Answer, SourceError> {
         let mut at = url.clone();
         let mut token = self.settings.token(url)?;
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.hop(&at, rest, token.as_deref()).await?;
+            let response = self.hop(&at, accept, rest, token.as_deref()).await?;
             let location = response.headers().get(header::LOCATION).filter(|_| leads(response.status()));
             let Some(location) = location else { return Answer::new(place(&at), response, rest.is_some()) };
             let Ok(location) = location.to_str() else {
@@ -147,13 +157,14 @@ impl Web {
     async fn hop(
         &self,
         url: &Url,
+        accept: &str,
         rest: Option<&Rest>,
         token: Option<&str>,
     ) -> Result<Response<Incoming>, SourceError> {
         let wrong = |problem: String| SourceError::Malformed { text: place(url), problem };
         let mut request = Request::get(url.as_str())
             .header(header::USER_AGENT, concat!("weft/", env!("CARGO_PKG_VERSION")))
-            .header(header::ACCEPT, "*/*")
+            .header(header::ACCEPT, accept)
             // Digests and lengths are those of the file itself.
             .header(header::ACCEPT_ENCODING, "identity");
         if let Some(Rest { from, etag }) = rest {
@@ -265,6 +276,10 @@ impl Answer {
             return None;
         }
         content_range(self.text(header::CONTENT_RANGE)?, rest.from)
+    }
+
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.text(header::CONTENT_TYPE)
     }
 
     pub(super) fn length(&self) -> Option<u64> {

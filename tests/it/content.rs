@@ -1,0 +1,606 @@
+//! The gateway, and files that come from gateways which misbehave on purpose.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use weft::content::{Answer, Ask, Cid, Codec, Given, Layout, Layouter, Piece, Reader, answer};
+
+use crate::{
+    downloads::{daemon, daemon_in, download, ended, failed, is_done},
+    support::{Heard, Origin, Said, TestDaemon, graphs},
+};
+
+const LEAF: usize = 1 << 20;
+
+/// A model of a little over three leaves, no two of them alike: the rest is its description.
+fn model() -> Vec<u8> {
+    let told: String = (0..3 * LEAF).map(|at| char::from(b' ' + ((at + at / LEAF) % 90) as u8)).collect();
+    let mut model = graphs::neg();
+    model.push(6 << 3 | 2);
+    prost::encode_length_delimiter(told.len(), &mut model).unwrap();
+    model.extend_from_slice(told.as_bytes());
+    model
+}
+
+fn layout(file: &[u8]) -> Arc<Layout> {
+    let mut layouter = Layouter::default();
+    layouter.update(file);
+    Arc::new(layouter.finish())
+}
+
+fn root(file: &[u8]) -> Cid {
+    let layout = layout(file);
+    layout.cid(layout.root())
+}
+
+fn leaf(file: &[u8], at: usize) -> Cid {
+    Cid { codec: Codec::Raw, digest: layout(file).leaves().nth(at).unwrap().1 }
+}
+
+async fn asked(
+    daemon: &TestDaemon,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> reqwest::Response {
+    let mut request = daemon.http.request(method, format!("{}{path}", daemon.url));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.expect("the daemon answers")
+}
+
+fn header(response: &reqwest::Response, name: header::HeaderName) -> &str {
+    response.headers().get(&name).map_or("", |value| value.to_str().unwrap())
+}
+
+fn blocks(car: &[u8]) -> Vec<(Cid, Bytes)> {
+    let (mut reader, mut blocks) = (Reader::default(), Vec::new());
+    reader.push(car);
+    while let Some(block) = reader.next().unwrap() {
+        assert!(block.0.names(&block.1));
+        blocks.push(block);
+    }
+    assert!(reader.may_end());
+    blocks
+}
+
+#[tokio::test]
+async fn the_gateway_answers_as_the_specification_says() {
+    let daemon = daemon(|_| {}).await;
+    let file = model();
+    daemon.add("big", file.clone()).await;
+    daemon.add("neg", graphs::neg()).await;
+    let (cid, single, last) = (root(&file), root(&graphs::neg()), leaf(&file, 3));
+    let absent = Cid::of(Codec::Raw, b"nobody has this");
+    let raw = ("accept", "application/vnd.ipld.raw");
+    let cases: [(String, &[(&str, &str)], u16); 27] = [
+        (format!("{cid}?format=raw"), &[], 200),
+        (format!("{cid}?format=car"), &[], 200),
+        (format!("{cid}?format=raw"), &[("accept", "text/html")], 200),
+        (cid.to_string(), &[raw], 200),
+        (cid.to_string(), &[("accept", "application/vnd.ipld.car; version=1; order=dfs; dups=y")], 200),
+        (format!("{last}?format=raw"), &[], 200),
+        (format!("{single}?format=car&dag-scope=block"), &[], 200),
+        ("bafkqaaa?format=raw".to_owned(), &[], 200),
+        ("bafkqaaa?format=car".to_owned(), &[], 200),
+        (cid.to_string(), &[], 400),
+        (cid.to_string(), &[("accept", "*/*")], 400),
+        (cid.to_string(), &[("accept", "text/html")], 406),
+        (cid.to_string(), &[("accept", "application/vnd.ipld.car; version=2")], 406),
+        (format!("{cid}?format=tar"), &[], 406),
+        (format!("{cid}?format=car&car-version=2"), &[], 406),
+        (format!("{cid}?format=car&dag-scope=some"), &[], 400),
+        (format!("{cid}?format=car&entity-bytes=5"), &[], 400),
+        (format!("{cid}?format=car&entity-bytes=99999999:*"), &[], 400),
+        (format!("{cid}?format=raw&format=car"), &[], 400),
+        ("nonsense?format=raw".to_owned(), &[], 400),
+        // dag-cbor, and sha2-512
+        ("bafyreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq?format=raw".to_owned(), &[], 400),
+        (
+            "bafkrgqe3ohjcjplc6n4f3fwunlj6upltggn7xqujbsvnvyw764srszz4u4rshq6ztos4chl4plgg4ffyyxnayrtdi5oc4xb2332g645433aeg?format=raw".to_owned(),
+            &[],
+            400,
+        ),
+        (format!("{cid}?format=raw"), &[("service-worker", "script")], 400),
+        (format!("{absent}?format=raw"), &[], 404),
+        (format!("{absent}?format=car"), &[], 404),
+        (format!("{absent}?format=raw"), &[("cache-control", "only-if-cached")], 412),
+        (format!("{cid}/below?format=car"), &[], 404),
+    ];
+    for (path, headers, status) in cases {
+        let path = format!("/ipfs/{path}");
+        let get = asked(&daemon, Method::GET, &path, headers).await;
+        let head = asked(&daemon, Method::HEAD, &path, headers).await;
+        assert_eq!((get.status().as_u16(), head.status().as_u16()), (status, status), "{path} {headers:?}");
+        if status == 200 {
+            for name in [header::ETAG, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CACHE_CONTROL] {
+                assert_eq!(header(&get, name.clone()), header(&head, name.clone()), "{path}: {name}");
+            }
+            assert_eq!(header(&get, header::CACHE_CONTROL), "public, max-age=29030400, immutable");
+            assert_eq!(header(&get, header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+            assert!(header(&get, header::CONTENT_DISPOSITION).starts_with("attachment; filename=\"baf"));
+            let length: usize = header(&get, header::CONTENT_LENGTH).parse().unwrap();
+            assert_eq!(get.bytes().await.unwrap().len(), length, "{path}");
+        } else {
+            assert_eq!(header(&get, header::CONTENT_TYPE), "application/problem+json", "{path}");
+        }
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_is_the_file_and_says_what_it_is() {
+    let daemon = daemon(|_| {}).await;
+    let file = model();
+    daemon.add("big", file.clone()).await;
+    let cid = root(&file);
+    let get = async |query: &str| asked(&daemon, Method::GET, &format!("/ipfs/{cid}?{query}"), &[]).await;
+    let car = get("format=car").await;
+    assert_eq!(header(&car, header::CONTENT_TYPE), "application/vnd.ipld.car; version=1; order=dfs; dups=n");
+    let whole = blocks(&car.bytes().await.unwrap());
+    assert_eq!(whole[0].0, cid);
+    assert!(whole[1..].iter().flat_map(|(_, block)| block.iter()).eq(file.iter()));
+    let part = blocks(
+        &get(&format!("format=car&entity-bytes={}:{}", LEAF + 5, LEAF + 5)).await.bytes().await.unwrap(),
+    );
+    assert!(part == [whole[0].clone(), whole[2].clone()]);
+    let block = get("format=raw").await;
+    assert_eq!(header(&block, header::CONTENT_DISPOSITION), format!("attachment; filename=\"{cid}.bin\""));
+    assert_eq!(header(&block, header::CONTENT_LOCATION), "");
+    assert!(cid.names(&block.bytes().await.unwrap()));
+    let named = get("format=raw&filename=m%C3%B6%22.bin").await;
+    assert_eq!(
+        header(&named, header::CONTENT_DISPOSITION),
+        "attachment; filename=\"m__.bin\"; filename*=UTF-8''m%C3%B6%22.bin"
+    );
+    // By `Accept` alone it says where a cache finds the same.
+    let accept = [("accept", "application/vnd.ipld.car;dups=y")];
+    let negotiated = asked(&daemon, Method::GET, &format!("/ipfs/{cid}"), &accept).await;
+    assert_eq!(
+        header(&negotiated, header::CONTENT_LOCATION),
+        format!("/ipfs/{cid}?format=car&dag-scope=all&car-dups=y")
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_caller_has_already_is_not_sent_again() {
+    let daemon = daemon(|_| {}).await;
+    daemon.add("neg", graphs::neg()).await;
+    let cid = root(&graphs::neg());
+    let queries = [
+        "format=raw",
+        "format=car",
+        "format=car&dag-scope=entity",
+        "format=car&dag-scope=block",
+        "format=car&entity-bytes=0:3",
+        "format=car&car-dups=y",
+    ];
+    let mut etags = Vec::new();
+    for query in queries {
+        let path = format!("/ipfs/{cid}?{query}");
+        let first = asked(&daemon, Method::GET, &path, &[]).await;
+        let etag = header(&first, header::ETAG).to_owned();
+        let weak = format!("\"other\", W/{etag}");
+        for known in [etag.as_str(), "*", &weak] {
+            let again = asked(&daemon, Method::GET, &path, &[("if-none-match", known)]).await;
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{query} {known}");
+            assert_eq!(header(&again, header::ETAG), etag);
+            assert_eq!(again.bytes().await.unwrap().len(), 0);
+        }
+        let other = asked(&daemon, Method::GET, &path, &[("if-none-match", "\"other\"")]).await;
+        assert_eq!(other.status(), StatusCode::OK);
+        assert!(!etags.contains(&etag), "{query}: {etag} is not its own");
+        etags.push(etag);
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_models_cid_is_told_and_survives_the_daemon_and_damage() {
+    let daemon = daemon(|_| {}).await;
+    let file = model();
+    let cid = json!(root(&file).to_string());
+    let (status, added) = daemon.try_add("big", file.clone()).await;
+    assert_eq!((status, &added["cid"]), (200, &cid));
+    assert_eq!(daemon.get("/api/v1/models/big").await["cid"], cid);
+    assert_eq!(daemon.get("/api/v1/models").await["items"][0]["cid"], cid);
+    let kept =
+        daemon.home.path().join("models").join(format!("{}.layout", added["digest"].as_str().unwrap()));
+    let good = std::fs::read(&kept).expect("the layout is kept beside the file");
+    let home = daemon.stop().await;
+    for damage in [good[..good.len() - 1].to_vec(), vec![0; good.len()], Vec::new()] {
+        std::fs::write(&kept, damage).unwrap();
+        let daemon = daemon_in(home.clone(), |_| {}).await;
+        let path = format!("/ipfs/{}?format=raw", root(&file));
+        // At once, whether or not the file has been read again.
+        assert_eq!(asked(&daemon, Method::GET, &path, &[]).await.status(), StatusCode::OK);
+        assert_eq!(std::fs::read(&kept).unwrap(), good);
+        daemon.stop().await;
+    }
+    let daemon = daemon_in(home, |_| {}).await;
+    daemon.http.delete(format!("{}/api/v1/models/big", daemon.url)).send().await.unwrap();
+    assert!(!kept.exists());
+    let gone = asked(&daemon, Method::GET, &format!("/ipfs/{}?format=raw", root(&file)), &[]).await;
+    assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn many_that_ask_at_once_are_all_answered() {
+    let daemon = daemon(|_| {}).await;
+    let file = model();
+    daemon.add("big", file.clone()).await;
+    let home = daemon.stop().await;
+    for layout in std::fs::read_dir(home.path().join("models")).unwrap().flatten() {
+        if layout.path().extension().is_some_and(|extension| extension == "layout") {
+            std::fs::remove_file(layout.path()).unwrap();
+        }
+    }
+    // Nobody knows yet which blocks there are.
+    let daemon = daemon_in(home, |_| {}).await;
+    let path = format!("/ipfs/{}?format=car", root(&file));
+    let answers = join_all((0..40).map(|_| asked(&daemon, Method::GET, &path, &[]))).await;
+    for answer in answers {
+        let blocks = blocks(&answer.bytes().await.unwrap());
+        assert!(blocks[1..].iter().flat_map(|(_, block)| block.iter()).eq(file.iter()));
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn behind_a_login_no_shared_cache_keeps_what_is_sent() {
+    let daemon = TestDaemon::start_in(crate::support::home(), &[], |config| config.access.required = true);
+    let daemon = daemon.await.unwrap();
+    daemon.add("neg", graphs::neg()).await;
+    let path = format!("/ipfs/{}?format=raw", root(&graphs::neg()));
+    let owner = asked(&daemon, Method::GET, &path, &[]).await;
+    assert_eq!(header(&owner, header::CACHE_CONTROL), "private, max-age=29030400, immutable");
+    let nobody = reqwest::Client::builder().no_proxy().build().unwrap();
+    let nobody = nobody.get(format!("{}{path}", daemon.url)).send().await.unwrap();
+    assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED);
+    let key = daemon.key("infers", json!({"scopes": "infer"})).await;
+    let infers = reqwest::Client::builder().no_proxy().build().unwrap();
+    let infers = infers.get(format!("{}{path}", daemon.url)).bearer_auth(key).send().await.unwrap();
+    assert_eq!(infers.status(), StatusCode::FORBIDDEN);
+    daemon.stop().await;
+}
+
+/// What a good gateway answers that has this file alone.
+fn good(heard: &Heard, file: &[u8]) -> Said {
+    let (path, query) = heard.path.split_once('?').expect("a format is said");
+    let query: Vec<_> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+    let said = |wanted: &str| query.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    let given = Given {
+        format: said("format"),
+        dag_scope: said("dag-scope"),
+        entity_bytes: said("entity-bytes"),
+        accept: heard.header("accept"),
+        ..Given::default()
+    };
+    let cid: Cid = path.strip_prefix("/ipfs/").expect("the gateway's path").parse().expect("a CID");
+    match answer(&layout(file), &cid, &Ask::read(&given).expect("a good request")).expect("a good range") {
+        None => Said::status("404 Not Found"),
+        Some(answer) => told(answer.content_type, &body(file, answer)),
+    }
+}
+
+fn body(file: &[u8], answer: Answer) -> Vec<u8> {
+    let bytes = |piece| match piece {
+        Piece::Bytes(bytes) => bytes.to_vec(),
+        Piece::File(range) => file[range.start as usize..range.end as usize].to_vec(),
+    };
+    answer.pieces.flat_map(bytes).collect()
+}
+
+const DFS: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
+
+fn told(kind: &str, body: &[u8]) -> Said {
+    Said::raw(&format!("200 OK\nContent-Type: {kind}\nContent-Length: {}", body.len()), body)
+}
+
+/// All of the file as a CAR.
+fn whole(file: &[u8]) -> Vec<u8> {
+    let ask = Ask::read(&Given { format: Some("car"), ..Given::default() }).unwrap();
+    body(file, answer(&layout(file), &root(file), &ask).unwrap().unwrap())
+}
+
+fn is_car(heard: &Heard) -> bool {
+    heard.path.contains("format=car")
+}
+
+/// What is wrong with a gateway, and what is told of it.
+struct Wrong {
+    case: &'static str,
+    says: fn(&Heard, usize) -> Said,
+    /// It is not asked again, because of this.
+    lies: Option<&'static str>,
+    /// How many requests the good one after it hears, and how many of those for the whole file.
+    good_hears: (usize, usize),
+}
+
+fn flipped(at: usize) -> Vec<u8> {
+    let mut car = whole(&model());
+    let at = if at == usize::MAX { car.len() - 1 } else { at };
+    car[at] ^= 1;
+    car
+}
+
+#[tokio::test]
+async fn one_bad_gateway_is_left_for_the_next() {
+    const CUT: usize = 2 << 20;
+    let bad = [
+        Wrong {
+            case: "a wrong byte in the last leaf",
+            says: |_, _| told(DFS, &flipped(usize::MAX)),
+            lies: Some("is not what it is called"),
+            good_hears: (1, 0),
+        },
+        Wrong {
+            case: "a wrong byte in the root",
+            says: |_, _| told(DFS, &flipped(120)),
+            lies: Some("is not what it is called"),
+            good_hears: (1, 1),
+        },
+        Wrong {
+            case: "another file",
+            says: |_, _| told(DFS, &whole(&graphs::neg())),
+            lies: Some("belongs to nothing that was asked for"),
+            good_hears: (1, 1),
+        },
+        Wrong {
+            case: "more than the file",
+            says: |_, _| told(DFS, &[whole(&model()), whole(&graphs::neg())[59..].to_vec()].concat()),
+            lies: None,
+            good_hears: (0, 0),
+        },
+        Wrong {
+            case: "no CAR",
+            says: |_, _| told(DFS, &[b'<'; 100]),
+            lies: Some("it sent a header"),
+            good_hears: (1, 1),
+        },
+        Wrong {
+            case: "a wrong block",
+            says: |heard, _| {
+                if is_car(heard) {
+                    Said::status("406 Not Acceptable")
+                } else {
+                    told("application/vnd.ipld.raw", b"wrong")
+                }
+            },
+            lies: Some("is not what it is called"),
+            good_hears: (1, 1),
+        },
+        Wrong {
+            case: "a block without an end",
+            says: |heard, _| {
+                if is_car(heard) {
+                    Said::status("406 Not Acceptable")
+                } else {
+                    told("application/vnd.ipld.raw", &vec![0; 3 << 20])
+                }
+            },
+            lies: Some("a block of over 2097152 bytes"),
+            good_hears: (1, 1),
+        },
+        Wrong {
+            case: "a CAR that breaks off",
+            says: |_, _| told(DFS, &whole(&model())).short(CUT),
+            lies: None,
+            good_hears: (1, 0),
+        },
+        Wrong {
+            case: "a CAR that ends early, and no blocks",
+            says: |heard, _| {
+                if is_car(heard) && before == 0 && !heard.path.contains("entity-bytes") {
+                    told(DFS, &whole(&model())[..CUT])
+                } else {
+                    Said::status("404 Not Found")
+                }
+            },
+            lies: None,
+            good_hears: (1, 0),
+        },
+        Wrong { case: "404", says: |_, _| Said::status("404 Not Found"), lies: None, good_hears: (1, 1) },
+        Wrong { case: "401", says: |_, _| Said::status("401 Unauthorized"), lies: None, good_hears: (1, 1) },
+        Wrong {
+            case: "429",
+            says: |_, _| Said::status("429 Too Many Requests\nRetry-After: 100"),
+            lies: None,
+            good_hears: (1, 1),
+        },
+        Wrong {
+            case: "503",
+            says: |_, _| Said::status("503 Service Unavailable"),
+            lies: None,
+            good_hears: (1, 1),
+        },
+        Wrong { case: "a reset", says: |_, _| Said::default().reset(), lies: None, good_hears: (1, 1) },
+    ];
+    let file = model();
+    for Wrong { case, says, lies, good_hears } in bad {
+        let liar = Origin::start(says).await;
+        let served = file.clone();
+        let honest = Origin::start(move |heard, _| good(heard, &served)).await;
+        let urls = [&liar.url, &honest.url].map(|url| url.parse().unwrap());
+        let daemon = daemon(|settings| settings.gateways = urls.to_vec()).await;
+        let done = download(&daemon, &format!("ipfs:{}", root(&file))).await;
+        is_done(&done, &file);
+        assert_eq!(done["revision"], root(&file).to_string(), "{case}");
+        let told = done["distrusted"].as_array().unwrap();
+        match lies {
+            None => assert!(told.is_empty(), "{case}: {told:?}"),
+            Some(says) => {
+                let told = told[0].as_str().unwrap();
+                assert!(told.contains(says) && told.contains(&liar.url), "{case}: {told}");
+            }
+        }
+        let heard = honest.heard();
+        let all = heard.iter().filter(|heard| heard.path.contains("dag-scope=entity")).count();
+        assert_eq!((heard.len(), all), good_hears, "{case}: {heard:?}");
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_gateway_gives_all_whatever_form_it_gives_it_in() {
+    let cases: [(&str, fn(&Heard, usize) -> Said, usize); 5] = [
+        ("a CAR", |heard, _| good(heard, &model()), 1),
+        // The root, and four leaves.
+        (
+            "blocks alone",
+            |heard, _| if is_car(heard) { Said::status("406 Not Acceptable") } else { good(heard, &model()) },
+            1 + 5,
+        ),
+        (
+            "a CAR in any order",
+            |heard, _| {
+                if is_car(heard) {
+                    told("application/vnd.ipld.car; version=1", &whole(&model()))
+                } else {
+                    good(heard, &model())
+                }
+            },
+            1 + 5,
+        ),
+        (
+            "no ranges",
+            |heard, _| {
+                if heard.path.contains("dag-scope") {
+                    told(DFS, &whole(&model())[..2 << 20])
+                } else if is_car(heard) {
+                    told(DFS, &whole(&model()))
+                } else {
+                    good(heard, &model())
+                }
+            },
+            2,
+        ),
+        (
+            "CARs that end early",
+            |heard, _| {
+                if heard.path.contains("dag-scope") {
+                    told(DFS, &whole(&model())[..2 << 20])
+                } else {
+                    good(heard, &model())
+                }
+            },
+            2,
+        ),
+    ];
+    let file = model();
+    for (case, says, requests) in cases {
+        let origin = Origin::start(says).await;
+        let url = format!("{}/", origin.url).parse().unwrap();
+        let daemon = daemon(|settings| settings.gateways = vec![url]).await;
+        let done = download(&daemon, &format!("ipfs://{}", root(&file))).await;
+        is_done(&done, &file);
+        assert_eq!((&done["bytes"], &done["total"]), (&json!(file.len()), &json!(file.len())), "{case}");
+        assert_eq!(origin.count(), requests, "{case}: {:?}", origin.heard());
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_is_not_asked_for_again_even_by_another_daemon() {
+    let better = Arc::new(Mutex::new(false));
+    let is_better = better.clone();
+    let origin = Origin::start(move |heard, _| {
+        if *is_better.lock().unwrap() {
+            return good(heard, &model());
+        }
+        if heard.path.contains("dag-scope") {
+            told(DFS, &whole(&model())).short(1 << 20)
+        } else {
+            Said::status("503 No")
+        }
+    });
+    let origin = origin.await;
+    let url: url::Url = origin.url.parse().unwrap();
+    let daemon = daemon(|settings| settings.gateways = vec![url.clone()]).await;
+    let source = format!("ipfs:{}", root(&model()));
+    failed(&download(&daemon, &source).await, "source_unavailable", "same", "no gateway gave all of ipfs:");
+    let (home, before) = (daemon.stop().await, origin.count());
+    *better.lock().unwrap() = true;
+    let daemon = daemon_in(home, |settings| settings.gateways = vec![url]).await;
+    is_done(&download(&daemon, &source).await, &model());
+    let heard: Vec<_> = origin.heard()[before..].iter().map(|heard| heard.path.clone()).collect();
+    let cid = root(&model());
+    let (from, to) = (2 * LEAF, model().len() - 1);
+    assert_eq!(
+        heard,
+        [format!("/ipfs/{cid}?format=raw"), format!("/ipfs/{cid}?format=car&entity-bytes={from}:{to}")]
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_cid_that_nobody_can_give_says_why() {
+    let folder = Bytes::from_static(b"\x0a\x02\x08\x01");
+    let folder_cid = Cid::of(Codec::DagPb, &folder);
+    let large = root(&model());
+    let origin = Origin::start(move |heard, _| {
+        if heard.path.contains(&folder_cid.to_string()) {
+            if is_car(heard) { Said::status("406 No") } else { told("application/vnd.ipld.raw", &folder) }
+        } else if heard.path.contains(&large.to_string()) {
+            good(heard, &model())
+        } else {
+            Said::status("404 Not Found")
+        }
+    });
+    let origin = origin.await;
+    let url: url::Url = origin.url.parse().unwrap();
+    let daemon = daemon(|settings| (settings.gateways, settings.download_max) = (vec![url], 1000)).await;
+    let absent = Cid::of(Codec::Raw, b"nobody has this");
+    let cases = [
+        (absent, "source_unavailable", "never", "is not there (404)"),
+        (folder_cid, "invalid_request", "never", "it is a folder"),
+        (large, "too_large", "never", "over the limit of 1000"),
+    ];
+    for (cid, code, retry, says) in cases {
+        failed(&download(&daemon, &format!("ipfs:{cid}")).await, code, retry, says);
+    }
+    for wrong in ["ipfs:", "ipfs:nonsense", "ipfs:bafkqaaa", &format!("ipfs://{absent}/below")] {
+        let (status, said) = daemon.post("/api/v1/downloads", json!({"source": wrong}).to_string()).await;
+        assert_eq!(status, 422, "{wrong}: {said}");
+    }
+    daemon.stop().await;
+    let alone = self::daemon(|_| {}).await;
+    failed(
+        &download(&alone, &format!("ipfs:{absent}")).await,
+        "invalid_request",
+        "never",
+        "no gateway is known",
+    );
+    alone.stop().await;
+}
+
+#[tokio::test]
+async fn another_weft_is_a_gateway_and_what_is_here_needs_none() {
+    let first = daemon(|_| {}).await;
+    let file = model();
+    first.add("big", file.clone()).await;
+    let url: url::Url = first.url.parse().unwrap();
+    let second = daemon(|settings| settings.gateways = vec![url]).await;
+    let source = format!("ipfs:{}", root(&file));
+    let done = download(&second, &source).await;
+    is_done(&done, &file);
+    let named = json!({"name": "big", "download": done["id"]});
+    let (status, added) = second.post("/api/v1/models", named.to_string()).await;
+    assert_eq!(
+        (status, &added["source"], &added["cid"]),
+        (200, &json!(source), &json!(root(&file).to_string()))
+    );
+    second.stop().await;
+    // It came by an upload, and has a CID nevertheless.
+    for order in [json!({"source": source}), json!({"source": source, "offline": true})] {
+        let here: Value = ended(&first, &order).await;
+        is_done(&here, &file);
+    }
+    first.stop().await;
+}
