@@ -89,7 +89,8 @@ async fn helias_verified_fetch_and_ipld_car_read_the_gateway() {
         let (cid, path) = (layout.cid(layout.root()).to_string(), folder.path().join(name));
         std::fs::write(&path, &model).unwrap();
         add(&served.url, name, model).await;
-        node("fetch.mjs", &[&served.url, &cid, path.to_str().unwrap()]).await;
+        let said = node("fetch.mjs", &[&served.url, &cid, path.to_str().unwrap()]).await;
+        assert_eq!(said, "fetched\n");
     }
     served.stop().await.unwrap();
 }

@@ -4,9 +4,9 @@
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
 mod checker;
+mod content;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
-mod content;
 mod openai;
 mod prometheus;
 mod schemathesis;

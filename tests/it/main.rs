@@ -17,6 +17,7 @@ mod encoding;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
 mod gate;
+mod gateways;
 mod hedging;
 mod hostile;
 mod idempotency;
