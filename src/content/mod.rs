@@ -20,7 +20,7 @@ pub use self::{
     assembly::{Assembly, DagError, Missing, Refused, Write},
     car::{CarError, Reader},
     cid::{Address, Cid, CidError, Codec},
-    dagpb::{Node, NodeError},
+    dagpb::{Child, Node, NodeError},
     layout::{LEAF, Layout, Layouter, Place},
 };
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Address, Answer, Ask, AskError, Assembly, Cid, CidError, Codec, Given, LEAF, Layout, Layouter, Missing,
-    Node, NodeError, Piece, Reader, Refused, answer, dagpb::Child, inline,
+    Address, Answer, Ask, AskError, Assembly, Child, Cid, CidError, Codec, Given, LEAF, Layout, Layouter,
+    Missing, Node, NodeError, Piece, Reader, Refused, answer, inline,
 };
 
 /// Bytes of which no two leaves are alike.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use weft::content::{Answer, Ask, Cid, Codec, Given, Piece, answer};
 
 use crate::{
-    content::{LEAF, layout, model, root},
     downloads::{daemon, daemon_in, download, ended, failed, is_done},
+    ipfs::{LEAF, layout, model, root},
     support::{Heard, Origin, Said, graphs},
 };
 

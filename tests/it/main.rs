@@ -9,8 +9,9 @@ mod assembly;
 mod attach;
 mod bad_input;
 mod batching;
+#[path = "../fuzz/src/blocks.rs"]
+mod blocks;
 mod cli;
-mod content;
 mod converting;
 mod downloads;
 mod encoding;
@@ -21,6 +22,7 @@ mod gateways;
 mod hedging;
 mod hostile;
 mod idempotency;
+mod ipfs;
 mod keys;
 mod links;
 mod loading;
@@ -51,5 +53,5 @@ mod tokens;
 mod unread;
 mod webdriver;
 
-// Where `properties` looks for the rooms, here and in the fuzzer's crate.
-use weft::{access::token, domain, driver::wire::message, onnx, protocol};
+// Where `properties` and `blocks` look for the rooms, here and in the fuzzer's crate.
+use weft::{access::token, content, domain, driver::wire::message, onnx, protocol};

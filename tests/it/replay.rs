@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use crate::properties;
+use crate::{blocks, properties};
 
 #[test]
 fn the_corpus_holds_no_surprise() {
     let properties = [
-        ("control", properties::control as fn(&[u8])),
+        ("car", blocks::car as fn(&[u8])),
+        ("control", properties::control),
+        ("dagpb", blocks::dagpb),
         ("frame", properties::frame),
         ("gguf", properties::gguf),
         ("jwt", properties::jwt),

@@ -2,6 +2,9 @@
 
 #[path = "../../../src/socket/assembly.rs"]
 pub mod assembly;
+mod blocks;
+#[path = "../../../src/content/mod.rs"]
+pub mod content;
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
 #[path = "../../../src/socket/frame.rs"]
@@ -18,6 +21,14 @@ pub mod token;
 
 pub fn fuzz_frame(input: &[u8]) {
     properties::frame(input);
+}
+
+pub fn fuzz_car(input: &[u8]) {
+    blocks::car(input);
+}
+
+pub fn fuzz_dagpb(input: &[u8]) {
+    blocks::dagpb(input);
 }
 
 pub fn fuzz_control(input: &[u8]) {

@@ -1,0 +1,177 @@
+//! What must hold for any CAR, any node and any tree of nodes whatever.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::content::{
+    Address, Ask, Assembly, CarError, Child, Cid, Codec, Given, Layouter, Missing, Node, Piece, Reader,
+    answer,
+};
+
+/// A CAR as it comes, or what a request may say.
+pub(crate) fn car(input: &[u8]) {
+    let whole = read([input]);
+    let cut = usize::from(input.first().copied().unwrap_or_default()) + 1;
+    assert_eq!(read(input.chunks(cut)), whole, "the same in pieces of {cut} bytes");
+    if let Ok(text) = std::str::from_utf8(input) {
+        said(text);
+    }
+}
+
+type Read = (Vec<(Cid, Bytes)>, Result<bool, CarError>);
+
+/// The blocks up to the end or what is wrong, and whether it may end so.
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
+    let (mut reader, mut blocks) = (Reader::default(), Vec::new());
+    for piece in pieces {
+        reader.push(piece);
+        loop {
+            match reader.next() {
+                Ok(Some(block)) => blocks.push(block),
+                Ok(None) => break,
+                Err(error) => return (blocks, Err(error)),
+            }
+        }
+    }
+    (blocks, Ok(reader.may_end()))
+}
+
+fn said(text: &str) {
+    if let Ok(address) = text.parse::<Address>() {
+        assert_eq!(address.to_string().parse(), Ok(address), "{text:?}");
+    }
+    let file = b"five!";
+    let mut layouter = Layouter::default();
+    layouter.update(file);
+    let layout = Arc::new(layouter.finish());
+    let root = layout.cid(layout.root());
+    let car = Given { format: Some("car"), ..Given::default() };
+    for given in [
+        Given { entity_bytes: Some(text), ..car.clone() },
+        Given { dag_scope: Some(text), ..car },
+        Given { accept: Some(text), ..Given::default() },
+    ] {
+        let Ok(ask) = Ask::read(&given) else { continue };
+        let query = ask.query();
+        let again: Vec<_> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+        let value = |name| again.iter().find(|(of, _)| *of == name).map(|(_, value)| *value);
+        let again = Given {
+            format: value("format"),
+            dag_scope: value("dag-scope"),
+            entity_bytes: value("entity-bytes"),
+            car_dups: value("car-dups"),
+            ..Given::default()
+        };
+        assert_eq!(Ask::read(&again).as_ref(), Ok(&ask), "{query}");
+        let Ok(Some(answer)) = answer(&layout, &root, &ask) else { continue };
+        let lengths = answer.pieces.map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::File(range) => {
+                assert!(range.start <= range.end && range.end <= file.len() as u64, "{range:?}");
+                range.end - range.start
+            }
+        });
+        assert_eq!(lengths.sum::<u64>(), answer.length);
+    }
+}
+
+/// A node's bytes, or a program that builds a tree of good and bad ones.
+pub(crate) fn dagpb(input: &[u8]) {
+    if let Ok(node) = Node::decode(Bytes::copy_from_slice(input)) {
+        let parts = node.children.iter().map(|child| child.bytes).sum::<u64>();
+        assert_eq!(node.bytes, node.inline.len() as u64 + parts);
+        assert!(node.children.iter().all(|child| child.bytes > 0));
+        assert_eq!(Node::decode(node.encode()), Ok(node), "what we write we also read");
+    }
+    tree(input);
+}
+
+/// More than any file of the tests, and little enough to be put together.
+const LIMIT: u64 = 1 << 16;
+
+/// What the room allows.
+const DEPTH_MAX: usize = 16;
+
+/// A block, and the file that it means when it means one.
+struct Built {
+    cid: Cid,
+    block: Bytes,
+    file: Option<Vec<u8>>,
+    /// Nodes with links, from it down to a leaf.
+    depth: usize,
+}
+
+/// Builds blocks from the leaves up, and puts the last one's file together from them.
+fn tree(mut program: &[u8]) {
+    let mut built: Vec<Built> = Vec::new();
+    while let Some((operation, rest)) = program.split_first() {
+        let take = usize::from(operation >> 2).min(rest.len());
+        let (operands, rest) = rest.split_at(take);
+        program = rest;
+        built.push(match operation & 3 {
+            0 => leaf(operands, Codec::Raw),
+            1 => leaf(operands, Codec::DagPb),
+            // Its sizes are what its children have, or one more for one of them.
+            kind => node(operands, &built, kind == 3),
+        });
+        if built.len() == 64 {
+            break;
+        }
+    }
+    let Some(top) = built.last() else { return };
+    let mut assembly = Assembly::new(top.cid, LIMIT);
+    let mut file = Vec::new();
+    loop {
+        let Some(wanted) = assembly.next() else { break };
+        // A link may lead to a block that nobody has built.
+        let Some(found) = built.iter().find(|built| built.cid == wanted) else { return };
+        let before = assembly.present();
+        let Ok(writes) = assembly.accept(&wanted, &found.block) else {
+            assert_eq!(top.file, None, "a good file is taken");
+            return;
+        };
+        for write in writes.expect("what is missing has not come") {
+            let end = write.at as usize + write.bytes.len();
+            assert!(end as u64 <= assembly.bytes().expect("the root came first"));
+            file.resize(file.len().max(end), 0);
+            file[write.at as usize..end].copy_from_slice(&write.bytes);
+        }
+        assert!(assembly.present() >= before && Some(assembly.present()) <= assembly.bytes());
+        if let Missing::Bytes(range) = assembly.missing() {
+            assert!(range.start < range.end && Some(range.end) <= assembly.bytes(), "{range:?}");
+        }
+        assert_eq!(assembly.accept(&wanted, &found.block), Ok(None), "once is enough");
+    }
+    assert_eq!(assembly.missing(), Missing::Nothing);
+    assert_eq!((assembly.present(), assembly.bytes()), (file.len() as u64, Some(file.len() as u64)));
+    assert_eq!(top.file.as_ref(), Some(&file));
+}
+
+fn leaf(bytes: &[u8], codec: Codec) -> Built {
+    let inline = Bytes::copy_from_slice(bytes);
+    let node = Node { inline: inline.clone(), children: Vec::new(), bytes: bytes.len() as u64 };
+    let block = if codec == Codec::Raw { inline } else { node.encode() };
+    Built { cid: Cid::of(codec, &block), block, file: Some(bytes.to_vec()), depth: 0 }
+}
+
+/// Links to earlier blocks, by their numbers.
+fn node(numbers: &[u8], built: &[Built], wrong: bool) -> Built {
+    let linked: Vec<_> =
+        numbers.iter().filter_map(|number| built.get(usize::from(*number) % built.len().max(1))).collect();
+    let size = |built: &Built| built.file.as_ref().map_or(1, Vec::len) as u64;
+    let children = linked.iter().map(|built| Child { cid: built.cid, bytes: size(built), total: 0 });
+    let mut children: Vec<_> = children.collect();
+    if let Some(child) = children.last_mut().filter(|_| wrong) {
+        child.bytes += 1;
+    }
+    let good = !(wrong && !children.is_empty()) && children.iter().all(|child| child.bytes > 0);
+    let parts: Option<Vec<_>> = linked.iter().map(|built| built.file.clone()).collect();
+    let file = parts.map(|parts| parts.concat()).filter(|file| good && file.len() as u64 <= LIMIT);
+    let block = Node::of(children).encode();
+    let below = linked.iter().map(|built| built.depth).max();
+    let depth = below.map_or(0, |below| below + 1);
+    // One that is too deep is no file either, and sixty-four blocks may well be.
+    let file = file.filter(|_| depth <= DEPTH_MAX);
+    Built { cid: Cid::of(Codec::DagPb, &block), block, file, depth }
+}
