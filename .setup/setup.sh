@@ -181,6 +181,22 @@ test_tools() {
   fi
 }
 
+# What the gateway is measured beside; Debian's package would start it at once, which nobody wants here.
+bench_server() {
+  local root_by=""
+  if [ -x /usr/sbin/nginx ] || [ -x /usr/bin/nginx ]; then
+    say "nginx is there"
+    return
+  fi
+  if [ "$(id -u)" -ne 0 ]; then root_by="sudo -n"; fi
+  if have apt-get && $root_by env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends nginx >/dev/null 2>&1; then
+    say "installed nginx"
+  else
+    say "the bench goes without nginx; to bring it: apt-get install --no-install-recommends nginx"
+  fi
+}
+
 # What npm and PyPI bring; each prints its own lines.
 downloads() {
   if have node && have npm; then
@@ -200,6 +216,7 @@ downloads() {
 if [ "$(uname)" = Linux ]; then debian_packages "${1:-}"; fi
 toolchain
 if [ "${1:-}" = tests ]; then test_tools; fi
+if [ "${1:-}" = bench ]; then bench_server; fi
 downloads "${1:-}"
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -4,6 +4,7 @@
 
 mod bare;
 mod cold;
+mod content;
 mod daemon;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
@@ -79,6 +80,8 @@ pub(crate) enum Section {
     Idle,
     /// The same model behind a server in Python
     Peer,
+    /// The gateway against nginx
+    Content,
 }
 
 impl Section {
@@ -155,6 +158,7 @@ async fn measure(section: Section, program: &Path, models: &Models) -> anyhow::R
         Section::Fairness => fairness::measure(program).await,
         Section::Idle => return idle::measure(program, pair.0).await,
         Section::Peer => return peer::measure(program, &[pair.0, pair.1]).await,
+        Section::Content => return content::measure(program, pair.0).await,
     };
     found.map(Ok).with_context(|| format!("measuring {}", section.name()))
 }

@@ -11,7 +11,7 @@ pub(crate) mod open;
 mod pace;
 pub(crate) mod peer;
 pub(crate) mod saturation;
-mod serving;
+pub(crate) mod serving;
 
 /// Each of which more lies beyond it than chance alone decides: ten samples.
 const BEYOND_MIN: f64 = 10.0;

@@ -10,19 +10,19 @@ use crate::{
     requests::{BROWSER, Model, TIMEOUT_US},
 };
 
-pub(super) struct Serving {
-    pub(super) daemon: Daemon,
+pub(crate) struct Serving {
+    pub(crate) daemon: Daemon,
     http: reqwest::Client,
     _home: tempfile::TempDir,
 }
 
 impl Serving {
     /// With native lanes alone.
-    pub(super) async fn native(program: &Path, config: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn native(program: &Path, config: &str) -> anyhow::Result<Self> {
         Self::start(program, 0, config).await
     }
 
-    pub(super) async fn start(program: &Path, browsers: usize, config: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(program: &Path, browsers: usize, config: &str) -> anyhow::Result<Self> {
         let home = tempfile::tempdir().context("a throw-away home")?;
         std::fs::write(home.path().join("weft.toml"), config)?;
         let daemon = Daemon::start_with(program, home.path(), &format!("{BROWSER}={browsers}")).await?;
@@ -30,7 +30,7 @@ impl Serving {
         Ok(Self { daemon, http, _home: home })
     }
 
-    pub(super) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> anyhow::Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> anyhow::Result<Value> {
         let response = self.http.post(format!("{}{path}", self.daemon.url)).body(body).send().await?;
         let status = response.status();
         let answer = response.json().await?;
@@ -39,7 +39,7 @@ impl Serving {
     }
 
     /// Adds a model under its name with these limits of its batches, and has it proven wherever it may run.
-    pub(super) async fn add(&self, model: &Model, batch: &Value) -> anyhow::Result<()> {
+    pub(crate) async fn add(&self, model: &Model, batch: &Value) -> anyhow::Result<()> {
         let file = std::fs::read(&model.file).with_context(|| model.file.display().to_string())?;
         let uploaded = self.post("/api/v1/blobs", file).await?;
         let order = json!({
@@ -58,6 +58,6 @@ impl Serving {
 }
 
 /// What requests for the native lane say.
-pub(super) fn natively() -> Value {
+pub(crate) fn natively() -> Value {
     json!({"backend": "ort-cpu", "fallback": "none", "binary_data_output": true, "timeout": TIMEOUT_US})
 }
