@@ -1,9 +1,9 @@
 //! Content addresses and the gateway, as `ipfs-unixfs-importer`, `@ipld/car` and `@helia/verified-fetch` see them.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use tokio::process::Command;
-use weft::content::Layouter;
+use weft::content::{Assembly, Layouter, Reader};
 
 use crate::{FOLDER, add, graphs, served};
 
@@ -63,6 +63,37 @@ async fn ipfs_unixfs_importer_computes_the_same_cids() {
     let said = node("cids.mjs", &texts.each_ref().map(String::as_str)).await;
     let ours: String = sizes.iter().map(|size| format!("{size} {}\n", root(*size))).collect();
     assert_eq!(said, ours);
+}
+
+#[tokio::test]
+async fn files_that_others_laid_out_in_the_old_way_are_read() {
+    if !there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.car");
+    // Two levels, of 174 links and leaves of 256 KiB in nodes, with a CID of version 0.
+    let size = 50 * LEAF + 5;
+    let said = node("old.mjs", &[&size.to_string(), path.to_str().unwrap()]).await;
+    assert!(said.starts_with("Qm"), "{said}");
+    let mut reader = Reader::default();
+    reader.push(&std::fs::read(&path).unwrap());
+    let mut blocks = HashMap::new();
+    while let Some((cid, block)) = reader.next().unwrap() {
+        blocks.insert(cid, block);
+    }
+    let mut assembly = Assembly::new(said.trim().parse().unwrap(), 1 << 30);
+    let mut file = vec![0; size];
+    while let Some(next) = assembly.next() {
+        for write in assembly.accept(&next, &blocks[&next]).unwrap().unwrap() {
+            file[write.at as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+    }
+    assert_eq!((assembly.present(), assembly.bytes()), (size as u64, Some(size as u64)));
+    let mut layouter = Layouter::default();
+    layouter.update(&file);
+    let layout = layouter.finish();
+    assert_eq!(layout.cid(layout.root()).to_string(), root(size));
 }
 
 /// A model of so many bytes of description, each leaf of its own.

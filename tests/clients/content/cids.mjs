@@ -2,18 +2,7 @@
 import { importer } from 'ipfs-unixfs-importer'
 import { fixedSize } from 'ipfs-unixfs-importer/chunker'
 import { balanced } from 'ipfs-unixfs-importer/layout'
-
-const LEAF = 1 << 20
-
-/** The same bytes that the test lays out: each leaf begins with its number. */
-async function * file (size) {
-  const pattern = Uint8Array.from({ length: LEAF }, (_, at) => (at * 7 + (at >> 12)) & 255)
-  for (let from = 0; from < size; from += LEAF) {
-    const leaf = pattern.slice()
-    new DataView(leaf.buffer).setUint32(0, from / LEAF, true)
-    yield leaf.subarray(0, Math.min(LEAF, size - from))
-  }
-}
+import { LEAF, file } from './file.mjs'
 
 const options = {
   cidVersion: 1,
