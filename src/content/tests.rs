@@ -56,7 +56,7 @@ fn blocks(car: &[u8]) -> Vec<(Cid, Bytes)> {
     let (mut reader, mut blocks) = (Reader::default(), Vec::new());
     for piece in car.chunks(100_000) {
         reader.push(piece);
-        while let Some(block) = reader.next().unwrap() {
+        while let Some(block) = reader.block().unwrap() {
             blocks.push(block);
         }
     }
@@ -509,7 +509,7 @@ fn a_car_that_is_none_is_refused() {
         let mut reader = Reader::default();
         reader.push(&car);
         let mut read = || loop {
-            match reader.next() {
+            match reader.block() {
                 Ok(Some(_)) => {}
                 other => return other,
             }
@@ -520,7 +520,7 @@ fn a_car_that_is_none_is_refused() {
     for cut in 1..good.len() {
         let mut reader = Reader::default();
         reader.push(&good[..cut]);
-        assert_eq!(reader.next().unwrap(), None, "{cut} bytes");
+        assert_eq!(reader.block().unwrap(), None, "{cut} bytes");
         assert_eq!(reader.may_end(), cut == head, "{cut} bytes");
     }
 }

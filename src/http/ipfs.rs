@@ -101,7 +101,8 @@ pub(super) async fn serve(
                 held => held,
             };
             let (file, layout) = found.ok_or_else(absent)?;
-            let answer = answer(&layout, block, &said.ask).map_err(refused)?.ok_or_else(absent)?;
+            let answer =
+                answer(&layout, block, &said.ask).map_err(|error| refused(&error))?.ok_or_else(absent)?;
             (answer, Some(api.registry.blobs.path(file)))
         }
     };
@@ -147,7 +148,7 @@ impl<'a> Said<'a> {
         let control = text(header::CACHE_CONTROL).unwrap_or_default();
         let filename = wanted.filename.as_deref();
         Ok(Self {
-            ask: ask.map_err(refused)?,
+            ask: ask.map_err(|error| refused(&error))?,
             negotiated: wanted.format.is_none(),
             cached: control.split(',').any(|part| part.trim().eq_ignore_ascii_case("only-if-cached")),
             filename: filename.filter(|name| !name.is_empty() && name.len() <= FILENAME_MAX),
@@ -221,7 +222,7 @@ fn encoded(byte: u8) -> String {
     }
 }
 
-fn refused(error: AskError) -> Problem {
+fn refused(error: &AskError) -> Problem {
     let status = match error {
         AskError::Unserved(_) => StatusCode::NOT_ACCEPTABLE,
         AskError::Unsaid | AskError::Malformed { .. } => StatusCode::BAD_REQUEST,

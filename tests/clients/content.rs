@@ -79,7 +79,7 @@ async fn files_that_others_laid_out_in_the_old_way_are_read() {
     let mut reader = Reader::default();
     reader.push(&std::fs::read(&path).unwrap());
     let mut blocks = HashMap::new();
-    while let Some((cid, block)) = reader.next().unwrap() {
+    while let Some((cid, block)) = reader.block().unwrap() {
         blocks.insert(cid, block);
     }
     let mut assembly = Assembly::new(said.trim().parse().unwrap(), 1 << 30);

@@ -60,7 +60,7 @@ fn header(response: &reqwest::Response, name: header::HeaderName) -> &str {
 fn blocks(car: &[u8]) -> Vec<(Cid, Bytes)> {
     let (mut reader, mut blocks) = (Reader::default(), Vec::new());
     reader.push(car);
-    while let Some(block) = reader.next().unwrap() {
+    while let Some(block) = reader.block().unwrap() {
         assert!(block.0.names(&block.1));
         blocks.push(block);
     }

@@ -179,7 +179,7 @@ impl<'a> Fetch<'a> {
         let (mut reader, mut came, mut again) = (Reader::default(), Came::Nothing, 0);
         while let Some(bytes) = answer.next(self.present(), self.assembly().bytes()).await? {
             reader.push(&bytes);
-            while let Some((cid, block)) = reader.next().map_err(|error| lied(&error))? {
+            while let Some((cid, block)) = reader.block().map_err(|error| lied(&error))? {
                 if self.take(&url, cid, block).await? {
                     came = Came::New;
                     if self.assembly().next().is_none() {
@@ -237,7 +237,7 @@ impl Held {
 
     fn take(&mut self, place: &str, cid: &Cid, block: &Bytes) -> Result<bool, SourceError> {
         let taken = self.assembly.accept(cid, block).map_err(|refused| match refused {
-            Refused::Dag(problem) => SourceError::Dag { cid: self.cid, problem },
+            Refused::Dag(problem) => SourceError::Dag { cid: self.cid, problem: Box::new(problem) },
             refused => SourceError::Lied { place: place.to_owned(), problem: refused.to_string() },
         })?;
         let Some(writes) = taken else { return Ok(false) };

@@ -84,7 +84,7 @@ pub enum SourceError {
     #[error("{place} lied: {problem}")]
     Lied { place: String, problem: String },
     #[error("ipfs:{cid} is no file that can be had: {problem}")]
-    Dag { cid: Cid, problem: DagError },
+    Dag { cid: Cid, problem: Box<DagError> },
     #[error("no gateway gave all of ipfs:{cid}: {}", .told.join("; "))]
     Gateways { cid: Cid, told: Vec<String>, passes: Option<Duration> },
     #[error(transparent)]
@@ -142,11 +142,11 @@ impl SourceError {
 
     fn code(&self) -> Code {
         match self {
+            Self::Dag { problem, .. } if matches!(**problem, DagError::Bytes { .. }) => Code::TooLarge,
             Self::Keep { .. } | Self::TokenFile { .. } | Self::Certificates { .. } => Code::Internal,
             Self::TooLarge { .. } | Self::Bomb { .. } => Code::TooLarge,
             Self::Busy { .. } | Self::Full { .. } | Self::Stopping => Code::Overloaded,
             Self::Cancelled => Code::Cancelled,
-            Self::Dag { problem: DagError::Bytes { .. }, .. } => Code::TooLarge,
             Self::Offline { .. }
             | Self::Lied { .. }
             | Self::Gateways { .. }

@@ -27,7 +27,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
     for piece in pieces {
         reader.push(piece);
         loop {
-            match reader.next() {
+            match reader.block() {
                 Ok(Some(block)) => blocks.push(block),
                 Ok(None) => break,
                 Err(error) => return (blocks, Err(error)),
