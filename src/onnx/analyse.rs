@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     OnnxError,
+    check::byte_size,
     proto::{DimensionValue, GraphProto, ModelProto, TensorProto, TypeValue, ValueInfoProto, element},
     ranges::{self, InputRange},
     read::{decode, visit_nodes, visit_tensors},
@@ -32,7 +33,6 @@ pub struct Analysis {
 pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     let (model, graph) = decode(bytes)?;
     let opset = opset(&model)?;
-    check_names(&graph)?;
     let signature = signature(&graph)?;
     let ranges = ranges::imply(&graph, &signature.inputs);
     let mut parameter_bytes = 0u64;
@@ -75,31 +75,6 @@ fn operators(model: &ModelProto, graph: &GraphProto) -> BTreeMap<String, u64> {
     visit_nodes(graph, &mut count);
     model.functions.iter().flat_map(|function| &function.node).for_each(count);
     counts
-}
-
-/// Every value of the main graph has one origin.
-fn check_names(graph: &GraphProto) -> Result<(), OnnxError> {
-    unique("input", graph.input.iter().map(|port| port.name.as_str()))?;
-    unique("output", graph.output.iter().map(|port| port.name.as_str()))?;
-    unique("initialiser", graph.initializer.iter().map(|tensor| tensor.name.as_str()))?;
-    // A node leaves out an optional output by naming it "".
-    unique(
-        "node output",
-        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).filter(|name| !name.is_empty()),
-    )
-}
-
-fn unique<'n>(role: &'static str, names: impl Iterator<Item = &'n str>) -> Result<(), OnnxError> {
-    let mut seen = HashSet::new();
-    for name in names {
-        if name.is_empty() {
-            return Err(OnnxError::Unnamed { role });
-        }
-        if !seen.insert(name) {
-            return Err(OnnxError::Duplicate { role, name: name.to_owned() });
-        }
-    }
-    Ok(())
 }
 
 fn signature(graph: &GraphProto) -> Result<Signature, OnnxError> {
@@ -168,22 +143,8 @@ fn datatype(code: i32) -> Option<Datatype> {
     })
 }
 
+/// Strings have no fixed size; the shape says how many there are.
 fn tensor_bytes(tensor: &TensorProto) -> u64 {
-    let bits = match tensor.data_type {
-        element::COMPLEX128 => 128,
-        element::DOUBLE | element::INT64 | element::UINT64 | element::COMPLEX64 => 64,
-        element::FLOAT | element::INT32 | element::UINT32 => 32,
-        element::FLOAT16 | element::BFLOAT16 | element::INT16 | element::UINT16 => 16,
-        element::UINT4 | element::INT4 | element::FLOAT4E2M1 => 4,
-        element::UINT2 | element::INT2 => 2,
-        // Strings have no fixed size; the shape says how many there are.
-        element::STRING => 0,
-        // BOOL, the 8-bit integers and the 8-bit floats.
-        _ => 8,
-    };
-    let elements = tensor
-        .dims
-        .iter()
-        .fold(1u64, |product, dim| product.saturating_mul(u64::try_from(*dim).unwrap_or(0)));
-    elements.saturating_mul(bits).div_ceil(8)
+    let sizes = tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0));
+    byte_size(tensor.data_type, sizes.fold(1, u64::saturating_mul)).unwrap_or(0)
 }

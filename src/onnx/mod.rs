@@ -5,14 +5,17 @@
 mod analyse;
 #[cfg(test)]
 pub(crate) mod build;
+mod check;
 pub mod convert;
+mod parts;
 pub(crate) mod proto;
 mod ranges;
 mod read;
 
 pub use analyse::{Analysis, analyse};
+pub use check::{CheckError, Outside};
 pub use ranges::{InputRange, Values};
-pub use read::{FILE_BYTES_MAX, open};
+pub use read::{FILE_BYTES_MAX, check, open};
 
 use std::path::PathBuf;
 
@@ -28,6 +31,10 @@ pub enum OnnxError {
     Empty,
     #[error("not an ONNX file: {source}")]
     NotProtobuf { source: prost::DecodeError },
+    #[error("the file has more than {most} nodes, weights, names and other parts")]
+    Parts { most: usize },
+    #[error("the file has graphs or types within each other, deeper than {most} messages")]
+    Nested { most: usize },
     #[error("not an ONNX file: it names no IR version")]
     NoIrVersion,
     #[error("the model has no graph")]
@@ -40,14 +47,10 @@ pub enum OnnxError {
         "weight {tensor:?} is in the external file {file:?}, and models with external data are not supported yet"
     )]
     ExternalData { tensor: String, file: String },
-    #[error("weight {tensor:?} is in the external file {file:?}, which is missing")]
-    ExternalFileMissing { tensor: String, file: String },
+    #[error(transparent)]
+    Check(#[from] CheckError),
     #[error("the graph has no outputs")]
     NoOutputs,
-    #[error("the graph has an unnamed {role}")]
-    Unnamed { role: &'static str },
-    #[error("the name {name:?} is given to more than one {role}")]
-    Duplicate { role: &'static str, name: String },
     #[error("{role} {name:?} is a {kind}; only tensors are supported")]
     NotTensor { role: &'static str, name: String, kind: &'static str },
     #[error("{role} {name:?} has element type {code}, which the Open Inference Protocol cannot carry")]

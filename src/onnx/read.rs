@@ -6,28 +6,43 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Analysis, OnnxError, analyse,
+    Analysis, OnnxError, Outside, analyse, parts,
     proto::{EXTERNAL, GraphProto, ModelProto, NodeProto, TensorProto},
 };
 
 /// Protobuf's own limit on a message. Larger models keep their weights in external files.
 pub const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 
-/// Reads and analyses a file. Blocks for as long as the disk takes.
+/// Reads, checks and analyses a file. Blocks for as long as the disk takes.
 pub fn open(path: &Path) -> Result<(Bytes, Analysis), OnnxError> {
     let bytes = read(path)?;
-    match analyse(&bytes) {
-        Ok(analysis) => Ok((bytes, analysis)),
-        Err(OnnxError::ExternalData { tensor, file }) => {
-            let beside = path.parent().unwrap_or(Path::new("")).join(&file);
-            if beside.is_file() {
-                Err(OnnxError::ExternalData { tensor, file })
-            } else {
-                Err(OnnxError::ExternalFileMissing { tensor, file })
-            }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    check(&bytes, &|location| beside(folder, location))?;
+    let analysis = analyse(&bytes)?;
+    Ok((bytes, analysis))
+}
+
+/// Checks how a model is put together; `outside` tells what lies at a path beside its file.
+pub fn check(bytes: &Bytes, outside: &dyn Fn(&str) -> Outside) -> Result<(), OnnxError> {
+    let (model, graph) = split(bytes)?;
+    super::check::check(&model, &graph, outside)?;
+    Ok(())
+}
+
+/// Follows no link on the way from the model's folder.
+fn beside(folder: &Path, location: &str) -> Outside {
+    let mut path = folder.to_owned();
+    let mut parts = location.split('/').peekable();
+    while let Some(part) = parts.next() {
+        path.push(part);
+        match path.symlink_metadata() {
+            Ok(found) if parts.peek().is_some() && found.is_dir() => {}
+            Ok(found) if parts.peek().is_none() && found.is_file() => return Outside::Bytes(found.len()),
+            Ok(_) => return Outside::NoFile,
+            Err(_) => break,
         }
-        Err(error) => Err(error),
     }
+    Outside::Missing
 }
 
 fn read(path: &Path) -> Result<Bytes, OnnxError> {
@@ -51,17 +66,23 @@ fn read(path: &Path) -> Result<Bytes, OnnxError> {
 }
 
 /// Decodes the model and refuses what no later step could work with.
-/// Nesting is bounded by prost at 100 messages, which is about 30 graphs within each other.
 pub(super) fn decode(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError> {
+    let (model, graph) = split(bytes)?;
+    refuse_external(&graph)?;
+    Ok((model, graph))
+}
+
+/// The model and its graph, wherever the weights are.
+fn split(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::Empty);
     }
+    parts::check(bytes)?;
     let mut model = ModelProto::decode(bytes.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
     if model.ir_version <= 0 {
         return Err(OnnxError::NoIrVersion);
     }
     let graph = model.graph.take().ok_or(OnnxError::NoGraph)?;
-    refuse_external(&graph)?;
     Ok((model, graph))
 }
 
