@@ -12,7 +12,10 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::{Api, Problem};
-use crate::domain::{Code, Digest, Failure, Retry};
+use crate::{
+    domain::{Code, Digest, Failure, Retry},
+    models::Entry,
+};
 
 /// A read of the disk costs a hand-over to another thread.
 const CHUNK: usize = 1 << 20;
@@ -31,7 +34,8 @@ pub(super) async fn serve(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(text) = digest?;
-    let known = |digest: &Digest| api.registry.list().iter().any(|entry| entry.model.digest == *digest);
+    let serves = |entry: &Arc<Entry>, digest| entry.model.digest == digest && entry.unusable().is_none();
+    let known = |digest: &Digest| api.registry.list().iter().any(|entry| serves(entry, *digest));
     let digest = text.parse().ok().filter(known);
     let digest: Digest =
         digest.ok_or_else(|| Problem::not_found(format!("no model has the digest {text:?}")))?;

@@ -10,12 +10,16 @@ mod reference;
 mod registry;
 mod served;
 pub mod source;
+mod uses;
+mod verify;
+mod versions;
 
 pub use blobs::{Blobs, Upload};
-pub use entry::{Entry, GateInputs};
+pub use entry::{Entry, GateInputs, History};
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
+pub use versions::NotFound;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -23,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     backend::{Backend, BackendError},
-    domain::{Code, Digest, Failure, Retry, Tensor},
+    domain::{Code, Digest, Failure, ModelName, Retry, Tensor},
     onnx::OnnxError,
     store::StoreError,
 };
@@ -38,6 +42,12 @@ pub enum ModelError {
     Upload { message: String },
     #[error("no file with digest {digest} was uploaded")]
     NoFile { digest: Digest },
+    #[error("its file has the digest {found}, not {digest}: it was changed on the disk; add it again")]
+    Changed { digest: Digest, found: Digest },
+    #[error("its file has {found} bytes, not {bytes}: it was changed on the disk; add it again")]
+    Resized { bytes: u64, found: u64 },
+    #[error("{name} has {limit} versions already; remove one with `weft models remove {name}@VERSION`")]
+    Versions { name: ModelName, limit: usize },
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -62,6 +72,9 @@ impl ModelError {
             Self::Load(error) | Self::Run(error) => error.retry(),
             Self::TooLarge { .. }
             | Self::NoFile { .. }
+            | Self::Changed { .. }
+            | Self::Resized { .. }
+            | Self::Versions { .. }
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,

@@ -22,7 +22,8 @@ pub struct Analysis {
     pub producer: String,
     /// Nodes per operator, as `Conv` or `com.microsoft.MatMulNBits`, those within subgraphs and functions included.
     pub operators: BTreeMap<String, u64>,
-    /// Bytes of all weights, wherever in the graph they are.
+    /// Elements of all weights, wherever in the graph they are.
+    pub parameters: u64,
     pub parameter_bytes: u64,
     /// How far another backend's outputs may be off, unless the model's owner says otherwise.
     pub tolerance: Tolerance,
@@ -35,16 +36,20 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     let opset = opset(&model)?;
     let signature = signature(&graph)?;
     let ranges = ranges::imply(&graph, &signature.inputs);
-    let mut parameter_bytes = 0u64;
+    let (mut parameters, mut parameter_bytes) = (0u64, 0u64);
     let mut half = signature.inputs.iter().chain(&signature.outputs).any(|port| is_half(port.datatype));
     visit_tensors(&graph, &mut |tensor| {
-        parameter_bytes = parameter_bytes.saturating_add(tensor_bytes(tensor));
+        let elements = elements(tensor);
+        parameters = parameters.saturating_add(elements);
+        // Text has no fixed size.
+        parameter_bytes = parameter_bytes.saturating_add(byte_size(tensor.data_type, elements).unwrap_or(0));
         half |= matches!(tensor.data_type, element::FLOAT16 | element::BFLOAT16);
     });
     Ok(Analysis {
         opset,
         operators: operators(&model, &graph),
         producer: model.producer_name,
+        parameters,
         parameter_bytes,
         // Once a value has been rounded to half precision, nothing downstream can be more exact.
         tolerance: if half { Tolerance::FP16 } else { Tolerance::FP32 },
@@ -143,8 +148,7 @@ fn datatype(code: i32) -> Option<Datatype> {
     })
 }
 
-/// Strings have no fixed size; the shape says how many there are.
-fn tensor_bytes(tensor: &TensorProto) -> u64 {
+fn elements(tensor: &TensorProto) -> u64 {
     let sizes = tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0));
-    byte_size(tensor.data_type, sizes.fold(1, u64::saturating_mul)).unwrap_or(0)
+    sizes.fold(1, u64::saturating_mul)
 }

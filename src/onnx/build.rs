@@ -53,11 +53,21 @@ pub(crate) fn number(name: &str, i: i64) -> AttributeProto {
 }
 
 pub(crate) fn numbers(name: &str, ints: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), ints: ints.to_vec(), r#type: attribute::INTS, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        ints: ints.to_vec(),
+        r#type: attribute::INTS,
+        ..AttributeProto::default()
+    }
 }
 
 pub(crate) fn branch(name: &str, graph: GraphProto) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), g: Some(graph), r#type: attribute::GRAPH, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        g: Some(graph),
+        r#type: attribute::GRAPH,
+        ..AttributeProto::default()
+    }
 }
 
 pub(crate) fn constant(output: &str, tensor: TensorProto) -> NodeProto {

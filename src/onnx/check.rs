@@ -15,7 +15,8 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 
-pub use error::{CheckError, Name};
+pub use error::CheckError;
+use error::Name;
 pub use external::Outside;
 use operators::{Arity, KNOWN};
 pub(super) use scope::standard;
@@ -173,7 +174,8 @@ impl Rules<'_> {
                 Some(version) => {
                     let operator = || Name::new(&node.op_type);
                     let arity = operators::arity(&node.op_type, version);
-                    let unknown = || CheckError::OperatorUnknown { at: place(), operator: operator(), version };
+                    let unknown =
+                        || CheckError::OperatorUnknown { at: place(), operator: operator(), version };
                     let counts = arity.ok_or_else(unknown)?.counts();
                     if let Some(input) = operators::left_out(node, counts[0][0]) {
                         return Err(CheckError::LeftOut { at: place(), input, operator: operator() });

@@ -49,7 +49,9 @@ pub enum CheckError {
     AttributeEmpty { at: String, name: Name, wanted: &'static str },
     #[error("{at}: the attribute {name} is of type {wanted} and has a value of type {found}")]
     AttributeValue { at: String, name: Name, wanted: &'static str, found: &'static str },
-    #[error("{at}: the attribute {name} stands for {reference}, which is no attribute of a function around it")]
+    #[error(
+        "{at}: the attribute {name} stands for {reference}, which is no attribute of a function around it"
+    )]
     AttributeReference { at: String, name: Name, reference: Name },
 
     #[error("two functions are called {function}")]

@@ -37,9 +37,11 @@ pub(super) fn check(
     }
     let number = |key: &'static str| match value(key) {
         None => Ok(None),
-        Some(text) => bytes(text)
-            .map(Some)
-            .ok_or_else(|| CheckError::Place { tensor: tensor(), key, value: Name::new(text) }),
+        Some(text) => bytes(text).map(Some).ok_or_else(|| CheckError::Place {
+            tensor: tensor(),
+            key,
+            value: Name::new(text),
+        }),
     };
     let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
     if let Some(found) = length.filter(|length| *length != wanted) {

@@ -97,7 +97,8 @@ pub(super) fn functions(all: &[FunctionProto]) -> Result<Functions<'_>, CheckErr
         };
         for node in &all[at].node {
             look(node);
-            let graphs = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+            let graphs =
+                node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
             graphs.for_each(|graph| visit_nodes(graph, &mut look));
         }
         calls.into_iter().collect()

@@ -6,9 +6,7 @@ use super::{
     error::{CheckError, Name},
     order,
 };
-use crate::onnx::proto::{
-    DimensionValue, GraphProto, NodeProto, TensorTypeProto, TypeValue, ValueInfoProto,
-};
+use crate::onnx::proto::{DimensionValue, GraphProto, NodeProto, TensorTypeProto, TypeValue, ValueInfoProto};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! One weight: its element type, its shape, and as many elements as that takes, here or in another file.
 
 use super::{
-    error::{CheckError, Name},
+    error::CheckError,
     external::{self, Outside},
 };
 use crate::onnx::proto::{SparseTensorProto, TensorProto, element};
@@ -74,8 +74,7 @@ pub(super) fn check(
     outside: &dyn Fn(&str) -> Outside,
 ) -> Result<(), CheckError> {
     let code = tensor.data_type;
-    let layout =
-        layout(code).ok_or_else(|| CheckError::ElementType { tensor: called.to_owned(), code })?;
+    let layout = layout(code).ok_or_else(|| CheckError::ElementType { tensor: called.to_owned(), code })?;
     let count = elements(&tensor.dims, called)?;
     let overflow = || CheckError::Overflow { tensor: called.to_owned() };
     let bytes = count.checked_mul(layout.bits).ok_or_else(overflow)?.div_ceil(8);
@@ -90,7 +89,8 @@ pub(super) fn check(
     let mut filled = lists.into_iter().filter(|(.., len)| *len > 0);
     let (first, raw) = (filled.next(), tensor.raw_data.len() as u64);
     let external = external::is(tensor);
-    if usize::from(external) + usize::from(raw > 0) + usize::from(first.is_some()) > 1 || filled.next().is_some()
+    if usize::from(external) + usize::from(raw > 0) + usize::from(first.is_some()) > 1
+        || filled.next().is_some()
     {
         return Err(CheckError::TwoValues { tensor: called.to_owned() });
     }

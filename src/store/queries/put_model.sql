@@ -1,3 +1,5 @@
 INSERT OR REPLACE INTO models
-    (name, digest, bytes, signature, tolerance, source, licence, opset, inputs, added_at, batching, kind, revision)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?, ?)
+    (name, digest, nth, bytes, signature, tolerance, source, licence, opset, inputs, added_at, batching, kind, revision,
+    operators, parameters, parameter_bytes, cost, converted_from, conversion, verification, verified_at)
+SELECT ?, ?, (SELECT coalesce(max(nth), 0) + 1 FROM models), ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?, ?,
+    ?, ?, ?, ?, ?, ?, ?, make_timestamp(?)

@@ -99,7 +99,7 @@ fn raw(datatype: Datatype, dims: &[Option<u64>], body: &Bytes) {
 /// What is accepted can be sent back, in both forms, and is understood again.
 fn posted(body: &Bytes, header: Option<usize>) {
     let model: ModelName = "m".parse().expect("a name");
-    let Ok(infer) = parse_posted(model.clone(), None, body, header) else { return };
+    let Ok(infer) = parse_posted(model.clone(), body, header) else { return };
     infer.inputs.iter().for_each(tensor);
     let (run, request) = (RunId::new("r"), "q".parse().expect("an id"));
     let provenance = provenance();
@@ -123,7 +123,7 @@ fn posted(body: &Bytes, header: Option<usize>) {
         let mut again = request.to_string().into_bytes();
         let length = again.len();
         again.extend_from_slice(&body.unwrap_or_default().contiguous());
-        let again = parse_posted(model.clone(), None, &again.into(), Some(length));
+        let again = parse_posted(model.clone(), &again.into(), Some(length));
         let again = again.expect("what we tell we also read");
         assert_eq!(again.id, infer.id);
         if binary {
