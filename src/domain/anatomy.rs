@@ -18,10 +18,11 @@ pub struct Anatomy {
 /// What one run takes. Sums leave out nodes of which it is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cost {
-    /// Floating-point operations, over the names of the inputs' dimensions: `2·batch·768^2`.
-    pub flops: String,
+    /// Floating-point operations, over the names of the inputs' dimensions, as `739058445·batch`; a dimension without a
+    /// name is called by its place, as `x[0]`. Absent where the sum is too long to be told.
+    pub flops: Option<String>,
     /// Bytes of the values that nodes read and write, without weights; over the same names.
-    pub activation_bytes: String,
+    pub activation_bytes: Option<String>,
     /// Nodes, those within subgraphs included.
     pub nodes: u64,
     /// Of these, nodes whose operations are known.

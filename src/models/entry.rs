@@ -17,7 +17,7 @@ use crate::{
     domain::{
         Anatomy, Code, Converted, Dim, DimBinding, Failure, Model, Port, Retry, Tensor, Uses, Verification,
     },
-    onnx::InputRange,
+    onnx::{InputRange, Sizes},
     protocol::client::TensorJson,
 };
 
@@ -100,6 +100,22 @@ impl Entry {
     /// The dimensions that a proof without a request uses.
     pub fn proof_binding(&self) -> DimBinding {
         self.binding(&self.shapes)
+    }
+
+    /// The sizes that a proof gives to the names of the inputs' dimensions; one without a name is called by its place.
+    pub(super) fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes::new();
+        for (port, shape) in self.model.signature.inputs.iter().zip(&self.shapes) {
+            for (axis, (dim, size)) in port.shape.iter().zip(shape).enumerate() {
+                let name = match dim {
+                    Dim::Symbol(symbol) => symbol.clone(),
+                    Dim::Free(_) => format!("{}[{axis}]", port.name),
+                    Dim::Fixed(_) => continue,
+                };
+                sizes.insert(name, *size);
+            }
+        }
+        sizes
     }
 
     pub(super) fn binding(&self, shapes: &[Vec<u64>]) -> DimBinding {

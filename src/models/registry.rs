@@ -9,15 +9,15 @@ use tokio::sync::{Mutex, oneshot};
 
 use super::{
     Blobs, Entry, GateInputs, History, ModelError, NotFound, Reference, uses,
-    verify::{self, Proven},
+    verify::{self, Contents, Proven},
     versions::Versions,
 };
 use crate::{
     domain::{
-        Anatomy, Batching, Converted, Digest, Failure, Model, ModelKind, ModelName, Retry, StageKind,
-        Tolerance, Uses, Verification,
+        Anatomy, Batching, Converted, Cost, Digest, Failure, Model, ModelKind, ModelName, ProofCost, Retry,
+        StageKind, Tolerance, Uses, Verification,
     },
-    onnx::{self, Analysis},
+    onnx::{Expr, Sizes},
     store::{Store, StoredModel},
     tasks::{self, Tasks},
 };
@@ -173,7 +173,8 @@ impl Registry {
             return Err(ModelError::Versions { name: new.name, limit: VERSIONS_MAX });
         }
         let (path, mut log) = (self.blobs.path(new.digest), Verification::begun(added_at_us));
-        let (bytes, analysis) = verify::read(&path, new.digest, &mut log).await?;
+        let contents = verify::read(&path, new.digest, &mut log).await?;
+        let (bytes, analysis) = (contents.bytes, &contents.analysis);
         let model = Model {
             name: new.name,
             digest: new.digest,
@@ -195,7 +196,7 @@ impl Registry {
         // What was asked of the same file under the same name goes on being counted.
         let uses = self.same(&model.name, model.digest).map_or_else(Uses::default, |same| same.served.uses());
         let mut entry = Entry::new(model, path, history, uses);
-        let inputs = self.prove(&mut entry, analysis, new.inputs, log).await?;
+        let inputs = self.prove(&mut entry, contents, new.inputs, log).await?;
         self.store.put_model(stored(&entry), Some(inputs)).await?;
         let entry = Arc::new(entry);
         self.write().add(entry.clone());
@@ -212,7 +213,7 @@ impl Registry {
     async fn prove(
         &self,
         entry: &mut Entry,
-        analysis: Analysis,
+        contents: Contents,
         inputs: GateInputs,
         mut log: Verification,
     ) -> Result<String, ModelError> {
@@ -220,13 +221,13 @@ impl Registry {
         for inputs in &given {
             entry.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
         }
-        (entry.given, entry.ranges) = (given, analysis.ranges.clone());
+        (entry.given, entry.ranges) = (given, contents.analysis.ranges.clone());
         let ran = verify::run(&self.reference, entry, &mut log).await;
         entry.history.verification = Some(log);
         let Proven { shapes, barred } = ran?;
         entry.shapes = shapes;
         entry.model.batching.barred = barred;
-        entry.history.anatomy = Some(anatomy(analysis));
+        entry.history.anatomy = Some(anatomy(contents, &entry.sizes()));
         let kept = GateInputs { inputs: inputs.inputs, shapes: entry.shapes.clone() };
         Ok(serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists"))
     }
@@ -240,15 +241,15 @@ impl Registry {
         let mut log = Verification::begun(tasks::now_us());
         let proven = async {
             let inputs = read_inputs(kept.as_deref())?;
-            let (_, analysis) = verify::read(&entry.path, *digest, &mut log).await?;
-            self.prove(&mut entry, analysis, inputs, log.clone()).await
+            let contents = verify::read(&entry.path, *digest, &mut log).await?;
+            self.prove(&mut entry, contents, inputs, log.clone()).await
         }
         .await;
         match proven {
             Ok(inputs) => {
                 self.store.put_verification(stored(&entry), Some(inputs)).await?;
                 let entry = Arc::new(entry);
-                self.write().replace(entry.clone());
+                self.write().replace(&entry);
                 Ok(Ok(entry))
             }
             // Nothing that the file has done.
@@ -279,7 +280,7 @@ impl Registry {
             let _ = entry.unusable.set(reason.clone());
             tracing::error!(model = %entry.model.name, reason, "a model is unusable");
             self.store.put_verification(stored(&entry), None).await?;
-            self.write().replace(Arc::new(entry));
+            self.write().replace(&Arc::new(entry));
         }
         Ok(())
     }
@@ -302,12 +303,21 @@ impl Registry {
     }
 }
 
-fn anatomy(analysis: Analysis) -> Anatomy {
+fn anatomy(contents: Contents, sizes: &Sizes) -> Anatomy {
+    let Contents { analysis, cost, .. } = contents;
+    let told = |sum: &Option<Expr>| sum.as_ref().map(ToString::to_string);
+    let proof = cost.at(sizes).map(|(flops, activation_bytes)| ProofCost { flops, activation_bytes });
     Anatomy {
         operators: analysis.operators,
         parameters: analysis.parameters,
         parameter_bytes: analysis.parameter_bytes,
-        ..Anatomy::default()
+        cost: Cost {
+            flops: told(&cost.flops),
+            activation_bytes: told(&cost.activation_bytes),
+            nodes: cost.nodes,
+            known: cost.known,
+            proof,
+        },
     }
 }
 
@@ -337,14 +347,15 @@ fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry
 }
 
 fn fill(entry: &mut Entry, inputs: Option<&str>) -> Result<(), ModelError> {
-    let (found, analysis) = onnx::open(&entry.path)?;
-    if found.len() as u64 != entry.model.bytes {
-        return Err(ModelError::Resized { bytes: entry.model.bytes, found: found.len() as u64 });
+    let contents = verify::open(&entry.path)?;
+    if contents.bytes != entry.model.bytes {
+        return Err(ModelError::Resized { bytes: entry.model.bytes, found: contents.bytes });
     }
     let inputs = read_inputs(inputs)?;
     entry.given = inputs.tensors().map_err(ModelError::Inputs)?;
-    (entry.shapes, entry.ranges) = (inputs.shapes, analysis.ranges.clone());
-    entry.history.anatomy.get_or_insert_with(|| anatomy(analysis));
+    (entry.shapes, entry.ranges) = (inputs.shapes, contents.analysis.ranges.clone());
+    let sizes = entry.sizes();
+    entry.history.anatomy.get_or_insert_with(|| anatomy(contents, &sizes));
     Ok(())
 }
 

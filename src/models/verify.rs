@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Entry, ModelError, Reference, entry::SEED, gate, reference::Loaded};
 use crate::{
     domain::{Digest, DimBinding, Port, StageKind, Tensor, Verification},
-    onnx::{self, Analysis, OnnxError},
+    onnx::{self, Analysis, OnnxError, Total},
 };
 
 /// Why the requests of most models cannot be joined.
@@ -24,6 +24,20 @@ const NO_BATCH_AXIS: &str = "its inputs and outputs do not all begin with one di
 /// Read at a time: as much as a disk gives at once.
 const CHUNK: usize = 1 << 20;
 
+/// What is in a file.
+pub(super) struct Contents {
+    pub(super) bytes: u64,
+    pub(super) analysis: Analysis,
+    pub(super) cost: Total,
+}
+
+/// Opens a file, whatever its digest. Blocks for as long as the disk takes.
+pub(super) fn open(path: &Path) -> Result<Contents, OnnxError> {
+    let (file, analysis) = onnx::open(path)?;
+    let cost = onnx::costs(&file)?.total();
+    Ok(Contents { bytes: file.len() as u64, analysis, cost })
+}
+
 /// What the runs have shown.
 pub(super) struct Proven {
     pub(super) shapes: Vec<Vec<u64>>,
@@ -31,26 +45,27 @@ pub(super) struct Proven {
     pub(super) barred: Option<String>,
 }
 
-/// Reads the file, which is to be of this digest: its size, and what is in it.
+/// Reads the file, which is to be of this digest.
 pub(super) async fn read(
     path: &Path,
     digest: Digest,
     log: &mut Verification,
-) -> Result<(u64, Analysis), ModelError> {
+) -> Result<Contents, ModelError> {
     let (found, took) = blocking(path, hash).await;
     let same = found.and_then(|found| match found {
-        (found, bytes) if found == digest => Ok((bytes, format!("{bytes} bytes"))),
+        (found, bytes) if found == digest => Ok(((), format!("{bytes} bytes"))),
         (found, _) => Err(ModelError::Changed { digest, found }),
     });
-    let bytes = noted(log, StageKind::Digest, took, same)?;
-    let (opened, took) = blocking(path, |path| Ok(onnx::open(path)?.1)).await;
-    let seen = opened.map(|analysis| {
+    noted(log, StageKind::Digest, took, same)?;
+    let (opened, took) = blocking(path, |path| Ok(open(path)?)).await;
+    let seen = opened.map(|contents| {
+        let analysis = &contents.analysis;
         let nodes: u64 = analysis.operators.values().sum();
         let detail =
             format!("{nodes} nodes of {} operators, version {}", analysis.operators.len(), analysis.opset);
-        (analysis, detail)
+        (contents, detail)
     });
-    Ok((bytes, noted(log, StageKind::Structure, took, seen)?))
+    noted(log, StageKind::Structure, took, seen)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -97,9 +112,10 @@ pub(super) async fn run(
         // A load that fails, or runs that take too long.
         Err(error) => {
             let loaded = log.stages.iter().any(|stage| stage.stage == StageKind::Load);
-            let (stage, error) = match loaded {
-                true => (StageKind::Run, ModelError::Run(error)),
-                false => (StageKind::Load, ModelError::Load(error)),
+            let (stage, error) = if loaded {
+                (StageKind::Run, ModelError::Run(error))
+            } else {
+                (StageKind::Load, ModelError::Load(error))
             };
             noted(log, stage, begun.elapsed(), Err(error))
         }

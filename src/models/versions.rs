@@ -42,7 +42,7 @@ impl Versions {
     }
 
     /// Puts it where the entry of the same name and file is, if that is still there.
-    pub(super) fn replace(&mut self, entry: Arc<Entry>) {
+    pub(super) fn replace(&mut self, entry: &Arc<Entry>) {
         let versions = self.0.get_mut(&entry.model.name).into_iter().flatten();
         for version in versions.filter(|version| version.model.digest == entry.model.digest) {
             *version = entry.clone();

@@ -21,7 +21,7 @@ pub use external::Outside;
 use operators::{Arity, KNOWN};
 pub(super) use scope::standard;
 use scope::{Role, Scope, place};
-pub(super) use tensors::byte_size;
+pub(super) use tensors::{bits, byte_size};
 
 use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 

@@ -7,15 +7,19 @@ mod analyse;
 pub(crate) mod build;
 mod check;
 pub mod convert;
+mod cost;
 mod parts;
 pub(crate) mod proto;
 mod ranges;
 mod read;
+mod shapes;
 
 pub use analyse::{Analysis, analyse};
 pub use check::{CheckError, Outside};
+pub use cost::{Costs, NodeCost, Total, costs};
 pub use ranges::{InputRange, Values};
 pub use read::{FILE_BYTES_MAX, check, open};
+pub use shapes::{Expr, Size, Sizes};
 
 use std::path::PathBuf;
 

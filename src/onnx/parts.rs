@@ -37,9 +37,8 @@ impl Kind {
             (Self::Graph, 11..=13) | (Self::Function, 12) => Self::Port,
             (Self::Graph, 15) | (Self::Attribute, 22 | 23) => Self::Sparse,
             (Self::Node, 5) | (Self::Function, 11) => Self::Attribute,
-            (Self::Attribute, 14 | 15) | (Self::Port, 2) => Self::Type,
             // A type is a tree of types, values and dimensions.
-            (Self::Type, 1 | 2 | 4 | 5 | 8 | 9) => Self::Type,
+            (Self::Attribute, 14 | 15) | (Self::Port, 2) | (Self::Type, 1 | 2 | 4 | 5 | 8 | 9) => Self::Type,
             _ => Self::Leaf,
         }
     }

@@ -73,7 +73,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxErro
 }
 
 /// The model and its graph, wherever the weights are.
-fn split(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError> {
+pub(super) fn split(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::Empty);
     }

@@ -258,7 +258,9 @@ impl Actor {
                     self.residences.forget(&name, version);
                     self.forget_sequences(&name, version);
                 }
-                files.into_iter().for_each(|file| self.forget(file));
+                for file in files {
+                    self.forget(file);
+                }
             }
         }
     }

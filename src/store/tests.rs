@@ -84,8 +84,8 @@ fn model(name: &str, digest: u8) -> StoredModel {
         },
     };
     let cost = Cost {
-        flops: "2·n".into(),
-        activation_bytes: "8·n".into(),
+        flops: Some("2·n".into()),
+        activation_bytes: None,
         nodes: 3,
         known: 2,
         proof: Some(ProofCost { flops: 2, activation_bytes: 8 }),

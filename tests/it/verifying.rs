@@ -142,6 +142,12 @@ async fn a_verification_tells_its_stages_and_the_registry_what_a_model_is_made_o
     let anatomy = &shown["anatomy"];
     assert_eq!(anatomy["operators"], json!({"MatMul": 2, "Relu": 2}));
     assert_eq!((&anatomy["parameters"], &anatomy["parameter_bytes"]), (&json!(128), &json!(512)));
+    // Per row: two products of 8 by 8, and as often the larger of 8 numbers and zero; 64 bytes in and out of each node.
+    let cost = json!({
+        "flops": "272·n", "activation_bytes": "256·n", "nodes": 4, "known": 4,
+        "proof": {"flops": 272 * 16, "activation_bytes": 256 * 16},
+    });
+    assert_eq!(anatomy["cost"], cost);
     assert_eq!((&shown["unusable"], &shown["converted"]), (&Value::Null, &Value::Null));
     let first = shown["verified_at_us"].as_i64().expect("a time");
     daemon.verify("dense", &json!({})).await;

@@ -89,8 +89,8 @@ fn what_is_added_last_is_the_latest_and_never_there_twice() {
     let digests = |versions: &Versions| versions.all().map(|entry| entry.model.digest).collect::<Vec<_>>();
     assert_eq!(digests(&versions), [digest(OLD), digest(NEW), digest(OTHER)]);
     // What replaces a version stays in its place; what is gone is not replaced.
-    versions.replace(Arc::new(entry("m", digest(NEW))));
-    versions.replace(Arc::new(entry("m", digest(OTHER))));
+    versions.replace(&Arc::new(entry("m", digest(NEW))));
+    versions.replace(&Arc::new(entry("m", digest(OTHER))));
     assert_eq!(digests(&versions), [digest(OLD), digest(NEW), digest(OTHER)]);
     assert_eq!(versions.latest().count(), 2);
     assert_eq!([versions.count(&name("m")), versions.count(&name("n"))], [2, 0]);

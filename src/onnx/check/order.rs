@@ -50,7 +50,9 @@ fn found(count: usize, needs: impl Fn(usize) -> Vec<usize>) -> Option<Vec<usize>
     let (mut missing, mut needed_by) = (vec![0usize; count], vec![Vec::new(); count]);
     for (at, needs) in needs.iter().enumerate() {
         missing[at] = needs.len();
-        needs.iter().for_each(|need| needed_by[*need].push(at));
+        for need in needs {
+            needed_by[*need].push(at);
+        }
     }
     let mut free: VecDeque<_> = (0..count).filter(|at| missing[*at] == 0).collect();
     while let Some(at) = free.pop_front() {

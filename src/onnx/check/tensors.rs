@@ -50,10 +50,14 @@ fn layout(code: i32) -> Option<Layout> {
     }
 }
 
+/// Bits of one element; nothing for text and types that do not exist.
+pub(in crate::onnx) fn bits(code: i32) -> Option<u64> {
+    layout(code).map(|layout| layout.bits).filter(|bits| *bits > 0)
+}
+
 /// Bytes of a tensor of this element type and so many elements; nothing for text and types that do not exist.
 pub(in crate::onnx) fn byte_size(code: i32, elements: u64) -> Option<u64> {
-    let bits = layout(code).map(|layout| layout.bits).filter(|bits| *bits > 0)?;
-    Some(elements.checked_mul(bits)?.div_ceil(8))
+    Some(elements.checked_mul(bits(code)?)?.div_ceil(8))
 }
 
 pub(super) fn elements(dims: &[i64], tensor: &str) -> Result<u64, CheckError> {
@@ -134,7 +138,7 @@ pub(super) fn check_sparse(
         return if count == 0 { Ok(()) } else { Err(wrong("it has values without indices")) };
     };
     check(indices, called, outside)?;
-    let rank = sparse.dims.len() as i64;
+    let rank = (sparse.dims.len() as u64).cast_signed();
     if indices.data_type != element::INT64 {
         return Err(wrong("its indices are not of 64 bits"));
     }

@@ -11,14 +11,11 @@ use super::{
 };
 use crate::onnx::{
     OnnxError,
-    build::{
-        branch, bytes, constant, integers, model, node, number, numbers, port, size, symbol, typed, weights,
-        with,
-    },
+    build::{branch, bytes, model, node, number, numbers, port, size, symbol, typed, weights, with},
     check,
     proto::{
-        AttributeProto, EXTERNAL, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-        SparseTensorProto, StringStringEntryProto, TensorProto, TensorTypeProto, TypeValue, element,
+        AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+        TensorTypeProto, TypeValue, element,
     },
 };
 
@@ -35,7 +32,10 @@ fn graph() -> GraphProto {
 }
 
 fn floats(name: &str, count: usize) -> TensorProto {
-    TensorProto { raw_data: vec![0; 4 * count].into(), ..weights(name, element::FLOAT, &[count as i64]) }
+    TensorProto {
+        raw_data: vec![0; 4 * count].into(),
+        ..weights(name, element::FLOAT, &[i64::try_from(count).expect("few")])
+    }
 }
 
 /// What lies beside every model here.
@@ -241,7 +241,7 @@ fn operators_are_those_of_the_imported_version() {
     foreign.opset_import.push(set("com.microsoft", 2));
     assert_eq!(said(&foreign), "the domain \"com.microsoft\" is imported as version 1 and as version 2");
     let mut later = model(graph());
-    later.opset_import[0].version = 1 + operators::KNOWN as i64;
+    later.opset_import[0].version = 1 + operators::KNOWN.cast_signed();
     later.graph.as_mut().expect("a graph").node[0].op_type = "New".into();
     assert_eq!(said(&later), "good", "what is not known is not judged");
 }

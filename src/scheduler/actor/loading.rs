@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Actor, Pending};
+use super::Actor;
 use crate::{
     backend::SessionName,
-    domain::LaneId,
+    domain::{LaneId, Model},
     models::Entry,
     scheduler::{
         Wants,
@@ -56,11 +56,8 @@ impl Actor {
         let (name, version) = (&entry.model.name, entry.model.digest);
         let Err(unloaded) = self.residences.check(name, version) else { return };
         self.forget_sequences(name, version);
-        let meant = |pending: &Box<Pending>| {
-            let model = &pending.request.entry.model;
-            model.digest == version && model.name == *name
-        };
-        for pending in self.queue.remove_where(meant) {
+        let meant = |model: &Model| model.digest == version && model.name == *name;
+        for pending in self.queue.remove_where(|pending| meant(&pending.request.entry.model)) {
             self.refuse(pending, &unloaded);
         }
     }

@@ -1,5 +1,7 @@
 //! What must hold for any input whatever. The fuzzer looks for one that breaks it; `tests/it` replays the corpus.
 
+use std::collections::HashSet;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use ring::hmac;
@@ -10,7 +12,7 @@ use crate::{
     domain::{Body, Datatype, Dim, ModelName, Port, Provenance, RunId, Signature, Tensor, Timing},
     frame::{Header, Opcode, Written, unmask},
     message::{self, Incoming, WORDS_MAX},
-    onnx,
+    onnx::{self, OnnxError},
     protocol::{
         client::{
             ClientMessage, Posted, TensorJson, Told, elements, encode_posted, parse_message, parse_posted,
@@ -159,11 +161,36 @@ pub(crate) fn control(input: &[u8]) {
     }
 }
 
+/// Longest message about a file: its places lie within each other, and each names what a file may call anything.
+const TOLD_MAX: usize = 1 << 16;
+
 /// A file that claims to be ONNX.
 pub(crate) fn onnx(input: &[u8]) {
-    if let Ok(analysis) = onnx::analyse(&Bytes::copy_from_slice(input)) {
-        assert!(!analysis.signature.outputs.is_empty(), "a graph without outputs is refused");
-        assert_eq!(analysis.ranges.len(), analysis.signature.inputs.len(), "every input has a range");
+    let file = Bytes::copy_from_slice(input);
+    let checked = onnx::check(&file, &|_| onnx::Outside::Bytes(64));
+    if let Err(OnnxError::Check(wrong)) = &checked {
+        assert!(wrong.to_string().len() < TOLD_MAX, "{} bytes", wrong.to_string().len());
+    }
+    if let Ok(analysis) = onnx::analyse(&file) {
+        let Signature { inputs, outputs } = &analysis.signature;
+        assert!(!outputs.is_empty(), "a graph without outputs is refused");
+        assert_eq!(analysis.ranges.len(), inputs.len(), "every input has a range");
+        if checked.is_ok() {
+            let names: HashSet<_> = inputs.iter().map(|port| &port.name).collect();
+            assert_eq!(names.len(), inputs.len(), "every input has a name of its own");
+        }
+    }
+    // What has not passed the check is measured all the same.
+    if let Ok(costs) = onnx::costs(&file) {
+        let total = costs.total();
+        assert!(total.known <= total.nodes, "{total:?}");
+        let sums = [&total.flops, &total.activation_bytes];
+        let sizes = [("n".to_owned(), 3), ("batch".to_owned(), 2)].into();
+        for expr in sums.into_iter().flatten() {
+            assert!(expr.to_string().len() < TOLD_MAX, "{} bytes", expr.to_string().len());
+            // Anything or nothing, but no panic.
+            let _ = expr.at(&sizes);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{graph, judge, outside, said};
+use super::{graph, judge, said};
 use crate::onnx::{
     build::{constant, integers, model, weights},
     proto::{EXTERNAL, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto, element},
@@ -165,4 +165,3 @@ fn weights_in_other_files_lie_beside_the_model_and_within_them() {
         assert!(said.starts_with(&expected), "{entries:?}: {said}");
     }
 }
-
