@@ -3,12 +3,15 @@
 mod download;
 mod registry;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Common, Misuse,
@@ -18,7 +21,7 @@ use super::{
 use crate::{
     config::Surroundings,
     domain::{BackendKind, Digest, ModelKind, ModelName},
-    models::source::{Locator, SourceError, local},
+    models::source::{Local, Locator, SourceError, local},
 };
 use registry::date;
 
@@ -87,14 +90,25 @@ struct Catalogue {
     model: Vec<Listed>,
 }
 
+/// What belongs to a model.
+#[derive(Deserialize)]
+struct Companion {
+    file: String,
+    path: PathBuf,
+    sha256: Digest,
+}
+
 /// The keys of `fixtures/models.toml` that adding needs.
 #[derive(Deserialize)]
 struct Listed {
     name: String,
     package: String,
     version: String,
+    file: String,
     path: PathBuf,
     sha256: Digest,
+    #[serde(default)]
+    companion: Vec<Companion>,
     licence: String,
     #[serde(default)]
     kind: ModelKind,
@@ -104,15 +118,21 @@ struct Listed {
     batch: Value,
 }
 
-/// Where a file comes from.
+/// A file of this machine, and what it must be where that is said.
+struct Piece {
+    path: PathBuf,
+    digest: Option<Digest>,
+}
+
+/// Where a model's files come from.
 enum Origin {
     /// This machine.
-    Disk { path: PathBuf, digest: Option<Digest>, source: String },
+    Disk { model: Piece, files: BTreeMap<String, Piece>, source: String },
     /// The daemon downloads it.
     Elsewhere { source: String, offline: bool },
 }
 
-/// One file to add.
+/// One model to add.
 struct Addition {
     name: String,
     file: Origin,
@@ -178,6 +198,21 @@ impl Models {
     }
 }
 
+/// A file's name without what tells its format; a folder's where its files have everybody's names.
+fn called(given: &Path, model: &Path) -> anyhow::Result<String> {
+    let usual = ["model", "pytorch_model"];
+    let stem =
+        |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = stem(model);
+    let name = name.split(".safetensors").next().unwrap_or_default().to_owned();
+    if given.is_dir() && usual.contains(&name.as_str()) {
+        return Ok(std::path::absolute(given)?
+            .file_name()
+            .map_or(name, |name| name.to_string_lossy().into_owned()));
+    }
+    Ok(name)
+}
+
 fn additions(
     source: &str,
     offline: bool,
@@ -196,10 +231,11 @@ fn additions(
     if !catalogue || !matches!(locator, Locator::Path(_)) {
         let (name, file) = match locator {
             Locator::Path(path) => {
-                let file = local(&path)?;
-                let (stem, source) = (file.file_stem(), std::path::absolute(&file)?.display().to_string());
-                let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-                (stem, Origin::Disk { path: file, digest: None, source })
+                let Local { model, files } = local(&path)?;
+                let source = std::path::absolute(&model)?.display().to_string();
+                let piece = |path| Piece { path, digest: None };
+                let files = files.into_iter().map(|(name, path)| (name, piece(path))).collect();
+                (called(&path, &model)?, Origin::Disk { model: piece(model), files, source })
             }
             // As it was said: the daemon needs the query that is not shown.
             locator => (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline }),
@@ -227,9 +263,11 @@ impl Addition {
     /// Finds what is plainly wrong before a daemon is asked.
     fn check(&self) -> anyhow::Result<()> {
         self.name.parse::<ModelName>().map_err(|error| Misuse(format!("{error}; say --name")))?;
-        let Origin::Disk { path, digest, .. } = &self.file else { return Ok(()) };
-        let hint = if digest.is_some() { "; `make setup` brings it" } else { "" };
-        std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
+        let Origin::Disk { model, files, .. } = &self.file else { return Ok(()) };
+        for Piece { path, digest } in [model].into_iter().chain(files.values()) {
+            let hint = if digest.is_some() { "; `make setup` brings it" } else { "" };
+            std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
+        }
         Ok(())
     }
 }
@@ -237,13 +275,18 @@ impl Addition {
 impl Listed {
     fn addition(self, cache: &Path, catalogue: &Path) -> Addition {
         let beside = catalogue.parent().unwrap_or(Path::new("."));
+        let piece = |path: &Path, digest| Piece { path: cache.join(path), digest: Some(digest) };
+        let folder = self.file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let companion = |Companion { file, path, sha256 }: Companion| {
+            let below = file.strip_prefix(folder).map(|below| below.trim_start_matches('/').to_owned());
+            (below.unwrap_or(file), piece(&path, sha256))
+        };
+        let files = self.companion.into_iter().map(companion).collect();
+        let model = piece(&self.path, self.sha256);
+        let source = format!("{} {}", self.package, self.version);
         Addition {
             name: self.name,
-            file: Origin::Disk {
-                path: cache.join(self.path),
-                digest: Some(self.sha256),
-                source: format!("{} {}", self.package, self.version),
-            },
+            file: Origin::Disk { model, files, source },
             licence: Some(self.licence),
             kind: self.kind,
             tolerance: Some(self.tolerance),
@@ -267,8 +310,13 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
         "name": name, "licence": licence, "kind": kind, "tolerance": tolerance, "gate": gate, "batch": batch,
     });
     match file {
-        Origin::Disk { path, digest, source } => {
-            body["digest"] = upload(client, path, *digest).await?;
+        Origin::Disk { model, files, source } => {
+            body["digest"] = upload(client, model).await?;
+            let mut uploaded = Map::new();
+            for (name, piece) in files {
+                uploaded.insert(name.clone(), upload(client, piece).await?);
+            }
+            body["files"] = uploaded.into();
             body["source"] = json!(source);
         }
         Origin::Elsewhere { source, offline } => {
@@ -287,7 +335,8 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
 }
 
 /// The digest of an uploaded file, which is what the catalogue says where there is one.
-async fn upload(client: &Client, path: &Path, digest: Option<Digest>) -> anyhow::Result<Value> {
+async fn upload(client: &Client, piece: &Piece) -> anyhow::Result<Value> {
+    let Piece { path, digest } = piece;
     let described = || format!("{}", path.display());
     let file = tokio::fs::File::open(path).await.with_context(described)?;
     let upload = client.upload(file).await.with_context(described)?;

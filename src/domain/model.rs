@@ -51,6 +51,25 @@ pub struct Model {
     pub opset: u64,
     pub kind: ModelKind,
     pub batching: Batching,
+    /// The files that its weights lie in, when they are not in its own, with their sizes in bytes.
+    #[serde(default)]
+    pub external: BTreeMap<Digest, u64>,
+    /// What belongs to it, by the names that its source has for them: a tokenizer, configurations, labels.
+    #[serde(default)]
+    pub companions: BTreeMap<String, Digest>,
+}
+
+impl Model {
+    /// What it takes to have it: its file and those of its weights.
+    pub fn whole_bytes(&self) -> u64 {
+        self.external.values().fold(self.bytes, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// All of its files.
+    pub fn files(&self) -> impl Iterator<Item = Digest> {
+        let beside = self.external.keys().chain(self.companions.values()).copied();
+        [self.digest].into_iter().chain(beside)
+    }
 }
 
 impl Signature {

@@ -34,11 +34,14 @@ pub(super) async fn serve(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(text) = digest?;
-    let serves = |entry: &Arc<Entry>, digest| entry.model.digest == digest && entry.unusable().is_none();
-    let known = |digest: &Digest| api.registry.list().iter().any(|entry| serves(entry, *digest));
+    let models = api.registry.list();
+    let serves = |entry: &Arc<Entry>, digest: Digest| {
+        entry.unusable().is_none() && entry.model.files().any(|file| file == digest)
+    };
+    let known = |digest: &Digest| models.iter().any(|entry| serves(entry, *digest));
     let digest = text.parse().ok().filter(known);
     let digest: Digest =
-        digest.ok_or_else(|| Problem::not_found(format!("no model has the digest {text:?}")))?;
+        digest.ok_or_else(|| Problem::not_found(format!("no model has a file with the digest {text:?}")))?;
     let path = api.registry.blobs.path(digest);
     let unreadable = |error: std::io::Error| {
         Failure::new(Code::Internal, Retry::Same, format!("the file of {digest} cannot be read: {error}"))

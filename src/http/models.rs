@@ -1,6 +1,6 @@
 //! Models: upload, add, list, show, verify, load, unload, remove.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -142,9 +142,13 @@ pub(super) struct Add {
     name: ModelName,
     /// Of an uploaded file.
     digest: Option<Digest>,
+    /// What came with an uploaded file, by name: the files that its weights lie in, a tokenizer, configurations.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    files: BTreeMap<String, Digest>,
     /// Where an uploaded file came from, in words.
     source: Option<String>,
-    /// The id of a download that is done, in place of `digest` and `source`.
+    /// The id of a download that is done, in place of `digest`, `files` and `source`.
     download: Option<String>,
     #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     tolerance: Option<f64>,
@@ -184,14 +188,24 @@ impl Batch {
     }
 }
 
+/// What a model is made of.
+struct Came {
+    digest: Digest,
+    files: BTreeMap<String, Digest>,
+    source: String,
+    revision: Option<String>,
+}
+
 impl Add {
-    /// The file, with where it came from.
-    fn file(&self, api: &Api) -> Result<(Digest, String, Option<String>), Failure> {
+    /// The files, with where they came from.
+    fn file(&self, api: &Api) -> Result<Came, Failure> {
         match (&self.download, self.digest, &self.source) {
-            (None, Some(digest), Some(source)) => Ok((digest, source.clone(), None)),
-            (Some(download), None, None) => {
-                let Brought { digest, source, revision, .. } = api.downloads.brought(download)?;
-                Ok((digest, source, revision))
+            (None, Some(digest), Some(source)) => {
+                Ok(Came { digest, files: self.files.clone(), source: source.clone(), revision: None })
+            }
+            (Some(download), None, None) if self.files.is_empty() => {
+                let Brought { digest, files, source, revision, .. } = api.downloads.brought(download)?;
+                Ok(Came { digest, files, source, revision })
             }
             _ => Err(Failure::invalid("digest and source are wanted, or download")),
         }
@@ -209,10 +223,11 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
     }
-    let (digest, source, revision) = add.file(&api)?;
+    let Came { digest, files, source, revision } = add.file(&api)?;
     let new = NewModel {
         name: add.name,
         digest,
+        files,
         tolerance: add.tolerance.map(Tolerance),
         source,
         revision,

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod entry;
+mod files;
 pub mod gate;
 mod reference;
 mod registry;
@@ -16,6 +17,7 @@ mod versions;
 
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs, History};
+pub use files::FILES_MAX;
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
@@ -42,12 +44,18 @@ pub enum ModelError {
     Upload { message: String },
     #[error("no file with digest {digest} was uploaded")]
     NoFile { digest: Digest },
-    #[error("its file has the digest {found}, not {digest}: it was changed on the disk; add it again")]
+    #[error("the file {digest} has the digest {found}: it was changed on the disk; add the model again")]
     Changed { digest: Digest, found: Digest },
-    #[error("its file has {found} bytes, not {bytes}: it was changed on the disk; add it again")]
+    #[error("its file has {found} bytes, not {bytes}: it was changed on the disk; add the model again")]
     Resized { bytes: u64, found: u64 },
+    #[error("its file {digest} is gone; add the model again")]
+    Gone { digest: Digest },
     #[error("{name} has {limit} versions already; remove one with `weft models remove {name}@VERSION`")]
     Versions { name: ModelName, limit: usize },
+    #[error("its files: {problem}")]
+    Files { problem: String },
+    #[error("its weights are in the file {file:?}, which did not come with it")]
+    WeightsMissing { file: String },
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -74,7 +82,10 @@ impl ModelError {
             | Self::NoFile { .. }
             | Self::Changed { .. }
             | Self::Resized { .. }
+            | Self::Gone { .. }
             | Self::Versions { .. }
+            | Self::Files { .. }
+            | Self::WeightsMissing { .. }
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,

@@ -1,6 +1,7 @@
 //! Names and what they stand for.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -8,7 +9,9 @@ use std::{
 use tokio::sync::{Mutex, oneshot};
 
 use super::{
-    Blobs, Entry, GateInputs, History, ModelError, NotFound, Reference, uses,
+    Blobs, Entry, GateInputs, History, ModelError, NotFound, Reference,
+    files::Files,
+    uses,
     verify::{self, Contents, Proven},
     versions::Versions,
 };
@@ -29,6 +32,8 @@ const VERSIONS_MAX: usize = 64;
 pub struct NewModel {
     pub name: ModelName,
     pub digest: Digest,
+    /// What came with it, by name: files of weights, and what belongs to it.
+    pub files: BTreeMap<String, Digest>,
     pub tolerance: Option<Tolerance>,
     pub source: String,
     pub revision: Option<String>,
@@ -65,10 +70,10 @@ impl Registry {
         tasks: Tasks,
     ) -> Result<Arc<Self>, ModelError> {
         let mut versions = Versions::default();
-        let mut wanted = Vec::new();
+        let mut wanted = BTreeSet::new();
         for stored in store.models().await? {
             let Model { name, digest, .. } = &stored.model;
-            wanted.push(*digest);
+            wanted.extend(stored.model.files());
             let inputs = store.model_inputs(name.clone(), *digest).await?;
             versions.push(open_entry(&blobs, stored, inputs.as_deref()));
         }
@@ -148,32 +153,46 @@ impl Registry {
 
     async fn add_alone(&self, new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
         let digest = new.digest;
-        if !self.blobs.path(digest).is_file() {
+        if !self.blobs.has(digest) {
             return Err(ModelError::NoFile { digest });
         }
-        let added = self.try_add(new, added_at_us).await;
-        if added.is_err() {
-            self.drop_unused(digest);
-        }
+        let came: Vec<_> = [digest].into_iter().chain(new.files.values().copied()).collect();
+        let added = self.settle(new, added_at_us).await;
+        self.drop_unused(came);
         added
     }
 
-    /// Removes a file that no name stands for; says whether it did.
-    fn drop_unused(&self, digest: Digest) -> bool {
-        let unused = !self.read().all().any(|entry| entry.model.digest == digest);
-        if unused {
-            self.blobs.remove(digest);
+    /// Removes those of the files that no model consists of; says which.
+    fn drop_unused(&self, files: impl IntoIterator<Item = Digest>) -> BTreeSet<Digest> {
+        let used: BTreeSet<_> = self.list().iter().flat_map(|entry| entry.model.files()).collect();
+        let unused: BTreeSet<_> = files.into_iter().filter(|file| !used.contains(file)).collect();
+        for file in &unused {
+            self.blobs.remove(*file);
         }
         unused
     }
 
-    async fn try_add(&self, new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
+    async fn settle(&self, mut new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
+        let (blobs, digest, beside) = (self.blobs.clone(), new.digest, std::mem::take(&mut new.files));
+        let settle = move || Files::settle(&blobs, digest, beside);
+        let files = tokio::task::spawn_blocking(settle).await.expect("reading a file does not panic")?;
+        let rewritten = files.digest;
+        let added = self.try_add(NewModel { digest: rewritten, ..new }, files, added_at_us).await;
+        if added.is_err() {
+            self.drop_unused([rewritten]);
+        }
+        added
+    }
+
+    async fn try_add(&self, new: NewModel, files: Files, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
         let known = self.find(&new.name, None).is_ok() && self.same(&new.name, new.digest).is_some();
         if !known && self.read().count(&new.name) >= VERSIONS_MAX {
             return Err(ModelError::Versions { name: new.name, limit: VERSIONS_MAX });
         }
         let (path, mut log) = (self.blobs.path(new.digest), Verification::begun(added_at_us));
-        let contents = verify::read(&path, new.digest, &mut log).await?;
+        let beside = files.external.keys().chain(files.companions.values()).copied();
+        let all: Vec<_> = [files.digest].into_iter().chain(beside).collect();
+        let contents = verify::read(&self.blobs, &all, &mut log).await?;
         let (bytes, analysis) = (contents.bytes, &contents.analysis);
         let model = Model {
             name: new.name,
@@ -191,6 +210,8 @@ impl Registry {
                 delay: new.batch.delay.unwrap_or_default(),
                 barred: None,
             },
+            external: files.external,
+            companions: files.companions,
         };
         let history = History { added_at_us, converted: new.converted, ..History::default() };
         // What was asked of the same file under the same name goes on being counted.
@@ -241,7 +262,8 @@ impl Registry {
         let mut log = Verification::begun(tasks::now_us());
         let proven = async {
             let inputs = read_inputs(kept.as_deref())?;
-            let contents = verify::read(&entry.path, *digest, &mut log).await?;
+            let all: Vec<_> = entry.model.files().collect();
+            let contents = verify::read(&self.blobs, &all, &mut log).await?;
             self.prove(&mut entry, contents, inputs, log.clone()).await
         }
         .await;
@@ -298,8 +320,9 @@ impl Registry {
             self.store.remove_model(name.clone(), digest).await?;
         }
         let removed = self.write().remove(name, version);
-        let unused = removed.iter().map(|removed| removed.model.digest);
-        Ok(unused.filter(|digest| self.drop_unused(*digest)).collect())
+        let unused = self.drop_unused(removed.iter().flat_map(|removed| removed.model.files()));
+        let gone = removed.iter().map(|removed| removed.model.digest);
+        Ok(gone.filter(|digest| unused.contains(digest)).collect())
     }
 }
 
@@ -337,7 +360,7 @@ fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry
     let mut entry = Entry::new(model, path, history, uses);
     let reason = match failed {
         Some(reason) => Some(reason),
-        None => fill(&mut entry, inputs).err().map(|error| error.to_string()),
+        None => fill(blobs, &mut entry, inputs).err().map(|error| error.to_string()),
     };
     if let Some(reason) = reason {
         tracing::error!(model = %entry.model.name, reason, "a model is unusable");
@@ -346,7 +369,10 @@ fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry
     entry
 }
 
-fn fill(entry: &mut Entry, inputs: Option<&str>) -> Result<(), ModelError> {
+fn fill(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), ModelError> {
+    if let Some(missing) = entry.model.files().find(|file| !blobs.has(*file)) {
+        return Err(ModelError::Gone { digest: missing });
+    }
     let contents = verify::open(&entry.path)?;
     if contents.bytes != entry.model.bytes {
         return Err(ModelError::Resized { bytes: entry.model.bytes, found: contents.bytes });

@@ -4,15 +4,11 @@
 //! It keeps nothing and names nothing: that is the registry's.
 
 use std::{
-    fs::File,
-    io::Read as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use sha2::{Digest as _, Sha256};
-
-use super::{Entry, ModelError, Reference, entry::SEED, gate, reference::Loaded};
+use super::{Blobs, Entry, ModelError, Reference, Upload, entry::SEED, gate, reference::Loaded};
 use crate::{
     domain::{Digest, DimBinding, Port, StageKind, Tensor, Verification},
     onnx::{self, Analysis, OnnxError, Total},
@@ -20,9 +16,6 @@ use crate::{
 
 /// Why the requests of most models cannot be joined.
 const NO_BATCH_AXIS: &str = "its inputs and outputs do not all begin with one dimension that requests choose";
-
-/// Read at a time: as much as a disk gives at once.
-const CHUNK: usize = 1 << 20;
 
 /// What is in a file.
 pub(super) struct Contents {
@@ -33,7 +26,7 @@ pub(super) struct Contents {
 
 /// Opens a file, whatever its digest. Blocks for as long as the disk takes.
 pub(super) fn open(path: &Path) -> Result<Contents, OnnxError> {
-    let (file, analysis) = onnx::open(path)?;
+    let (file, analysis) = onnx::open_whole(path)?;
     let cost = onnx::costs(&file)?.total();
     Ok(Contents { bytes: file.len() as u64, analysis, cost })
 }
@@ -45,19 +38,17 @@ pub(super) struct Proven {
     pub(super) barred: Option<String>,
 }
 
-/// Reads the file, which is to be of this digest.
+/// Reads a model's files, the first of which is its own, and which are to be of these digests.
 pub(super) async fn read(
-    path: &Path,
-    digest: Digest,
+    blobs: &Blobs,
+    files: &[Digest],
     log: &mut Verification,
 ) -> Result<Contents, ModelError> {
-    let (found, took) = blocking(path, hash).await;
-    let same = found.and_then(|found| match found {
-        (found, bytes) if found == digest => Ok(((), format!("{bytes} bytes"))),
-        (found, _) => Err(ModelError::Changed { digest, found }),
-    });
-    noted(log, StageKind::Digest, took, same)?;
-    let (opened, took) = blocking(path, |path| Ok(open(path)?)).await;
+    let paths: Vec<_> = files.iter().map(|digest| (*digest, blobs.path(*digest))).collect();
+    let path = paths.first().expect("a model has a file").1.clone();
+    let (same, took) = blocking(move || unchanged(&paths)).await;
+    noted(log, StageKind::Digest, took, same.map(|detail| ((), detail)))?;
+    let (opened, took) = blocking(move || Ok(open(&path)?)).await;
     let seen = opened.map(|contents| {
         let analysis = &contents.analysis;
         let nodes: u64 = analysis.operators.values().sum();
@@ -69,28 +60,27 @@ pub(super) async fn read(
 }
 
 async fn blocking<T: Send + 'static>(
-    path: &Path,
-    work: impl FnOnce(&Path) -> Result<T, ModelError> + Send + 'static,
+    work: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
 ) -> (Result<T, ModelError>, Duration) {
-    let (path, begun) = (path.to_owned(), Instant::now());
-    let done = tokio::task::spawn_blocking(move || work(&path)).await;
+    let begun = Instant::now();
+    let done = tokio::task::spawn_blocking(work).await;
     (done.expect("reading a file does not panic"), begun.elapsed())
 }
 
-fn hash(path: &Path) -> Result<(Digest, u64), ModelError> {
-    let failed = |source| OnnxError::Read { path: path.to_owned(), source };
-    let (mut file, mut hash) = (File::open(path).map_err(failed)?, Sha256::new());
-    let (mut chunk, mut bytes) = (vec![0; CHUNK], 0);
-    loop {
-        match file.read(&mut chunk).map_err(failed)? {
-            0 => break,
-            read => {
-                hash.update(&chunk[..read]);
-                bytes += read as u64;
-            }
+/// How much there is, when every file is what its digest says.
+fn unchanged(files: &[(Digest, PathBuf)]) -> Result<String, ModelError> {
+    let mut all = 0;
+    for (digest, path) in files {
+        if !path.is_file() {
+            return Err(ModelError::Gone { digest: *digest });
         }
+        let Upload { digest: found, bytes } = Blobs::weigh(path)?;
+        if found != *digest {
+            return Err(ModelError::Changed { digest: *digest, found });
+        }
+        all += bytes;
     }
-    Ok((Digest::new(hash.finalize().into()), bytes))
+    Ok(format!("{all} bytes in {} files", files.len()))
 }
 
 /// Loads the model natively and runs it on the inputs that it is judged by.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     OnnxError,
     check::byte_size,
+    external,
     proto::{DimensionValue, GraphProto, ModelProto, TensorProto, TypeValue, ValueInfoProto, element},
     ranges::{self, InputRange},
     read::{decode, visit_nodes, visit_tensors},
@@ -22,6 +23,8 @@ pub struct Analysis {
     pub producer: String,
     /// Nodes per operator, as `Conv` or `com.microsoft.MatMulNBits`, those within subgraphs and functions included.
     pub operators: BTreeMap<String, u64>,
+    /// The files beside the model's own that weights lie in.
+    pub external: Vec<String>,
     /// Elements of all weights, wherever in the graph they are.
     pub parameters: u64,
     pub parameter_bytes: u64,
@@ -34,6 +37,7 @@ pub struct Analysis {
 pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     let (model, graph) = decode(bytes)?;
     let opset = opset(&model)?;
+    check_names(&graph)?;
     let signature = signature(&graph)?;
     let ranges = ranges::imply(&graph, &signature.inputs);
     let (mut parameters, mut parameter_bytes) = (0u64, 0u64);
@@ -48,6 +52,7 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     Ok(Analysis {
         opset,
         operators: operators(&model, &graph),
+        external: external::files(&graph)?,
         producer: model.producer_name,
         parameters,
         parameter_bytes,
@@ -80,6 +85,34 @@ fn operators(model: &ModelProto, graph: &GraphProto) -> BTreeMap<String, u64> {
     visit_nodes(graph, &mut count);
     model.functions.iter().flat_map(|function| &function.node).for_each(count);
     counts
+}
+
+/// Every value of the main graph has one origin.
+fn check_names(graph: &GraphProto) -> Result<(), OnnxError> {
+    unique("input", graph.input.iter().map(|port| port.name.as_str()))?;
+    unique("output", graph.output.iter().map(|port| port.name.as_str()))?;
+    unique("initialiser", graph.initializer.iter().map(|tensor| tensor.name.as_str()))?;
+    // A node leaves out an optional output by naming it "".
+    let made = || {
+        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).filter(|name| !name.is_empty())
+    };
+    unique("node output", made())?;
+    let given: HashSet<_> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let inputs = graph.input.iter().map(|port| port.name.as_str()).filter(|name| !given.contains(name));
+    unique("value", made().chain(inputs).chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())))
+}
+
+fn unique<'n>(role: &'static str, names: impl Iterator<Item = &'n str>) -> Result<(), OnnxError> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if name.is_empty() {
+            return Err(OnnxError::Unnamed { role });
+        }
+        if !seen.insert(name) {
+            return Err(OnnxError::Duplicate { role, name: name.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 fn signature(graph: &GraphProto) -> Result<Signature, OnnxError> {

@@ -54,7 +54,7 @@ pub struct Total {
 
 /// What a model in this file takes, wherever its weights are.
 pub fn costs(bytes: &Bytes) -> Result<Costs, OnnxError> {
-    let (model, graph) = read::split(bytes)?;
+    let (model, graph) = read::decode(bytes)?;
     let shapes = shapes::infer(&model, &graph);
     Ok(Costs { nodes: of_graph(&graph, &shapes, shapes.version) })
 }

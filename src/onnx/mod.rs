@@ -8,7 +8,9 @@ pub(crate) mod build;
 mod check;
 pub mod convert;
 mod cost;
+mod external;
 mod parts;
+pub mod precision;
 pub(crate) mod proto;
 mod ranges;
 mod read;
@@ -17,8 +19,9 @@ mod shapes;
 pub use analyse::{Analysis, analyse};
 pub use check::{CheckError, Outside};
 pub use cost::{Costs, NodeCost, Total, costs};
+pub use external::rename_files;
 pub use ranges::{InputRange, Values};
-pub use read::{FILE_BYTES_MAX, check, open};
+pub use read::{FILE_BYTES_MAX, check, open, open_whole};
 pub use shapes::{Expr, Size, Sizes};
 
 use std::path::PathBuf;
@@ -47,14 +50,16 @@ pub enum OnnxError {
     NoOpset,
     #[error("the model imports version {version} of the standard operators, which does not exist")]
     Opset { version: i64 },
-    #[error(
-        "weight {tensor:?} is in the external file {file:?}, and models with external data are not supported yet"
-    )]
-    ExternalData { tensor: String, file: String },
     #[error(transparent)]
     Check(#[from] CheckError),
+    #[error("weight {tensor:?} is in an external file that it does not name")]
+    ExternalUnnamed { tensor: String },
     #[error("the graph has no outputs")]
     NoOutputs,
+    #[error("the graph has an unnamed {role}")]
+    Unnamed { role: &'static str },
+    #[error("the name {name:?} is given to more than one {role}")]
+    Duplicate { role: &'static str, name: String },
     #[error("{role} {name:?} is a {kind}; only tensors are supported")]
     NotTensor { role: &'static str, name: String, kind: &'static str },
     #[error("{role} {name:?} has element type {code}, which the Open Inference Protocol cannot carry")]

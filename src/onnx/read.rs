@@ -7,24 +7,34 @@ use prost::Message;
 
 use super::{
     Analysis, OnnxError, Outside, analyse, parts,
-    proto::{EXTERNAL, GraphProto, ModelProto, NodeProto, TensorProto},
+    proto::{GraphProto, ModelProto, NodeProto, TensorProto},
 };
 
 /// Protobuf's own limit on a message. Larger models keep their weights in external files.
 pub const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 
-/// Reads, checks and analyses a file. Blocks for as long as the disk takes.
+/// Reads, checks and analyses a file, whatever lies beside it. Blocks for as long as the disk takes.
 pub fn open(path: &Path) -> Result<(Bytes, Analysis), OnnxError> {
-    let bytes = read(path)?;
+    // Any weight lies within a file of this size.
+    open_with(path, &|_| Outside::Bytes(u64::MAX))
+}
+
+/// The same of a file and those beside it that its weights lie in.
+pub fn open_whole(path: &Path) -> Result<(Bytes, Analysis), OnnxError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    check(&bytes, &|location| beside(folder, location))?;
+    open_with(path, &|location| beside(folder, location))
+}
+
+fn open_with(path: &Path, outside: &dyn Fn(&str) -> Outside) -> Result<(Bytes, Analysis), OnnxError> {
+    let bytes = read(path)?;
+    check(&bytes, outside)?;
     let analysis = analyse(&bytes)?;
     Ok((bytes, analysis))
 }
 
 /// Checks how a model is put together; `outside` tells what lies at a path beside its file.
 pub fn check(bytes: &Bytes, outside: &dyn Fn(&str) -> Outside) -> Result<(), OnnxError> {
-    let (model, graph) = split(bytes)?;
+    let (model, graph) = decode(bytes)?;
     super::check::check(&model, &graph, outside)?;
     Ok(())
 }
@@ -67,13 +77,6 @@ fn read(path: &Path) -> Result<Bytes, OnnxError> {
 
 /// Decodes the model and refuses what no later step could work with.
 pub(super) fn decode(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError> {
-    let (model, graph) = split(bytes)?;
-    refuse_external(&graph)?;
-    Ok((model, graph))
-}
-
-/// The model and its graph, wherever the weights are.
-pub(super) fn split(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::Empty);
     }
@@ -84,21 +87,6 @@ pub(super) fn split(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError
     }
     let graph = model.graph.take().ok_or(OnnxError::NoGraph)?;
     Ok((model, graph))
-}
-
-fn refuse_external(graph: &GraphProto) -> Result<(), OnnxError> {
-    let mut found = None;
-    visit_tensors(graph, &mut |tensor| {
-        if found.is_none() && (tensor.data_location == EXTERNAL || !tensor.external_data.is_empty()) {
-            found = Some(tensor.clone());
-        }
-    });
-    let Some(tensor) = found else { return Ok(()) };
-    let location = tensor.external_data.into_iter().find(|entry| entry.key == "location");
-    Err(OnnxError::ExternalData {
-        tensor: tensor.name,
-        file: location.map_or_else(String::new, |entry| entry.value),
-    })
 }
 
 /// The graph and all graphs within its nodes' attributes.

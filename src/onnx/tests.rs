@@ -3,11 +3,12 @@
 use super::{
     CheckError, OnnxError, Values, analyse,
     build::{bytes, integers, model, node, number, port, size, symbol, typed, weights, with},
-    open,
+    open, open_whole,
     proto::{
         AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
         StringStringEntryProto, TensorProto, TensorTypeProto, TypeValue, element,
     },
+    rename_files,
 };
 use crate::domain::{Dim, Tolerance};
 use bytes::Bytes;
@@ -70,8 +71,38 @@ fn what_cannot_be_used_is_refused_by_name() {
         ("opset 0", bytes(&opset(0)), "imports version 0 of the standard operators"),
         ("opset -1", bytes(&opset(-1)), "imports version -1 of the standard operators"),
         ("no standard opset", bytes(&foreign), "imports no version of the standard operators"),
-        ("external", edited(|g| g.initializer.push(external())), "in the external file \"model.weights\""),
+        (
+            "external without a name",
+            edited(|g| g.initializer.push(TensorProto { external_data: Vec::new(), ..external() })),
+            "in an external file that it does not name",
+        ),
         ("no outputs", edited(|g| g.output.clear()), "the graph has no outputs"),
+        (
+            "input made again",
+            edited(|g| g.node.push(node("Neg", &["y"], &["x"]))),
+            "\"x\" is given to more than one value",
+        ),
+        (
+            "weight made again",
+            edited(|g| g.initializer.push(weights("y", element::FLOAT, &[4]))),
+            "\"y\" is given to more than one value",
+        ),
+        (
+            "input twice",
+            edited(|g| g.input.push(g.input[0].clone())),
+            "\"x\" is given to more than one input",
+        ),
+        (
+            "output twice",
+            edited(|g| g.output.push(g.output[0].clone())),
+            "\"y\" is given to more than one output",
+        ),
+        (
+            "node twice",
+            edited(|g| g.node.push(g.node[0].clone())),
+            "\"y\" is given to more than one node output",
+        ),
+        ("unnamed input", edited(|g| g.input[0].name.clear()), "an unnamed input"),
         (
             "sequence",
             edited(|g| g.input[0] = typed("x", TypeValue::Sequence(Box::default()))),
@@ -126,7 +157,6 @@ fn files_are_refused_by_name() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| home.path().join(name);
     std::fs::write(path("empty.onnx"), []).expect("writable");
-    std::fs::write(path("external.onnx"), edited(|g| g.initializer.push(external()))).expect("writable");
     std::fs::File::create(path("huge.onnx"))
         .and_then(|file| file.set_len(super::FILE_BYTES_MAX + 1))
         .expect("sparse file");
@@ -136,9 +166,29 @@ fn files_are_refused_by_name() {
     assert!(matches!(refused("absent.onnx"), OnnxError::Read { .. }));
     assert!(matches!(refused("huge.onnx"), OnnxError::TooLarge { .. }));
     assert!(matches!(refused("empty.onnx"), OnnxError::Empty));
-    assert!(matches!(refused("external.onnx"), OnnxError::Check(CheckError::FileMissing { .. })));
+
+    // What its weights lie in is asked for only with the files beside it.
+    let weighing = edited(|g| {
+        g.node.push(node("Add", &["y", "w"], &["z"]));
+        g.initializer.push(external());
+    });
+    std::fs::write(path("external.onnx"), weighing).expect("writable");
+    open(&path("external.onnx")).expect("a good model");
+    let missing = open_whole(&path("external.onnx"));
+    assert!(matches!(missing, Err(OnnxError::Check(CheckError::FileMissing { .. }))), "{missing:?}");
+    #[cfg(unix)]
+    {
+        std::fs::write(path("elsewhere"), [0; 16]).expect("writable");
+        std::os::unix::fs::symlink(path("elsewhere"), path("model.weights")).expect("a link");
+        let linked = open_whole(&path("external.onnx"));
+        assert!(matches!(linked, Err(OnnxError::Check(CheckError::FileLink { .. }))), "{linked:?}");
+        std::fs::remove_file(path("model.weights")).expect("a link");
+    }
+    std::fs::write(path("model.weights"), [0; 15]).expect("writable");
+    let short = open_whole(&path("external.onnx"));
+    assert!(matches!(short, Err(OnnxError::Check(CheckError::OutOfFile { .. }))), "{short:?}");
     std::fs::write(path("model.weights"), [0; 16]).expect("writable");
-    assert!(matches!(refused("external.onnx"), OnnxError::ExternalData { .. }));
+    open_whole(&path("external.onnx")).expect("its weights are there");
 }
 
 #[test]
@@ -340,4 +390,28 @@ fn a_graph_implies_the_values_of_its_inputs() {
     for (case, elem_type, initializers, nodes, expected) in cases {
         assert_eq!(implied(elem_type, &initializers, &nodes), expected, "{case}");
     }
+}
+
+#[test]
+fn files_of_weights_are_named_and_renamed_in_subgraphs_too() {
+    let at = |file: &str| {
+        let location = StringStringEntryProto { key: "location".to_owned(), value: file.to_owned() };
+        let offset = StringStringEntryProto { key: "offset".to_owned(), value: "4096".to_owned() };
+        TensorProto { external_data: vec![location, offset], ..external() }
+    };
+    let mut inner = relu();
+    inner.initializer.push(at("inner.bin"));
+    let branch =
+        AttributeProto { name: "then_branch".to_owned(), g: Some(inner), ..AttributeProto::default() };
+    let model = edited(|g| {
+        g.initializer.extend([at("a.bin"), at("a.bin"), at("b.bin")]);
+        g.node.push(with(node("If", &["x"], &["z"]), branch));
+    });
+    assert_eq!(analyse(&model).expect("a model").external, ["a.bin", "b.bin", "inner.bin"]);
+    let names = [("a.bin", "A"), ("inner.bin", "I"), ("absent.bin", "?")];
+    let names = names.map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+    let renamed = rename_files(&model, &names).expect("a model");
+    assert_eq!(analyse(&renamed).expect("a model").external, ["A", "b.bin", "I"]);
+    let back = [("A", "a.bin"), ("I", "inner.bin")].map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+    assert_eq!(rename_files(&renamed, &back).expect("a model"), model, "nothing else changed");
 }

@@ -41,7 +41,8 @@ pub(super) async fn prepare(
     metrics: &Metrics,
 ) -> Result<Prepared, Refusal> {
     entry.check_usable().map_err(|failure| Refusal { failure, passing: false })?;
-    let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
+    let order =
+        LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.whole_bytes() };
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;
     metrics.loaded(&entry.model.name, backend.environment(), loaded.load_us);
     let judged = gate.judge(&entry, backend, &session).await.map_err(Refusal::from);

@@ -404,6 +404,8 @@ pub(super) fn request() -> Request {
         opset: 17,
         kind: ModelKind::Audio,
         batching: Batching::barred("nothing runs"),
+        external: BTreeMap::new(),
+        companions: BTreeMap::new(),
     };
     let entry = Entry::new(model, PathBuf::new(), History::default(), Uses::default());
     let at = Instant::now();

@@ -119,6 +119,8 @@ pub(super) fn put_model(
         json(&model.batching),
         model.kind.as_str(),
         model.revision,
+        json(&model.external),
+        json(&model.companions),
         anatomy.as_ref().map(|anatomy| json(&anatomy.operators)),
         anatomy.as_ref().map(|anatomy| anatomy.parameters),
         anatomy.as_ref().map(|anatomy| anatomy.parameter_bytes),
@@ -148,6 +150,8 @@ fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         kind: cells.parse()?,
         batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
         revision: cells.next()?,
+        external: cells.optional_json()?.unwrap_or_default(),
+        companions: cells.optional_json()?.unwrap_or_default(),
     };
     let added_at_us = cells.next()?;
     let operators = cells.optional_json()?;

@@ -82,6 +82,8 @@ fn model(name: &str, digest: u8) -> StoredModel {
             delay: std::time::Duration::from_micros(1500),
             barred: digest.is_multiple_of(2).then(|| "its rows mix".into()),
         },
+        external: BTreeMap::from([(Digest::new([digest + 1; 32]), 1 << 40)]),
+        companions: BTreeMap::from([("1_Pooling/config.json".into(), Digest::new([digest + 2; 32]))]),
     };
     let cost = Cost {
         flops: Some("2·n".into()),
@@ -423,7 +425,7 @@ fn a_database_whose_making_was_cut_short_is_made_again() {
 #[test]
 fn models_of_an_earlier_weft_are_each_the_only_version() {
     let (database, path) = (duckdb::Connection::open_in_memory().unwrap(), Path::new("earlier"));
-    migrate(&database, path, &MIGRATIONS[..7]).unwrap();
+    migrate(&database, path, &MIGRATIONS[..8]).unwrap();
     let add = "INSERT INTO models (name, digest, bytes, signature, tolerance, source, opset, inputs, added_at, kind)
         VALUES (?, repeat(?, 64), 1, '{\"inputs\":[],\"outputs\":[]}', 0.5, 'a file', 17, '[]', make_timestamp(?), NULL)";
     for (name, digit, added) in [("b", "1", 20), ("a", "2", 10)] {

@@ -10,6 +10,7 @@ mod attach;
 mod bad_input;
 mod batching;
 mod cli;
+mod converting;
 mod downloads;
 mod encoding;
 #[path = "../../src/socket/frame.rs"]
@@ -28,6 +29,7 @@ mod oip;
 mod outside;
 mod packages;
 mod pool;
+mod precision;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 mod records;

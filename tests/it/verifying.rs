@@ -29,7 +29,7 @@ async fn first(client: &mut Client, model: &str) -> f64 {
 
 /// Where the daemon keeps a file.
 fn kept(home: &Arc<TempDir>, file: &[u8]) -> PathBuf {
-    home.path().join(format!("models/{}.onnx", digest(file)))
+    home.path().join(format!("models/{}", digest(file)))
 }
 
 async fn again(home: Arc<TempDir>) -> TestDaemon {
@@ -74,7 +74,11 @@ async fn every_bad_file_is_refused_by_the_name_of_what_is_wrong() {
         ("negative size", graphs::weighing(-1i64 as u64, 16), "has the negative dimension -1"),
         ("outside", graphs::external("/etc/passwd"), "only a relative path without \"..\" may be named"),
         ("above", graphs::external("../weft.toml"), "only a relative path without \"..\" may be named"),
-        ("absent", graphs::external("weights.bin"), "is in the file \"weights.bin\", which is missing"),
+        (
+            "absent",
+            graphs::external("weights.bin"),
+            "its weights are in the file \"weights.bin\", which did not come with it",
+        ),
         // Native ONNX Runtime knows what the rules leave to it: here, that the sum's shapes do not fit.
         ("unloadable", graphs::weighing(3, 12), "ONNX Runtime cannot"),
         (
@@ -177,7 +181,7 @@ async fn a_file_that_was_changed_on_the_disk_serves_no_more() {
 
     let (status, said) = daemon.post("/api/v1/models/neg/verify", "").await;
     assert_eq!((status, said["code"].as_str()), (409, Some("model_not_ready")), "{said}");
-    let reason = format!("digest: its file has the digest {}, not {}", digest(&bad), digest(&good));
+    let reason = format!("digest: the file {} has the digest {}", digest(&good), digest(&bad));
     assert!(said["detail"].as_str().is_some_and(|detail| detail.contains(&reason)), "{said}");
     // Under none of its names.
     let refused = async |daemon: &TestDaemon, name: &str| {
@@ -227,7 +231,7 @@ async fn a_model_whose_file_is_gone_is_shown_with_the_reason() {
     let reasons: Vec<_> =
         listed["items"].as_array().expect("a list").iter().map(|item| &item["unusable"]).collect();
     assert!(reasons[0].as_str().is_some_and(|said| said.starts_with("not an ONNX file")), "{listed}");
-    assert!(reasons[1].as_str().is_some_and(|said| said.starts_with("could not read")), "{listed}");
+    assert!(reasons[1].as_str().is_some_and(|said| said.starts_with("its file ")), "{listed}");
     let index = daemon.post("/v2/repository/index", "").await.1;
     let unavailable = |model: &Value| model["state"] == "UNAVAILABLE";
     assert!(
@@ -235,7 +239,7 @@ async fn a_model_whose_file_is_gone_is_shown_with_the_reason() {
         "{index}"
     );
     let mut client = daemon.client().await;
-    client.ask(&asking("neg")).await.refused("model_not_ready", "never", "neg is unusable: could not read");
+    client.ask(&asking("neg")).await.refused("model_not_ready", "never", "neg is unusable: its file ");
     let (status, _) = daemon.post("/api/v1/models/neg/verify", "").await;
     assert_eq!(status, 409);
     std::fs::write(&neg, good).expect("room for a file");
@@ -376,10 +380,10 @@ async fn the_command_line_tells_versions_verifications_and_uses() {
         let (code, verified) = say(&["models", "verify", &version]);
         assert!(code == Some(0) && verified.contains("repeatable  yes"), "{verified}");
 
-        let path = home.path().join(format!("models/{}.onnx", digest(&old)));
+        let path = home.path().join(format!("models/{}", digest(&old)));
         std::fs::write(&path, b"changed").expect("room for a file");
         let (code, said) = say(&["models", "verify", &version]);
-        assert!(code == Some(1) && said.contains("m is unusable: digest: its file has the digest"), "{said}");
+        assert!(code == Some(1) && said.contains("m is unusable: digest: the file "), "{said}");
         let (_, listed) = say(&["models", "list"]);
         assert!(listed.lines().nth(2).is_some_and(|line| line.contains("unusable")), "{listed}");
         let (_, shown) = say(&["models", "show", &version]);

@@ -1,6 +1,6 @@
 //! Which file a name, a version or a digest means.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{NotFound, Versions};
 use crate::{
@@ -32,6 +32,8 @@ fn entry(called: &str, digest: Digest) -> Entry {
         opset: 17,
         kind: ModelKind::Other,
         batching: Batching::barred("nothing runs"),
+        external: BTreeMap::new(),
+        companions: BTreeMap::new(),
     };
     Entry::new(model, PathBuf::new(), History::default(), Uses::default())
 }

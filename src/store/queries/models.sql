@@ -1,4 +1,5 @@
-SELECT name, digest, bytes, signature, tolerance, source, licence, opset, kind, batching, revision, epoch_us(added_at),
+SELECT name, digest, bytes, signature, tolerance, source, licence, opset, kind, batching, revision,
+    external, companions, epoch_us(added_at),
     operators, parameters, parameter_bytes, cost, converted_from, conversion, verification,
     coalesce(uses.uses, 0), coalesce(uses.last_used, 0)
 FROM models LEFT JOIN uses USING (name, digest)

@@ -15,6 +15,8 @@ CREATE TABLE versions (
     kind VARCHAR NOT NULL,
     batching VARCHAR,
     inputs VARCHAR,
+    external VARCHAR,
+    companions VARCHAR,
     -- What the file is made of; absent for what an earlier weft added.
     operators VARCHAR,
     parameters UBIGINT,
@@ -30,9 +32,10 @@ CREATE TABLE versions (
 );
 
 INSERT INTO versions
-    (name, digest, nth, added_at, bytes, signature, tolerance, source, revision, licence, opset, kind, batching, inputs)
+    (name, digest, nth, added_at, bytes, signature, tolerance, source, revision, licence, opset, kind, batching, inputs,
+    external, companions)
 SELECT name, digest, row_number() OVER (ORDER BY added_at, name), added_at, bytes, signature, tolerance, source, revision,
-    licence, opset, coalesce(kind, 'other'), batching, inputs
+    licence, opset, coalesce(kind, 'other'), batching, inputs, external, companions
 FROM models;
 
 DROP TABLE models;
