@@ -80,7 +80,8 @@ fn unchanged(files: &[(Digest, PathBuf)]) -> Result<String, ModelError> {
         }
         all += bytes;
     }
-    Ok(format!("{all} bytes in {} files", files.len()))
+    let beside = if files.len() > 1 { format!(" in {} files", files.len()) } else { String::new() };
+    Ok(format!("{all} bytes{beside}"))
 }
 
 /// Loads the model natively and runs it on the inputs that it is judged by.

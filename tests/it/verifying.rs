@@ -146,10 +146,10 @@ async fn a_verification_tells_its_stages_and_the_registry_what_a_model_is_made_o
     let anatomy = &shown["anatomy"];
     assert_eq!(anatomy["operators"], json!({"MatMul": 2, "Relu": 2}));
     assert_eq!((&anatomy["parameters"], &anatomy["parameter_bytes"]), (&json!(128), &json!(512)));
-    // Per row: two products of 8 by 8, and as often the larger of 8 numbers and zero; 64 bytes in and out of each node.
+    // Per row, of which the proof has one: two products of 8 by 8, and as often the larger of 8 numbers and zero; 64 bytes in and out of each node.
     let cost = json!({
         "flops": "272·n", "activation_bytes": "256·n", "nodes": 4, "known": 4,
-        "proof": {"flops": 272 * 16, "activation_bytes": 256 * 16},
+        "proof": {"flops": 272, "activation_bytes": 256},
     });
     assert_eq!(anatomy["cost"], cost);
     assert_eq!((&shown["unusable"], &shown["converted"]), (&Value::Null, &Value::Null));
@@ -373,7 +373,7 @@ async fn the_command_line_tells_versions_verifications_and_uses() {
         let (code, shown) = say(&["models", "show", &version]);
         assert_eq!(code, Some(0), "{shown}");
         for wanted in
-            ["an older version", "answered 1 requests", "structure   yes", "batching    yes", "1 Neg"]
+            ["an older version", "uses: 1, the last at", "structure   yes", "batching    yes", "1 Neg"]
         {
             assert!(shown.contains(wanted), "{wanted}: {shown}");
         }

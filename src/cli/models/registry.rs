@@ -17,7 +17,7 @@ pub(super) fn show(model: &Value) {
     output::line(&match model["last_used_ms"].as_i64() {
         None | Some(0) => "never used".to_owned(),
         Some(ms) => {
-            format!("answered {} requests, last used {}", model["uses"], date(ms.saturating_mul(1000)))
+            format!("uses: {}, the last at {}", model["uses"], date(ms.saturating_mul(1000)))
         }
     });
     if let Some(reason) = model["unusable"].as_str() {
