@@ -47,7 +47,10 @@ pub fn answer(layout: &Arc<Layout>, cid: &Cid, ask: &Ask) -> Result<Option<Answe
                 value: ask.query(),
                 wanted: "a range that begins or ends within the file",
             })?;
-            (format!("entity.{}-{}", part.start, part.end), Some(all.start + part.start..all.start + part.end))
+            (
+                format!("entity.{}-{}", part.start, part.end),
+                Some(all.start + part.start..all.start + part.end),
+            )
         }
         None if ask.scope == Scope::Block => ("block".to_owned(), None),
         None => (ask.scope.name().to_owned(), Some(all)),

@@ -8,7 +8,9 @@ const CAR: &str = "application/vnd.ipld.car";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// A trustless gateway has no answer of its own choice.
-    #[error("say how: ?format=raw or ?format=car, or Accept: {RAW} or {CAR}; plain bytes are not served here")]
+    #[error(
+        "say how: ?format=raw or ?format=car, or Accept: {RAW} or {CAR}; plain bytes are not served here"
+    )]
     Unsaid,
     #[error("{0} is not served here: {RAW} and {CAR} of version 1 in depth-first order are")]
     Unserved(String),

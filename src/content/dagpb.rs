@@ -110,7 +110,9 @@ impl Node {
         let (mut links, mut file) = (Vec::new(), None);
         while block.has_remaining() {
             match decode_key(&mut block)? {
-                (LINKS, WireType::LengthDelimited) if links.len() == LINKS_MAX => return Err(NodeError::Links),
+                (LINKS, WireType::LengthDelimited) if links.len() == LINKS_MAX => {
+                    return Err(NodeError::Links);
+                }
                 (LINKS, WireType::LengthDelimited) => links.push(Link::decode(field(&mut block)?)?),
                 (DATA, WireType::LengthDelimited) => file = Some(UnixFs::decode(field(&mut block)?)?),
                 (other, _) => return Err(NodeError::Field(other)),

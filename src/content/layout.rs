@@ -191,7 +191,7 @@ impl Layout {
             walked.push(place);
             let meets = |child: &Place| {
                 let range = self.range(*child);
-                range.start < bytes.end && bytes.start < range.end
+                !bytes.is_empty() && range.start < bytes.end && bytes.start < range.end
             };
             waiting.extend(self.children(place).rev().filter(meets));
         }

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Address, Answer, Ask, AskError, Cid, CidError, Codec, Given, LEAF, Layout, Layouter,
-    Node, NodeError, Piece, Reader, answer,
-    dagpb::Child,
-    inline,
+    Address, Answer, Ask, AskError, Cid, CidError, Codec, Given, LEAF, Layout, Layouter, Node, NodeError,
+    Piece, Reader, answer, dagpb::Child, inline,
 };
 
 /// Bytes that every leaf has again.
@@ -157,15 +155,39 @@ fn how_is_said_by_the_query_and_else_by_accept() {
         (&[("format", "car")], None, "format=car&dag-scope=all&car-dups=n"),
         (&[], Some("application/vnd.ipld.raw"), "format=raw"),
         (&[], Some("text/html, application/vnd.ipld.raw;q=0.5"), "format=raw"),
-        (&[], Some("application/vnd.ipld.car; version=1; order=dfs; dups=y"), "format=car&dag-scope=all&car-dups=y"),
-        (&[], Some("application/vnd.ipld.car;order=foo, application/vnd.ipld.car;dups=y;q=0.5"), "format=car&dag-scope=all&car-dups=y"),
+        (
+            &[],
+            Some("application/vnd.ipld.car; version=1; order=dfs; dups=y"),
+            "format=car&dag-scope=all&car-dups=y",
+        ),
+        (
+            &[],
+            Some("application/vnd.ipld.car;order=foo, application/vnd.ipld.car;dups=y;q=0.5"),
+            "format=car&dag-scope=all&car-dups=y",
+        ),
         (&[], Some("application/vnd.ipld.car;q=0.1,application/vnd.ipld.raw;q=0.2"), "format=raw"),
-        (&[("car-dups", "n")], Some("application/vnd.ipld.car;dups=y"), "format=car&dag-scope=all&car-dups=n"),
-        (&[("format", "car")], Some("application/vnd.ipld.car;dups=y"), "format=car&dag-scope=all&car-dups=y"),
+        (
+            &[("car-dups", "n")],
+            Some("application/vnd.ipld.car;dups=y"),
+            "format=car&dag-scope=all&car-dups=n",
+        ),
+        (
+            &[("format", "car")],
+            Some("application/vnd.ipld.car;dups=y"),
+            "format=car&dag-scope=all&car-dups=y",
+        ),
         (&[("format", "car"), ("dag-scope", "block")], None, "format=car&dag-scope=block&car-dups=n"),
-        (&[("format", "car"), ("dag-scope", "all"), ("entity-bytes", "0:*")], None, "format=car&entity-bytes=0:*&car-dups=n"),
+        (
+            &[("format", "car"), ("dag-scope", "all"), ("entity-bytes", "0:*")],
+            None,
+            "format=car&entity-bytes=0:*&car-dups=n",
+        ),
         (&[("format", "car"), ("entity-bytes", "-5:-1")], None, "format=car&entity-bytes=-5:-1&car-dups=n"),
-        (&[("format", "car"), ("car-order", "unk"), ("car-version", "1")], None, "format=car&dag-scope=all&car-dups=n"),
+        (
+            &[("format", "car"), ("car-order", "unk"), ("car-version", "1")],
+            None,
+            "format=car&dag-scope=all&car-dups=n",
+        ),
         (&[("format", "car")], Some("text/html"), "format=car&dag-scope=all&car-dups=n"),
     ];
     for (query, accept, wanted) in cases {
@@ -183,8 +205,12 @@ fn how_is_said_by_the_query_and_else_by_accept() {
         (&[("format", "car"), ("car-order", "bfs")], None, |error| matches!(error, AskError::Unserved(_))),
         (&[("format", "car"), ("car-dups", "x")], None, |error| matches!(error, AskError::Malformed { .. })),
         (&[("format", "car"), ("dag-scope", "x")], None, |error| matches!(error, AskError::Malformed { .. })),
-        (&[("format", "car"), ("entity-bytes", "5")], None, |error| matches!(error, AskError::Malformed { .. })),
-        (&[("format", "car"), ("entity-bytes", "*:5")], None, |error| matches!(error, AskError::Malformed { .. })),
+        (&[("format", "car"), ("entity-bytes", "5")], None, |error| {
+            matches!(error, AskError::Malformed { .. })
+        }),
+        (&[("format", "car"), ("entity-bytes", "*:5")], None, |error| {
+            matches!(error, AskError::Malformed { .. })
+        }),
         (&[("format", "car"), ("entity-bytes", "0:99999999999999999999")], None, |error| {
             matches!(error, AskError::Malformed { .. })
         }),
@@ -227,7 +253,10 @@ fn a_car_has_what_the_scope_and_the_range_need_and_no_more() {
     for outside in ["3145733:*", "9999999:99999999", "-9999999:-9999998"] {
         let layout = layout(&file);
         let ask = ask(&[("format", "car"), ("entity-bytes", outside)], None).unwrap();
-        assert!(matches!(answer(&layout, &root(&layout), &ask), Err(AskError::Malformed { .. })), "{outside}");
+        assert!(
+            matches!(answer(&layout, &root(&layout), &ask), Err(AskError::Malformed { .. })),
+            "{outside}"
+        );
     }
 }
 
@@ -280,7 +309,10 @@ fn a_block_is_answered_by_its_digest_and_a_leaf_is_no_node() {
     let node = body(&file, answer(&layout, &top, &raw).unwrap().unwrap());
     assert!(top.names(&node));
     let plain = Cid { codec: Codec::Raw, ..top };
-    assert_eq!(blocks(&body(&file, answer(&layout, &plain, &whole).unwrap().unwrap())), [(plain, node.into())]);
+    assert_eq!(
+        blocks(&body(&file, answer(&layout, &plain, &whole).unwrap().unwrap())),
+        [(plain, node.into())]
+    );
     let false_node = Cid { codec: Codec::DagPb, ..leaf };
     let strange = Cid::of(Codec::Raw, b"elsewhere");
     for absent in [false_node, strange] {
