@@ -71,7 +71,7 @@ impl Reader {
     }
 
     /// The next whole block, when it is there. Inline ones say nothing that their link did not, and are passed over.
-    pub fn next(&mut self) -> Result<Option<(Cid, Bytes)>, CarError> {
+    pub fn block(&mut self) -> Result<Option<(Cid, Bytes)>, CarError> {
         if !self.begun {
             let Some(header) = self.section(HEADER_MAX, CarError::HeaderSize)? else { return Ok(None) };
             let header: Header = serde_ipld_dagcbor::from_slice(&header)

@@ -1,4 +1,4 @@
-//! Nodes of files: dag-pb with UnixFS in it.
+//! Nodes of files: dag-pb with `UnixFS` in it.
 //!
 //! dag-pb puts its second field first, and a block is named by its very bytes, so writing follows that order by hand.
 

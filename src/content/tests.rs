@@ -61,7 +61,7 @@ fn blocks(car: &[u8]) -> Vec<(Cid, Bytes)> {
     let (mut reader, mut blocks) = (Reader::default(), Vec::new());
     for piece in car.chunks(100_000) {
         reader.push(piece);
-        while let Some(block) = reader.next().unwrap() {
+        while let Some(block) = reader.block().unwrap() {
             blocks.push(block);
         }
     }
@@ -224,7 +224,7 @@ fn how_is_said_by_the_query_and_else_by_accept() {
 #[test]
 fn a_car_has_what_the_scope_and_the_range_need_and_no_more() {
     let file = bytes(3 * LEAF + 5);
-    let m = LEAF as i64;
+    let m = i64::try_from(LEAF).unwrap();
     // The leaves that come behind the root.
     let cases: [(&[(&str, &str)], &[usize]); 12] = [
         (&[], &[0, 1, 2, 3]),
@@ -287,7 +287,9 @@ fn more_leaves_than_a_node_has_links_make_another_level() {
     // The last leaf has a node of its own, so that all are as deep.
     let top = Node::of(vec![child(&inner(0..1024)), child(&inner(1024..1025))]).encode();
     kept.extend_from_slice(Cid::of(Codec::DagPb, &top).digest.bytes());
-    leaves.iter().for_each(|leaf| kept.extend_from_slice(leaf.bytes()));
+    for leaf in &leaves {
+        kept.extend_from_slice(leaf.bytes());
+    }
     let layout = Arc::new(Layout::from_kept(&kept).unwrap());
     assert_eq!(layout.bytes(), 1024 * LEAF as u64 + 1);
     let last = ask(&[("format", "car"), ("entity-bytes", "-1:*")], None).unwrap();
@@ -366,7 +368,7 @@ fn a_car_that_is_none_is_refused() {
         let mut reader = Reader::default();
         reader.push(&car);
         let mut read = || loop {
-            match reader.next() {
+            match reader.block() {
                 Ok(Some(_)) => {}
                 other => return other,
             }
@@ -377,7 +379,7 @@ fn a_car_that_is_none_is_refused() {
     for cut in 1..good.len() {
         let mut reader = Reader::default();
         reader.push(&good[..cut]);
-        assert_eq!(reader.next().unwrap(), None, "{cut} bytes");
+        assert_eq!(reader.block().unwrap(), None, "{cut} bytes");
         assert_eq!(reader.may_end(), cut == head, "{cut} bytes");
     }
 }

@@ -152,7 +152,7 @@ async fn a_verification_tells_its_stages_and_the_registry_what_a_model_is_made_o
         "proof": {"flops": 272, "activation_bytes": 256},
     });
     assert_eq!(anatomy["cost"], cost);
-    assert_eq!((&shown["unusable"], &shown["converted"]), (&Value::Null, &Value::Null));
+    assert_eq!((&shown["unusable"], &shown["conversion"]), (&Value::Null, &Value::Null));
     let first = shown["verified_at_us"].as_i64().expect("a time");
     daemon.verify("dense", &json!({})).await;
     let shown = daemon.get("/api/v1/models/dense").await;
