@@ -1,5 +1,6 @@
 //! `weft models`.
 
+mod convert;
 mod download;
 mod registry;
 
@@ -20,8 +21,8 @@ use super::{
 };
 use crate::{
     config::Surroundings,
-    domain::{BackendKind, Digest, ModelKind, ModelName},
-    models::source::{Local, Locator, SourceError, local},
+    domain::{BackendKind, Conversion, Digest, ModelKind, ModelName},
+    models::source::{Local, Locator, SourceError, is_weights, local},
 };
 use registry::date;
 
@@ -70,6 +71,22 @@ pub(super) enum Models {
         backend: Vec<BackendKind>,
         #[arg(long, value_delimiter = ',')]
         browser: Vec<String>,
+    },
+    /// Make a variant of a model in another precision
+    ///
+    /// Weights need no command: `add` converts them.
+    Convert {
+        model: String,
+        /// fp16, int8-dynamic, or int8, int4, int2 with `,block=N`, `,symmetric`, `,asymmetric`; @FILE.toml for a
+        /// recipe by layer
+        #[arg(long)]
+        precision: String,
+        /// What requests call the variant [default: MODEL-PRECISION]
+        #[arg(long)]
+        name: Option<String>,
+        /// How far outputs may be from native ONNX Runtime's, relative to the largest value
+        #[arg(long)]
+        tolerance: Option<f64>,
     },
     /// Load a model into every lane, or into those named, and keep it there
     Load {
@@ -137,7 +154,8 @@ struct Addition {
     name: String,
     file: Origin,
     licence: Option<String>,
-    kind: ModelKind,
+    /// Of weights, what they are made into says it.
+    kind: Option<ModelKind>,
     tolerance: Option<f64>,
     inputs: Option<PathBuf>,
     /// As the daemon takes it, which checks it.
@@ -153,7 +171,7 @@ impl Models {
                 let added = with_daemon(common, async |client| {
                     let mut added = Vec::new();
                     for addition in &additions {
-                        added.push(add(client, addition, common.json).await?);
+                        added.extend(add(client, addition, common.json).await?);
                     }
                     Ok(added)
                 })
@@ -172,6 +190,9 @@ impl Models {
                 output::progress(&format!("proving {model}; a software adapter takes its time …"));
                 let shown = with_daemon(common, async |client| client.post(&path, &body).await).await?;
                 show(common, &shown)
+            }
+            Self::Convert { model, precision, name, tolerance } => {
+                convert::variant(common, &model, &precision, name.as_deref(), tolerance).await
             }
             Self::Load { model, backend, browser } => {
                 let path = format!("/api/v1/models/{model}/load");
@@ -241,7 +262,7 @@ fn additions(
             locator => (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline }),
         };
         let name = given.unwrap_or(name);
-        let (kind, batch) = (kind.unwrap_or_default(), json!({}));
+        let batch = json!({});
         return Ok(vec![Addition { name, file, licence: None, kind, tolerance, inputs, batch }]);
     }
     if given.is_some() || tolerance.is_some() || kind.is_some() || inputs.is_some() {
@@ -288,7 +309,7 @@ impl Listed {
             name: self.name,
             file: Origin::Disk { model, files, source },
             licence: Some(self.licence),
-            kind: self.kind,
+            kind: Some(self.kind),
             tolerance: Some(self.tolerance),
             inputs: Some(beside.join(self.inputs)),
             batch: if self.batch.is_null() { json!({}) } else { self.batch },
@@ -296,7 +317,7 @@ impl Listed {
     }
 }
 
-async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
+async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Vec<Value>> {
     let Addition { name, file, licence, kind, tolerance, inputs, batch } = addition;
     let gate = match inputs {
         Some(inputs) => {
@@ -306,32 +327,98 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
         }
         None => json!({"inputs": []}),
     };
-    let mut body = json!({
-        "name": name, "licence": licence, "kind": kind, "tolerance": tolerance, "gate": gate, "batch": batch,
-    });
-    match file {
-        Origin::Disk { model, files, source } => {
-            body["digest"] = upload(client, model).await?;
-            let mut uploaded = Map::new();
-            for (name, piece) in files {
-                uploaded.insert(name.clone(), upload(client, piece).await?);
-            }
-            body["files"] = uploaded.into();
-            body["source"] = json!(source);
-        }
-        Origin::Elsewhere { source, offline } => {
-            body["download"] = download::bring(client, source, *offline).await?;
-        }
+    let common = json!({"licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch});
+    let pieces = match file {
+        Origin::Disk { model, files, source } => disk(client, model, files, source).await?,
+        Origin::Elsewhere { source, offline } => elsewhere(client, source, *offline).await?,
+    };
+    if inputs.is_some() && pieces.len() > 1 {
+        bail!("{name} has {} parts, and gate inputs are for one model", pieces.len());
     }
-    let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {name}"))?;
-    if !quiet {
-        output::line(&format!(
-            "added {name} ({} bytes, {})",
-            model["bytes"],
-            model["digest"].as_str().unwrap_or("?")
-        ));
+    let mut added = Vec::new();
+    for mut piece in pieces {
+        let part = piece.remove("part").filter(|part| part != "model");
+        let called = part.map_or(name.clone(), |part| format!("{name}-{}", part.as_str().unwrap_or("part")));
+        let mut body = common.clone();
+        let body_map = body.as_object_mut().expect("made above");
+        body_map.insert("name".to_owned(), json!(called));
+        body_map.insert("kind".to_owned(), json!(kind.unwrap_or_default()));
+        body_map.extend(piece.into_iter().filter(|(key, _)| key != "kind" || kind.is_none()));
+        let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {called}"))?;
+        if !quiet {
+            output::line(&told(&model));
+        }
+        added.push(model);
     }
-    Ok(model)
+    Ok(added)
+}
+
+fn told(model: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let line =
+        format!("added {} ({} bytes, {})", text(&model["name"]), model["bytes"], text(&model["digest"]));
+    match conversion(model) {
+        Some(made) => format!("{line}: made by weft, {made}"),
+        None => line,
+    }
+}
+
+/// How weft made a model, in words.
+fn conversion(model: &Value) -> Option<String> {
+    let made: Conversion = serde_json::from_value(model["conversion"].clone()).ok()?;
+    Some(made.to_string())
+}
+
+/// What makes models of this machine's files, one object per model as the daemon takes it.
+async fn disk(
+    client: &Client,
+    model: &Piece,
+    files: &BTreeMap<String, Piece>,
+    source: &str,
+) -> anyhow::Result<Vec<Map<String, Value>>> {
+    let digest = upload(client, model).await?;
+    let mut uploaded = Map::new();
+    for (name, piece) in files {
+        uploaded.insert(name.clone(), upload(client, piece).await?);
+    }
+    let file = model.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !is_weights(&file) {
+        let piece = json!({"digest": digest, "files": uploaded, "source": source});
+        return Ok(vec![object(piece)]);
+    }
+    output::progress(&format!("converting {file} …"));
+    let order = json!({"digest": digest, "file": file, "files": uploaded});
+    let made = client.post("/api/v1/conversions", &order).await?;
+    Ok(converted(&made, &json!(source)))
+}
+
+/// The same of what the daemon downloads.
+async fn elsewhere(client: &Client, source: &str, offline: bool) -> anyhow::Result<Vec<Map<String, Value>>> {
+    let download = download::bring(client, source, offline).await?;
+    let file = download["file"].as_str().unwrap_or_default();
+    if !is_weights(file) {
+        return Ok(vec![object(json!({"download": download["id"]}))]);
+    }
+    output::progress(&format!("converting {file} …"));
+    let made = client.post("/api/v1/conversions", &json!({"download": download["id"]})).await?;
+    Ok(converted(&made, &made["source"]))
+}
+
+fn converted(made: &Value, source: &Value) -> Vec<Map<String, Value>> {
+    let one = |item: &Value| {
+        object(json!({
+            "part": item["part"], "kind": item["kind"], "digest": item["digest"], "files": item["files"],
+            "source": source, "revision": made["revision"],
+        }))
+    };
+    made["items"].as_array().into_iter().flatten().map(one).collect()
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
 }
 
 /// The digest of an uploaded file, which is what the catalogue says where there is one.
@@ -399,6 +486,9 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
         model["opset"],
         text(&model["source"])
     ));
+    if let Some(made) = conversion(model) {
+        output::line(&format!("made by weft: {made}"));
+    }
     if let Some(revision) = model["revision"].as_str() {
         output::line(&format!("revision {revision}"));
     }

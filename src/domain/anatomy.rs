@@ -37,15 +37,6 @@ pub struct ProofCost {
     pub activation_bytes: u64,
 }
 
-/// How a file came to be, when it was made of another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Converted {
-    /// The source of what it was made of.
-    pub from: String,
-    /// What the conversion did.
-    pub how: serde_json::Value,
-}
-
 /// How often and when a model was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Uses {

@@ -20,7 +20,7 @@ mod tensor;
 mod verdict;
 mod verification;
 
-pub use anatomy::{Anatomy, Converted, Cost, ProofCost, Uses};
+pub use anatomy::{Anatomy, Cost, ProofCost, Uses};
 pub use backend::BackendKind;
 pub use batch::{Batching, join, rows, split};
 pub use body::Body;
@@ -29,7 +29,7 @@ pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
 pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, ModelRef, RequestId, RunId};
 pub use memory::LaneMemory;
-pub use model::{Dim, DimBinding, Model, Port, Signature};
+pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};
 pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};

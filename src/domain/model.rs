@@ -1,6 +1,6 @@
 //! A model as the registry knows it, and the check of a request's tensors against its signature.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -57,6 +57,37 @@ pub struct Model {
     /// What belongs to it, by the names that its source has for them: a tokenizer, configurations, labels.
     #[serde(default)]
     pub companions: BTreeMap<String, Digest>,
+    /// How weft made its file; absent when it came as it is.
+    #[serde(default)]
+    pub conversion: Option<Conversion>,
+}
+
+/// How weft made a model's file, as the file itself says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Conversion {
+    /// The `model_type` of the weights' configuration.
+    pub architecture: Option<String>,
+    /// Which of the model's graphs it is.
+    pub part: Option<String>,
+    /// The program and its version.
+    pub converter: Option<String>,
+    /// What the weights were.
+    pub source_dtype: Option<String>,
+    /// The recipe of a variant.
+    pub precision: Option<String>,
+}
+
+impl fmt::Display for Conversion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(architecture), Some(source)) = (&self.architecture, &self.source_dtype) {
+            write!(f, "{architecture} from {source} weights")?;
+        }
+        if let Some(precision) = &self.precision {
+            let separator = if self.architecture.is_some() { ", " } else { "" };
+            write!(f, "{separator}{precision}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Model {

@@ -16,10 +16,13 @@ use utoipa::ToSchema;
 use super::{Api, Problem, resources::List};
 use crate::{
     domain::{
-        Anatomy, BackendKind, Batching, Code, Converted, Digest, Failure, Model, ModelKind, ModelName,
-        ModelRef, Retry, Tolerance, Uses, Verdict, VerdictKey, Verification,
+        Anatomy, BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, ModelRef, Retry,
+        Tolerance, Uses, Verdict, VerdictKey, Verification,
     },
-    models::{BatchLimits, Entry, GateInputs, History, NewModel, NotFound, source::Brought},
+    models::{
+        BatchLimits, Entry, GateInputs, History, NewModel, NotFound,
+        source::{Brought, is_weights},
+    },
     scheduler::{Judged, Residence, Wants},
     tasks,
 };
@@ -49,7 +52,6 @@ pub(super) struct Listed {
     added_at_us: i64,
     /// What it is made of; null while its file cannot be read.
     anatomy: Option<Anatomy>,
-    converted: Option<Converted>,
     /// When its last verification began.
     verified_at_us: Option<i64>,
     /// Why it may not serve.
@@ -61,13 +63,12 @@ pub(super) struct Listed {
 impl Listed {
     fn of(entry: &Entry, api: &Api) -> Self {
         let latest = api.registry.find(&entry.model.name, None);
-        let History { added_at_us, anatomy, converted, verification } = entry.history.clone();
+        let History { added_at_us, anatomy, verification } = entry.history.clone();
         Self {
             model: entry.model.clone(),
             latest: latest.is_ok_and(|latest| latest.model.digest == entry.model.digest),
             added_at_us,
             anatomy,
-            converted,
             verified_at_us: verification.map(|verification| verification.at_us),
             unusable: entry.unusable().map(str::to_owned),
             uses: entry.served.uses(),
@@ -146,8 +147,10 @@ pub(super) struct Add {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     files: BTreeMap<String, Digest>,
-    /// Where an uploaded file came from, in words.
+    /// Where an uploaded or converted file came from, in words.
     source: Option<String>,
+    /// What pins that source.
+    revision: Option<String>,
     /// The id of a download that is done, in place of `digest`, `files` and `source`.
     download: Option<String>,
     #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
@@ -201,10 +204,17 @@ impl Add {
     fn file(&self, api: &Api) -> Result<Came, Failure> {
         match (&self.download, self.digest, &self.source) {
             (None, Some(digest), Some(source)) => {
-                Ok(Came { digest, files: self.files.clone(), source: source.clone(), revision: None })
+                let (files, source) = (self.files.clone(), source.clone());
+                Ok(Came { digest, files, source, revision: self.revision.clone() })
             }
-            (Some(download), None, None) if self.files.is_empty() => {
-                let Brought { digest, files, source, revision, .. } = api.downloads.brought(download)?;
+            (Some(download), None, None) if self.files.is_empty() && self.revision.is_none() => {
+                let Brought { digest, file, files, source, revision, .. } =
+                    api.downloads.brought(download)?;
+                if is_weights(&file) {
+                    let message =
+                        format!("{file} holds weights: POST /api/v1/conversions makes a model of them");
+                    return Err(Failure::invalid(message));
+                }
                 Ok(Came { digest, files, source, revision })
             }
             _ => Err(Failure::invalid("digest and source are wanted, or download")),
@@ -235,7 +245,6 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         kind: add.kind,
         batch: add.batch.limits()?,
         inputs: add.gate,
-        converted: None,
     };
     let entry = api.registry.add(new, tasks::now_us()).await?;
     // With other inputs or another tolerance, earlier refusals say nothing.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::ModelError;
-use crate::domain::Digest;
+use crate::{domain::Digest, onnx::convert::ConvertError};
 
 /// What one file may have: weights for a hundred thousand million parameters lie in several.
 const FILE_BYTES_MAX: u64 = 64 << 30;
@@ -93,9 +94,26 @@ impl Blobs {
         let partial = self.partial();
         let keep = |source| ModelError::Keep { path: partial.0.clone(), source };
         let mut file = std::fs::File::create(&partial.0).map_err(keep)?;
-        std::io::Write::write_all(&mut file, bytes).and_then(|()| file.sync_all()).map_err(keep)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(keep)?;
         std::fs::rename(&partial.0, self.path(digest)).map_err(keep)?;
         Ok(Upload { digest, bytes: bytes.len() as u64 })
+    }
+
+    /// Keeps what `write` writes; it is there under its digest afterwards, or not at all. Blocks as `put` does.
+    pub(super) fn write(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), ConvertError>,
+    ) -> Result<Upload, ModelError> {
+        let partial = self.partial();
+        let keep = |source| ModelError::Keep { path: partial.0.clone(), source };
+        let file = std::fs::File::create(&partial.0).map_err(keep)?;
+        let mut out =
+            Hashing { file: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
+        write(&mut out)?;
+        out.file.flush().and_then(|()| out.file.get_ref().sync_all()).map_err(keep)?;
+        let digest = Digest::new(out.hash.finalize().into());
+        std::fs::rename(&partial.0, self.path(digest)).map_err(keep)?;
+        Ok(Upload { digest, bytes: out.bytes })
     }
 
     fn partial(&self) -> Partial {
@@ -145,6 +163,25 @@ impl Blobs {
             }
         }
         Ok(())
+    }
+}
+
+struct Hashing {
+    file: BufWriter<std::fs::File>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
     }
 }
 

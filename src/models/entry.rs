@@ -14,9 +14,7 @@ use super::{
     gate::{INPUTS_MIN, seeded},
 };
 use crate::{
-    domain::{
-        Anatomy, Code, Converted, Dim, DimBinding, Failure, Model, Port, Retry, Tensor, Uses, Verification,
-    },
+    domain::{Anatomy, Code, Dim, DimBinding, Failure, Model, Port, Retry, Tensor, Uses, Verification},
     onnx::{InputRange, Sizes},
     protocol::client::TensorJson,
 };
@@ -34,6 +32,8 @@ pub struct Entry {
     pub shapes: Vec<Vec<u64>>,
     /// What the graph implies about its inputs' values.
     pub ranges: Vec<InputRange>,
+    /// What every answer says of a file that weft made.
+    pub converted: Option<Arc<str>>,
     pub history: History,
     /// Why it may not serve. Set at most once: what serves again is another entry.
     pub(super) unusable: OnceLock<String>,
@@ -48,7 +48,6 @@ pub struct History {
     pub added_at_us: i64,
     /// Absent while the file cannot be read.
     pub anatomy: Option<Anatomy>,
-    pub converted: Option<Converted>,
     /// Absent for what an earlier weft verified.
     pub verification: Option<Verification>,
 }
@@ -74,12 +73,14 @@ impl GateInputs {
 impl Entry {
     /// A model as it is told, of which no file has been looked at.
     pub fn new(model: Model, path: PathBuf, history: History, uses: Uses) -> Self {
+        let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
         Self {
             model,
             path,
             given: Vec::new(),
             shapes: Vec::new(),
             ranges: Vec::new(),
+            converted,
             history,
             unusable: OnceLock::new(),
             served: Arc::new(Served::after(uses)),

@@ -4,6 +4,7 @@
 //! This room never chooses a lane and never looks at a request.
 
 mod blobs;
+pub mod convert;
 mod entry;
 mod files;
 pub mod gate;
@@ -30,7 +31,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     backend::{Backend, BackendError},
     domain::{Code, Digest, Failure, ModelName, Retry, Tensor},
-    onnx::OnnxError,
+    onnx::{OnnxError, convert::ConvertError, precision::PrecisionError},
     store::StoreError,
 };
 
@@ -56,6 +57,12 @@ pub enum ModelError {
     Files { problem: String },
     #[error("its weights are in the file {file:?}, which did not come with it")]
     WeightsMissing { file: String },
+    #[error("weights alone do not say what they are: their config.json did not come with them")]
+    NoConfig,
+    #[error("it cannot be converted: {0}")]
+    Convert(#[from] ConvertError),
+    #[error("no variant can be made of it: {0}")]
+    Precision(#[from] PrecisionError),
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -86,6 +93,9 @@ impl ModelError {
             | Self::Versions { .. }
             | Self::Files { .. }
             | Self::WeightsMissing { .. }
+            | Self::NoConfig
+            | Self::Convert(_)
+            | Self::Precision(_)
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,

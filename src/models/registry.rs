@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Anatomy, Batching, Converted, Cost, Digest, Failure, Model, ModelKind, ModelName, ProofCost, Retry,
-        StageKind, Tolerance, Uses, Verification,
+        Anatomy, Batching, Cost, Digest, Failure, Model, ModelKind, ModelName, ProofCost, Retry, StageKind,
+        Tolerance, Uses, Verification,
     },
     onnx::{Expr, Sizes},
     store::{Store, StoredModel},
@@ -41,7 +41,6 @@ pub struct NewModel {
     pub kind: ModelKind,
     pub batch: BatchLimits,
     pub inputs: GateInputs,
-    pub converted: Option<Converted>,
 }
 
 /// How requests may share steps, as far as somebody said.
@@ -212,8 +211,9 @@ impl Registry {
             },
             external: files.external,
             companions: files.companions,
+            conversion: analysis.conversion.clone(),
         };
-        let history = History { added_at_us, converted: new.converted, ..History::default() };
+        let history = History { added_at_us, ..History::default() };
         // What was asked of the same file under the same name goes on being counted.
         let uses = self.same(&model.name, model.digest).map_or_else(Uses::default, |same| same.served.uses());
         let mut entry = Entry::new(model, path, history, uses);
@@ -346,17 +346,17 @@ fn anatomy(contents: Contents, sizes: &Sizes) -> Anatomy {
 
 /// As the store keeps it; how often it is used is written apart.
 fn stored(entry: &Entry) -> StoredModel {
-    let History { added_at_us, anatomy, converted, verification } = entry.history.clone();
+    let History { added_at_us, anatomy, verification } = entry.history.clone();
     let uses = entry.served.uses();
-    StoredModel { model: entry.model.clone(), added_at_us, anatomy, converted, verification, uses }
+    StoredModel { model: entry.model.clone(), added_at_us, anatomy, verification, uses }
 }
 
 /// A model of an earlier daemon. One whose file cannot be read is unusable, and so is one that has failed before.
 fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry {
-    let StoredModel { model, added_at_us, anatomy, converted, verification, uses } = stored;
+    let StoredModel { model, added_at_us, anatomy, verification, uses } = stored;
     let path = blobs.path(model.digest);
     let failed = verification.as_ref().and_then(Verification::failure);
-    let history = History { added_at_us, anatomy, converted, verification };
+    let history = History { added_at_us, anatomy, verification };
     let mut entry = Entry::new(model, path, history, uses);
     let reason = match failed {
         Some(reason) => Some(reason),

@@ -12,7 +12,7 @@ use super::{
     ranges::{self, InputRange},
     read::{decode, visit_nodes, visit_tensors},
 };
-use crate::domain::{Datatype, Dim, Port, Signature, Tolerance};
+use crate::domain::{Conversion, Datatype, Dim, Port, Signature, Tolerance};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Analysis {
@@ -25,6 +25,8 @@ pub struct Analysis {
     pub operators: BTreeMap<String, u64>,
     /// The files beside the model's own that weights lie in.
     pub external: Vec<String>,
+    /// How weft made the file, when it says so.
+    pub conversion: Option<Conversion>,
     /// Elements of all weights, wherever in the graph they are.
     pub parameters: u64,
     pub parameter_bytes: u64,
@@ -53,6 +55,7 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
         opset,
         operators: operators(&model, &graph),
         external: external::files(&graph)?,
+        conversion: conversion(&model),
         producer: model.producer_name,
         parameters,
         parameter_bytes,
@@ -62,6 +65,26 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
         ranges,
     })
 }
+
+/// Other tools have keys of their own there, so that the program's name is asked for first.
+fn conversion(model: &ModelProto) -> Option<Conversion> {
+    let said = |key: &str| {
+        let entry = model.metadata_props.iter().find(|entry| entry.key == key);
+        entry.map(|entry| entry.value.chars().take(METADATA_MAX).collect::<String>())
+    };
+    let converter = said("converter").filter(|converter| converter.starts_with("weft "));
+    converter.as_ref()?;
+    Some(Conversion {
+        architecture: said("architecture"),
+        part: said("part"),
+        converter,
+        source_dtype: said("source_dtype"),
+        precision: said("precision"),
+    })
+}
+
+/// Characters of one of a file's remarks: what is shown with every answer is short.
+const METADATA_MAX: usize = 200;
 
 fn is_half(datatype: Datatype) -> bool {
     matches!(datatype, Datatype::Fp16 | Datatype::Bf16)

@@ -394,17 +394,17 @@ fn a_graph_implies_the_values_of_its_inputs() {
 
 #[test]
 fn files_of_weights_are_named_and_renamed_in_subgraphs_too() {
-    let at = |file: &str| {
+    let at = |name: &str, file: &str| {
         let location = StringStringEntryProto { key: "location".to_owned(), value: file.to_owned() };
         let offset = StringStringEntryProto { key: "offset".to_owned(), value: "4096".to_owned() };
-        TensorProto { external_data: vec![location, offset], ..external() }
+        TensorProto { name: name.to_owned(), external_data: vec![location, offset], ..external() }
     };
     let mut inner = relu();
-    inner.initializer.push(at("inner.bin"));
+    inner.initializer.push(at("w3", "inner.bin"));
     let branch =
         AttributeProto { name: "then_branch".to_owned(), g: Some(inner), ..AttributeProto::default() };
     let model = edited(|g| {
-        g.initializer.extend([at("a.bin"), at("a.bin"), at("b.bin")]);
+        g.initializer.extend([at("w0", "a.bin"), at("w1", "a.bin"), at("w2", "b.bin")]);
         g.node.push(with(node("If", &["x"], &["z"]), branch));
     });
     assert_eq!(analyse(&model).expect("a model").external, ["a.bin", "b.bin", "inner.bin"]);

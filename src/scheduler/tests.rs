@@ -406,6 +406,7 @@ pub(super) fn request() -> Request {
         batching: Batching::barred("nothing runs"),
         external: BTreeMap::new(),
         companions: BTreeMap::new(),
+        conversion: None,
     };
     let entry = Entry::new(model, PathBuf::new(), History::default(), Uses::default());
     let at = Instant::now();

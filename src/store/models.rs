@@ -6,7 +6,7 @@ use super::{
     Store, StoreError, all,
     rows::{Cells, json},
 };
-use crate::domain::{Anatomy, Batching, Converted, Digest, Model, ModelName, Tolerance, Uses, Verification};
+use crate::domain::{Anatomy, Batching, Digest, Model, ModelName, Tolerance, Uses, Verification};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
@@ -15,7 +15,6 @@ pub struct StoredModel {
     pub added_at_us: i64,
     /// Absent for what was added before this was kept, like the verification.
     pub anatomy: Option<Anatomy>,
-    pub converted: Option<Converted>,
     pub verification: Option<Verification>,
     pub uses: Uses,
 }
@@ -104,7 +103,7 @@ pub(super) fn put_model(
     stored: &StoredModel,
     inputs: Option<&str>,
 ) -> duckdb::Result<()> {
-    let StoredModel { model, added_at_us, anatomy, converted, verification, .. } = stored;
+    let StoredModel { model, added_at_us, anatomy, verification, .. } = stored;
     let columns = params![
         model.name.as_str(),
         model.digest.to_string(),
@@ -121,12 +120,11 @@ pub(super) fn put_model(
         model.revision,
         json(&model.external),
         json(&model.companions),
+        model.conversion.as_ref().map(json),
         anatomy.as_ref().map(|anatomy| json(&anatomy.operators)),
         anatomy.as_ref().map(|anatomy| anatomy.parameters),
         anatomy.as_ref().map(|anatomy| anatomy.parameter_bytes),
         anatomy.as_ref().map(|anatomy| json(&anatomy.cost)),
-        converted.as_ref().map(|converted| converted.from.as_str()),
-        converted.as_ref().map(|converted| json(&converted.how)),
         verification.as_ref().map(json),
         verification.as_ref().map(|verification| verification.at_us),
     ];
@@ -152,6 +150,7 @@ fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         revision: cells.next()?,
         external: cells.optional_json()?.unwrap_or_default(),
         companions: cells.optional_json()?.unwrap_or_default(),
+        conversion: cells.optional_json()?,
     };
     let added_at_us = cells.next()?;
     let operators = cells.optional_json()?;
@@ -163,9 +162,7 @@ fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         }
         _ => None,
     };
-    let (from, how) = (cells.next()?, cells.optional_json()?);
-    let converted = Option::zip(from, how).map(|(from, how)| Converted { from, how });
     let verification = cells.optional_json()?;
     let uses = Uses { uses: cells.next()?, last_used_ms: cells.next()? };
-    Ok(StoredModel { model, added_at_us, anatomy, converted, verification, uses })
+    Ok(StoredModel { model, added_at_us, anatomy, verification, uses })
 }

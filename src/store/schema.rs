@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "007_source", sql: include_str!("schema/007_source.sql") },
     Migration { name: "008_files", sql: include_str!("schema/008_files.sql") },
     Migration { name: "009_versions", sql: include_str!("schema/009_versions.sql") },
+    Migration { name: "010_conversion", sql: include_str!("schema/010_conversion.sql") },
 ];
 
 impl Migration {

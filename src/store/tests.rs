@@ -10,9 +10,9 @@ use super::{
     writer,
 };
 use crate::domain::{
-    Adapter, Anatomy, BackendKind, Batching, Code, Converted, Cost, Datatype, Digest, Dim, Failure, Fallback,
-    InstanceId, LaneId, Model, ModelKind, Port, ProofCost, Provenance, Retry, RunId, RunRecord, Signature,
-    StageKind, Timing, Tolerance, Uses, Verdict, VerdictKey, VerdictStatus, Verification,
+    Adapter, Anatomy, BackendKind, Batching, Code, Conversion, Cost, Datatype, Digest, Dim, Failure,
+    Fallback, InstanceId, LaneId, Model, ModelKind, Port, ProofCost, Provenance, Retry, RunId, RunRecord,
+    Signature, StageKind, Timing, Tolerance, Uses, Verdict, VerdictKey, VerdictStatus, Verification,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -55,6 +55,7 @@ fn provenance() -> Provenance {
         verdict: VerdictStatus::Mismatch,
         plan: "single".into(),
         attempt: 3,
+        converted: Some("bert from f16 weights".into()),
         batch: 5,
         fallback: Some(Fallback { wanted: "webnn".into(), reason: "no \"lane\"\nlives".into() }),
     }
@@ -83,6 +84,13 @@ fn model(name: &str, digest: u8) -> StoredModel {
             barred: digest.is_multiple_of(2).then(|| "its rows mix".into()),
         },
         external: BTreeMap::from([(Digest::new([digest + 1; 32]), 1 << 40)]),
+        conversion: digest.is_multiple_of(2).then(|| Conversion {
+            architecture: Some("bert".into()),
+            part: Some("model".into()),
+            converter: Some("weft 0.1.0".into()),
+            source_dtype: Some("f16".into()),
+            precision: Some("int4".into()),
+        }),
         companions: BTreeMap::from([("1_Pooling/config.json".into(), Digest::new([digest + 2; 32]))]),
     };
     let cost = Cost {
@@ -103,10 +111,6 @@ fn model(name: &str, digest: u8) -> StoredModel {
             parameters: 1 << 40,
             parameter_bytes: 1 << 42,
             cost,
-        }),
-        converted: digest.is_multiple_of(2).then(|| Converted {
-            from: "hf:owner/name".into(),
-            how: serde_json::json!({"quantised": "int8"}),
         }),
         verification: Some(verification),
         uses: Uses::default(),

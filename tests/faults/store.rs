@@ -54,12 +54,12 @@ fn model(at: u64) -> (StoredModel, String) {
         batching: Batching::barred("nothing runs"),
         external: BTreeMap::new(),
         companions: BTreeMap::new(),
+        conversion: None,
     };
     let stored = StoredModel {
         model,
         added_at_us: at.cast_signed(),
         anatomy: None,
-        converted: None,
         verification: Some(Verification::begun(at.cast_signed())),
         uses: Uses::default(),
     };

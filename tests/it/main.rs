@@ -22,6 +22,7 @@ mod idempotency;
 mod keys;
 mod links;
 mod loading;
+mod making;
 mod memory;
 mod metrics;
 mod native;

@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 22] = [
+const HIDDEN: [(&str, &[&str]); 25] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -43,8 +43,11 @@ const HIDDEN: [(&str, &[&str]); 22] = [
     ("zip", &["src/models/source/", "src/onnx/convert/checkpoint/torch/"]),
     ("tar", &["src/models/source/"]),
     ("flate2", &["src/models/source/"]),
+    ("cid", &["src/content/"]),
+    ("serde_ipld_dagcbor", &["src/content/"]),
+    ("unsigned_varint", &["src/content/"]),
     ("clap", &["src/cli/"]),
-    ("prost", &["src/onnx/"]),
+    ("prost", &["src/content/", "src/onnx/"]),
     ("safetensors", &["src/onnx/convert/checkpoint/"]),
     ("metrics", &["src/telemetry/"]),
     ("metrics_exporter_prometheus", &["src/telemetry/"]),

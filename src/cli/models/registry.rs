@@ -13,9 +13,6 @@ pub(super) fn show(model: &Value) {
     if model["latest"] == false {
         output::line("an older version: its name stands for another file");
     }
-    if let Some(from) = model["converted"]["from"].as_str() {
-        output::line(&format!("converted from {from}: {}", model["converted"]["how"]));
-    }
     anatomy(&model["anatomy"]);
     output::line(&match model["last_used_ms"].as_i64() {
         None | Some(0) => "never used".to_owned(),

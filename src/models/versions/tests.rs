@@ -34,6 +34,7 @@ fn entry(called: &str, digest: Digest) -> Entry {
         batching: Batching::barred("nothing runs"),
         external: BTreeMap::new(),
         companions: BTreeMap::new(),
+        conversion: None,
     };
     Entry::new(model, PathBuf::new(), History::default(), Uses::default())
 }

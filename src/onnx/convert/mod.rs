@@ -15,7 +15,7 @@ pub use self::{
     part::Part,
 };
 use self::{
-    checkpoint::{Checkpoint, Element},
+    checkpoint::{Checkpoint, Element, GgufError, TorchError},
     config::Config,
 };
 
@@ -51,6 +51,10 @@ pub fn convert<'c>(config: &[u8], checkpoint: &'c dyn Checkpoint) -> Result<Vec<
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     // The configuration.
     #[error("config.json cannot be read: {source}")]
     ConfigJson { source: serde_json::Error },

@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use super::{
     OnnxError, analyse,
-    proto::{GraphProto, ModelProto, OperatorSetIdProto, TensorProto, element},
+    proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, element},
     read::{decode, visit_graphs},
 };
 pub use recipe::{Bits, Precision, Recipe};
@@ -152,10 +152,21 @@ pub fn apply(model: &Bytes, recipe: &Recipe) -> Result<Variant, PrecisionError> 
         return Err(PrecisionError::Nothing { recipe: recipe.to_string(), reason });
     }
     decoded.graph = Some(graph);
+    note(&mut decoded, "converter", concat!("weft ", env!("CARGO_PKG_VERSION")).to_owned());
+    note(&mut decoded, "precision", recipe.to_string());
     let bytes: Bytes = decoded.encode_to_vec().into();
     report.bytes_before = model.len() as u64;
     report.bytes_after = bytes.len() as u64;
     Ok(Variant { bytes, report })
+}
+
+/// So that the file says that it is one.
+fn note(model: &mut ModelProto, key: &str, value: String) {
+    let entry = model.metadata_props.iter_mut().find(|entry| entry.key == key);
+    match entry {
+        Some(entry) => entry.value = value,
+        None => model.metadata_props.push(StringStringEntryProto { key: key.to_owned(), value }),
+    }
 }
 
 /// Before IR version 4 weights were listed as inputs too, and inputs are what stays as it is.

@@ -22,8 +22,7 @@ CREATE TABLE versions (
     parameters UBIGINT,
     parameter_bytes UBIGINT,
     cost VARCHAR,
-    -- What the file was made from, and how, as JSON; absent for files that came as they are.
-    converted_from VARCHAR,
+    -- How weft made the file, as JSON; absent for files that came as they are.
     conversion VARCHAR,
     -- The last verification, as JSON, and when it began.
     verification VARCHAR,

@@ -149,7 +149,7 @@ fn provenance() -> Provenance {
         "instance": "i", "lane": "l", "browser": "b", "browser_version": "1", "backend": "wasm", "placement": {},
         "adapter": null, "software_adapter": false, "webnn_device_requested": null, "sandbox": null, "engine": "e",
         "threads": 1, "model_digest": "0".repeat(64), "verdict": "verified", "plan": "single", "attempt": 1,
-        "batch": 1, "fallback": null,
+        "converted": null, "batch": 1, "fallback": null,
     });
     serde_json::from_value(provenance).expect("a provenance")
 }
