@@ -29,11 +29,11 @@ use super::{
 pub type Size = Option<Expr>;
 
 /// Elements of a tensor that is followed by value: shapes, axes and the like have a handful.
-const KNOWN_MAX: usize = 256;
+const KNOWN_MAX: usize = 64;
 
 /// Steps of work on one model, each some hundred nanoseconds; what comes after it is unknown.
-/// A model of ten thousand nodes takes a million.
-const WORK_MAX: u64 = 10_000_000;
+/// A model of ten thousand nodes takes some 300,000. At the very worst it makes half a gigabyte of expressions.
+const WORK_MAX: u64 = 4_000_000;
 
 /// Dimensions that are followed; engines take no more than eight or so.
 const RANK_MAX: usize = 32;
@@ -196,14 +196,19 @@ fn walk(graph: &GraphProto, parent: Option<&Scope<'_>>, work: &Cell<u64>, versio
 
 /// What a node makes of what it takes.
 fn step(node: &NodeProto, scope: &Scope<'_>, version: i64) -> NodeShapes {
-    let taken = node.input.iter().map(|name| scope.get(name).cloned().unwrap_or_default());
+    let weights = node.input.iter().filter_map(|name| scope.get(name)).map(|(value, _)| value.weight());
+    scope.work.set(scope.work.get().saturating_sub(1 + weights.sum::<u64>()));
+    let exhausted = scope.work.get() == 0;
+    let taken = node.input.iter().map(|name| match scope.get(name) {
+        Some((_, constant)) if exhausted => (Value::default(), *constant),
+        Some(known) => known.clone(),
+        None => (Value::default(), false),
+    });
     let (inputs, constant): (Vec<Value>, Vec<bool>) = taken.unzip();
     let graphs = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
     let within: Vec<_> = graphs.map(|graph| walk(graph, Some(scope), scope.work, version)).collect();
     let mut shapes = NodeShapes { inputs, constant, within, ..NodeShapes::default() };
-    let weight: u64 = shapes.inputs.iter().map(Value::weight).sum();
-    scope.work.set(scope.work.get().saturating_sub(1 + weight));
-    let mut outputs = if scope.work.get() == 0 {
+    let mut outputs = if exhausted {
         Vec::new()
     } else if node.op_type == "If" && standard(&node.domain).is_empty() {
         shapes.chosen = chosen(node, &shapes);

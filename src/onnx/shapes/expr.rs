@@ -24,8 +24,11 @@ const SYMBOL_MAX: usize = 64;
 const POWER_MAX: u32 = 32;
 
 /// A sum of products with their coefficients, none of which is zero. Symbols stand for sizes of at least 1.
+/// Clones share their terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Expr(BTreeMap<Product, i128>);
+pub struct Expr(Arc<Terms>);
+
+type Terms = BTreeMap<Product, i128>;
 
 /// Factors with their powers, in order; none is the constant 1.
 type Product = Vec<(Factor, u32)>;
@@ -56,8 +59,13 @@ impl Expr {
         Self::of(vec![(factor, 1)], 1)
     }
 
+    fn sum(mut terms: Terms) -> Self {
+        terms.retain(|_, coefficient| *coefficient != 0);
+        Self(Arc::new(terms))
+    }
+
     fn of(product: Product, coefficient: i128) -> Self {
-        Self([(product, coefficient)].into_iter().filter(|(_, coefficient)| *coefficient != 0).collect())
+        Self::sum([(product, coefficient)].into())
     }
 
     pub fn as_constant(&self) -> Option<i64> {
@@ -73,13 +81,12 @@ impl Expr {
     }
 
     pub fn plus(&self, other: &Self) -> Option<Self> {
-        let mut sum = self.0.clone();
-        for (product, coefficient) in &other.0 {
+        let mut sum = Terms::clone(&self.0);
+        for (product, coefficient) in other.0.iter() {
             let entry = sum.entry(product.clone()).or_insert(0);
             *entry = entry.checked_add(*coefficient)?;
         }
-        sum.retain(|_, coefficient| *coefficient != 0);
-        Self(sum).bounded()
+        Self::sum(sum).bounded()
     }
 
     pub fn minus(&self, other: &Self) -> Option<Self> {
@@ -87,9 +94,9 @@ impl Expr {
     }
 
     pub fn times(&self, other: &Self) -> Option<Self> {
-        let mut sum: BTreeMap<Product, i128> = BTreeMap::new();
-        for (a, times) in &self.0 {
-            for (b, more) in &other.0 {
+        let mut sum = Terms::new();
+        for (a, times) in self.0.iter() {
+            for (b, more) in other.0.iter() {
                 let entry = sum.entry(multiplied(a, b)?).or_insert(0);
                 *entry = entry.checked_add(times.checked_mul(*more)?)?;
                 if sum.len() > TERMS_MAX {
@@ -97,8 +104,7 @@ impl Expr {
                 }
             }
         }
-        sum.retain(|_, coefficient| *coefficient != 0);
-        Self(sum).bounded()
+        Self::sum(sum).bounded()
     }
 
     /// Rounded down; nothing where the divisor may be zero or less for all that is known.
@@ -120,8 +126,8 @@ impl Expr {
             let whole = factors.find(|factor| divisor.times(factor).is_some_and(|whole| whole == *self));
             return whole.or_else(|| self.quotient(divisor));
         }
-        let (mut whole, mut rest) = (BTreeMap::new(), BTreeMap::new());
-        for (product, coefficient) in &self.0 {
+        let (mut whole, mut rest) = (Terms::new(), Terms::new());
+        for (product, coefficient) in self.0.iter() {
             match divided(product, by) {
                 Some(left) if by.is_empty() && left.is_empty() => {
                     whole.insert(left.clone(), coefficient.div_euclid(*scale));
@@ -131,13 +137,13 @@ impl Expr {
                 _ => drop(rest.insert(product.clone(), *coefficient)),
             }
         }
-        whole.retain(|_, coefficient| *coefficient != 0);
         rest.retain(|_, coefficient| *coefficient != 0);
+        let whole = Self::sum(whole).bounded()?;
         // A remainder alone is less than the divisor.
         if by.is_empty() && rest.keys().all(Vec::is_empty) {
-            return Self(whole).bounded();
+            return Some(whole);
         }
-        if rest.is_empty() { Self(whole).bounded() } else { Self(whole).plus(&Self(rest).quotient(divisor)?) }
+        if rest.is_empty() { Some(whole) } else { whole.plus(&Self::sum(rest).quotient(divisor)?) }
     }
 
     fn quotient(&self, divisor: &Self) -> Option<Self> {
@@ -157,7 +163,7 @@ impl Expr {
 
     /// What goes into every term of both without rest. Only symbols are never zero.
     fn common(&self, other: &Self) -> Self {
-        let mut terms = self.0.iter().chain(&other.0);
+        let mut terms = self.0.iter().chain(other.0.iter());
         let Some((first, scale)) = terms.next() else { return Self::constant(1) };
         let mut powers: Product =
             first.iter().filter(|(factor, _)| matches!(factor, Factor::Symbol(_))).cloned().collect();

@@ -1,7 +1,7 @@
 //! Operators that move elements: reshape, cut, join, repeat, reduce, pick.
 
 use super::{
-    Expr, Size, Value, count, index,
+    Expr, RANK_MAX, Size, Value, count, index,
     node::{Listed, Site, fixed},
     product, rules,
 };
@@ -9,6 +9,9 @@ use crate::onnx::proto::element;
 
 /// "To the end", as exporters write it; they mean from there on by different numbers, and no axis is that long.
 pub(super) const FAR: i64 = 1_000_000_000;
+
+/// Parts that a value is cut into; experts and heads are some hundred.
+const PARTS_MAX: usize = 1024;
 
 pub(super) fn outputs(operator: &str, site: &Site<'_>) -> Option<Vec<Value>> {
     let first = site.input(0);
@@ -53,7 +56,7 @@ pub(super) fn outputs(operator: &str, site: &Site<'_>) -> Option<Vec<Value>> {
 /// As many unknown sizes as a list of sizes has elements.
 pub(super) fn open(list: &Value) -> Option<Vec<Size>> {
     let rank = list.size(0)?.as_constant().filter(|_| list.rank() == Some(1))?;
-    usize::try_from(rank).ok().filter(|rank| *rank <= super::RANK_MAX).map(|rank| vec![None; rank])
+    usize::try_from(rank).ok().filter(|rank| *rank <= RANK_MAX).map(|rank| vec![None; rank])
 }
 
 fn reshape(site: &Site<'_>) -> Option<Vec<Size>> {
@@ -125,7 +128,7 @@ fn squeeze(site: &Site<'_>) -> Option<Vec<Size>> {
 fn unsqueeze(site: &Site<'_>) -> Option<Vec<Size>> {
     let dims = site.input(0).dims.as_ref()?;
     let Listed::Known(axes) = site.listed("axes", 1) else { return None };
-    let rank = dims.len() + axes.len();
+    let rank = Some(dims.len() + axes.len()).filter(|rank| *rank <= RANK_MAX)?;
     let mut added: Vec<usize> = axes.iter().map(|axis| index(*axis, rank)).collect::<Option<_>>()?;
     added.sort_unstable();
     added.dedup();
@@ -175,6 +178,9 @@ fn slice(site: &Site<'_>) -> Option<Vec<Size>> {
         Listed::Absent => Some(vec![1; axes.len()]),
         Listed::Unknown => None,
     };
+    if axes.len() > dims.len() {
+        return None;
+    }
     for (at, axis) in axes.into_iter().enumerate() {
         if starts.as_ref().is_some_and(|starts| at >= starts.len()) {
             break;
@@ -232,7 +238,7 @@ fn pad(site: &Site<'_>) -> Option<Vec<Size>> {
         Some(Some(axes)) => axes,
         Some(None) => return unknown,
     };
-    if pads.len() != 2 * axes.len() {
+    if pads.len() != 2 * axes.len() || axes.len() > dims.len() {
         return None;
     }
     for (at, axis) in axes.iter().enumerate() {
@@ -339,7 +345,8 @@ fn range(site: &Site<'_>) -> Size {
 
 fn split(site: &Site<'_>) -> Vec<Value> {
     let (data, parts) = (site.input(0), site.node.output.len());
-    let Some(dims) = &data.dims else { return vec![Value::new(data.element, None); parts] };
+    let dims = data.dims.as_ref().filter(|_| parts <= PARTS_MAX);
+    let Some(dims) = dims else { return vec![Value::new(data.element, None); parts] };
     let Some(axis) = site.axis(0, dims.len()) else { return vec![Value::new(data.element, None); parts] };
     let sizes: Vec<Size> = match site.listed("split", 1) {
         Listed::Known(sizes) => sizes.into_iter().map(fixed).collect(),

@@ -79,6 +79,9 @@ fn gemm(site: &Site<'_>) -> Option<Vec<Size>> {
     Some(vec![rows.clone(), columns.clone()])
 }
 
+/// Both cases of the alphabet.
+const LETTERS_MAX: usize = 52;
+
 /// Letters of an equation, each with its size; nothing for what it leaves implied.
 pub(in crate::onnx) fn letters(site: &Site<'_>) -> Option<(Vec<(char, Size)>, String)> {
     let equation: String = site.text("equation")?.chars().filter(|c| !c.is_whitespace()).collect();
@@ -93,9 +96,11 @@ pub(in crate::onnx) fn letters(site: &Site<'_>) -> Option<(Vec<(char, Size)>, St
             return None;
         }
         for (letter, size) in term.chars().zip(dims) {
+            let room = sizes.len() < LETTERS_MAX;
             match sizes.iter_mut().find(|(known, _)| *known == letter) {
                 Some((_, known)) => *known = known.take().or_else(|| size.clone()),
-                None => sizes.push((letter, size.clone())),
+                None if room => sizes.push((letter, size.clone())),
+                None => return None,
             }
         }
     }
