@@ -242,7 +242,7 @@ async fn page(State(Entrance { shared, .. }): State<Entrance>, Path(name): Path<
 async fn model(State(Entrance { shared, .. }): State<Entrance>, Path(digest): Path<String>) -> Response {
     let missing = || (StatusCode::NOT_FOUND, "no model has this digest").into_response();
     let Ok(digest) = digest.parse::<Digest>() else { return missing() };
-    let Ok(file) = tokio::fs::File::open(shared.models.join(format!("{digest}.onnx"))).await else {
+    let Ok(file) = tokio::fs::File::open(shared.models.join(digest.to_string())).await else {
         return missing();
     };
     let length = file.metadata().await.map(|metadata| metadata.len());

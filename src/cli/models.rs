@@ -1,13 +1,17 @@
 //! `weft models`.
 
+mod convert;
 mod download;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Common, Misuse,
@@ -16,8 +20,8 @@ use super::{
 };
 use crate::{
     config::Surroundings,
-    domain::{BackendKind, Digest, ModelKind, ModelName},
-    models::source::{Locator, SourceError, local},
+    domain::{BackendKind, Conversion, Digest, ModelKind, ModelName},
+    models::source::{Local, Locator, SourceError, is_weights, local},
 };
 
 #[derive(Subcommand)]
@@ -57,6 +61,22 @@ pub(super) enum Models {
         #[arg(long, value_delimiter = ',')]
         browser: Vec<String>,
     },
+    /// Make a variant of a model in another precision
+    ///
+    /// Weights need no command: `add` converts them.
+    Convert {
+        model: String,
+        /// fp16, int8-dynamic, or int8, int4, int2 with `,block=N`, `,symmetric`, `,asymmetric`; @FILE.toml for a
+        /// recipe by layer
+        #[arg(long)]
+        precision: String,
+        /// What requests call the variant [default: MODEL-PRECISION]
+        #[arg(long)]
+        name: Option<String>,
+        /// How far outputs may be from native ONNX Runtime's, relative to the largest value
+        #[arg(long)]
+        tolerance: Option<f64>,
+    },
     /// Load a model into every lane, or into those named, and keep it there
     Load {
         model: String,
@@ -76,14 +96,25 @@ struct Catalogue {
     model: Vec<Listed>,
 }
 
+/// What belongs to a model.
+#[derive(Deserialize)]
+struct Companion {
+    file: String,
+    path: PathBuf,
+    sha256: Digest,
+}
+
 /// The keys of `fixtures/models.toml` that adding needs.
 #[derive(Deserialize)]
 struct Listed {
     name: String,
     package: String,
     version: String,
+    file: String,
     path: PathBuf,
     sha256: Digest,
+    #[serde(default)]
+    companion: Vec<Companion>,
     licence: String,
     #[serde(default)]
     kind: ModelKind,
@@ -93,20 +124,27 @@ struct Listed {
     batch: Value,
 }
 
-/// Where a file comes from.
+/// A file of this machine, and what it must be where that is said.
+struct Piece {
+    path: PathBuf,
+    digest: Option<Digest>,
+}
+
+/// Where a model's files come from.
 enum Origin {
     /// This machine.
-    Disk { path: PathBuf, digest: Option<Digest>, source: String },
+    Disk { model: Piece, files: BTreeMap<String, Piece>, source: String },
     /// The daemon downloads it.
     Elsewhere { source: String, offline: bool },
 }
 
-/// One file to add.
+/// One model to add.
 struct Addition {
     name: String,
     file: Origin,
     licence: Option<String>,
-    kind: ModelKind,
+    /// Of weights, what they are made into says it.
+    kind: Option<ModelKind>,
     tolerance: Option<f64>,
     inputs: Option<PathBuf>,
     /// As the daemon takes it, which checks it.
@@ -122,7 +160,7 @@ impl Models {
                 let added = with_daemon(common, async |client| {
                     let mut added = Vec::new();
                     for addition in &additions {
-                        added.push(add(client, addition, common.json).await?);
+                        added.extend(add(client, addition, common.json).await?);
                     }
                     Ok(added)
                 })
@@ -141,6 +179,9 @@ impl Models {
                 output::progress(&format!("proving {model}; a software adapter takes its time …"));
                 let shown = with_daemon(common, async |client| client.post(&path, &body).await).await?;
                 show(common, &shown)
+            }
+            Self::Convert { model, precision, name, tolerance } => {
+                convert::variant(common, &model, &precision, name.as_deref(), tolerance).await
             }
             Self::Load { model, backend, browser } => {
                 let path = format!("/api/v1/models/{model}/load");
@@ -167,6 +208,21 @@ impl Models {
     }
 }
 
+/// A file's name without what tells its format; a folder's where its files have everybody's names.
+fn called(given: &Path, model: &Path) -> anyhow::Result<String> {
+    let usual = ["model", "pytorch_model"];
+    let stem =
+        |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = stem(model);
+    let name = name.split(".safetensors").next().unwrap_or_default().to_owned();
+    if given.is_dir() && usual.contains(&name.as_str()) {
+        return Ok(std::path::absolute(given)?
+            .file_name()
+            .map_or(name, |name| name.to_string_lossy().into_owned()));
+    }
+    Ok(name)
+}
+
 fn additions(
     source: &str,
     offline: bool,
@@ -185,16 +241,17 @@ fn additions(
     if !catalogue || !matches!(locator, Locator::Path(_)) {
         let (name, file) = match locator {
             Locator::Path(path) => {
-                let file = local(&path)?;
-                let (stem, source) = (file.file_stem(), std::path::absolute(&file)?.display().to_string());
-                let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-                (stem, Origin::Disk { path: file, digest: None, source })
+                let Local { model, files } = local(&path)?;
+                let source = std::path::absolute(&model)?.display().to_string();
+                let piece = |path| Piece { path, digest: None };
+                let files = files.into_iter().map(|(name, path)| (name, piece(path))).collect();
+                (called(&path, &model)?, Origin::Disk { model: piece(model), files, source })
             }
             // As it was said: the daemon needs the query that is not shown.
             locator => (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline }),
         };
         let name = given.unwrap_or(name);
-        let (kind, batch) = (kind.unwrap_or_default(), json!({}));
+        let batch = json!({});
         return Ok(vec![Addition { name, file, licence: None, kind, tolerance, inputs, batch }]);
     }
     if given.is_some() || tolerance.is_some() || kind.is_some() || inputs.is_some() {
@@ -216,9 +273,11 @@ impl Addition {
     /// Finds what is plainly wrong before a daemon is asked.
     fn check(&self) -> anyhow::Result<()> {
         self.name.parse::<ModelName>().map_err(|error| Misuse(format!("{error}; say --name")))?;
-        let Origin::Disk { path, digest, .. } = &self.file else { return Ok(()) };
-        let hint = if digest.is_some() { "; `make setup` brings it" } else { "" };
-        std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
+        let Origin::Disk { model, files, .. } = &self.file else { return Ok(()) };
+        for Piece { path, digest } in [model].into_iter().chain(files.values()) {
+            let hint = if digest.is_some() { "; `make setup` brings it" } else { "" };
+            std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
+        }
         Ok(())
     }
 }
@@ -226,15 +285,20 @@ impl Addition {
 impl Listed {
     fn addition(self, cache: &Path, catalogue: &Path) -> Addition {
         let beside = catalogue.parent().unwrap_or(Path::new("."));
+        let piece = |path: &Path, digest| Piece { path: cache.join(path), digest: Some(digest) };
+        let folder = self.file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let companion = |Companion { file, path, sha256 }: Companion| {
+            let below = file.strip_prefix(folder).map(|below| below.trim_start_matches('/').to_owned());
+            (below.unwrap_or(file), piece(&path, sha256))
+        };
+        let files = self.companion.into_iter().map(companion).collect();
+        let model = piece(&self.path, self.sha256);
+        let source = format!("{} {}", self.package, self.version);
         Addition {
             name: self.name,
-            file: Origin::Disk {
-                path: cache.join(self.path),
-                digest: Some(self.sha256),
-                source: format!("{} {}", self.package, self.version),
-            },
+            file: Origin::Disk { model, files, source },
             licence: Some(self.licence),
-            kind: self.kind,
+            kind: Some(self.kind),
             tolerance: Some(self.tolerance),
             inputs: Some(beside.join(self.inputs)),
             batch: if self.batch.is_null() { json!({}) } else { self.batch },
@@ -242,7 +306,7 @@ impl Listed {
     }
 }
 
-async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Value> {
+async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Vec<Value>> {
     let Addition { name, file, licence, kind, tolerance, inputs, batch } = addition;
     let gate = match inputs {
         Some(inputs) => {
@@ -252,31 +316,103 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
         }
         None => json!({"inputs": []}),
     };
-    let mut body = json!({
-        "name": name, "licence": licence, "kind": kind, "tolerance": tolerance, "gate": gate, "batch": batch,
-    });
-    match file {
-        Origin::Disk { path, digest, source } => {
-            body["digest"] = upload(client, path, *digest).await?;
-            body["source"] = json!(source);
-        }
-        Origin::Elsewhere { source, offline } => {
-            body["download"] = download::bring(client, source, *offline).await?;
-        }
+    let common = json!({"licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch});
+    let pieces = match file {
+        Origin::Disk { model, files, source } => disk(client, model, files, source).await?,
+        Origin::Elsewhere { source, offline } => elsewhere(client, source, *offline).await?,
+    };
+    if inputs.is_some() && pieces.len() > 1 {
+        bail!("{name} has {} parts, and gate inputs are for one model", pieces.len());
     }
-    let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {name}"))?;
-    if !quiet {
-        output::line(&format!(
-            "added {name} ({} bytes, {})",
-            model["bytes"],
-            model["digest"].as_str().unwrap_or("?")
-        ));
+    let mut added = Vec::new();
+    for mut piece in pieces {
+        let part = piece.remove("part").filter(|part| part != "model");
+        let called = part.map_or(name.clone(), |part| format!("{name}-{}", part.as_str().unwrap_or("part")));
+        let mut body = common.clone();
+        let body_map = body.as_object_mut().expect("made above");
+        body_map.insert("name".to_owned(), json!(called));
+        body_map.insert("kind".to_owned(), json!(kind.unwrap_or_default()));
+        body_map.extend(piece.into_iter().filter(|(key, _)| key != "kind" || kind.is_none()));
+        let model = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {called}"))?;
+        if !quiet {
+            output::line(&told(&model));
+        }
+        added.push(model);
     }
-    Ok(model)
+    Ok(added)
+}
+
+fn told(model: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let line =
+        format!("added {} ({} bytes, {})", text(&model["name"]), model["bytes"], text(&model["digest"]));
+    match conversion(model) {
+        Some(made) => format!("{line}: made by weft, {made}"),
+        None => line,
+    }
+}
+
+/// How weft made a model, in words.
+fn conversion(model: &Value) -> Option<String> {
+    let made: Conversion = serde_json::from_value(model["conversion"].clone()).ok()?;
+    Some(made.to_string())
+}
+
+/// What makes models of this machine's files, one object per model as the daemon takes it.
+async fn disk(
+    client: &Client,
+    model: &Piece,
+    files: &BTreeMap<String, Piece>,
+    source: &str,
+) -> anyhow::Result<Vec<Map<String, Value>>> {
+    let digest = upload(client, model).await?;
+    let mut uploaded = Map::new();
+    for (name, piece) in files {
+        uploaded.insert(name.clone(), upload(client, piece).await?);
+    }
+    let file = model.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !is_weights(&file) {
+        let piece = json!({"digest": digest, "files": uploaded, "source": source});
+        return Ok(vec![object(piece)]);
+    }
+    output::progress(&format!("converting {file} …"));
+    let order = json!({"digest": digest, "file": file, "files": uploaded});
+    let made = client.post("/api/v1/conversions", &order).await?;
+    Ok(converted(&made, &json!(source)))
+}
+
+/// The same of what the daemon downloads.
+async fn elsewhere(client: &Client, source: &str, offline: bool) -> anyhow::Result<Vec<Map<String, Value>>> {
+    let download = download::bring(client, source, offline).await?;
+    let file = download["file"].as_str().unwrap_or_default();
+    if !is_weights(file) {
+        return Ok(vec![object(json!({"download": download["id"]}))]);
+    }
+    output::progress(&format!("converting {file} …"));
+    let made = client.post("/api/v1/conversions", &json!({"download": download["id"]})).await?;
+    Ok(converted(&made, &made["source"]))
+}
+
+fn converted(made: &Value, source: &Value) -> Vec<Map<String, Value>> {
+    let one = |item: &Value| {
+        object(json!({
+            "part": item["part"], "kind": item["kind"], "digest": item["digest"], "files": item["files"],
+            "source": source, "revision": made["revision"],
+        }))
+    };
+    made["items"].as_array().into_iter().flatten().map(one).collect()
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
 }
 
 /// The digest of an uploaded file, which is what the catalogue says where there is one.
-async fn upload(client: &Client, path: &Path, digest: Option<Digest>) -> anyhow::Result<Value> {
+async fn upload(client: &Client, piece: &Piece) -> anyhow::Result<Value> {
+    let Piece { path, digest } = piece;
     let described = || format!("{}", path.display());
     let file = tokio::fs::File::open(path).await.with_context(described)?;
     let upload = client.upload(file).await.with_context(described)?;
@@ -329,6 +465,9 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
         model["opset"],
         text(&model["source"])
     ));
+    if let Some(made) = conversion(model) {
+        output::line(&format!("made by weft: {made}"));
+    }
     if let Some(revision) = model["revision"].as_str() {
         output::line(&format!("revision {revision}"));
     }

@@ -26,7 +26,7 @@ pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
 pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RequestId, RunId};
 pub use memory::LaneMemory;
-pub use model::{Dim, DimBinding, Model, Port, Signature};
+pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};
 pub use run::{Fallback, Placement, Provenance, RunRecord, Timing};

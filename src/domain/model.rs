@@ -1,6 +1,6 @@
 //! A model as the registry knows it, and the check of a request's tensors against its signature.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -51,6 +51,56 @@ pub struct Model {
     pub opset: u64,
     pub kind: ModelKind,
     pub batching: Batching,
+    /// The files that its weights lie in, when they are not in its own, with their sizes in bytes.
+    #[serde(default)]
+    pub external: BTreeMap<Digest, u64>,
+    /// What belongs to it, by the names that its source has for them: a tokenizer, configurations, labels.
+    #[serde(default)]
+    pub companions: BTreeMap<String, Digest>,
+    /// How weft made its file; absent when it came as it is.
+    #[serde(default)]
+    pub conversion: Option<Conversion>,
+}
+
+/// How weft made a model's file, as the file itself says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Conversion {
+    /// The `model_type` of the weights' configuration.
+    pub architecture: Option<String>,
+    /// Which of the model's graphs it is.
+    pub part: Option<String>,
+    /// The program and its version.
+    pub converter: Option<String>,
+    /// What the weights were.
+    pub source_dtype: Option<String>,
+    /// The recipe of a variant.
+    pub precision: Option<String>,
+}
+
+impl fmt::Display for Conversion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(architecture), Some(source)) = (&self.architecture, &self.source_dtype) {
+            write!(f, "{architecture} from {source} weights")?;
+        }
+        if let Some(precision) = &self.precision {
+            let separator = if self.architecture.is_some() { ", " } else { "" };
+            write!(f, "{separator}{precision}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// What it takes to have it: its file and those of its weights.
+    pub fn whole_bytes(&self) -> u64 {
+        self.external.values().fold(self.bytes, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// All of its files.
+    pub fn files(&self) -> impl Iterator<Item = Digest> {
+        let beside = self.external.keys().chain(self.companions.values()).copied();
+        [self.digest].into_iter().chain(beside)
+    }
 }
 
 impl Signature {

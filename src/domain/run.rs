@@ -1,6 +1,6 @@
 //! What is told and kept of one attempt at a request.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -55,6 +55,9 @@ pub struct Provenance {
     pub verdict: VerdictStatus,
     pub plan: String,
     pub attempt: u32,
+    /// How weft made the model's file; nothing when it came as it is.
+    #[schema(value_type = Option<String>)]
+    pub converted: Option<Arc<str>>,
     /// Requests that shared its step; 1 when it had none beside it.
     pub batch: u32,
     pub fallback: Option<Fallback>,
@@ -85,6 +88,7 @@ impl Provenance {
             verdict,
             plan: "single".to_owned(),
             attempt: 1,
+            converted: None,
             batch: 1,
             fallback: None,
         }

@@ -31,10 +31,11 @@ pub(super) async fn serve(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(text) = digest?;
-    let known = |digest: &Digest| api.registry.list().iter().any(|entry| entry.model.digest == *digest);
+    let models = api.registry.list();
+    let known = |digest: &Digest| models.iter().any(|entry| entry.model.files().any(|file| file == *digest));
     let digest = text.parse().ok().filter(known);
     let digest: Digest =
-        digest.ok_or_else(|| Problem::not_found(format!("no model has the digest {text:?}")))?;
+        digest.ok_or_else(|| Problem::not_found(format!("no model has a file with the digest {text:?}")))?;
     let path = api.registry.blobs.path(digest);
     let unreadable = |error: std::io::Error| {
         Failure::new(Code::Internal, Retry::Same, format!("the file of {digest} cannot be read: {error}"))

@@ -5,6 +5,7 @@
 
 mod admit;
 mod blobs;
+mod conversions;
 mod docs;
 mod downloads;
 mod encoding;
@@ -148,6 +149,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(models::list, models::add))
         .routes(routes!(downloads::list, downloads::order))
+        .routes(routes!(conversions::order))
         .routes(routes!(models::verify))
         .routes(routes!(models::load))
         .routes(routes!(models::unload))

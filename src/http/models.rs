@@ -1,6 +1,6 @@
 //! Models: upload, add, list, show, verify, load, unload, remove.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -19,7 +19,10 @@ use crate::{
         BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, Retry, Tolerance, Verdict,
         VerdictKey,
     },
-    models::{BatchLimits, Entry, GateInputs, NewModel, source::Brought},
+    models::{
+        BatchLimits, Entry, GateInputs, NewModel,
+        source::{Brought, is_weights},
+    },
     scheduler::{Judged, Residence, Wants},
     tasks,
 };
@@ -100,9 +103,15 @@ pub(super) struct Add {
     name: ModelName,
     /// Of an uploaded file.
     digest: Option<Digest>,
-    /// Where an uploaded file came from, in words.
+    /// What came with an uploaded file, by name: the files that its weights lie in, a tokenizer, configurations.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    files: BTreeMap<String, Digest>,
+    /// Where an uploaded or converted file came from, in words.
     source: Option<String>,
-    /// The id of a download that is done, in place of `digest` and `source`.
+    /// What pins that source.
+    revision: Option<String>,
+    /// The id of a download that is done, in place of `digest`, `files` and `source`.
     download: Option<String>,
     #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     tolerance: Option<f64>,
@@ -142,14 +151,31 @@ impl Batch {
     }
 }
 
+/// What a model is made of.
+struct Came {
+    digest: Digest,
+    files: BTreeMap<String, Digest>,
+    source: String,
+    revision: Option<String>,
+}
+
 impl Add {
-    /// The file, with where it came from.
-    fn file(&self, api: &Api) -> Result<(Digest, String, Option<String>), Failure> {
+    /// The files, with where they came from.
+    fn file(&self, api: &Api) -> Result<Came, Failure> {
         match (&self.download, self.digest, &self.source) {
-            (None, Some(digest), Some(source)) => Ok((digest, source.clone(), None)),
-            (Some(download), None, None) => {
-                let Brought { digest, source, revision, .. } = api.downloads.brought(download)?;
-                Ok((digest, source, revision))
+            (None, Some(digest), Some(source)) => {
+                let (files, source) = (self.files.clone(), source.clone());
+                Ok(Came { digest, files, source, revision: self.revision.clone() })
+            }
+            (Some(download), None, None) if self.files.is_empty() && self.revision.is_none() => {
+                let Brought { digest, file, files, source, revision, .. } =
+                    api.downloads.brought(download)?;
+                if is_weights(&file) {
+                    let message =
+                        format!("{file} holds weights: POST /api/v1/conversions makes a model of them");
+                    return Err(Failure::invalid(message));
+                }
+                Ok(Came { digest, files, source, revision })
             }
             _ => Err(Failure::invalid("digest and source are wanted, or download")),
         }
@@ -166,10 +192,11 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
     }
-    let (digest, source, revision) = add.file(&api)?;
+    let Came { digest, files, source, revision } = add.file(&api)?;
     let new = NewModel {
         name: add.name,
         digest,
+        files,
         tolerance: add.tolerance.map(Tolerance),
         source,
         revision,

@@ -1,6 +1,6 @@
 //! One model that can be asked for, with what the gate needs to judge it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,6 +29,8 @@ pub struct Entry {
     /// What the graph implies about its inputs' values.
     pub ranges: Vec<InputRange>,
     pub served: Served,
+    /// What every answer says of a file that weft made.
+    pub converted: Option<Arc<str>>,
 }
 
 /// Gate inputs as they travel and as they are stored: input sets, each a tensor by input name.

@@ -4,7 +4,9 @@
 //! This room never chooses a lane and never looks at a request.
 
 mod blobs;
+pub mod convert;
 mod entry;
+mod files;
 pub mod gate;
 mod reference;
 mod registry;
@@ -13,6 +15,7 @@ pub mod source;
 
 pub use blobs::{Blobs, Upload};
 pub use entry::{Entry, GateInputs};
+pub use files::FILES_MAX;
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
@@ -24,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     backend::{Backend, BackendError},
     domain::{Code, Digest, Failure, Retry, Tensor},
-    onnx::OnnxError,
+    onnx::{OnnxError, convert::ConvertError, precision::PrecisionError},
     store::StoreError,
 };
 
@@ -38,6 +41,16 @@ pub enum ModelError {
     Upload { message: String },
     #[error("no file with digest {digest} was uploaded")]
     NoFile { digest: Digest },
+    #[error("its files: {problem}")]
+    Files { problem: String },
+    #[error("its weights are in the file {file:?}, which did not come with it")]
+    WeightsMissing { file: String },
+    #[error("weights alone do not say what they are: their config.json did not come with them")]
+    NoConfig,
+    #[error("it cannot be converted: {0}")]
+    Convert(#[from] ConvertError),
+    #[error("no variant can be made of it: {0}")]
+    Precision(#[from] PrecisionError),
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -62,6 +75,11 @@ impl ModelError {
             Self::Load(error) | Self::Run(error) => error.retry(),
             Self::TooLarge { .. }
             | Self::NoFile { .. }
+            | Self::Files { .. }
+            | Self::WeightsMissing { .. }
+            | Self::NoConfig
+            | Self::Convert(_)
+            | Self::Precision(_)
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,

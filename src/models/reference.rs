@@ -47,8 +47,11 @@ impl Reference {
     ) -> Result<T, BackendError> {
         let mut lane = self.lane.lock().await;
         let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
-        let order =
-            LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
+        let order = LoadOrder {
+            session: session.clone(),
+            path: entry.path.clone(),
+            bytes: entry.model.whole_bytes(),
+        };
         let done = tokio::time::timeout(WITHIN, async {
             lane.load(order).await?;
             let result = work(&Loaded { backend: &**lane, session: &session }).await;

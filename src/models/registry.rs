@@ -1,14 +1,17 @@
 //! Names and what they stand for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, RwLock},
     time::Duration,
 };
 
 use tokio::sync::{Mutex, oneshot};
 
-use super::{Blobs, Entry, GateInputs, ModelError, Reference, Served, entry::SEED, gate, reference::Loaded};
+use super::{
+    Blobs, Entry, GateInputs, ModelError, Reference, Served, entry::SEED, files::Files, gate,
+    reference::Loaded,
+};
 use crate::{
     backend::BackendError,
     domain::{Batching, Digest, DimBinding, Model, ModelKind, ModelName, Port, Tolerance},
@@ -24,6 +27,8 @@ const NO_BATCH_AXIS: &str = "its inputs and outputs do not all begin with one di
 pub struct NewModel {
     pub name: ModelName,
     pub digest: Digest,
+    /// What came with it, by name: files of weights, and what belongs to it.
+    pub files: BTreeMap<String, Digest>,
     pub tolerance: Option<Tolerance>,
     pub source: String,
     pub revision: Option<String>,
@@ -71,7 +76,7 @@ impl Registry {
                 }
             }
         }
-        blobs.keep_only(&stored.iter().map(|stored| stored.model.digest).collect::<Vec<_>>())?;
+        blobs.keep_only(&stored.iter().flat_map(|stored| stored.model.files()).collect())?;
         let (changing, entries) = (Mutex::default(), RwLock::new(entries));
         Ok(Self { blobs, store, reference, tasks, changing, entries })
     }
@@ -127,36 +132,49 @@ impl Registry {
         added_at_us: i64,
     ) -> Result<(Arc<Entry>, Option<Digest>), ModelError> {
         let digest = new.digest;
-        if !self.blobs.path(digest).is_file() {
+        if !self.blobs.has(digest) {
             return Err(ModelError::NoFile { digest });
         }
-        match self.verify(new, added_at_us).await {
-            Ok((entry, replaced)) => {
-                let unused = replaced.filter(|replaced| self.drop_unused(replaced.model.digest));
-                Ok((entry, unused.map(|replaced| replaced.model.digest)))
-            }
-            Err(error) => {
-                self.drop_unused(digest);
-                Err(error)
-            }
-        }
+        let came: Vec<_> = [digest].into_iter().chain(new.files.values().copied()).collect();
+        let added = self.settle_and_verify(new, added_at_us).await;
+        self.drop_unused(came);
+        let (entry, replaced) = added?;
+        let Some(replaced) = replaced else { return Ok((entry, None)) };
+        let gone = self.drop_unused(replaced.model.files()).contains(&replaced.model.digest);
+        Ok((entry, gone.then_some(replaced.model.digest)))
     }
 
-    /// Removes a file that no name stands for; says whether it did.
-    fn drop_unused(&self, digest: Digest) -> bool {
-        let unused = !self.list().iter().any(|entry| entry.model.digest == digest);
-        if unused {
-            self.blobs.remove(digest);
-        }
+    /// Removes those of the files that no model consists of; says which.
+    fn drop_unused(&self, files: impl IntoIterator<Item = Digest>) -> BTreeSet<Digest> {
+        let used: BTreeSet<_> = self.list().iter().flat_map(|entry| entry.model.files()).collect();
+        let unused: BTreeSet<_> = files.into_iter().filter(|file| !used.contains(file)).collect();
+        unused.iter().for_each(|file| self.blobs.remove(*file));
         unused
+    }
+
+    async fn settle_and_verify(
+        &self,
+        mut new: NewModel,
+        added_at_us: i64,
+    ) -> Result<(Arc<Entry>, Option<Arc<Entry>>), ModelError> {
+        let (blobs, digest, beside) = (self.blobs.clone(), new.digest, std::mem::take(&mut new.files));
+        let settle = move || Files::settle(&blobs, digest, beside);
+        let files = tokio::task::spawn_blocking(settle).await.expect("reading a file does not panic")?;
+        let rewritten = files.digest;
+        let verified = self.verify(new, files, added_at_us).await;
+        if verified.is_err() {
+            self.drop_unused([rewritten]);
+        }
+        verified
     }
 
     async fn verify(
         &self,
         new: NewModel,
+        files: Files,
         added_at_us: i64,
     ) -> Result<(Arc<Entry>, Option<Arc<Entry>>), ModelError> {
-        let path = self.blobs.path(new.digest);
+        let path = self.blobs.path(files.digest);
         let (bytes, analysis) = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || onnx::open(&path))
@@ -169,7 +187,7 @@ impl Registry {
         }
         let model = Model {
             name: new.name,
-            digest: new.digest,
+            digest: files.digest,
             bytes: bytes.len() as u64,
             tolerance: new.tolerance.unwrap_or(analysis.tolerance),
             signature: analysis.signature,
@@ -183,9 +201,13 @@ impl Registry {
                 delay: new.batch.delay.unwrap_or_default(),
                 barred: None,
             },
+            external: files.external,
+            companions: files.companions,
+            conversion: analysis.conversion,
         };
         let (shapes, ranges) = (Vec::new(), analysis.ranges);
-        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default() };
+        let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
+        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default(), converted };
         self.try_run(&mut entry).await?;
         entry.model.batching.barred = self.try_batch(&entry).await;
         let kept = GateInputs { inputs: new.inputs.inputs, shapes: entry.shapes.clone() };
@@ -235,8 +257,9 @@ impl Registry {
     async fn remove_alone(&self, name: &ModelName) -> Result<Option<Digest>, ModelError> {
         self.store.remove_model(name.clone()).await?;
         let removed = self.entries.write().expect("no holder of the names panics").remove(name);
-        let unused = removed.filter(|removed| self.drop_unused(removed.model.digest));
-        Ok(unused.map(|removed| removed.model.digest))
+        let Some(removed) = removed else { return Ok(None) };
+        let gone = self.drop_unused(removed.model.files()).contains(&removed.model.digest);
+        Ok(gone.then_some(removed.model.digest))
     }
 }
 
@@ -265,6 +288,9 @@ async fn known_shapes(entry: &Entry, loaded: &Loaded<'_>) -> Result<Vec<Vec<u64>
 fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry, ModelError> {
     let path = blobs.path(model.digest);
     let (_, analysis) = onnx::open(&path)?;
+    if let Some(missing) = model.files().find(|file| !blobs.has(*file)) {
+        return Err(ModelError::NoFile { digest: missing });
+    }
     let inputs: GateInputs = match inputs {
         Some(text) => serde_json::from_str(text).map_err(|error| {
             ModelError::Inputs(crate::domain::Failure::invalid(format!(
@@ -275,5 +301,6 @@ fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry
     };
     let given = inputs.tensors().map_err(ModelError::Inputs)?;
     let (shapes, ranges) = (inputs.shapes, analysis.ranges);
-    Ok(Entry { model, path, given, shapes, ranges, served: Served::default() })
+    let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
+    Ok(Entry { model, path, given, shapes, ranges, served: Served::default(), converted })
 }

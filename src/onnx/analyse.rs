@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 
 use super::{
-    OnnxError,
+    OnnxError, external,
     proto::{DimensionValue, GraphProto, ModelProto, TensorProto, TypeValue, ValueInfoProto, element},
     ranges::{self, InputRange},
     read::{decode, visit_nodes, visit_tensors},
 };
-use crate::domain::{Datatype, Dim, Port, Signature, Tolerance};
+use crate::domain::{Conversion, Datatype, Dim, Port, Signature, Tolerance};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Analysis {
@@ -21,6 +21,10 @@ pub struct Analysis {
     pub producer: String,
     /// Nodes per operator, as `Conv` or `com.microsoft.MatMulNBits`, those within subgraphs and functions included.
     pub operators: BTreeMap<String, u64>,
+    /// The files beside the model's own that weights lie in.
+    pub external: Vec<String>,
+    /// How weft made the file, when it says so.
+    pub conversion: Option<Conversion>,
     /// Bytes of all weights, wherever in the graph they are.
     pub parameter_bytes: u64,
     /// How far another backend's outputs may be off, unless the model's owner says otherwise.
@@ -44,6 +48,8 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     Ok(Analysis {
         opset,
         operators: operators(&model, &graph),
+        external: external::files(&graph)?,
+        conversion: conversion(&model),
         producer: model.producer_name,
         parameter_bytes,
         // Once a value has been rounded to half precision, nothing downstream can be more exact.
@@ -52,6 +58,26 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
         ranges,
     })
 }
+
+/// Other tools have keys of their own there, so that the program's name is asked for first.
+fn conversion(model: &ModelProto) -> Option<Conversion> {
+    let said = |key: &str| {
+        let entry = model.metadata_props.iter().find(|entry| entry.key == key);
+        entry.map(|entry| entry.value.chars().take(METADATA_MAX).collect::<String>())
+    };
+    let converter = said("converter").filter(|converter| converter.starts_with("weft "));
+    converter.as_ref()?;
+    Some(Conversion {
+        architecture: said("architecture"),
+        part: said("part"),
+        converter,
+        source_dtype: said("source_dtype"),
+        precision: said("precision"),
+    })
+}
+
+/// Characters of one of a file's remarks: what is shown with every answer is short.
+const METADATA_MAX: usize = 200;
 
 fn is_half(datatype: Datatype) -> bool {
     matches!(datatype, Datatype::Fp16 | Datatype::Bf16)
@@ -83,10 +109,13 @@ fn check_names(graph: &GraphProto) -> Result<(), OnnxError> {
     unique("output", graph.output.iter().map(|port| port.name.as_str()))?;
     unique("initialiser", graph.initializer.iter().map(|tensor| tensor.name.as_str()))?;
     // A node leaves out an optional output by naming it "".
-    unique(
-        "node output",
-        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).filter(|name| !name.is_empty()),
-    )
+    let made = || {
+        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).filter(|name| !name.is_empty())
+    };
+    unique("node output", made())?;
+    let given: HashSet<_> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let inputs = graph.input.iter().map(|port| port.name.as_str()).filter(|name| !given.contains(name));
+    unique("value", made().chain(inputs).chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())))
 }
 
 fn unique<'n>(role: &'static str, names: impl Iterator<Item = &'n str>) -> Result<(), OnnxError> {

@@ -6,11 +6,14 @@ mod analyse;
 #[cfg(test)]
 pub(crate) mod build;
 pub mod convert;
+mod external;
+pub mod precision;
 pub(crate) mod proto;
 mod ranges;
 mod read;
 
 pub use analyse::{Analysis, analyse};
+pub use external::rename_files;
 pub use ranges::{InputRange, Values};
 pub use read::{FILE_BYTES_MAX, open};
 
@@ -36,12 +39,8 @@ pub enum OnnxError {
     NoOpset,
     #[error("the model imports version {version} of the standard operators, which does not exist")]
     Opset { version: i64 },
-    #[error(
-        "weight {tensor:?} is in the external file {file:?}, and models with external data are not supported yet"
-    )]
-    ExternalData { tensor: String, file: String },
-    #[error("weight {tensor:?} is in the external file {file:?}, which is missing")]
-    ExternalFileMissing { tensor: String, file: String },
+    #[error("weight {tensor:?} is in an external file that it does not name")]
+    ExternalUnnamed { tensor: String },
     #[error("the graph has no outputs")]
     NoOutputs,
     #[error("the graph has an unnamed {role}")]

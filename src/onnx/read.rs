@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{
     Analysis, OnnxError, analyse,
-    proto::{EXTERNAL, GraphProto, ModelProto, NodeProto, TensorProto},
+    proto::{GraphProto, ModelProto, NodeProto, TensorProto},
 };
 
 /// Protobuf's own limit on a message. Larger models keep their weights in external files.
@@ -16,18 +16,8 @@ pub const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 /// Reads and analyses a file. Blocks for as long as the disk takes.
 pub fn open(path: &Path) -> Result<(Bytes, Analysis), OnnxError> {
     let bytes = read(path)?;
-    match analyse(&bytes) {
-        Ok(analysis) => Ok((bytes, analysis)),
-        Err(OnnxError::ExternalData { tensor, file }) => {
-            let beside = path.parent().unwrap_or(Path::new("")).join(&file);
-            if beside.is_file() {
-                Err(OnnxError::ExternalData { tensor, file })
-            } else {
-                Err(OnnxError::ExternalFileMissing { tensor, file })
-            }
-        }
-        Err(error) => Err(error),
-    }
+    let analysis = analyse(&bytes)?;
+    Ok((bytes, analysis))
 }
 
 fn read(path: &Path) -> Result<Bytes, OnnxError> {
@@ -61,23 +51,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxErro
         return Err(OnnxError::NoIrVersion);
     }
     let graph = model.graph.take().ok_or(OnnxError::NoGraph)?;
-    refuse_external(&graph)?;
     Ok((model, graph))
-}
-
-fn refuse_external(graph: &GraphProto) -> Result<(), OnnxError> {
-    let mut found = None;
-    visit_tensors(graph, &mut |tensor| {
-        if found.is_none() && (tensor.data_location == EXTERNAL || !tensor.external_data.is_empty()) {
-            found = Some(tensor.clone());
-        }
-    });
-    let Some(tensor) = found else { return Ok(()) };
-    let location = tensor.external_data.into_iter().find(|entry| entry.key == "location");
-    Err(OnnxError::ExternalData {
-        tensor: tensor.name,
-        file: location.map_or_else(String::new, |entry| entry.value),
-    })
 }
 
 /// The graph and all graphs within its nodes' attributes.

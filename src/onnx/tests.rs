@@ -8,6 +8,7 @@ use super::{
         AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
         StringStringEntryProto, TensorProto, TensorTypeProto, TypeValue, element,
     },
+    rename_files,
 };
 use crate::domain::{Dim, Tolerance};
 use bytes::Bytes;
@@ -70,8 +71,22 @@ fn what_cannot_be_used_is_refused_by_name() {
         ("opset 0", bytes(&opset(0)), "imports version 0 of the standard operators"),
         ("opset -1", bytes(&opset(-1)), "imports version -1 of the standard operators"),
         ("no standard opset", bytes(&foreign), "imports no version of the standard operators"),
-        ("external", edited(|g| g.initializer.push(external())), "in the external file \"model.weights\""),
+        (
+            "external without a name",
+            edited(|g| g.initializer.push(TensorProto { external_data: Vec::new(), ..external() })),
+            "in an external file that it does not name",
+        ),
         ("no outputs", edited(|g| g.output.clear()), "the graph has no outputs"),
+        (
+            "input made again",
+            edited(|g| g.node.push(node("Neg", &["y"], &["x"]))),
+            "\"x\" is given to more than one value",
+        ),
+        (
+            "weight made again",
+            edited(|g| g.initializer.push(weights("y", element::FLOAT, &[4]))),
+            "\"y\" is given to more than one value",
+        ),
         (
             "input twice",
             edited(|g| g.input.push(g.input[0].clone())),
@@ -142,7 +157,6 @@ fn files_are_refused_by_name() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| home.path().join(name);
     std::fs::write(path("empty.onnx"), []).expect("writable");
-    std::fs::write(path("external.onnx"), edited(|g| g.initializer.push(external()))).expect("writable");
     std::fs::File::create(path("huge.onnx"))
         .and_then(|file| file.set_len(super::FILE_BYTES_MAX + 1))
         .expect("sparse file");
@@ -152,9 +166,6 @@ fn files_are_refused_by_name() {
     assert!(matches!(refused("absent.onnx"), OnnxError::Read { .. }));
     assert!(matches!(refused("huge.onnx"), OnnxError::TooLarge { .. }));
     assert!(matches!(refused("empty.onnx"), OnnxError::Empty));
-    assert!(matches!(refused("external.onnx"), OnnxError::ExternalFileMissing { .. }));
-    std::fs::write(path("model.weights"), [0; 16]).expect("writable");
-    assert!(matches!(refused("external.onnx"), OnnxError::ExternalData { .. }));
 }
 
 #[test]
@@ -356,4 +367,28 @@ fn a_graph_implies_the_values_of_its_inputs() {
     for (case, elem_type, initializers, nodes, expected) in cases {
         assert_eq!(implied(elem_type, &initializers, &nodes), expected, "{case}");
     }
+}
+
+#[test]
+fn files_of_weights_are_named_and_renamed_in_subgraphs_too() {
+    let at = |name: &str, file: &str| {
+        let location = StringStringEntryProto { key: "location".to_owned(), value: file.to_owned() };
+        let offset = StringStringEntryProto { key: "offset".to_owned(), value: "4096".to_owned() };
+        TensorProto { name: name.to_owned(), external_data: vec![location, offset], ..external() }
+    };
+    let mut inner = relu();
+    inner.initializer.push(at("w3", "inner.bin"));
+    let branch =
+        AttributeProto { name: "then_branch".to_owned(), g: Some(inner), ..AttributeProto::default() };
+    let model = edited(|g| {
+        g.initializer.extend([at("w0", "a.bin"), at("w1", "a.bin"), at("w2", "b.bin")]);
+        g.node.push(with(node("If", &["x"], &["z"]), branch));
+    });
+    assert_eq!(analyse(&model).expect("a model").external, ["a.bin", "b.bin", "inner.bin"]);
+    let names = [("a.bin", "A"), ("inner.bin", "I"), ("absent.bin", "?")];
+    let names = names.map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+    let renamed = rename_files(&model, &names).expect("a model");
+    assert_eq!(analyse(&renamed).expect("a model").external, ["A", "b.bin", "I"]);
+    let back = [("A", "a.bin"), ("I", "inner.bin")].map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+    assert_eq!(rename_files(&renamed, &back).expect("a model"), model, "nothing else changed");
 }

@@ -455,7 +455,7 @@ impl Actor {
         let state = match result {
             Ok(Prepared { placement, verdict, grown }) => {
                 lane.look();
-                let memory = lane.footprint(grown, entry.model.bytes);
+                let memory = lane.footprint(grown, entry.model.whole_bytes());
                 SessionState::Ready { placement, verdict, used: now, memory }
             }
             Err(Refusal { failure, passing }) => {

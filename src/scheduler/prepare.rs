@@ -40,7 +40,8 @@ pub(super) async fn prepare(
     gate: Arc<Gate>,
     metrics: &Metrics,
 ) -> Result<Prepared, Refusal> {
-    let order = LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.bytes };
+    let order =
+        LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.whole_bytes() };
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;
     metrics.loaded(&entry.model.name, backend.environment(), loaded.load_us);
     let judged = gate.judge(&entry, backend, &session).await.map_err(Refusal::from);

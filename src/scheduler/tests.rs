@@ -403,6 +403,9 @@ pub(super) fn request() -> Request {
         opset: 17,
         kind: ModelKind::Audio,
         batching: Batching::barred("nothing runs"),
+        external: BTreeMap::new(),
+        companions: BTreeMap::new(),
+        conversion: None,
     };
     let entry = Entry {
         model,
@@ -411,6 +414,7 @@ pub(super) fn request() -> Request {
         shapes: Vec::new(),
         ranges: Vec::new(),
         served: Served::default(),
+        converted: None,
     };
     let at = Instant::now();
     Request {

@@ -54,6 +54,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         record.request.as_ref().map(RequestId::as_str),
         lane.map(|lane| lane.batch),
         record.caller.as_str(),
+        lane.and_then(|lane| lane.converted.as_deref()),
     ])
 }
 
@@ -90,6 +91,9 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
         provenance.batch = batch;
     }
     let caller = cells.next()?;
+    if let Some(provenance) = &mut provenance {
+        provenance.converted = cells.next::<Option<String>>()?.map(Into::into);
+    }
     Ok((cursor, RunRecord { run, request, accepted_at_us, caller, model, provenance, timing, error }))
 }
 
@@ -117,8 +121,9 @@ fn read_provenance(cells: &mut Cells<'_, '_>) -> duckdb::Result<Provenance> {
         verdict: cells.word()?,
         plan: cells.next()?,
         attempt: cells.next()?,
-        // Its column is the row's last; runs of an earlier weft have none.
+        // The columns of these two came later; runs of an earlier weft have none.
         batch: 1,
+        converted: None,
         fallback: cells.optional_json()?,
     })
 }
@@ -143,6 +148,9 @@ pub(super) fn put_model(
         json(&model.batching),
         model.kind.as_str(),
         model.revision,
+        json(&model.external),
+        json(&model.companions),
+        model.conversion.as_ref().map(json),
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
@@ -164,6 +172,9 @@ pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         kind: cells.parse()?,
         batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
         revision: cells.next()?,
+        external: cells.optional_json()?.unwrap_or_default(),
+        companions: cells.optional_json()?.unwrap_or_default(),
+        conversion: cells.optional_json()?,
     };
     Ok(StoredModel { model, added_at_us: cells.next()? })
 }

@@ -22,6 +22,8 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "005_kind", sql: include_str!("schema/005_kind.sql") },
     Migration { name: "006_spent", sql: include_str!("schema/006_spent.sql") },
     Migration { name: "007_source", sql: include_str!("schema/007_source.sql") },
+    Migration { name: "008_files", sql: include_str!("schema/008_files.sql") },
+    Migration { name: "009_conversion", sql: include_str!("schema/009_conversion.sql") },
 ];
 
 impl Migration {

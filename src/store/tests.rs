@@ -10,9 +10,9 @@ use super::{
     writer,
 };
 use crate::domain::{
-    Adapter, BackendKind, Batching, Code, Datatype, Digest, Dim, Failure, Fallback, InstanceId, LaneId,
-    Model, ModelKind, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance, Verdict,
-    VerdictKey, VerdictStatus,
+    Adapter, BackendKind, Batching, Code, Conversion, Datatype, Digest, Dim, Failure, Fallback, InstanceId,
+    LaneId, Model, ModelKind, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance,
+    Verdict, VerdictKey, VerdictStatus,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -55,6 +55,7 @@ fn provenance() -> Provenance {
         verdict: VerdictStatus::Mismatch,
         plan: "single".into(),
         attempt: 3,
+        converted: Some("bert from f16 weights".into()),
         batch: 5,
         fallback: Some(Fallback { wanted: "webnn".into(), reason: "no \"lane\"\nlives".into() }),
     }
@@ -82,6 +83,15 @@ fn model(name: &str, digest: u8) -> StoredModel {
             delay: std::time::Duration::from_micros(1500),
             barred: digest.is_multiple_of(2).then(|| "its rows mix".into()),
         },
+        external: BTreeMap::from([(Digest::new([digest + 1; 32]), 1 << 40)]),
+        conversion: digest.is_multiple_of(2).then(|| Conversion {
+            architecture: Some("bert".into()),
+            part: Some("model".into()),
+            converter: Some("weft 0.1.0".into()),
+            source_dtype: Some("f16".into()),
+            precision: Some("int4".into()),
+        }),
+        companions: BTreeMap::from([("1_Pooling/config.json".into(), Digest::new([digest + 2; 32]))]),
     };
     StoredModel { model, added_at_us: 1_795_000_000_000_001 }
 }

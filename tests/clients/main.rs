@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
+mod checker;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
 mod openai;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -51,6 +52,9 @@ fn model(at: u64) -> (StoredModel, String) {
         opset: 15,
         kind: ModelKind::Other,
         batching: Batching::barred("nothing runs"),
+        external: BTreeMap::new(),
+        companions: BTreeMap::new(),
+        conversion: None,
     };
     (StoredModel { model, added_at_us: at.cast_signed() }, at.to_string())
 }

@@ -240,7 +240,11 @@ async fn files_that_are_no_models_are_refused_by_name() {
         ("text", b"# Not a model\n".to_vec(), "not an ONNX file"),
         ("cut", neg[..neg.len() / 2].to_vec(), "not an ONNX file"),
         ("unknown-operator", unknown_operator, "ONNX Runtime cannot load it"),
-        ("external", graphs::external(), "external file \"weights.bin\", which is missing"),
+        (
+            "external",
+            graphs::external(),
+            "its weights are in the file \"weights.bin\", which did not come with it",
+        ),
         ("bad name!", neg.clone(), "is no model name"),
     ];
     for (name, file, says) in cases {

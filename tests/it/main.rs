@@ -10,6 +10,7 @@ mod attach;
 mod bad_input;
 mod batching;
 mod cli;
+mod converting;
 mod downloads;
 mod encoding;
 #[path = "../../src/socket/frame.rs"]
@@ -21,6 +22,7 @@ mod idempotency;
 mod keys;
 mod links;
 mod loading;
+mod making;
 mod memory;
 mod metrics;
 mod native;
@@ -28,6 +30,7 @@ mod oip;
 mod outside;
 mod packages;
 mod pool;
+mod precision;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 mod records;

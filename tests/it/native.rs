@@ -26,7 +26,7 @@ fn cached(path: &str) -> PathBuf {
     path
 }
 
-fn silero() -> PathBuf {
+pub(crate) fn silero() -> PathBuf {
     cached("silero-vad-6.2.3/silero_vad_16k_op15.onnx")
 }
 
@@ -35,13 +35,13 @@ pub(crate) fn magika() -> PathBuf {
 }
 
 /// A native lane with one model loaded.
-struct Loaded {
+pub(crate) struct Loaded {
     lane: OrtLane,
     session: SessionName,
     nodes: u64,
 }
 
-async fn load(path: &Path, threads: u32) -> Loaded {
+pub(crate) async fn load(path: &Path, threads: u32) -> Loaded {
     let library = OrtLibrary::load(Path::new(LIBRARY)).expect("`make setup` has brought the library");
     let lane = OrtLane::start(&library, "cpu", threads).expect("the CPU is always there");
     let session = SessionName { model: Digest::new([0; 32]), shapes: DimBinding::new() };
@@ -52,7 +52,7 @@ async fn load(path: &Path, threads: u32) -> Loaded {
 }
 
 impl Loaded {
-    async fn run(&self, inputs: Vec<Tensor>) -> Option<Vec<Tensor>> {
+    pub(crate) async fn run(&self, inputs: Vec<Tensor>) -> Option<Vec<Tensor>> {
         let step = Step {
             session: self.session.clone(),
             inputs,
@@ -63,7 +63,7 @@ impl Loaded {
     }
 
     /// The outputs for seeded inputs of the first shapes that run.
-    async fn answer_seeded(&self, analysis: &Analysis, seed: u64) -> Vec<Vec<Tensor>> {
+    pub(crate) async fn answer_seeded(&self, analysis: &Analysis, seed: u64) -> Vec<Vec<Tensor>> {
         for shapes in shape_candidates(&analysis.signature) {
             let sets = seeded(&analysis.signature, &analysis.ranges, &shapes, seed, 3);
             let mut answers = Vec::new();
@@ -78,12 +78,12 @@ impl Loaded {
     }
 }
 
-fn floats(name: &str, shape: &[u64], values: impl Iterator<Item = f32>) -> Tensor {
+pub(crate) fn floats(name: &str, shape: &[u64], values: impl Iterator<Item = f32>) -> Tensor {
     let bytes = values.flat_map(f32::to_le_bytes).collect::<Vec<_>>();
     Tensor { name: name.to_owned(), datatype: Datatype::Fp32, shape: shape.to_vec(), body: bytes.into() }
 }
 
-fn read(tensor: &Tensor) -> Vec<f32> {
+pub(crate) fn read(tensor: &Tensor) -> Vec<f32> {
     let bytes = tensor.body.contiguous();
     bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }

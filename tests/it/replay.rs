@@ -9,9 +9,11 @@ fn the_corpus_holds_no_surprise() {
     let properties = [
         ("control", properties::control as fn(&[u8])),
         ("frame", properties::frame),
+        ("gguf", properties::gguf),
         ("jwt", properties::jwt),
         ("oip", properties::oip),
         ("onnx", properties::onnx),
+        ("torch", properties::torch),
         ("websocket", properties::websocket),
     ];
     for (target, property) in properties {

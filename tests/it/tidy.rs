@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 27] = [
+const HIDDEN: [(&str, &[&str]); 28] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -40,7 +40,7 @@ const HIDDEN: [(&str, &[&str]); 27] = [
     ("hyper", &["src/http/", "src/models/source/", "src/socket/"]),
     ("hyper_util", &["src/cli/", "src/driver/webdriver/", "src/http/", "src/models/source/", "src/socket/"]),
     ("http_body_util", &["src/models/source/"]),
-    ("zip", &["src/models/source/"]),
+    ("zip", &["src/models/source/", "src/onnx/convert/checkpoint/torch/"]),
     ("tar", &["src/models/source/"]),
     ("flate2", &["src/models/source/"]),
     ("tokenizers", &["src/modality/"]),
@@ -51,6 +51,7 @@ const HIDDEN: [(&str, &[&str]); 27] = [
     ("rubato", &["src/modality/"]),
     ("clap", &["src/cli/"]),
     ("prost", &["src/onnx/"]),
+    ("safetensors", &["src/onnx/convert/checkpoint/"]),
     ("metrics", &["src/telemetry/"]),
     ("metrics_exporter_prometheus", &["src/telemetry/"]),
     ("opentelemetry", &["src/telemetry/"]),

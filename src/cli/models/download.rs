@@ -19,12 +19,12 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Back to the line's begin, and all of it away.
 const REWRITE: &str = "\r\x1b[K";
 
-/// The id of a download that is done.
+/// A download that is done.
 pub(super) async fn bring(client: &Client, source: &str, offline: bool) -> anyhow::Result<Value> {
     let order = json!({"source": source, "offline": offline});
     let mut download = client.post("/api/v1/downloads", &order).await?;
-    let id = download["id"].clone();
-    let path = format!("/api/v1/downloads/{}?wait={REFRESH}", id.as_str().unwrap_or_default());
+    let id = download["id"].as_str().unwrap_or_default();
+    let path = format!("/api/v1/downloads/{id}?wait={REFRESH}");
     let mut told = Told::new();
     while matches!(download["state"].as_str(), Some("running" | "waiting")) {
         told.tell(&download);
@@ -32,7 +32,7 @@ pub(super) async fn bring(client: &Client, source: &str, offline: bool) -> anyho
     }
     told.end();
     if download["state"] == "done" {
-        return Ok(id);
+        return Ok(download);
     }
     let said = |key: &str| download["error"][key].as_str().unwrap_or("?").to_owned();
     bail!("{}: {}", said("code"), said("message"))

@@ -1,17 +1,18 @@
-//! One file out of an archive. No name in it ever becomes a path of ours.
+//! Files out of an archive. No name in it ever becomes a path of ours.
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     fs::File,
     io::{self, BufReader, Read, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
     rc::Rc,
 };
 
 use flate2::read::GzDecoder;
 use zip::ZipArchive;
 
-use super::{SourceError, choose::choose};
+use super::SourceError;
 
 /// Packages hold thousands of files, the largest some ten thousands.
 const MEMBERS_MAX: usize = 100_000;
@@ -32,7 +33,7 @@ pub(super) enum Form {
     TarGz,
 }
 
-/// An archive to take a file out of.
+/// An archive to take files out of.
 pub(super) struct Unpack<'a> {
     /// What errors call it.
     pub(super) place: &'a str,
@@ -42,16 +43,39 @@ pub(super) struct Unpack<'a> {
 }
 
 impl Unpack<'_> {
-    /// Writes the wanted file, or the one model, to `target`; says which it was.
-    pub(super) fn take(
-        &self,
-        form: Form,
-        wanted: Option<&str>,
-        target: &Path,
-    ) -> Result<String, SourceError> {
+    /// The plain files that it holds.
+    pub(super) fn names(&self, form: Form) -> Result<Vec<String>, SourceError> {
         match form {
-            Form::Zip => self.zip(wanted, target),
-            Form::TarGz => self.tar(wanted, target),
+            Form::Zip => self.zip_names(&self.zip()?),
+            Form::TarGz => self.tar_names(),
+        }
+    }
+
+    /// Writes files of those names to their paths, together of no more bytes than the limit.
+    pub(super) fn take(&self, form: Form, wanted: &BTreeMap<String, PathBuf>) -> Result<(), SourceError> {
+        let mut left = self.limit;
+        match form {
+            Form::Zip => {
+                let mut zip = self.zip()?;
+                for (name, target) in wanted {
+                    let member = zip.by_name(name).map_err(|error| self.wrong(&error))?;
+                    if !member.is_file() {
+                        return Err(self.wrong(&format!("{name:?} is no plain file")));
+                    }
+                    // What the list says is not believed, but where it says too much already there is nothing to read.
+                    if member.size() > left {
+                        return Err(self.bomb(self.limit, "bytes"));
+                    }
+                    self.write(member, target, &mut left)?;
+                }
+                Ok(())
+            }
+            Form::TarGz => self.each(false, |entry| {
+                if let Some(target) = self.named(entry)?.and_then(|name| wanted.get(&name)) {
+                    self.write(entry, target, &mut left)?;
+                }
+                Ok(())
+            }),
         }
     }
 
@@ -78,7 +102,7 @@ impl Unpack<'_> {
         Err(SourceError::Traversal { place: self.place.to_owned(), member: member.to_owned() })
     }
 
-    fn zip(&self, wanted: Option<&str>, target: &Path) -> Result<String, SourceError> {
+    fn zip(&self) -> Result<ZipArchive<BufReader<File>>, SourceError> {
         let mut file = self.open()?;
         match directory_bytes(&mut file) {
             Ok(Some(bytes)) if bytes <= DIRECTORY_MAX => {}
@@ -86,10 +110,14 @@ impl Unpack<'_> {
             Ok(None) => return Err(self.wrong("it does not end as a zip does")),
             Err(error) => return Err(self.wrong(&error)),
         }
-        let mut zip = ZipArchive::new(file).map_err(|error| self.wrong(&error))?;
+        let zip = ZipArchive::new(file).map_err(|error| self.wrong(&error))?;
         if zip.len() > MEMBERS_MAX {
             return Err(self.bomb(MEMBERS_MAX as u64, "files"));
         }
+        Ok(zip)
+    }
+
+    fn zip_names(&self, zip: &ZipArchive<BufReader<File>>) -> Result<Vec<String>, SourceError> {
         let mut files = Vec::new();
         for name in zip.file_names() {
             let name = name.map_err(|error| self.wrong(&error))?;
@@ -98,39 +126,25 @@ impl Unpack<'_> {
                 files.push(name.into_owned());
             }
         }
-        let found = choose(self.place, &files, wanted)?;
-        let member = zip.by_name(&found).map_err(|error| self.wrong(&error))?;
-        if !member.is_file() {
-            return Err(self.wrong(&format!("{found:?} is no plain file")));
-        }
-        // What the list says is not believed, but where it says too much already there is nothing to read.
-        if member.size() > self.limit {
-            return Err(self.bomb(self.limit, "bytes"));
-        }
-        self.write(member, target)?;
-        Ok(found)
+        Ok(files)
     }
 
-    fn write(&self, member: impl Read, target: &Path) -> Result<(), SourceError> {
+    fn write(&self, member: impl Read, target: &Path, left: &mut u64) -> Result<(), SourceError> {
         let keep = |source| SourceError::Keep { path: target.to_owned(), source };
         let mut file = File::create(target).map_err(keep)?;
-        let (mut member, mut chunk) = (member.take(self.limit.saturating_add(1)), vec![0; 1 << 16]);
-        let mut written = 0;
+        let (mut member, mut chunk) = (member.take(left.saturating_add(1)), vec![0; 1 << 16]);
         loop {
             let read = member.read(&mut chunk).map_err(|error| self.wrong(&error))?;
             if read == 0 {
                 return Ok(());
             }
-            written += read as u64;
-            if written > self.limit {
-                return Err(self.bomb(self.limit, "bytes"));
-            }
+            *left = left.checked_sub(read as u64).ok_or_else(|| self.bomb(self.limit, "bytes"))?;
             io::Write::write_all(&mut file, &chunk[..read]).map_err(keep)?;
         }
     }
 
-    /// Three times through: for records too long to be read, for the names, and for the file.
-    fn tar(&self, wanted: Option<&str>, target: &Path) -> Result<String, SourceError> {
+    /// Twice through: for records too long to be read, and for the names.
+    fn tar_names(&self) -> Result<Vec<String>, SourceError> {
         let mut members = 0;
         self.each(true, |entry| {
             members += 1;
@@ -145,24 +159,14 @@ impl Unpack<'_> {
             if record && entry.size() > RECORD_MAX {
                 return Err(self.bomb(RECORD_MAX, "bytes of a name"));
             }
-            Ok(false)
+            Ok(())
         })?;
         let mut files = Vec::new();
         self.each(false, |entry| {
-            if let Some(name) = self.named(entry)? {
-                files.push(name);
-            }
-            Ok(false)
+            files.extend(self.named(entry)?);
+            Ok(())
         })?;
-        let found = choose(self.place, &files, wanted)?;
-        self.each(false, |entry| {
-            if self.named(entry)?.as_deref() != Some(&found) {
-                return Ok(false);
-            }
-            self.write(entry, target)?;
-            Ok(true)
-        })?;
-        Ok(found)
+        Ok(files)
     }
 
     /// A plain file's name below the archive's one folder.
@@ -173,11 +177,11 @@ impl Unpack<'_> {
         Ok(below.filter(|_| entry.header().entry_type().is_file()))
     }
 
-    /// Shows every member until `look` says that it has seen enough.
+    /// Shows every member.
     fn each(
         &self,
         raw: bool,
-        mut look: impl FnMut(&mut tar::Entry<'_, Bounded>) -> Result<bool, SourceError>,
+        mut look: impl FnMut(&mut tar::Entry<'_, Bounded>) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         let over = Rc::new(Cell::new(false));
         let inner = GzDecoder::new(self.open()?);
@@ -187,8 +191,7 @@ impl Unpack<'_> {
         };
         for entry in tar.entries().map_err(told)?.raw(raw) {
             match look(&mut entry.map_err(told)?) {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
+                Ok(()) => {}
                 Err(_) if over.get() => return Err(self.bomb(self.limit, "bytes")),
                 Err(error) => return Err(error),
             }

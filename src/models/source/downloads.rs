@@ -10,10 +10,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Brought, Download, Found, Locator, Settings, SourceError,
-    archive::Unpack,
-    fetch::fetch,
-    locator::place,
+    Brought, Download, Locator, Settings, SourceError,
+    bring::Bring,
     parts::Parts,
     progress::Progress,
     web::{Dial, Web},
@@ -25,6 +23,9 @@ const RUNNING_MAX: usize = 8;
 
 /// Downloads that are remembered, those under way included.
 const REMEMBERED: usize = 64;
+
+/// What is here is a model, whatever it was made of.
+const HELD: &str = "model.onnx";
 
 /// What somebody wants.
 pub struct Order {
@@ -122,7 +123,9 @@ impl Downloads {
         }
         let (inner, stopping) = (inner.clone(), inner.tasks.stopping());
         self.0.tasks.spawn("download", async move {
-            let run = async { bring(&inner, &job, source.find(&inner.web(&job)).await?).await };
+            let web = inner.web(&job);
+            let bring = Bring { web: &web, parts: &inner.parts, blobs: &inner.registry.blobs };
+            let run = async { bring.found(source.find(&web).await?).await };
             let outcome = tokio::select! {
                 biased;
                 () = job.cancel.cancelled() => Err(SourceError::Cancelled),
@@ -146,6 +149,8 @@ impl Downloads {
         Ok(Brought {
             digest: model.digest,
             bytes: model.bytes,
+            file: HELD.to_owned(),
+            files: model.companions.clone(),
             source: model.source.clone(),
             revision: model.revision.clone(),
         })
@@ -191,49 +196,4 @@ impl Inner {
     fn web(&self, job: &Job) -> Web {
         Web { settings: self.settings.clone(), dial: self.dial.clone(), progress: job.progress.clone() }
     }
-}
-
-/// Brings a file that was found, checks it, and has it kept under its digest.
-async fn bring(inner: &Inner, job: &Job, found: Found) -> Result<Brought, SourceError> {
-    let Found { remote, mut source, revision } = found;
-    let part = Arc::new(inner.parts.claim(&remote.url)?);
-    let etag = match fetch(&inner.web(job), &remote, &part).await {
-        Ok(etag) => etag,
-        Err(error) => {
-            // Bytes of a file that is refused for its size are no beginning.
-            if matches!(error, SourceError::TooLarge { .. } | SourceError::Length { .. }) {
-                part.discard();
-            }
-            return Err(error);
-        }
-    };
-    let (place, limit, of) = (place(&remote.url), inner.settings.download_max, part.clone());
-    let checked = tokio::task::spawn_blocking(move || {
-        if let Some(expected) = &remote.expected {
-            let keep = |source| SourceError::Keep { path: of.path().to_owned(), source };
-            if let Some(is) = expected.differs(of.path()).map_err(keep)? {
-                let (algorithm, is, wanted) = (expected.algorithm(), is.text(), expected.text());
-                return Err(SourceError::Mismatch { place, algorithm, is, wanted });
-            }
-        }
-        let Some(packed) = &remote.packed else { return Ok(None) };
-        let unpack = Unpack { place: &place, archive: of.path(), limit };
-        unpack.take(packed.form, packed.path.as_deref(), &of.member()).map(Some)
-    });
-    let kept = async {
-        let member = checked.await.expect("reading a file does not panic")?;
-        let file = if member.is_some() { part.member() } else { part.path().to_owned() };
-        Ok::<_, SourceError>((member, inner.registry.blobs.adopt(&file).await?))
-    };
-    let kept = kept.await;
-    // An archive of which another file was meant is wanted again; what was refused or taken is not.
-    if !kept.as_ref().is_err_and(SourceError::is_choice) {
-        part.discard();
-    }
-    let (member, upload) = kept?;
-    if let Some(member) = member {
-        source = source.at(member);
-    }
-    let (source, revision) = (source.to_string(), revision.or(etag));
-    Ok(Brought { digest: upload.digest, bytes: upload.bytes, source, revision })
 }

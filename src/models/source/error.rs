@@ -50,7 +50,9 @@ pub enum SourceError {
     Bomb { place: String, limit: u64, what: &'static str },
     #[error("{place} has no {path:?}{}", listed(.there))]
     NoFile { place: String, path: String, there: Vec<String> },
-    #[error("{place} has no .onnx file")]
+    #[error("{file} is unusable: {problem}")]
+    Pieces { file: String, problem: String },
+    #[error("{place} has no .onnx file, and no weights to make one of")]
     NoModel { place: String },
     #[error("{place} has several models, say which: {}", .there.join(", "))]
     Several { place: String, there: Vec<String> },

@@ -1,11 +1,12 @@
 //! The Hugging Face Hub, or whatever speaks as it does.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use super::{
-    Found, Locator, Remote, Source, SourceError,
-    choose::choose,
+    Found, Locator, Remote, Shelf, Source, SourceError,
     digest::Expected,
     web::{Web, below},
 };
@@ -58,18 +59,18 @@ impl Source for Hub {
                 let problem = "it names no commit".to_owned();
                 return Err(SourceError::Answer { place, problem });
             }
-            let files: Vec<_> = told.siblings.iter().map(|sibling| sibling.rfilename.clone()).collect();
-            let found = choose(&format!("hf:{repository}"), &files, path.as_deref())?;
-            let sibling = told.siblings.into_iter().find(|sibling| sibling.rfilename == found);
-            let sibling = sibling.expect("the chosen one is of these");
-            // By the commit, so that a branch that moves meanwhile changes nothing.
-            let parts = repository.split('/').chain(["resolve", &told.sha]).chain(found.split('/'));
-            let url = below(base, parts)?;
-            let expected = sibling.lfs.map(|lfs| Expected::Sha256(lfs.sha256));
-            let remote = Remote { url, expected, bytes: sibling.size, packed: None };
-            let (repository, revision) = (repository.clone(), revision.clone());
-            let source = Locator::Hub { repository, revision, path: Some(found) };
-            Ok(Found { remote, source, revision: Some(told.sha) })
+            let mut files = BTreeMap::new();
+            for Sibling { rfilename, size, lfs } in told.siblings {
+                // By the commit, so that a branch that moves meanwhile changes nothing.
+                let parts = repository.split('/').chain(["resolve", &told.sha]).chain(rfilename.split('/'));
+                let url = below(base, parts)?;
+                let expected = lfs.map(|lfs| Expected::Sha256(lfs.sha256));
+                files.insert(rfilename, Remote { url, expected, bytes: size });
+            }
+            let shelf = Shelf::Loose { place: format!("hf:{repository}"), files };
+            let (repository, revision, path) = (repository.clone(), revision.clone(), path.clone());
+            let source = Locator::Hub { repository, revision, path: None };
+            Ok(Found { shelf, path, source, revision: Some(told.sha) })
         })
     }
 }

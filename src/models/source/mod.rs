@@ -1,10 +1,11 @@
 //! Where models come from.
 //!
-//! A source says which file is meant, of which revision, and what it must turn out to be; one downloader brings it,
-//! and one reader takes it out of an archive. Nothing here decides what a model is called or whether it is good.
+//! A source says where the files lie that are meant, of which revision, and what they must turn out to be; one
+//! downloader brings them, and one reader takes them out of an archive. Nothing here decides what a model is called or whether it is good.
 
 mod archive;
 mod backoff;
+mod bring;
 mod choose;
 mod digest;
 mod downloads;
@@ -16,6 +17,7 @@ mod locator;
 mod npm;
 mod parts;
 mod peer;
+mod pieces;
 mod progress;
 mod python;
 mod settings;
@@ -24,7 +26,7 @@ mod tests;
 mod tls;
 mod web;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
 use url::Url;
@@ -34,7 +36,9 @@ pub use self::{
     backoff::Backoff,
     downloads::{Downloads, Order},
     error::SourceError,
+    local::{Local, local},
     locator::Locator,
+    pieces::is_weights,
     progress::{Download, DownloadId, State},
     settings::{Settings, Token, origin},
 };
@@ -46,43 +50,54 @@ trait Source: Send + Sync {
     fn find<'a>(&'a self, web: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>>;
 }
 
-/// A file that is meant.
+/// The files that are meant.
 #[derive(Debug)]
 struct Found {
-    remote: Remote,
-    /// The source with its path, as far as it is known.
+    shelf: Shelf,
+    /// Which of them is the model, when that is said.
+    path: Option<String>,
+    /// The source as it was said.
     source: Locator,
     /// What pins it: a commit, a version, a digest.
     revision: Option<String>,
 }
 
-/// A file of a web server, and what is known of it beforehand.
+/// Where files lie together.
 #[derive(Debug)]
+enum Shelf {
+    /// Each has an address of its own.
+    Loose {
+        place: String,
+        files: BTreeMap<String, Remote>,
+    },
+    /// One, whose server does not tell what lies beside it.
+    Lone {
+        name: String,
+        remote: Remote,
+    },
+    Packed {
+        archive: Remote,
+        form: Form,
+    },
+}
+
+/// A file of a web server, and what is known of it beforehand.
+#[derive(Clone, Debug)]
 struct Remote {
     url: Url,
     expected: Option<Expected>,
     bytes: Option<u64>,
-    /// The archive that the model lies in.
-    packed: Option<Packed>,
 }
 
-#[derive(Debug)]
-struct Packed {
-    form: Form,
-    /// The one ONNX file there is, when it is not said.
-    path: Option<String>,
-}
-
-/// A file that is there now.
+/// A model's files that are there now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brought {
     pub digest: Digest,
     pub bytes: u64,
+    /// What its source calls the model's own file.
+    pub file: String,
+    /// What came with it, by name.
+    pub files: BTreeMap<String, Digest>,
     pub source: String,
     pub revision: Option<String>,
-}
-
-/// The file that a path means: itself, or the one model in a folder.
-pub fn local(path: &std::path::Path) -> Result<PathBuf, SourceError> {
-    local::find(path)
 }

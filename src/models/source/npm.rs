@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use super::{
-    Found, Locator, Packed, Remote, Source, SourceError,
+    Found, Locator, Remote, Shelf, Source, SourceError,
     archive::Form,
     digest::Expected,
     web::{Web, below, lead},
@@ -40,15 +40,12 @@ impl Source for Tarball {
                 let problem = "it states no sha512 to check the tarball by".to_owned();
                 return Err(SourceError::Answer { place, problem });
             };
-            let remote = Remote {
-                url: lead(&index, &dist.tarball)?,
-                expected: Some(expected),
-                bytes: None,
-                packed: Some(Packed { form: Form::TarGz, path: path.clone() }),
-            };
-            let (package, version) = (package.clone(), version.clone());
+            let url = lead(&index, &dist.tarball)?;
+            let archive = Remote { url, expected: Some(expected), bytes: None };
+            let shelf = Shelf::Packed { archive, form: Form::TarGz };
+            let (package, version, path) = (package.clone(), version.clone(), path.clone());
             let revision = Some(version.clone());
-            Ok(Found { remote, source: Locator::Tarball { package, version, path: path.clone() }, revision })
+            Ok(Found { shelf, path, source: Locator::Tarball { package, version, path: None }, revision })
         })
     }
 }

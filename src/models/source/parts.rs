@@ -13,6 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 use url::Url;
 
 use super::{SourceError, locator::place, web::Rest};
@@ -48,6 +49,8 @@ impl Parts {
             if path.extension().is_some_and(|extension| extension == "part") {
                 let touched = path.metadata().and_then(|metadata| metadata.modified()).map_err(keep)?;
                 parts.push((touched, path));
+            } else if path.is_dir() {
+                std::fs::remove_dir_all(&path).map_err(keep)?;
             } else if !path.with_extension("part").exists() {
                 std::fs::remove_file(&path).map_err(keep)?;
             }
@@ -89,9 +92,11 @@ impl Part {
         &self.path
     }
 
-    /// Where a file that comes out of it is put.
-    pub(super) fn member(&self) -> PathBuf {
-        self.path.with_extension("member")
+    /// A folder for the files that come out of it, which goes with what is left in it.
+    pub(super) fn members(&self) -> Result<TempDir, SourceError> {
+        let folder = &self.parts.folder;
+        let made = tempfile::Builder::new().prefix("members-").tempdir_in(folder);
+        made.map_err(|source| SourceError::Keep { path: folder.clone(), source })
     }
 
     fn note(&self) -> PathBuf {
@@ -132,7 +137,7 @@ impl Part {
 
     /// It is of no use any more, or has become a model's file.
     pub(super) fn discard(&self) {
-        for path in [self.path.clone(), self.note(), self.member()] {
+        for path in [self.path.clone(), self.note()] {
             if let Err(error) = remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "a part of a download was not removed");
             }

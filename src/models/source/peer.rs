@@ -1,11 +1,13 @@
 //! Another weft.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Found, Locator, Remote, Source, SourceError,
+    Found, Locator, Remote, Shelf, Source, SourceError,
     digest::Expected,
     web::{Web, below},
 };
@@ -23,14 +25,22 @@ pub(super) struct Peer {
 struct Told {
     digest: Digest,
     bytes: u64,
+    #[serde(default)]
+    external: BTreeMap<Digest, u64>,
+    #[serde(default)]
+    companions: BTreeMap<String, Digest>,
 }
+
+/// What the model's own file is called here: it has no name of its own there.
+const MODEL: &str = "model.onnx";
 
 impl Source for Peer {
     fn find<'a>(&'a self, web: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>> {
         Box::pin(async move {
             let Self { daemon, model, version } = self;
             let url = below(daemon, ["api", "v1", "models", model.as_str()])?;
-            let Told { digest, bytes } = web.json(&url).await?;
+            let told: Told = web.json(&url).await?;
+            let digest = told.digest;
             if version.is_some_and(|version| version != digest) {
                 return Err(SourceError::Mismatch {
                     place: super::locator::place(&url),
@@ -39,12 +49,21 @@ impl Source for Peer {
                     wanted: version.unwrap_or(digest).to_string(),
                 });
             }
-            let url = below(daemon, ["api", "v1", "blobs", &digest.to_string()])?;
-            let expected = Some(Expected::Sha256(digest));
-            let remote = Remote { url, expected, bytes: Some(bytes), packed: None };
+            let file = |digest: Digest, bytes| {
+                let url = below(daemon, ["api", "v1", "blobs", &digest.to_string()])?;
+                Ok::<_, SourceError>(Remote { url, expected: Some(Expected::Sha256(digest)), bytes })
+            };
+            let mut files = BTreeMap::from([(MODEL.to_owned(), file(digest, Some(told.bytes))?)]);
+            for (digest, bytes) in told.external {
+                files.insert(digest.to_string(), file(digest, Some(bytes))?);
+            }
+            for (name, digest) in told.companions {
+                files.insert(name, file(digest, None)?);
+            }
             let (daemon, model, version) = (daemon.clone(), model.clone(), *version);
             let source = Locator::Peer { daemon, model, version };
-            Ok(Found { remote, source, revision: Some(digest.to_string()) })
+            let shelf = Shelf::Loose { place: source.to_string(), files };
+            Ok(Found { shelf, path: Some(MODEL.to_owned()), source, revision: Some(digest.to_string()) })
         })
     }
 }

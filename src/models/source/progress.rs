@@ -74,6 +74,8 @@ pub struct Download {
     pub revision: Option<String>,
     /// Of the model's file, when it is there.
     pub digest: Option<Digest>,
+    /// What the source calls that file; weights have to be converted.
+    pub file: Option<String>,
     pub error: Option<Failure>,
 }
 
@@ -100,6 +102,7 @@ impl Progress {
             reason: None,
             revision: None,
             digest: None,
+            file: None,
             error: None,
         };
         Self(Arc::new(Inner { download: watch::Sender::new(download), events, told: Mutex::default() }))
@@ -140,6 +143,7 @@ impl Progress {
                     download.state = State::Done;
                     download.reason = None;
                     download.digest = Some(brought.digest);
+                    download.file = Some(brought.file);
                     (download.source, download.revision) = (brought.source, brought.revision);
                 }
                 Err(error) => {

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use super::{
-    Found, Locator, Packed, Remote, Source, SourceError,
+    Found, Locator, Remote, Shelf, Source, SourceError,
     archive::Form,
     digest::Expected,
     web::{Web, below, lead},
@@ -56,15 +56,12 @@ impl Source for Wheel {
                 return Err(SourceError::Answer { place, problem });
             };
             let url = lead(&index, &wheel.url)?;
-            let remote = Remote {
-                url,
-                expected: Some(Expected::Sha256(wheel.digests.sha256)),
-                bytes: wheel.size,
-                packed: Some(Packed { form: Form::Zip, path: path.clone() }),
-            };
-            let (package, version) = (package.clone(), version.clone());
+            let expected = Some(Expected::Sha256(wheel.digests.sha256));
+            let shelf =
+                Shelf::Packed { archive: Remote { url, expected, bytes: wheel.size }, form: Form::Zip };
+            let (package, version, path) = (package.clone(), version.clone(), path.clone());
             let revision = Some(version.clone());
-            Ok(Found { remote, source: Locator::Wheel { package, version, path: path.clone() }, revision })
+            Ok(Found { shelf, path, source: Locator::Wheel { package, version, path: None }, revision })
         })
     }
 }

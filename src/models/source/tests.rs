@@ -130,7 +130,7 @@ fn the_model_is_the_one_that_is_named_or_the_only_one_or_the_usual_one() {
         (&["onnx/model.onnx", "onnx/model_fp16.onnx"], None, Ok("onnx/model.onnx")),
         (&["onnx/model.onnx", "model.onnx"], None, Ok("model.onnx")),
         (&["b.onnx", "a.onnx"], None, Err("x has several models, say which: a.onnx, b.onnx")),
-        (&["README.md"], None, Err("x has no .onnx file")),
+        (&["README.md"], None, Err("x has no .onnx file, and no weights to make one of")),
         (&["a.onnx", "t.json"], Some("c.onnx"), Err("x has no \"c.onnx\"; it has a.onnx")),
         (&["a.onnx", "t.json"], Some("t.json"), Ok("t.json")),
     ];

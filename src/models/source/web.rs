@@ -22,7 +22,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use url::Url;
 
 use super::{
-    Found, Locator, Remote, Settings, Source, SourceError, backoff::Tries, locator::place, origin,
+    Found, Locator, Remote, Settings, Shelf, Source, SourceError, backoff::Tries, locator::place, origin,
     progress::Progress, tls,
 };
 
@@ -316,8 +316,10 @@ pub(super) struct Address(pub(super) Url);
 
 impl Source for Address {
     fn find<'a>(&'a self, _: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>> {
-        let remote = Remote { url: self.0.clone(), expected: None, bytes: None, packed: None };
+        let remote = Remote { url: self.0.clone(), expected: None, bytes: None };
+        let name = self.0.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
+        let shelf = Shelf::Lone { name: name.to_owned(), remote };
         let source = Locator::Web(self.0.clone());
-        Box::pin(async { Ok(Found { remote, source, revision: None }) })
+        Box::pin(async { Ok(Found { shelf, path: None, source, revision: None }) })
     }
 }

@@ -226,6 +226,7 @@ impl Actor {
     ) {
         let (mut slot, mut provenance) = self.take(id, session, step.len());
         provenance.fallback = fallback;
+        provenance.converted = step.first().and_then(|first| first.request.entry.converted.clone());
         let charged = step.iter().map(|pending| (&pending.request.caller, pending.charged));
         slot.charges = charged.map(|(caller, micros)| Charge { caller: caller.clone(), micros }).collect();
         if let [only] = step.as_slice() {

@@ -50,7 +50,8 @@ impl Actor {
         let Some((lane, session)) = spare.filter(|_| self.hedges.spend()) else { return };
         let micros = self.service(model, &lane);
         self.queue.shares().charge(&caller, micros);
-        let (mut slot, provenance) = self.take(&lane, session, 1);
+        let (mut slot, mut provenance) = self.take(&lane, session, 1);
+        provenance.converted.clone_from(&entry.converted);
         slot.charges = vec![Charge { caller, micros }];
         // Who asks waits for the answer, also when it comes too late.
         let _ = reply.send(Grant { slot, provenance });

@@ -27,7 +27,7 @@ impl Actor {
         if !matches!(lane.sessions.get(session), Some(SessionState::Preparing)) {
             return false;
         }
-        let room = relief::room_for(lane, entry.model.bytes);
+        let room = relief::room_for(lane, entry.model.whole_bytes());
         let made = !room.is_empty();
         self.drop_sessions(backend, room);
         made

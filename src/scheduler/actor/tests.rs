@@ -194,6 +194,7 @@ impl Stage {
             shapes: Vec::new(),
             ranges: Vec::new(),
             served: Served::default(),
+            converted: None,
         };
         let request = Request {
             entry: Arc::new(entry),

@@ -1,3 +1,4 @@
 INSERT OR REPLACE INTO models
-    (name, digest, bytes, signature, tolerance, source, licence, opset, inputs, added_at, batching, kind, revision)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?, ?)
+    (name, digest, bytes, signature, tolerance, source, licence, opset, inputs, added_at, batching, kind, revision,
+     external, companions, conversion)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), ?, ?, ?, ?, ?, ?)

@@ -24,6 +24,10 @@ pub fn fuzz_control(input: &[u8]) {
     properties::control(input);
 }
 
+pub fn fuzz_gguf(input: &[u8]) {
+    properties::gguf(input);
+}
+
 pub fn fuzz_jwt(input: &[u8]) {
     properties::jwt(input);
 }
@@ -34,6 +38,10 @@ pub fn fuzz_oip(input: &[u8]) {
 
 pub fn fuzz_onnx(input: &[u8]) {
     properties::onnx(input);
+}
+
+pub fn fuzz_torch(input: &[u8]) {
+    properties::torch(input);
 }
 
 pub fn fuzz_websocket(input: &[u8]) {

@@ -1,16 +1,23 @@
 //! What must hold for any input whatever. The fuzzer looks for one that breaks it; `tests/it` replays the corpus.
 
+use std::io::{Cursor, Write};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use ring::hmac;
 use serde_json::{Map, Value, json};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
     assembly::{Assembly, Came, Fault, Message, NO_STATUS, NOT_UTF8, PROTOCOL_ERROR},
     domain::{Body, Datatype, Dim, ModelName, Port, Provenance, RunId, Signature, Tensor, Timing},
     frame::{Header, Opcode, Written, unmask},
     message::{self, Incoming, WORDS_MAX},
-    onnx,
+    onnx::{
+        self,
+        convert::checkpoint::{Checkpoint, GgufCheckpoint, Stored, TorchCheckpoint},
+        precision::{Recipe, apply},
+    },
     protocol::{
         client::{
             ClientMessage, Posted, TensorJson, Told, elements, encode_posted, parse_message, parse_posted,
@@ -139,7 +146,7 @@ fn provenance() -> Provenance {
         "instance": "i", "lane": "l", "browser": "b", "browser_version": "1", "backend": "wasm", "placement": {},
         "adapter": null, "software_adapter": false, "webnn_device_requested": null, "sandbox": null, "engine": "e",
         "threads": 1, "model_digest": "0".repeat(64), "verdict": "verified", "plan": "single", "attempt": 1,
-        "batch": 1, "fallback": null,
+        "converted": null, "batch": 1, "fallback": null,
     });
     serde_json::from_value(provenance).expect("a provenance")
 }
@@ -159,11 +166,58 @@ pub(crate) fn control(input: &[u8]) {
     }
 }
 
-/// A file that claims to be ONNX.
+/// A file that claims to be ONNX. Whatever it is made of, it looks the same from outside.
 pub(crate) fn onnx(input: &[u8]) {
-    if let Ok(analysis) = onnx::analyse(&Bytes::copy_from_slice(input)) {
+    let model = Bytes::copy_from_slice(input);
+    if let Ok(analysis) = onnx::analyse(&model) {
+        for recipe in ["fp16", "int8-dynamic", "int4,block=16,asymmetric", "int2,block=16"] {
+            let recipe = Recipe::parse(recipe).expect("a recipe");
+            let Ok(variant) = apply(&model, &recipe) else { continue };
+            assert!(!variant.report.changed.is_empty(), "a variant without a change is refused");
+            let variant = onnx::analyse(&variant.bytes).expect("what is written can be read");
+            assert_eq!(variant.signature, analysis.signature, "{recipe}");
+        }
         assert!(!analysis.signature.outputs.is_empty(), "a graph without outputs is refused");
         assert_eq!(analysis.ranges.len(), analysis.signature.inputs.len(), "every input has a range");
+    }
+}
+
+/// A file that claims to hold weights in GGUF.
+pub(crate) fn gguf(input: &[u8]) {
+    if let Ok(checkpoint) = GgufCheckpoint::open(&Bytes::copy_from_slice(input)) {
+        let config: Map<String, Value> = serde_json::from_str(checkpoint.config()).expect("it is JSON");
+        assert!(matches!(config["model_type"].as_str(), Some("llama" | "qwen2")), "{config:?}");
+        weights(&checkpoint);
+    }
+}
+
+/// A file that claims to be a checkpoint of PyTorch's; and the pickle of one whose storages are good.
+pub(crate) fn torch(input: &[u8]) {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in [("m/data.pkl", input), ("m/data/0", &[0; 64]), ("m/data/1", &[0; 4])] {
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        archive.start_file(name, stored).expect("a member");
+        archive.write_all(bytes).expect("its bytes");
+    }
+    let archive = archive.finish().expect("an archive").into_inner();
+    for file in [Bytes::copy_from_slice(input), archive.into()] {
+        if let Ok(checkpoint) = TorchCheckpoint::open(&file) {
+            assert!(!checkpoint.tensors().is_empty(), "a checkpoint without weights is refused");
+            weights(&checkpoint);
+        }
+    }
+}
+
+/// Read no further than this, of a weight that repeats what is stored.
+const WEIGHT_BYTES_MAX: usize = 1 << 20;
+
+/// Each weight has as many bytes as its shape says.
+fn weights(checkpoint: &dyn Checkpoint) {
+    for (name, Stored { element, shape }) in checkpoint.tensors() {
+        let size = shape.iter().product::<u64>() as usize * element.width();
+        if size <= WEIGHT_BYTES_MAX {
+            assert_eq!(checkpoint.bytes(name).expect("checked when it was opened").len(), size, "{name}");
+        }
     }
 }
 

@@ -65,6 +65,30 @@ pub(crate) fn dense(width: u64, weights: &[Vec<u8>]) -> Vec<u8> {
     model(&nodes, &[port("x")], &[port("y")], &initializers)
 }
 
+/// `y = (x - mean) / sqrt(variance + 1e-12) · w` over all of `f32[n, 4]`, as exporters write a norm; `w` turns nothing.
+pub(crate) fn norm() -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);
+    let nodes = [
+        node("ReduceMean", &["x"], &["mean"]),
+        node("Sub", &["x", "mean"], &["d"]),
+        node("Pow", &["d", "two"], &["square"]),
+        node("ReduceMean", &["square"], &["variance"]),
+        node("Add", &["variance", "epsilon"], &["above"]),
+        node("Sqrt", &["above"], &["deviation"]),
+        node("Div", &["d", "deviation"], &["normed"]),
+        node("MatMul", &["normed", "w"], &["y"]),
+    ];
+    let tensor = |name: &str, dims: &[u64], values: &[f32]| {
+        let dims: Vec<u8> = dims.iter().flat_map(|size| number(1, *size)).collect();
+        let values: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        [dims, number(2, FLOAT), text(8, name), field(9, &values)].concat()
+    };
+    let identity: Vec<f32> = (0..16).map(|at| if at % 5 == 0 { 1.0 } else { 0.0 }).collect();
+    let weights =
+        [tensor("two", &[], &[2.0]), tensor("epsilon", &[], &[1e-12]), tensor("w", &[4, 4], &identity)];
+    model(&nodes, &[port("x")], &[port("y")], &weights)
+}
+
 enum Dim {
     Size(u64),
     Symbol(&'static str),

@@ -1,0 +1,110 @@
+//! Files made of weights, and variants of models.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{State, rejection::StringRejection},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Api, Problem, models::find};
+use crate::{
+    domain::{Digest, Failure},
+    models::{
+        ModelError,
+        convert::{Made, Weights, at_precision, from_weights},
+        source::Brought,
+    },
+    onnx::precision::Recipe,
+};
+
+/// Uploaded weights, weights that a download brought, or a model with a recipe.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ConversionOrder)]
+pub(super) struct Ordered {
+    /// Of an uploaded file of weights.
+    digest: Option<Digest>,
+    /// What that file is called, which tells its format: `model.safetensors`, `model.gguf`, `pytorch_model.bin`.
+    file: Option<String>,
+    /// What came with it, by name: `config.json`, further files of weights, a tokenizer.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    files: BTreeMap<String, Digest>,
+    /// The id of a download that is done, in place of the three above.
+    download: Option<String>,
+    /// The name of a model to make a variant of.
+    model: Option<String>,
+    /// `fp16`, `int8-dynamic`, or `int8`, `int4` or `int2` with `,block=N`, `,symmetric`, `,asymmetric`; or a recipe in
+    /// TOML, with `default` and `[[layer]]`.
+    precision: Option<String>,
+}
+
+/// What a conversion made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Converted {
+    items: Vec<Made>,
+    /// Where it comes from, to be given on with the name; of a download and of a model.
+    source: Option<String>,
+    revision: Option<String>,
+}
+
+/// Make a model's file of weights, or a variant of a model
+///
+/// Nothing is called by a name yet: `POST /api/v1/models` takes each item's `digest` and `files`.
+/// What nobody names goes when the daemon starts anew.
+#[utoipa::path(post, path = "/api/v1/conversions", tag = "models", request_body = Ordered,
+    responses((status = 200, body = Converted)))]
+pub(super) async fn order(
+    State(api): State<Arc<Api>>,
+    body: Result<String, StringRejection>,
+) -> Result<Json<Converted>, Problem> {
+    let order: Ordered = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
+    let blobs = api.registry.blobs.clone();
+    match order {
+        Ordered {
+            digest: None,
+            file: None,
+            download: None,
+            model: Some(model),
+            precision: Some(text),
+            ..
+        } => {
+            let model = find(&api, &model)?.model.clone();
+            let (source, revision) = (Some(model.source.clone()), model.revision.clone());
+            let recipe = if text.contains('=') && text.contains('\n') {
+                Recipe::from_toml(&text)
+            } else {
+                Recipe::parse(&text)
+            };
+            let recipe = recipe.map_err(ModelError::from)?;
+            let made = blocking(move || at_precision(&blobs, &model, &recipe)).await?;
+            Ok(Json(Converted { items: vec![made], source, revision }))
+        }
+        Ordered { model: None, precision: None, digest, file, files, download } => {
+            let (weights, source, revision) = match (digest, file, download) {
+                (Some(digest), Some(file), None) => (Weights { digest, file, files }, None, None),
+                (None, None, Some(id)) if files.is_empty() => {
+                    let Brought { digest, file, files, source, revision, .. } = api.downloads.brought(&id)?;
+                    (Weights { digest, file, files }, Some(source), revision)
+                }
+                _ => return Err(wanted().into()),
+            };
+            let items = blocking(move || from_weights(&blobs, &weights)).await?;
+            Ok(Json(Converted { items, source, revision }))
+        }
+        _ => Err(wanted().into()),
+    }
+}
+
+fn wanted() -> Failure {
+    Failure::invalid("digest and file are wanted, or download, or model and precision")
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
+) -> Result<T, ModelError> {
+    tokio::task::spawn_blocking(work).await.expect("a conversion does not panic")
+}
