@@ -19,6 +19,7 @@ use crate::{
         BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, Retry, Tolerance, Verdict,
         VerdictKey,
     },
+    modality::Task,
     models::{
         BatchLimits, Entry, GateInputs, NewModel,
         source::{Brought, is_weights},
@@ -46,6 +47,10 @@ pub(super) struct Shown {
     model: Model,
     /// Input sets that came with it.
     gate_inputs: usize,
+    /// What `POST /api/v1/ask` does with it, where its files tell.
+    task: Option<Task>,
+    /// Why it takes tensors alone, where they do not.
+    no_task: Option<String>,
     verdicts: Vec<Judgement>,
     residence: Residence,
 }
@@ -76,7 +81,12 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
         })
         .collect();
     let (model, gate_inputs) = (entry.model.clone(), entry.given.len());
-    Ok(Shown { model, gate_inputs, verdicts, residence: api.scheduler.residence(entry).await? })
+    let (task, no_task) = match entry.recipe().await {
+        Ok(recipe) => (Some(recipe.task()), None),
+        Err(failure) => (None, Some(failure.message)),
+    };
+    let residence = api.scheduler.residence(entry).await?;
+    Ok(Shown { model, gate_inputs, task, no_task, verdicts, residence })
 }
 
 #[derive(Serialize, ToSchema)]

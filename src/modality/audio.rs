@@ -7,8 +7,9 @@ use rubato::{Fft, FixedSync, Resampler as _, audioadapter_buffers::owned::Interl
 use symphonia::core::{
     codecs::audio::{AudioDecoder, AudioDecoderOptions},
     errors::Error,
-    formats::{FormatReader, TrackType, probe::Hint},
-    io::MediaSourceStream,
+    formats::{FormatOptions, FormatReader, TrackType, probe::Hint},
+    io::{MediaSourceStream, MediaSourceStreamOptions},
+    meta::MetadataOptions,
 };
 
 use super::ModalityError;
@@ -38,9 +39,10 @@ fn unreadable(error: &Error) -> ModalityError {
 
 /// Decodes a file at its own rate.
 pub(super) fn decode(file: &Bytes) -> Result<Sound, ModalityError> {
-    let source = MediaSourceStream::new(Box::new(Cursor::new(file.clone())), Default::default());
+    let source =
+        MediaSourceStream::new(Box::new(Cursor::new(file.clone())), MediaSourceStreamOptions::default());
     let probe = symphonia::default::get_probe();
-    let probed = probe.probe(&Hint::new(), source, Default::default(), Default::default());
+    let probed = probe.probe(&Hint::new(), source, FormatOptions::default(), MetadataOptions::default());
     let mut format = probed.map_err(|error| match error {
         Error::Unsupported(_) => {
             ModalityError::Input("the recording is none of WAV, FLAC, MP3 and Ogg Vorbis".to_owned())

@@ -105,9 +105,10 @@ impl TextEmbedding {
         match dimensions {
             Some(wanted) if wanted != vector.len() => {
                 if !self.cuts.contains(&wanted) || wanted > vector.len() {
-                    let also = self.cuts.iter().map(|cut| format!(" or {cut}")).collect::<String>();
-                    let message =
-                        format!("the model's vectors have {}{also} dimensions, not {wanted}", vector.len());
+                    let lengths = std::iter::once(vector.len()).chain(self.cuts.iter().copied());
+                    let lengths: Vec<_> = lengths.map(|length| length.to_string()).collect();
+                    let lengths = lengths.join(" or ");
+                    let message = format!("the model's vectors have {lengths} dimensions, not {wanted}");
                     return Err(ModalityError::Input(message));
                 }
                 vector.truncate(wanted);

@@ -19,7 +19,7 @@ const EMPTY: &str = "empty";
 const TEXT: &str = "txt";
 const UNKNOWN: &str = "unknown";
 
-/// The model's `config.min.json`, and its table of content types.
+/// A model of file types, with its table of content types.
 #[derive(Debug)]
 pub struct FileTypes {
     config: Config,
@@ -28,8 +28,9 @@ pub struct FileTypes {
     output: String,
 }
 
+/// The model's `config.min.json`: which bytes of a file it sees, and what its answers are called.
 #[derive(Debug, Deserialize)]
-struct Config {
+pub struct Config {
     beg_size: usize,
     mid_size: usize,
     end_size: usize,
@@ -53,41 +54,20 @@ struct ContentType {
     is_text: bool,
 }
 
-impl FileTypes {
-    pub(super) fn new(companions: &Companions, signature: &Signature) -> Result<Self, ModalityError> {
-        let config: Config = companions.wanted_json(FILE_TYPES, "the type of a file")?;
-        let types = companions.wanted_json(CONTENT_TYPES, "the type of a file")?;
+impl Config {
+    pub fn parse(json: &[u8]) -> Result<Self, ModalityError> {
+        let wrong = |problem| ModalityError::Companion { name: FILE_TYPES, problem };
+        let config: Self = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
         if config.mid_size != 0 || config.use_inputs_at_offsets {
-            let problem = "it asks for features from elsewhere in a file".to_owned();
-            return Err(ModalityError::Companion { name: FILE_TYPES, problem });
+            return Err(wrong("it asks for features from elsewhere in a file".to_owned()));
         }
-        let features = config.beg_size.saturating_add(config.end_size) as u64;
-        let ([input], [output]) = (signature.inputs.as_slice(), signature.outputs.as_slice()) else {
-            return Err(unfit("one input and one output are wanted".to_owned()));
-        };
-        if input.datatype != Datatype::Int32 || input.shape.last() != Some(&Dim::Fixed(features)) {
-            return Err(unfit(format!("input {:?} does not take INT32 of [any, {features}]", input.name)));
-        }
-        Ok(Self { config, types, input: input.name.clone(), output: output.name.clone() })
-    }
-
-    pub(super) fn begin(self: Arc<Self>, file: &Bytes) -> Identifying {
-        let features = self.features(file);
-        let file = &file[..file.len().min(self.config.block_size)];
-        let few = if file.is_empty() {
-            EMPTY
-        } else if std::str::from_utf8(file).is_ok() {
-            TEXT
-        } else {
-            UNKNOWN
-        };
-        Identifying { types: self, features, few }
+        Ok(config)
     }
 
     /// The network's input, as `[1, features]`.
     /// None for a file with so few bytes that magika does not ask the network.
     pub fn features(&self, file: &[u8]) -> Option<Vec<i32>> {
-        let Config { beg_size, end_size, block_size, least, padding_token, .. } = self.config;
+        let Config { beg_size, end_size, block_size, least, padding_token, .. } = *self;
         let block = block_size.min(file.len());
         let begin = &file[..block];
         let begin = &begin[begin.iter().take_while(|byte| is_space(**byte)).count()..];
@@ -111,13 +91,44 @@ impl FileTypes {
 
     /// The likeliest label with its probability.
     /// None if there is not one probability for each label, or one is not a number.
-    pub fn likeliest(&self, probabilities: &[f32]) -> Option<(&str, f32)> {
-        let labels = &self.config.target_labels_space;
+    pub fn top(&self, probabilities: &[f32]) -> Option<(&str, f32)> {
+        let labels = &self.target_labels_space;
         if probabilities.len() != labels.len() || probabilities.iter().any(|p| p.is_nan()) {
             return None;
         }
         let best = labels.iter().zip(probabilities).max_by(|a, b| a.1.total_cmp(b.1));
         best.map(|(label, probability)| (label.as_str(), *probability))
+    }
+}
+
+impl FileTypes {
+    pub(super) fn new(companions: &Companions, signature: &Signature) -> Result<Self, ModalityError> {
+        let needed_for = "the type of a file";
+        let config = companions.read(FILE_TYPES);
+        let config = config.ok_or(ModalityError::NoCompanion { name: FILE_TYPES, needed_for })?;
+        let config = Config::parse(config)?;
+        let types = companions.wanted_json(CONTENT_TYPES, needed_for)?;
+        let features = config.beg_size.saturating_add(config.end_size) as u64;
+        let ([input], [output]) = (signature.inputs.as_slice(), signature.outputs.as_slice()) else {
+            return Err(unfit("one input and one output are wanted".to_owned()));
+        };
+        if input.datatype != Datatype::Int32 || input.shape.last() != Some(&Dim::Fixed(features)) {
+            return Err(unfit(format!("input {:?} does not take INT32 of [any, {features}]", input.name)));
+        }
+        Ok(Self { config, types, input: input.name.clone(), output: output.name.clone() })
+    }
+
+    pub(super) fn begin(self: Arc<Self>, file: &Bytes) -> Identifying {
+        let features = self.config.features(file);
+        let file = &file[..file.len().min(self.config.block_size)];
+        let few = if file.is_empty() {
+            EMPTY
+        } else if std::str::from_utf8(file).is_ok() {
+            TEXT
+        } else {
+            UNKNOWN
+        };
+        Identifying { types: self, features, few }
     }
 
     /// What magika calls a file whose likeliest label this is: some labels stand for others, and an unsure one for
@@ -170,7 +181,7 @@ impl Dialogue for Identifying {
         let wrong = |problem| ModalityError::Answer { task: Task::FileType, problem };
         let probabilities = rows(outputs, 1).map_err(wrong)?.swap_remove(0);
         let labels = self.types.config.target_labels_space.len();
-        let likeliest = self.types.likeliest(&probabilities);
+        let likeliest = self.types.config.top(&probabilities);
         let (label, score) = likeliest
             .ok_or_else(|| wrong(format!("{} probabilities for {labels} labels", probabilities.len())))?;
         let network = Label { label: label.to_owned(), score };

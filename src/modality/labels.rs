@@ -53,9 +53,8 @@ impl Labels {
         }
         let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = scores.iter().map(|score| (score - most).exp()).sum();
-        let probability = |score: &f32| match self.several {
-            true => 1.0 / (1.0 + (-score).exp()),
-            false => (score - most).exp() / sum,
+        let probability = |score: &f32| {
+            if self.several { 1.0 / (1.0 + (-score).exp()) } else { (score - most).exp() / sum }
         };
         let named = self.names.iter().zip(scores);
         let mut labels: Vec<_> =

@@ -10,14 +10,14 @@ mod classes;
 mod companions;
 mod dialogue;
 mod embedding;
-mod file_type;
+pub mod file_type;
 mod labels;
 mod ocr;
 mod pixels;
 mod pooling;
 mod preparation;
 mod recipe;
-mod speech;
+pub mod speech;
 mod text;
 mod values;
 

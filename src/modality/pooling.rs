@@ -37,7 +37,7 @@ struct Module {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-#[allow(clippy::struct_excessive_bools, reason = "the file's own fields")]
+#[allow(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "the file's own fields")]
 struct Modes {
     pooling_mode: Option<String>,
     pooling_mode_cls_token: bool,
@@ -117,6 +117,8 @@ pub(super) fn pool(pooling: Pooling, vectors: &[f32], width: usize, real: &[bool
 pub(super) fn normalise(vector: &mut [f32]) {
     let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+        for value in vector {
+            *value = (f64::from(*value) / length) as f32;
+        }
     }
 }

@@ -35,9 +35,11 @@ enum Size {
 
 /// The file's fields; of its others none changes a picture.
 #[derive(Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "the file's own fields")]
 struct Config {
-    #[serde(alias = "feature_extractor_type")]
     image_processor_type: Option<String>,
+    /// What it was called before.
+    feature_extractor_type: Option<String>,
     #[serde(default)]
     do_resize: bool,
     size: Option<Value>,
@@ -89,7 +91,8 @@ impl Preparation {
             return Err(wrong("do_pad and crop_pct are not known here"));
         }
         // CLIP's kind reads a number as the shortest side; the others as both.
-        let clip = config.image_processor_type.as_deref().is_some_and(|kind| kind.contains("CLIP"));
+        let kind = config.image_processor_type.as_ref().or(config.feature_extractor_type.as_ref());
+        let clip = kind.is_some_and(|kind| kind.contains("CLIP"));
         let resize = match (&config.size, config.do_resize) {
             (_, false) => None,
             (None, true) => return Err(wrong("do_resize without a size")),
@@ -217,9 +220,8 @@ fn centre(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     let (has_width, has_height) = image.dimensions();
     let mut cut = RgbImage::new(width, height);
     // Odd remainders go where transformers' own code has them: below and right of a cut, above and left of a border.
-    let offset = |has: u32, wanted: u32| match has >= wanted {
-        true => -i64::from((has - wanted) / 2),
-        false => i64::from((wanted - has).div_ceil(2)),
+    let offset = |has: u32, wanted: u32| {
+        if has >= wanted { -i64::from((has - wanted) / 2) } else { i64::from((wanted - has).div_ceil(2)) }
     };
     imageops::replace(&mut cut, image, offset(has_width, width), offset(has_height, height));
     cut

@@ -53,7 +53,7 @@ pub(super) fn fits(signature: &Signature) -> bool {
 }
 
 /// A recording that is heard frame by frame, each with the state that the one before left.
-pub struct Listening {
+pub(super) struct Listening {
     samples: Vec<f32>,
     /// The frame that is asked about next.
     at: usize,
@@ -62,7 +62,7 @@ pub struct Listening {
 }
 
 pub(super) fn begin(file: &Bytes) -> Result<Listening, ModalityError> {
-    let samples = audio::resample(audio::decode(file)?, SAMPLE_RATE as u32)?;
+    let samples = samples(file)?;
     Ok(Listening { frames: frames(&samples), samples, at: 0, probabilities: Vec::new() })
 }
 
@@ -111,6 +111,11 @@ impl Listening {
             probabilities: std::mem::take(&mut self.probabilities),
         }
     }
+}
+
+/// A recording as the network hears it.
+pub fn samples(file: &Bytes) -> Result<Vec<f32>, ModalityError> {
+    audio::resample(audio::decode(file)?, SAMPLE_RATE as u32)
 }
 
 /// The network's successive inputs: context and window, the last window filled up with silence.

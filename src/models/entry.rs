@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Served,
+    Recipes, Served,
     gate::{INPUTS_MIN, seeded},
 };
 use crate::{
@@ -31,6 +31,7 @@ pub struct Entry {
     pub served: Served,
     /// What every answer says of a file that weft made.
     pub converted: Option<Arc<str>>,
+    pub recipes: Recipes,
 }
 
 /// Gate inputs as they travel and as they are stored: input sets, each a tensor by input name.

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{Mutex, oneshot};
 
 use super::{
-    Blobs, Entry, GateInputs, ModelError, Reference, Served, entry::SEED, files::Files, gate,
+    Blobs, Entry, GateInputs, ModelError, Recipes, Reference, Served, entry::SEED, files::Files, gate,
     reference::Loaded,
 };
 use crate::{
@@ -207,7 +207,9 @@ impl Registry {
         };
         let (shapes, ranges) = (Vec::new(), analysis.ranges);
         let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
-        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default(), converted };
+        let recipes = Recipes::new(&self.blobs, &model, analysis.metadata);
+        let served = Served::default();
+        let mut entry = Entry { model, path, given, shapes, ranges, served, converted, recipes };
         self.try_run(&mut entry).await?;
         entry.model.batching.barred = self.try_batch(&entry).await;
         let kept = GateInputs { inputs: new.inputs.inputs, shapes: entry.shapes.clone() };
@@ -302,5 +304,6 @@ fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry
     let given = inputs.tensors().map_err(ModelError::Inputs)?;
     let (shapes, ranges) = (inputs.shapes, analysis.ranges);
     let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
-    Ok(Entry { model, path, given, shapes, ranges, served: Served::default(), converted })
+    let recipes = Recipes::new(blobs, &model, analysis.metadata);
+    Ok(Entry { model, path, given, shapes, ranges, served: Served::default(), converted, recipes })
 }

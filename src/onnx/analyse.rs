@@ -19,6 +19,8 @@ pub struct Analysis {
     /// Version of the standard operators.
     pub opset: u64,
     pub producer: String,
+    /// What the file says of itself beside, by whatever names its maker chose.
+    pub metadata: BTreeMap<String, String>,
     /// Nodes per operator, as `Conv` or `com.microsoft.MatMulNBits`, those within subgraphs and functions included.
     pub operators: BTreeMap<String, u64>,
     /// The files beside the model's own that weights lie in.
@@ -50,6 +52,7 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
         operators: operators(&model, &graph),
         external: external::files(&graph)?,
         conversion: conversion(&model),
+        metadata: model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
         producer: model.producer_name,
         parameter_bytes,
         // Once a value has been rounded to half precision, nothing downstream can be more exact.
@@ -172,7 +175,10 @@ fn port(role: &'static str, port: &ValueInfoProto) -> Result<Port, OnnxError> {
 fn dimension(value: Option<&DimensionValue>) -> Dim {
     match value {
         Some(DimensionValue::Size(size)) => u64::try_from(*size).map_or(Dim::Free(None), Dim::Fixed),
-        Some(DimensionValue::Symbol(symbol)) if !symbol.is_empty() => Dim::Symbol(symbol.clone()),
+        // Some converters write a question mark for every size that they do not know.
+        Some(DimensionValue::Symbol(symbol)) if !matches!(symbol.as_str(), "" | "?") => {
+            Dim::Symbol(symbol.clone())
+        }
         _ => Dim::Free(None),
     }
 }

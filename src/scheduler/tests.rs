@@ -30,7 +30,7 @@ use crate::{
         Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
         LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
     },
-    models::{Entry, Served},
+    models::{Entry, Recipes, Served},
     telemetry::{Metrics, Origin},
 };
 
@@ -415,6 +415,7 @@ pub(super) fn request() -> Request {
         ranges: Vec::new(),
         served: Served::default(),
         converted: None,
+        recipes: Recipes::default(),
     };
     let at = Instant::now();
     Request {

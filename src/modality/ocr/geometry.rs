@@ -101,7 +101,8 @@ fn span(corners: &Corners, y: f32) -> Option<(f32, f32)> {
         if !(low..=high).contains(&y) {
             continue;
         }
-        if low == high {
+        // Level edges have both ends there, and no slope.
+        if high - low < f32::EPSILON {
             reach(a[0]);
             reach(b[0]);
         } else {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::modality::file_type::FileTypes;
+use crate::modality::file_type::{Config, FileTypes};
 
 fn config() -> Value {
     json!({"beg_size": 1024, "mid_size": 0, "end_size": 1024, "use_inputs_at_offsets": false,
@@ -17,10 +17,8 @@ fn magika() -> Signature {
     signature(&[("bytes", Datatype::Int32, "b 2048")], &[("target_label", "b 4")])
 }
 
-fn types() -> FileTypes {
-    let companions =
-        companions(&[("magika/config.min.json", config()), ("content_types_kb.min.json", kinds())]);
-    FileTypes::new(&companions, &magika()).unwrap()
+fn types() -> Config {
+    Config::parse(config().to_string().as_bytes()).unwrap()
 }
 
 fn features_of(name: &str) -> Vec<i32> {

@@ -24,7 +24,7 @@ use crate::{
         Placement, Policy, VerdictStatus,
     },
     events::Events,
-    models::{Entry, Reference, Served, gate::Gate},
+    models::{Entry, Recipes, Reference, Served, gate::Gate},
     pool::PoolEvent,
     scheduler::{
         Accepted, Answer, Ledger, Limits, Request, Scheduler, Wants,
@@ -195,6 +195,7 @@ impl Stage {
             ranges: Vec::new(),
             served: Served::default(),
             converted: None,
+            recipes: Recipes::default(),
         };
         let request = Request {
             entry: Arc::new(entry),
