@@ -1,10 +1,7 @@
 //! Where lines of text are: the image as the detection model wants it, and rectangles from the map that it gives.
 
 use image::{GrayImage, Luma, RgbImage, imageops};
-use imageproc::{
-    contours::{BorderType, find_contours},
-    geometric_transformations::{Border, Interpolation, Projection, warp_into},
-};
+use imageproc::contours::{BorderType, find_contours};
 
 use super::{
     super::{
@@ -14,6 +11,7 @@ use super::{
     },
     Crop, Member,
     geometry::{self, Corners, distance},
+    straighten::straightened,
 };
 use crate::domain::Tensor;
 
@@ -131,10 +129,11 @@ impl Sheet {
             }
             let (long, high) = (distance(corners[0], corners[1]), distance(corners[0], corners[3]));
             let growth = long * high * GROWTH / (2.0 * (long + high));
-            if side + 2.0 * growth < SPECK + 2.0 {
+            let (corners, side) = geometry::grown(corners, growth)?;
+            if side < SPECK + 2.0 {
                 return None;
             }
-            let corners = geometry::grown(corners, growth).map(|[x, y]| {
+            let corners = corners.map(|[x, y]| {
                 [
                     (x * across).round_ties_even().clamp(0.0, self.picture.width() as f32 - 1.0),
                     (y * down).round_ties_even().clamp(0.0, self.picture.height() as f32 - 1.0),
@@ -149,15 +148,8 @@ impl Sheet {
 
     /// A line's picture, made straight.
     fn crop(&self, corners: Corners) -> Option<Crop> {
-        let [a, b, c, d] = corners;
-        let width = distance(a, b).max(distance(c, d)) as u32;
-        let height = distance(a, d).max(distance(b, c)) as u32;
-        let (right, bottom) = (width as f32, height as f32);
-        let straight = [(0.0, 0.0), (right, 0.0), (right, bottom), (0.0, bottom)];
-        let projection = Projection::from_control_points(corners.map(|[x, y]| (x, y)), straight)?;
-        let mut picture = RgbImage::new(width, height);
-        warp_into(&self.picture, projection, Interpolation::Bicubic, Border::Replicate, &mut picture);
-        if bottom / right >= UPRIGHT {
+        let mut picture = straightened(&self.picture, corners)?;
+        if picture.height() as f32 / picture.width() as f32 >= UPRIGHT {
             picture = imageops::rotate270(&picture);
         }
         Some(Crop { corners, picture, upside_down: false, text: String::new(), score: 0.0 })

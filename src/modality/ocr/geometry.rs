@@ -51,22 +51,32 @@ pub(super) fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
 
-/// Each side moved outwards; what a polygon's offset with round corners has as its least rectangle.
-pub(super) fn grown(corners: Corners, by: f32) -> Corners {
-    let [a, b, _, d] = corners;
-    let unit = |from: [f32; 2], to: [f32; 2]| {
-        let length = distance(from, to).max(f32::MIN_POSITIVE);
-        [(to[0] - from[0]) / length, (to[1] - from[1]) / length]
-    };
-    let (across, down) = (unit(a, b), unit(a, d));
-    let signs = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]];
-    let mut grown = corners;
-    for (corner, [right, low]) in grown.iter_mut().zip(signs) {
-        for axis in 0..2 {
-            corner[axis] += by * (right * across[axis] + low * down[axis]);
+/// Points of a corner that is rounded: more would be rounded to the same pixels at a line's size.
+const ARC: u8 = 8;
+
+/// The least rectangle around a shape with all its edges moved outwards and its corners rounded, on whole pixels as the
+/// original's library for polygons has them; with its shorter side.
+pub(super) fn grown(corners: Corners, by: f32) -> Option<(Corners, f32)> {
+    let corners = corners.map(|corner| corner.map(f32::trunc));
+    let mut points = Vec::new();
+    for at in 0..corners.len() {
+        let [before, corner, after] = [3, 0, 1].map(|step| corners[(at + step) % corners.len()]);
+        let (from, to) = (outward(before, corner)?, outward(corner, after)?);
+        for step in 0..=ARC {
+            let part = f32::from(step) / f32::from(ARC);
+            let between = [0, 1].map(|axis| from[axis] + (to[axis] - from[axis]) * part);
+            let length = between[0].hypot(between[1]);
+            let [x, y] = [0, 1].map(|axis| (corner[axis] + by * between[axis] / length).round() as i32);
+            points.push(Point::new(x, y));
         }
     }
-    grown
+    least_rectangle(&points)
+}
+
+/// What points away from a shape whose corners go clockwise, of length 1, at the edge from one to the next.
+fn outward(from: [f32; 2], to: [f32; 2]) -> Option<[f32; 2]> {
+    let length = distance(from, to);
+    (length > 0.0).then(|| [(to[1] - from[1]) / length, (from[0] - to[0]) / length])
 }
 
 /// The mean of a map's values within a rectangle, its edges included.

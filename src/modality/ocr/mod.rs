@@ -6,6 +6,7 @@
 mod detect;
 mod geometry;
 mod read;
+mod straighten;
 #[cfg(test)]
 mod tests;
 

@@ -1,8 +1,9 @@
 use std::f32::consts::FRAC_1_SQRT_2;
 
+use image::{Rgb, RgbImage, imageops};
 use imageproc::point::Point;
 
-use super::{geometry, read::greedy};
+use super::{geometry, read::greedy, straighten::straightened};
 
 #[test]
 fn the_least_rectangle_lies_at_the_angle_of_its_points() {
@@ -28,14 +29,17 @@ fn the_least_rectangle_lies_at_the_angle_of_its_points() {
 }
 
 #[test]
-fn growing_moves_each_side_outwards_at_any_angle() {
-    let square = [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]];
-    assert_eq!(geometry::grown(square, 1.5), [[-1.5, -1.5], [5.5, -1.5], [5.5, 3.5], [-1.5, 3.5]]);
-    let turned = [[0.0, 0.0], [4.0, 4.0], [3.0, 5.0], [-1.0, 1.0]];
-    let grown = geometry::grown(turned, FRAC_1_SQRT_2);
-    for (corner, wanted) in grown.into_iter().zip([[0.0, -1.0], [5.0, 4.0], [3.0, 6.0], [-2.0, 1.0]]) {
-        assert!(geometry::distance(corner, wanted) < 1e-5, "{grown:?}");
+fn growing_moves_each_side_outwards_at_any_angle_to_whole_pixels() {
+    let square = [[0.0, 0.0], [40.7, 0.0], [40.7, 20.2], [0.0, 20.2]];
+    let (corners, side) = geometry::grown(square, 3.2).unwrap();
+    assert_eq!((corners, side), ([[-3.0, -3.0], [43.0, -3.0], [43.0, 23.0], [-3.0, 23.0]], 26.0));
+    let turned = [[0.0, 0.0], [40.0, 40.0], [30.0, 50.0], [-10.0, 10.0]];
+    let (corners, _) = geometry::grown(turned, 10.0 * FRAC_1_SQRT_2).unwrap();
+    for wanted in [[0.0, -10.0], [50.0, 40.0], [30.0, 60.0], [-20.0, 10.0]] {
+        let near = corners.iter().any(|corner| geometry::distance(*corner, wanted) < 1.5);
+        assert!(near, "{corners:?} has no corner near {wanted:?}");
     }
+    assert!(geometry::grown([[1.0, 1.0]; 4], 2.0).is_none(), "a point has no edges");
 }
 
 #[test]
@@ -74,4 +78,20 @@ fn repeated_characters_are_one_and_what_lies_between_parts_them() {
         assert_eq!(text, wanted);
         assert!((score - if wanted.is_empty() { 0.0 } else { 0.7 }).abs() < 1e-6, "{score}");
     }
+}
+
+#[test]
+fn what_lies_straight_is_cut_out_and_what_lies_turned_is_turned_back() {
+    let picture = RgbImage::from_fn(20, 10, |x, y| Rgb([x as u8 * 10, y as u8 * 10, 7]));
+    let cut = straightened(&picture, [[3.0, 2.0], [9.0, 2.0], [9.0, 6.0], [3.0, 6.0]]).unwrap();
+    assert_eq!(cut, imageops::crop_imm(&picture, 3, 2, 6, 4).to_image());
+    // Its upper left corner is the lower left one of the picture.
+    let turned = straightened(&picture, [[3.0, 8.0], [3.0, 2.0], [9.0, 2.0], [9.0, 8.0]]).unwrap();
+    assert_eq!((turned.dimensions(), turned.get_pixel(1, 2).0), ((6, 6), [50, 70, 7]));
+    // Half way between two pixels of a slope lies their mean, and beyond the edge the edge.
+    let between = straightened(&picture, [[3.5, 2.0], [9.5, 2.0], [9.5, 6.0], [3.5, 6.0]]).unwrap();
+    assert_eq!(between.get_pixel(0, 0).0, [35, 20, 7]);
+    let beyond = straightened(&picture, [[-5.0, -5.0], [1.0, -5.0], [1.0, 1.0], [-5.0, 1.0]]).unwrap();
+    assert_eq!(beyond.get_pixel(0, 0).0, [0, 0, 7]);
+    assert!(straightened(&picture, [[1.0, 1.0]; 4]).is_none());
 }
