@@ -87,77 +87,76 @@ pub(super) fn print(found: &Value) {
     }
 }
 
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
+}
+
+fn list<'a>(result: &'a Value, name: &str) -> &'a [Value] {
+    result[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn percent(score: &Value) -> String {
+    format!("{:6.2} %", number(score) * 100.0)
+}
+
 fn print_result(which: &str, result: &Value) {
-    let number = |value: &Value| value.as_f64().unwrap_or_default();
-    let list = |name: &str| result[name].as_array().map(Vec::as_slice).unwrap_or_default();
     match result["type"].as_str().unwrap_or_default() {
         "labels" => {
-            for label in list("labels") {
-                output::line(&format!(
-                    "{which}{:6.2} %  {}",
-                    number(&label["score"]) * 100.0,
-                    text(&label["label"])
-                ));
+            for label in list(result, "labels") {
+                output::line(&format!("{which}{}  {}", percent(&label["score"]), text(&label["label"])));
             }
         }
-        "embedding" => {
-            let vector = list("embedding");
-            let first: Vec<_> =
-                vector.iter().take(SHOWN).map(|value| format!("{:.5}", number(value))).collect();
-            let tokens = match &result["tokens"] {
-                Value::Null => String::new(),
-                tokens => format!(", {tokens} tokens"),
-            };
-            let cut = if result["truncated"] == true { ", the text's end left out" } else { "" };
-            output::line(&format!(
-                "{which}{} dimensions{tokens}{cut}: {}, …",
-                vector.len(),
-                first.join(", ")
-            ));
-        }
+        "embedding" => output::line(&format!("{which}{}", embedding(result))),
         "speech" => {
-            let segments = list("segments");
-            let spans: Vec<_> = segments
-                .iter()
-                .map(|s| format!("{:.2}–{:.2} s", number(&s["start_seconds"]), number(&s["end_seconds"])))
-                .collect();
-            let spans = if spans.is_empty() {
-                "no speech".to_owned()
-            } else {
-                format!("speech at {}", spans.join(", "))
+            let segments = list(result, "segments");
+            let span = |segment: &Value| {
+                format!("{:.2}–{:.2} s", number(&segment["start_seconds"]), number(&segment["end_seconds"]))
             };
-            output::line(&format!("{which}{spans}, of {:.2} s", number(&result["seconds"])));
-            let probabilities: Vec<_> = list("probabilities").iter().map(number).collect();
+            let spans = segments.iter().map(span).collect::<Vec<_>>().join(", ");
+            let heard = if spans.is_empty() { "no speech".to_owned() } else { format!("speech at {spans}") };
+            output::line(&format!("{heard}, of {:.2} s", number(&result["seconds"])));
+            let probabilities: Vec<_> = list(result, "probabilities").iter().map(number).collect();
             let (bars, each) = bars(&probabilities, number(&result["step_seconds"]));
-            output::line(&format!("{which}{bars}  {each:.2} s each"));
+            output::line(&format!("{bars}  {each:.2} s each"));
         }
         "file_type" => {
             let mime_type = result["mime_type"].as_str().map(|kind| format!(", {kind}")).unwrap_or_default();
             let network = match &result["network"] {
                 Value::Null => String::new(),
-                label => format!(
-                    " (the network: {}, {:.2} %)",
-                    text(&label["label"]),
-                    number(&label["score"]) * 100.0
-                ),
+                label => {
+                    let percent = percent(&label["score"]);
+                    format!(" (the network: {}, {})", text(&label["label"]), percent.trim_start())
+                }
             };
-            output::line(&format!("{which}{}{mime_type}{network}", text(&result["label"])));
+            output::line(&format!("{}{mime_type}{network}", text(&result["label"])));
         }
         "lines" => {
-            for line in list("lines") {
+            let lines = list(result, "lines");
+            for line in lines {
                 let [x, y] = [0, 1].map(|axis| number(&line["corners"][0][axis]));
                 output::line(&format!(
-                    "{:6.2} %  {x:4.0},{y:4.0}  {}",
-                    number(&line["score"]) * 100.0,
+                    "{}  {x:4.0},{y:4.0}  {}",
+                    percent(&line["score"]),
                     text(&line["text"])
                 ));
             }
-            if list("lines").is_empty() {
+            if lines.is_empty() {
                 output::line("no text");
             }
         }
         _ => output::line(&format!("{which}{result}")),
     }
+}
+
+fn embedding(result: &Value) -> String {
+    let vector = list(result, "embedding");
+    let first: Vec<_> = vector.iter().take(SHOWN).map(|value| format!("{:.5}", number(value))).collect();
+    let tokens = match &result["tokens"] {
+        Value::Null => String::new(),
+        tokens => format!(", {tokens} tokens"),
+    };
+    let cut = if result["truncated"] == true { ", the text's end left out" } else { "" };
+    format!("{} dimensions{tokens}{cut}: {}, …", vector.len(), first.join(", "))
 }
 
 /// Probabilities as a line of bars, each the greatest of those that it stands for, and how long that is.
