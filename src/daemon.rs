@@ -248,8 +248,7 @@ impl Daemon {
         let natives = natives(config, &library)?;
         let blobs = Blobs::open(config.home.join("models"))?;
         let folder = blobs.folder().to_owned();
-        let registry =
-            Arc::new(Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?);
+        let registry = Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?;
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
         let downloads = downloads(config, &registry, &events, tasks)?;

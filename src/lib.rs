@@ -7,6 +7,7 @@ pub mod backend;
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod content;
 pub mod daemon;
 pub mod domain;
 pub mod driver;

@@ -130,13 +130,12 @@ impl Order {
     }
 
     async fn ask(&self, deadline: Instant, ask: Ask) -> Result<(Part, Answer), Failure> {
-        let model = &self.entries[ask.part.0].model;
+        let entry = &self.entries[ask.part.0];
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
         let parsed = ParsedInfer {
             id: String::new(),
-            model: model.name.clone(),
-            // A name that is given anew meanwhile stands for another model.
-            version: Some(model.digest.to_string()),
+            model: entry.model.name.clone(),
+            version: None,
             outputs: ask.outputs.into_iter().map(|output| (output, None)).collect(),
             parameters: Parameters { timeout: left.as_micros() as u64, ..self.parameters.clone() },
             inputs: ask.inputs,
@@ -144,7 +143,8 @@ impl Order {
         let bytes = parsed.inputs.iter().map(|tensor| tensor.body.len()).sum();
         let permit = self.api.scheduler.admit(&self.caller, bytes)?;
         let origin = self.origin.part(None, None);
-        let (request, _) = infer::request(parsed, self.caller.clone(), origin, &self.api)?;
+        let (request, _) =
+            infer::request(parsed, Some(entry.clone()), self.caller.clone(), origin, &self.api)?;
         Ok((ask.part, infer::answered(&self.api, request, permit).await?))
     }
 }

@@ -25,7 +25,7 @@ pub use companions::{COMPANION_BYTES_MAX, Companions, WANTED};
 pub use dialogue::{Ask, Dialogue, Finding, Input, Label, Line, Part, Segment, Turn};
 pub use embedding::TextEmbedding;
 pub use pooling::Pooling;
-pub use recipe::{Recipe, Subject, Task};
+pub use recipe::{Recipe, Subject, Task, speaks};
 pub use text::{TEXTS_MAX, Text};
 
 use crate::domain::{Code, Failure, Retry};

@@ -82,6 +82,11 @@ pub enum Recipe {
     Ocr(Arc<Ocr>),
 }
 
+/// Whether a model's metadata tells more of it than its signature: what takes pixels may read lines of text.
+pub fn speaks(signature: &Signature) -> bool {
+    preparation::port(signature).is_some()
+}
+
 impl Recipe {
     /// What one model does, or several together; `wanted` says it where the model's files leave it open.
     pub fn of(subjects: &[Subject<'_>], wanted: Option<Task>) -> Result<Self, ModalityError> {

@@ -21,6 +21,9 @@ const FILE_BYTES_MAX: u64 = 64 << 30;
 /// Marks files that are still being written.
 const PARTIAL: &str = "partial";
 
+/// What an earlier weft called models' files.
+const FORMER: &str = "onnx";
+
 #[derive(Clone)]
 pub struct Blobs {
     folder: PathBuf,
@@ -41,6 +44,8 @@ impl Blobs {
             let path = entry.map_err(keep)?.path();
             if path.extension().is_some_and(|extension| extension == PARTIAL) {
                 std::fs::remove_file(&path).map_err(keep)?;
+            } else if path.extension().is_some_and(|extension| extension == FORMER) {
+                std::fs::rename(&path, path.with_extension("")).map_err(keep)?;
             }
         }
         Ok(Self { folder })

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 
 use super::{
-    OnnxError, external,
+    OnnxError,
+    check::byte_size,
+    external,
     proto::{DimensionValue, GraphProto, ModelProto, TensorProto, TypeValue, ValueInfoProto, element},
     ranges::{self, InputRange},
     read::{decode, visit_nodes, visit_tensors},
@@ -19,15 +21,14 @@ pub struct Analysis {
     /// Version of the standard operators.
     pub opset: u64,
     pub producer: String,
-    /// What the file says of itself beside, by whatever names its maker chose.
-    pub metadata: BTreeMap<String, String>,
     /// Nodes per operator, as `Conv` or `com.microsoft.MatMulNBits`, those within subgraphs and functions included.
     pub operators: BTreeMap<String, u64>,
     /// The files beside the model's own that weights lie in.
     pub external: Vec<String>,
     /// How weft made the file, when it says so.
     pub conversion: Option<Conversion>,
-    /// Bytes of all weights, wherever in the graph they are.
+    /// Elements of all weights, wherever in the graph they are.
+    pub parameters: u64,
     pub parameter_bytes: u64,
     /// How far another backend's outputs may be off, unless the model's owner says otherwise.
     pub tolerance: Tolerance,
@@ -41,10 +42,13 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     check_names(&graph)?;
     let signature = signature(&graph)?;
     let ranges = ranges::imply(&graph, &signature.inputs);
-    let mut parameter_bytes = 0u64;
+    let (mut parameters, mut parameter_bytes) = (0u64, 0u64);
     let mut half = signature.inputs.iter().chain(&signature.outputs).any(|port| is_half(port.datatype));
     visit_tensors(&graph, &mut |tensor| {
-        parameter_bytes = parameter_bytes.saturating_add(tensor_bytes(tensor));
+        let elements = elements(tensor);
+        parameters = parameters.saturating_add(elements);
+        // Text has no fixed size.
+        parameter_bytes = parameter_bytes.saturating_add(byte_size(tensor.data_type, elements).unwrap_or(0));
         half |= matches!(tensor.data_type, element::FLOAT16 | element::BFLOAT16);
     });
     Ok(Analysis {
@@ -52,8 +56,8 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
         operators: operators(&model, &graph),
         external: external::files(&graph)?,
         conversion: conversion(&model),
-        metadata: model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
         producer: model.producer_name,
+        parameters,
         parameter_bytes,
         // Once a value has been rounded to half precision, nothing downstream can be more exact.
         tolerance: if half { Tolerance::FP16 } else { Tolerance::FP32 },
@@ -203,22 +207,7 @@ fn datatype(code: i32) -> Option<Datatype> {
     })
 }
 
-fn tensor_bytes(tensor: &TensorProto) -> u64 {
-    let bits = match tensor.data_type {
-        element::COMPLEX128 => 128,
-        element::DOUBLE | element::INT64 | element::UINT64 | element::COMPLEX64 => 64,
-        element::FLOAT | element::INT32 | element::UINT32 => 32,
-        element::FLOAT16 | element::BFLOAT16 | element::INT16 | element::UINT16 => 16,
-        element::UINT4 | element::INT4 | element::FLOAT4E2M1 => 4,
-        element::UINT2 | element::INT2 => 2,
-        // Strings have no fixed size; the shape says how many there are.
-        element::STRING => 0,
-        // BOOL, the 8-bit integers and the 8-bit floats.
-        _ => 8,
-    };
-    let elements = tensor
-        .dims
-        .iter()
-        .fold(1u64, |product, dim| product.saturating_mul(u64::try_from(*dim).unwrap_or(0)));
-    elements.saturating_mul(bits).div_ceil(8)
+fn elements(tensor: &TensorProto) -> u64 {
+    let sizes = tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0));
+    sizes.fold(1, u64::saturating_mul)
 }

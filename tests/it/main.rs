@@ -48,6 +48,7 @@ mod tidy;
 mod tls;
 mod tokens;
 mod unread;
+mod verifying;
 mod webdriver;
 
 // Where `properties` looks for the rooms, here and in the fuzzer's crate.

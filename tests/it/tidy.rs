@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 28] = [
+const HIDDEN: [(&str, &[&str]); 31] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -43,6 +43,9 @@ const HIDDEN: [(&str, &[&str]); 28] = [
     ("zip", &["src/models/source/", "src/onnx/convert/checkpoint/torch/"]),
     ("tar", &["src/models/source/"]),
     ("flate2", &["src/models/source/"]),
+    ("cid", &["src/content/"]),
+    ("serde_ipld_dagcbor", &["src/content/"]),
+    ("unsigned_varint", &["src/content/"]),
     ("tokenizers", &["src/modality/"]),
     ("image", &["src/modality/"]),
     ("imageproc", &["src/modality/"]),
@@ -50,7 +53,7 @@ const HIDDEN: [(&str, &[&str]); 28] = [
     ("symphonia", &["src/modality/"]),
     ("rubato", &["src/modality/"]),
     ("clap", &["src/cli/"]),
-    ("prost", &["src/onnx/"]),
+    ("prost", &["src/content/", "src/onnx/"]),
     ("safetensors", &["src/onnx/convert/checkpoint/"]),
     ("metrics", &["src/telemetry/"]),
     ("metrics_exporter_prometheus", &["src/telemetry/"]),

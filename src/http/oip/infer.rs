@@ -57,24 +57,19 @@ pub(super) async fn infer(
     let entry = named.find(&api).map_err(refused)?;
     let body = body.map_err(|rejection| refused(rejection.into()))?;
     let permit = api.scheduler.admit(&caller, body.len()).map_err(refused)?;
-    let parsed = parse(&entry, named.version, &headers, body).map_err(refused)?;
+    let parsed = parse(&entry, &headers, body).map_err(refused)?;
     named_by_headers(&parsed.parameters).map_err(refused)?;
     let (id, model) = (parsed.id.clone(), parsed.model.clone());
-    let (request, form) = infer::request(parsed, caller, origin, &api)?;
+    let (request, form) = infer::request(parsed, Some(entry), caller, origin, &api)?;
     let answer = infer::answered(&api, request, permit).await?;
     Ok(response(encode(&id, &model, &form, &answer)?))
 }
 
-fn parse(
-    entry: &Entry,
-    version: Option<String>,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<ParsedInfer, Failure> {
+fn parse(entry: &Entry, headers: &HeaderMap, body: Bytes) -> Result<ParsedInfer, Failure> {
     let model = entry.model.name.clone();
     match header_length(headers)? {
         Some(0) => client::parse_raw(model, &entry.model.signature, body),
-        header => client::parse_posted(model, version, &body, header),
+        header => client::parse_posted(model, &body, header),
     }
 }
 

@@ -2,7 +2,7 @@
 
 pub(super) mod embeddings;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Api, Problem, models};
-use crate::domain::{Digest, ModelName};
+use crate::{domain::ModelName, models::Entry};
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = OpenAiModels)]
@@ -35,8 +35,8 @@ pub(super) struct Model {
 
 /// Models as OpenAI lists them
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = Models)))]
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Models>, Problem> {
-    Ok(Json(Models { object: "list", data: served(&api).await? }))
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Models> {
+    Json(Models { object: "list", data: served(&api) })
 }
 
 /// One model as OpenAI shows it
@@ -47,22 +47,17 @@ pub(super) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, Problem> {
     let Path(id) = id?;
-    let found = served(&api).await?.into_iter().find(|model| model.id.as_str() == id);
+    let found = served(&api).into_iter().find(|model| model.id.as_str() == id);
     Ok(Json(found.ok_or_else(|| models::unknown(&id, &api))?))
 }
 
-/// What the registry serves, with the time at which the store says that it came.
-async fn served(api: &Api) -> Result<Vec<Model>, Problem> {
-    let stored = api.store.models().await?;
-    let added: HashMap<(ModelName, Digest), i64> = stored
-        .into_iter()
-        .map(|stored| ((stored.model.name, stored.model.digest), stored.added_at_us))
-        .collect();
-    let model = |name: &ModelName, digest: Digest| {
-        let added_at_us = added.get(&(name.clone(), digest))?;
-        Some(Model { id: name.clone(), object: "model", created: added_at_us / 1_000_000, owned_by: "weft" })
+/// What the names stand for, each with the time at which it was added.
+fn served(api: &Api) -> Vec<Model> {
+    let model = |entry: &Arc<Entry>| Model {
+        id: entry.model.name.clone(),
+        object: "model",
+        created: entry.history.added_at_us / 1_000_000,
+        owned_by: "weft",
     };
-    let served = api.registry.list();
-    // One that was added or removed in between is in the next answer.
-    Ok(served.iter().filter_map(|entry| model(&entry.model.name, entry.model.digest)).collect())
+    api.registry.latest().iter().map(model).collect()
 }
