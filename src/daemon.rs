@@ -34,7 +34,7 @@ use crate::{
         recipe::{GpuMode, Places},
     },
     events::Events,
-    http::{self, Api, Doors, ListenError},
+    http::{self, Api, Doors, ListenError, Readers},
     models::{
         Blobs, ModelError, Reference, Registry,
         gate::Gate,
@@ -297,6 +297,7 @@ impl Daemon {
             policy: config.policy,
             metrics,
             reload: reloader.handle(),
+            readers: Readers::default(),
         };
         http::serve(doors, api);
         let (url, key) = (local.url.clone(), local.key.clone());

@@ -130,7 +130,7 @@ struct Listed {
     #[serde(default)]
     kind: ModelKind,
     tolerance: f64,
-    inputs: PathBuf,
+    inputs: Option<PathBuf>,
     #[serde(default)]
     batch: Value,
 }
@@ -311,7 +311,7 @@ impl Listed {
             licence: Some(self.licence),
             kind: Some(self.kind),
             tolerance: Some(self.tolerance),
-            inputs: Some(beside.join(self.inputs)),
+            inputs: self.inputs.map(|inputs| beside.join(inputs)),
             batch: if self.batch.is_null() { json!({}) } else { self.batch },
         }
     }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Api, FRAME_MAX, models};
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Policy, Retry},
     models::Entry,
     protocol::client::{FallbackPolicy, Parameters, ParsedInfer, Told},
-    scheduler::{Accepted, Answer, Request, Wants},
+    scheduler::{Accepted, Answer, Permit, Request, Submitted, Wants},
     tasks,
     telemetry::Origin,
 };
@@ -90,6 +90,38 @@ fn checked(
         entry,
     };
     Ok((request, form))
+}
+
+/// Submits a request and waits for its answer; whoever stops waiting has cancelled it.
+pub(super) async fn answered(api: &Api, request: Request, permit: Permit) -> Result<Answer, Failure> {
+    let (reply, replied) = oneshot::channel();
+    let submitted =
+        api.scheduler.submit(request, permit, Box::new(move |result| drop(reply.send(result))))?;
+    let leaving = Leaving(Some(submitted));
+    let answer = replied.await.unwrap_or_else(|_| Err(unanswered()));
+    leaving.stayed();
+    answer
+}
+
+/// Cancels the request when the client has left, by which this is dropped.
+struct Leaving(Option<Submitted>);
+
+impl Leaving {
+    fn stayed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(submitted) = self.0.take() {
+            submitted.cancel();
+        }
+    }
+}
+
+fn unanswered() -> Failure {
+    Failure::new(Code::Internal, Retry::Same, "the scheduler dropped the request")
 }
 
 /// What `answer` tells, as every protocol tells it.

@@ -4,7 +4,9 @@
 //! It is the only place where a failure becomes an HTTP status.
 
 mod admit;
+mod ask;
 mod blobs;
+mod carry;
 mod conversions;
 mod docs;
 mod downloads;
@@ -52,6 +54,7 @@ use crate::{
     tasks::Tasks,
     telemetry::Metrics,
 };
+pub use carry::Readers;
 pub use error::Problem;
 use idempotency::Answers;
 pub use keys::{KeyOrder, KeyView, MadeKey};
@@ -87,6 +90,7 @@ pub struct Api {
     pub policy: Policy,
     pub metrics: Metrics,
     pub reload: Reload,
+    pub readers: Readers,
 }
 
 /// Serves `api` until the daemon stops.
@@ -150,6 +154,8 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::list, models::add))
         .routes(routes!(downloads::list, downloads::order))
         .routes(routes!(conversions::order))
+        .routes(routes!(ask::ask))
+        .routes(routes!(openai::embeddings::embed))
         .routes(routes!(models::verify))
         .routes(routes!(models::load))
         .routes(routes!(models::unload))

@@ -19,6 +19,7 @@ use crate::{
         Anatomy, BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, ModelRef, Retry,
         Tolerance, Uses, Verdict, VerdictKey, Verification,
     },
+    modality::Task,
     models::{
         BatchLimits, Entry, GateInputs, History, NewModel, NotFound,
         source::{Brought, is_weights},
@@ -85,6 +86,10 @@ pub(super) struct Shown {
     verification: Option<Verification>,
     /// Input sets that came with it.
     gate_inputs: usize,
+    /// What `POST /api/v1/ask` does with it, where its files tell.
+    task: Option<Task>,
+    /// Why it takes tensors alone, where they do not.
+    no_task: Option<String>,
     verdicts: Vec<Judgement>,
     residence: Residence,
 }
@@ -115,8 +120,12 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
         })
         .collect();
     let (listed, verification) = (Listed::of(&entry, api), entry.history.verification.clone());
+    let (task, no_task) = match entry.recipe().await {
+        Ok(recipe) => (Some(recipe.task()), None),
+        Err(failure) => (None, Some(failure.message)),
+    };
     let (gate_inputs, residence) = (entry.given.len(), api.scheduler.residence(entry).await?);
-    Ok(Shown { listed, verification, gate_inputs, verdicts, residence })
+    Ok(Shown { listed, verification, gate_inputs, task, no_task, verdicts, residence })
 }
 
 #[derive(Serialize, ToSchema)]

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Served,
     gate::{INPUTS_MIN, seeded},
+    recipes::Told,
 };
 use crate::{
     domain::{Anatomy, Code, Dim, DimBinding, Failure, Model, Port, Retry, Tensor, Uses, Verification},
@@ -37,6 +38,7 @@ pub struct Entry {
     pub history: History,
     /// Why it may not serve. Set at most once: what serves again is another entry.
     pub(super) unusable: OnceLock<String>,
+    pub(super) told: Told,
     /// Of this file under this name, also when it is verified anew.
     pub served: Arc<Served>,
 }
@@ -83,6 +85,7 @@ impl Entry {
             converted,
             history,
             unusable: OnceLock::new(),
+            told: Told::default(),
             served: Arc::new(Served::after(uses)),
         }
     }

@@ -179,7 +179,10 @@ fn port(role: &'static str, port: &ValueInfoProto) -> Result<Port, OnnxError> {
 fn dimension(value: Option<&DimensionValue>) -> Dim {
     match value {
         Some(DimensionValue::Size(size)) => u64::try_from(*size).map_or(Dim::Free(None), Dim::Fixed),
-        Some(DimensionValue::Symbol(symbol)) if !symbol.is_empty() => Dim::Symbol(symbol.clone()),
+        // Some converters write a question mark for every size that they do not know.
+        Some(DimensionValue::Symbol(symbol)) if !matches!(symbol.as_str(), "" | "?") => {
+            Dim::Symbol(symbol.clone())
+        }
         _ => Dim::Free(None),
     }
 }

@@ -1,6 +1,6 @@
 //! From a path to a decoded model: bounded, and with a name for everything that can be wrong with a file.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 use bytes::Bytes;
 use prost::Message;
@@ -30,6 +30,12 @@ fn open_with(path: &Path, outside: &dyn Fn(&str) -> Outside) -> Result<(Bytes, A
     check(&bytes, outside)?;
     let analysis = analyse(&bytes)?;
     Ok((bytes, analysis))
+}
+
+/// What a file says of itself, by whatever names its maker chose. Blocks for as long as the disk takes.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, OnnxError> {
+    let (model, _) = decode(&read(path)?)?;
+    Ok(model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect())
 }
 
 /// Checks how a model is put together; `outside` tells what lies at a path beside its file.

@@ -3,6 +3,7 @@
 mod absent;
 mod access;
 mod adding;
+mod asking;
 #[path = "../../src/socket/assembly.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
 mod assembly;

@@ -15,7 +15,7 @@ use weft::{
 
 const LIBRARY: &str = concat!(env!("WEFT_NATIVE_DIR"), "/libonnxruntime.so.1");
 
-fn cached(path: &str) -> PathBuf {
+pub(crate) fn cached(path: &str) -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let cache = variable("WEFT_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("weft")))

@@ -20,6 +20,9 @@ pub(super) fn show(model: &Value) {
             format!("uses: {}, the last at {}", model["uses"], date(ms.saturating_mul(1000)))
         }
     });
+    if let Some(task) = model["task"].as_str() {
+        output::line(&format!("task {task}"));
+    }
     if let Some(reason) = model["unusable"].as_str() {
         output::line(&format!("unusable: {reason}"));
     }

@@ -4,6 +4,7 @@
 
 /// Element types as ONNX numbers them.
 pub(crate) const FLOAT: u64 = 1;
+pub(crate) const INT64: u64 = 7;
 pub(crate) const STRING: u64 = 8;
 
 /// `y = -x`, both `f32[n, 4]`: what most tests run.
@@ -107,6 +108,17 @@ pub(crate) fn norm() -> Vec<u8> {
     let weights =
         [tensor("two", &[], &[2.0]), tensor("epsilon", &[], &[1e-12]), tensor("w", &[4, 4], &identity)];
     model(&nodes, &[port("x")], &[port("y")], &weights)
+}
+
+/// `last_hidden_state[b, s, 2]` of `input_ids[b, s]`: token `t` has the vector `(t, 1)`, of so many tokens.
+pub(crate) fn lookup(tokens: u64) -> Vec<u8> {
+    let values: Vec<u8> =
+        (0..tokens).flat_map(|token| [token as f32, 1.0]).flat_map(f32::to_le_bytes).collect();
+    let table =
+        [number(1, tokens), number(1, 2), number(2, FLOAT), text(8, "table"), field(9, &values)].concat();
+    let ids = port("input_ids", INT64, &[Dim::Symbol("b"), Dim::Symbol("s")]);
+    let vectors = port("last_hidden_state", FLOAT, &[Dim::Symbol("b"), Dim::Symbol("s"), Dim::Size(2)]);
+    model(&[node("Gather", &["table", "input_ids"], &["last_hidden_state"])], &[ids], &[vectors], &[table])
 }
 
 enum Dim {

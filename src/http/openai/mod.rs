@@ -1,4 +1,6 @@
-//! OpenAI's list of models, so that its clients find what they may ask for.
+//! What OpenAI's clients ask: which models there are, and vectors of texts.
+
+pub(super) mod embeddings;
 
 use std::sync::Arc;
 
