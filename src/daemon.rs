@@ -34,7 +34,7 @@ use crate::{
         recipe::{GpuMode, Places},
     },
     events::Events,
-    http::{self, Api, Doors, ListenError},
+    http::{self, Api, Doors, ListenError, Readers},
     models::{
         Blobs, ModelError, Reference, Registry,
         gate::Gate,
@@ -248,8 +248,7 @@ impl Daemon {
         let natives = natives(config, &library)?;
         let blobs = Blobs::open(config.home.join("models"))?;
         let folder = blobs.folder().to_owned();
-        let registry =
-            Arc::new(Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?);
+        let registry = Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?;
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
         let events = Events::default();
         let downloads = downloads(config, &registry, &events, tasks)?;
@@ -298,6 +297,7 @@ impl Daemon {
             policy: config.policy,
             metrics,
             reload: reloader.handle(),
+            readers: Readers::default(),
         };
         http::serve(doors, api);
         let (url, key) = (local.url.clone(), local.key.clone());

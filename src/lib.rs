@@ -13,6 +13,7 @@ pub mod domain;
 pub mod driver;
 pub mod events;
 pub mod http;
+pub mod modality;
 pub mod models;
 pub mod onnx;
 pub mod pool;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use reqwest::{Body, Method, Request, header::AUTHORIZATION};
+use reqwest::{
+    Body, Method, Request,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
+};
 use serde_json::Value;
 
 use super::{
@@ -100,10 +103,27 @@ impl Client {
         self.key.as_ref().map(|key| format!("Bearer {key}"))
     }
 
+    /// Posts what is called `kind`.
+    pub(super) async fn post_as(&self, path: &str, kind: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+        let kind = kind.parse().context("the content type")?;
+        self.send_with(Method::POST, path, Some((CONTENT_TYPE, kind)), body.into()).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Body) -> anyhow::Result<Value> {
+        self.send_with(method, path, None, body).await
+    }
+
+    async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        header: Option<(HeaderName, HeaderValue)>,
+        body: Body,
+    ) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.url).parse().context("the address")?;
         let mut request = Request::new(method, url);
         *request.body_mut() = Some(body);
+        request.headers_mut().extend(header.map(|(name, value)| (Some(name), value)));
         if let Some(authorization) = self.authorization() {
             let value = authorization.parse().context("the key is no header's value")?;
             request.headers_mut().insert(AUTHORIZATION, value);

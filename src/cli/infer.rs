@@ -1,6 +1,9 @@
-//! `weft infer`: one request over the daemon's WebSocket.
+//! `weft infer`: one request with tensors over the daemon's WebSocket, or one about a text, an image, a recording or a
+//! file, which the daemon reads.
 
-use std::path::Path;
+mod input;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -17,17 +20,37 @@ use super::{
     client::{Client, with_daemon},
     output,
 };
-use crate::domain::{BackendKind, Datatype};
+use crate::{
+    domain::{BackendKind, Datatype},
+    modality::Task,
+};
 
 /// Elements of an output that a person is shown.
 const SHOWN: usize = 8;
 
 #[derive(Args)]
 pub(super) struct Infer {
-    /// The name under which the model was added
-    model: String,
+    /// The name under which the model was added; for ocr the models that find, turn and read lines
+    #[arg(required = true)]
+    model: Vec<String>,
+    /// A text, or @FILE that holds one; several times for several
+    #[arg(long, value_name = "TEXT|@FILE", group = "given")]
+    text: Vec<String>,
+    /// A PNG, JPEG or WebP file
+    #[arg(long, value_name = "FILE", group = "given")]
+    image: Option<PathBuf>,
+    /// A WAV, FLAC, MP3 or Ogg Vorbis file
+    #[arg(long, value_name = "FILE", group = "given")]
+    audio: Option<PathBuf>,
+    /// Any file, whose type is asked for
+    #[arg(long, value_name = "FILE", group = "given")]
+    file: Option<PathBuf>,
+    /// What to do, where the models' files leave it open: ocr, embedding, text-classification, image-embedding,
+    /// image-classification, speech-detection or file-type
+    #[arg(long, requires = "given")]
+    task: Option<Task>,
     /// NAME=JSON with nested lists, NAME=@FILE.json, or NAME=@FILE with raw little-endian bytes; once per input
-    #[arg(long, value_name = "NAME=@FILE|JSON")]
+    #[arg(long, value_name = "NAME=@FILE|JSON", conflicts_with = "given")]
     input: Vec<String>,
     /// Backends to accept, as webgpu,wasm [default: any]
     #[arg(long, value_delimiter = ',')]
@@ -48,6 +71,17 @@ pub(super) struct Infer {
 
 impl Infer {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        if let Some(given) = input::Given::of(&self)? {
+            let found = with_daemon(common, async |client| given.ask(&self, client).await).await?;
+            if common.json {
+                return output::json(&found);
+            }
+            input::print(&found);
+            return Ok(());
+        }
+        if self.model.len() > 1 {
+            return Err(Misuse("tensors are for one model".to_owned()).into());
+        }
         let answer = with_daemon(common, async |client| self.ask(client).await).await?;
         if answer["type"] == "error" {
             let error = &answer["error"];
@@ -65,7 +99,8 @@ impl Infer {
     }
 
     async fn ask(&self, client: &Client) -> anyhow::Result<Value> {
-        let model = client.get(&format!("/api/v1/models/{}", self.model)).await?;
+        let name = &self.model[0];
+        let model = client.get(&format!("/api/v1/models/{name}")).await?;
         let inputs = self.input.iter().map(|text| input(text, &model)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut parameters = json!({"strict": self.strict});
         if !self.backend.is_empty() {
@@ -81,7 +116,7 @@ impl Infer {
             parameters["timeout"] = json!((seconds * 1e6) as u64);
         }
         let request = json!({
-            "type": "infer", "id": "cli", "model_name": self.model, "inputs": inputs, "parameters": parameters,
+            "type": "infer", "id": "cli", "model_name": name, "inputs": inputs, "parameters": parameters,
         });
         exchange(client, &request).await
     }
@@ -181,6 +216,16 @@ fn print(answer: &Value) {
         ));
     }
     let (provenance, timing) = (&answer["parameters"]["provenance"], &answer["parameters"]["timing_us"]);
+    print_provenance(provenance, "");
+    output::line(&format!(
+        "{timing} µs, attempt {}, run {}",
+        provenance["attempt"],
+        text(&answer["parameters"]["run"])
+    ));
+}
+
+/// Where it was computed, `by` whom if that is not plain.
+fn print_provenance(provenance: &Value, by: &str) {
     let adapter = match &provenance["adapter"] {
         Value::Null => String::new(),
         adapter => format!(
@@ -190,7 +235,7 @@ fn print(answer: &Value) {
         ),
     };
     output::line(&format!(
-        "computed by {} {} on {}{adapter}, nodes {}, verdict {}",
+        "{by}computed by {} {} on {}{adapter}, nodes {}, verdict {}",
         text(&provenance["browser"]),
         text(&provenance["browser_version"]),
         text(&provenance["backend"]),
@@ -200,11 +245,6 @@ fn print(answer: &Value) {
     if let Some(reason) = provenance["fallback"]["reason"].as_str() {
         output::line(&format!("fallback from {}: {reason}", text(&provenance["fallback"]["wanted"])));
     }
-    output::line(&format!(
-        "{timing} µs, attempt {}, run {}",
-        provenance["attempt"],
-        text(&answer["parameters"]["run"])
-    ));
 }
 
 fn text(value: &Value) -> String {

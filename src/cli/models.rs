@@ -2,6 +2,7 @@
 
 mod convert;
 mod download;
+mod registry;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,10 @@ use crate::{
     domain::{BackendKind, Conversion, Digest, ModelKind, ModelName},
     models::source::{Local, Locator, SourceError, is_weights, local},
 };
+use registry::date;
+
+/// Digits of a digest that tables have room for; any command takes them for a version.
+const VERSION_SHOWN: usize = 12;
 
 #[derive(Subcommand)]
 pub(super) enum Models {
@@ -49,12 +54,18 @@ pub(super) enum Models {
         #[arg(long, value_name = "FILE")]
         inputs: Option<PathBuf>,
     },
-    /// List the models
+    /// List the models and their versions
     List,
     /// Show a model's signature and what is proven about it
-    Show { model: String },
-    /// Prove a model in every lane, or in those named
+    Show {
+        /// NAME, NAME@VERSION or a digest
+        model: String,
+    },
+    /// Verify a model's file anew, then prove it in every lane, or in those named
+    ///
+    /// A file that fails, because it was changed on the disk or for any other reason, serves no more.
     Verify {
+        /// NAME, NAME@VERSION or a digest
         model: String,
         #[arg(long, value_delimiter = ',')]
         backend: Vec<BackendKind>,
@@ -87,7 +98,7 @@ pub(super) enum Models {
     },
     /// Drop a model from every lane; requests for it are refused until it is loaded
     Unload { model: String },
-    /// Forget a model
+    /// Forget a model: NAME with all its versions, or NAME@VERSION
     Remove { model: String },
 }
 
@@ -119,7 +130,7 @@ struct Listed {
     #[serde(default)]
     kind: ModelKind,
     tolerance: f64,
-    inputs: PathBuf,
+    inputs: Option<PathBuf>,
     #[serde(default)]
     batch: Value,
 }
@@ -300,7 +311,7 @@ impl Listed {
             licence: Some(self.licence),
             kind: Some(self.kind),
             tolerance: Some(self.tolerance),
-            inputs: Some(beside.join(self.inputs)),
+            inputs: self.inputs.map(|inputs| beside.join(inputs)),
             batch: if self.batch.is_null() { json!({}) } else { self.batch },
         }
     }
@@ -435,10 +446,19 @@ async fn list(common: &Common) -> anyhow::Result<()> {
         .into_iter()
         .flatten()
         .map(|model| {
-            let digest = text(&model["digest"]).chars().take(12).collect();
+            let digest = text(&model["digest"]).chars().take(VERSION_SHOWN).collect();
+            let latest = if model["latest"] == true { "" } else { " (older)" };
+            let verified = match (model["unusable"].is_null(), model["verified_at_us"].as_i64()) {
+                (false, _) => "unusable".to_owned(),
+                (true, Some(us)) => date(us),
+                (true, None) => "-".to_owned(),
+            };
             vec![
-                text(&model["name"]),
+                text(&model["name"]) + latest,
                 digest,
+                text(&model["kind"]),
+                verified,
+                model["uses"].to_string(),
                 model["bytes"].to_string(),
                 text(&model["licence"]),
                 text(&model["source"]),
@@ -448,7 +468,8 @@ async fn list(common: &Common) -> anyhow::Result<()> {
     if rows.is_empty() {
         output::line("no models yet: `weft models add FILE.onnx` adds one");
     } else {
-        output::table(&["name", "digest", "bytes", "licence", "source"], &rows);
+        let head = ["name", "version", "kind", "verified", "uses", "bytes", "licence", "source"];
+        output::table(&head, &rows);
     }
     Ok(())
 }
@@ -474,6 +495,8 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
     if let Some(cid) = model["cid"].as_str() {
         output::line(&format!("ipfs:{cid}"));
     }
+
+    registry::show(model);
     for (role, ports) in
         [("input", &model["signature"]["inputs"]), ("output", &model["signature"]["outputs"])]
     {

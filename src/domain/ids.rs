@@ -131,6 +131,45 @@ impl fmt::Display for ModelName {
     }
 }
 
+/// A model as callers name it: `NAME`, or `NAME@VERSION` for one of its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRef {
+    pub name: ModelName,
+    /// A digest, or how one begins.
+    pub version: Option<String>,
+}
+
+impl ModelRef {
+    /// The same with a version that is said apart from the name.
+    pub fn of_version(self, version: Option<String>) -> Result<Self, String> {
+        match (&self.version, &version) {
+            (Some(first), Some(second)) if first != second => {
+                Err(format!("the model's name says version {first:?}, and {second:?} is said beside it"))
+            }
+            (_, None) => Ok(self),
+            _ => Ok(Self { version, ..self }),
+        }
+    }
+}
+
+impl FromStr for ModelRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        Ok(Self { name: name.parse()?, version: version.map(str::to_owned) })
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelRef {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A SHA-256, shown as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
@@ -143,13 +182,21 @@ impl Digest {
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Whether its hex digits begin with these.
+    pub fn begins_with(&self, digits: &str) -> bool {
+        let own = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(|half| HEX[usize::from(half)]);
+        digits.len() <= 2 * self.0.len() && digits.bytes().zip(own).all(|(wanted, own)| wanted == own)
+    }
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut digits = [0; 64];
         for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0) {
-            *pair = [byte >> 4, byte & 0xf].map(|half| b"0123456789abcdef"[usize::from(half)]);
+            *pair = [byte >> 4, byte & 0xf].map(|half| HEX[usize::from(half)]);
         }
         f.write_str(std::str::from_utf8(&digits).expect("hex digits are ASCII"))
     }

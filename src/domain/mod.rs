@@ -1,5 +1,6 @@
 //! The vocabulary: plain types that every other room speaks. No IO, no async, no clock.
 
+mod anatomy;
 mod backend;
 mod batch;
 mod body;
@@ -17,14 +18,16 @@ mod scope;
 mod sequence;
 mod tensor;
 mod verdict;
+mod verification;
 
+pub use anatomy::{Anatomy, Cost, ProofCost, Uses};
 pub use backend::BackendKind;
 pub use batch::{Batching, join, rows, split};
 pub use body::Body;
 pub use caller::Caller;
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
-pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, RequestId, RunId};
+pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, ModelRef, RequestId, RunId};
 pub use memory::LaneMemory;
 pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
 pub use policy::Policy;
@@ -34,6 +37,7 @@ pub use scope::{Scope, Scopes};
 pub use sequence::{Sequence, SequenceId};
 pub use tensor::{Datatype, Tensor, TensorError};
 pub use verdict::{Tolerance, Verdict, VerdictKey, VerdictStatus};
+pub use verification::{Stage, StageKind, Verification};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,10 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::{Api, Problem};
-use crate::domain::{Code, Digest, Failure, Retry};
+use crate::{
+    domain::{Code, Digest, Failure, Retry},
+    models::Entry,
+};
 
 /// A read of the disk costs a hand-over to another thread.
 const CHUNK: usize = 1 << 20;
@@ -32,7 +35,10 @@ pub(super) async fn serve(
 ) -> Result<Response, Problem> {
     let Path(text) = digest?;
     let models = api.registry.list();
-    let known = |digest: &Digest| models.iter().any(|entry| entry.model.files().any(|file| file == *digest));
+    let serves = |entry: &Arc<Entry>, digest: Digest| {
+        entry.unusable().is_none() && entry.model.files().any(|file| file == digest)
+    };
+    let known = |digest: &Digest| models.iter().any(|entry| serves(entry, *digest));
     let digest = text.parse().ok().filter(known);
     let digest: Digest =
         digest.ok_or_else(|| Problem::not_found(format!("no model has a file with the digest {text:?}")))?;

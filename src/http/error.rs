@@ -178,7 +178,7 @@ pub(super) fn title(code: Code) -> &'static str {
     match code {
         Code::InvalidRequest => "The request cannot be understood, or fits no signature",
         Code::UnknownModel => "No model has this name or version",
-        Code::ModelNotReady => "The lane does not hold the model",
+        Code::ModelNotReady => "The model does not serve at the moment",
         Code::NoBackend => "No lane offers what was named",
         Code::Quarantined => "The lanes named compute this model wrongly",
         Code::Overloaded => "A limit is reached, or the daemon is stopping",

@@ -1,12 +1,15 @@
 //! Turns a parsed request into one for the scheduler: the model it names, its signature, its restrictions, its time.
 
-use tokio::time::Instant;
+use std::sync::Arc;
+
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Api, FRAME_MAX, models};
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Policy, Retry},
+    models::Entry,
     protocol::client::{FallbackPolicy, Parameters, ParsedInfer, Told},
-    scheduler::{Accepted, Answer, Request, Wants},
+    scheduler::{Accepted, Answer, Permit, Request, Submitted, Wants},
     tasks,
     telemetry::Origin,
 };
@@ -25,24 +28,30 @@ impl Form {
 }
 
 /// A request that does not fit is counted, since nothing further will see it.
+/// What it asks for is looked up unless that has been found.
 pub(super) fn request(
     parsed: ParsedInfer,
+    found: Option<Arc<Entry>>,
     caller: Caller,
     origin: Origin,
     api: &Api,
 ) -> Result<(Request, Form), Failure> {
-    checked(parsed, caller, origin, api).inspect_err(|failure| api.metrics.refused(None, failure.code))
+    checked(parsed, found, caller, origin, api).inspect_err(|failure| api.metrics.refused(None, failure.code))
 }
 
 fn checked(
     parsed: ParsedInfer,
+    found: Option<Arc<Entry>>,
     caller: Caller,
     origin: Origin,
     api: &Api,
 ) -> Result<(Request, Form), Failure> {
     let accepted = Accepted { at: Instant::now(), at_us: tasks::now_us() };
-    let entry = api.registry.get(&parsed.model).ok_or_else(|| models::unknown(parsed.model.as_str(), api))?;
-    models::check_version(&entry, parsed.version.as_deref())?;
+    let entry = match found {
+        Some(entry) => entry,
+        None => models::find_version(api, &parsed.model, parsed.version.as_deref())?,
+    };
+    entry.check_usable()?;
     let signature = &entry.model.signature;
     let binding = signature.bind(&parsed.inputs)?;
     let outputs: Vec<_> = parsed.outputs.iter().map(|(name, _)| name.clone()).collect();
@@ -81,6 +90,38 @@ fn checked(
         entry,
     };
     Ok((request, form))
+}
+
+/// Submits a request and waits for its answer; whoever stops waiting has cancelled it.
+pub(super) async fn answered(api: &Api, request: Request, permit: Permit) -> Result<Answer, Failure> {
+    let (reply, replied) = oneshot::channel();
+    let submitted =
+        api.scheduler.submit(request, permit, Box::new(move |result| drop(reply.send(result))))?;
+    let leaving = Leaving(Some(submitted));
+    let answer = replied.await.unwrap_or_else(|_| Err(unanswered()));
+    leaving.stayed();
+    answer
+}
+
+/// Cancels the request when the client has left, by which this is dropped.
+struct Leaving(Option<Submitted>);
+
+impl Leaving {
+    fn stayed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(submitted) = self.0.take() {
+            submitted.cancel();
+        }
+    }
+}
+
+fn unanswered() -> Failure {
+    Failure::new(Code::Internal, Retry::Same, "the scheduler dropped the request")
 }
 
 /// What `answer` tells, as every protocol tells it.

@@ -4,7 +4,9 @@
 //! It is the only place where a failure becomes an HTTP status.
 
 mod admit;
+mod ask;
 mod blobs;
+mod carry;
 mod conversions;
 mod docs;
 mod downloads;
@@ -53,6 +55,7 @@ use crate::{
     tasks::Tasks,
     telemetry::Metrics,
 };
+pub use carry::Readers;
 pub use error::Problem;
 use idempotency::Answers;
 pub use keys::{KeyOrder, KeyView, MadeKey};
@@ -88,6 +91,7 @@ pub struct Api {
     pub policy: Policy,
     pub metrics: Metrics,
     pub reload: Reload,
+    pub readers: Readers,
 }
 
 /// Serves `api` until the daemon stops.
@@ -152,6 +156,8 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::list, models::add))
         .routes(routes!(downloads::list, downloads::order))
         .routes(routes!(conversions::order))
+        .routes(routes!(ask::ask))
+        .routes(routes!(openai::embeddings::embed))
         .routes(routes!(models::verify))
         .routes(routes!(models::load))
         .routes(routes!(models::unload))

@@ -16,11 +16,12 @@ use utoipa::ToSchema;
 use super::{Api, Problem, resources::List};
 use crate::{
     domain::{
-        BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, Retry, Tolerance, Verdict,
-        VerdictKey,
+        Anatomy, BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, ModelRef, Retry,
+        Tolerance, Uses, Verdict, VerdictKey, Verification,
     },
+    modality::Task,
     models::{
-        BatchLimits, Entry, GateInputs, NewModel,
+        BatchLimits, Entry, GateInputs, History, NewModel, NotFound,
         source::{Brought, is_weights},
     },
     scheduler::{Judged, Residence, Wants},
@@ -34,30 +35,55 @@ type Name = Result<Path<String>, PathRejection>;
 type Text = Result<String, StringRejection>;
 
 /// Models
-#[utoipa::path(get, path = "/api/v1/models", tag = "models", responses((status = 200, body = List<Named>)))]
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Named>> {
-    let cid = |entry: &Arc<Entry>| api.registry.layouts.cid(entry.model.digest);
-    let named =
-        |entry: &Arc<Entry>| Named { model: entry.model.clone(), cid: cid(entry).map(|cid| cid.to_string()) };
-    List::whole(api.registry.list().iter().map(named).collect())
+///
+/// Every version of each, the latest first.
+#[utoipa::path(get, path = "/api/v1/models", tag = "models", responses((status = 200, body = List<Listed>)))]
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Listed>> {
+    List::whole(api.registry.list().iter().map(|entry| Listed::of(entry, &api)).collect())
 }
 
-/// A model, and what its file is called as content.
+/// A version of a model.
 #[derive(Serialize, ToSchema)]
-#[schema(as = ModelWithCid)]
-pub(super) struct Named {
+#[schema(as = ListedModel)]
+pub(super) struct Listed {
     #[serde(flatten)]
     model: Model,
-    /// Of its own file, in the profile `unixfs-v1-2025`; null until the file has been read for it.
+    /// Whether its name alone means it.
+    latest: bool,
+    added_at_us: i64,
+    /// What it is made of; null while its file cannot be read.
+    anatomy: Option<Anatomy>,
+    /// When its last verification began.
+    verified_at_us: Option<i64>,
+    /// Why it may not serve.
+    unusable: Option<String>,
+    /// Of its own file as content, in the profile `unixfs-v1-2025`; null until the file has been read for it.
     cid: Option<String>,
+    #[serde(flatten)]
+    uses: Uses,
 }
 
-impl Named {
+impl Listed {
     /// With its CID, however long that takes.
-    async fn new(api: &Api, model: Model) -> Self {
+    async fn whole(entry: &Entry, api: &Api) -> Self {
         // A file that cannot be read is for whoever uses it to find.
-        let layout = api.registry.layouts.of(model.digest).await.ok();
-        Self { model, cid: layout.map(|layout| layout.cid(layout.root()).to_string()) }
+        let _ = api.registry.layouts.of(entry.model.digest).await;
+        Self::of(entry, api)
+    }
+
+    fn of(entry: &Entry, api: &Api) -> Self {
+        let latest = api.registry.find(&entry.model.name, None);
+        let History { added_at_us, anatomy, verification } = entry.history.clone();
+        Self {
+            model: entry.model.clone(),
+            latest: latest.is_ok_and(|latest| latest.model.digest == entry.model.digest),
+            added_at_us,
+            anatomy,
+            verified_at_us: verification.map(|verification| verification.at_us),
+            unusable: entry.unusable().map(str::to_owned),
+            cid: api.registry.layouts.cid(entry.model.digest).map(|cid| cid.to_string()),
+            uses: entry.served.uses(),
+        }
     }
 }
 
@@ -65,9 +91,15 @@ impl Named {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Shown {
     #[serde(flatten)]
-    named: Named,
+    listed: Listed,
+    /// The last one, stage by stage.
+    verification: Option<Verification>,
     /// Input sets that came with it.
     gate_inputs: usize,
+    /// What `POST /api/v1/ask` does with it, where its files tell.
+    task: Option<Task>,
+    /// Why it takes tensors alone, where they do not.
+    no_task: Option<String>,
     verdicts: Vec<Judgement>,
     residence: Residence,
 }
@@ -97,8 +129,13 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
             proven_at_us: stored.proven_at_us,
         })
         .collect();
-    let (named, gate_inputs) = (Named::new(api, entry.model.clone()).await, entry.given.len());
-    Ok(Shown { named, gate_inputs, verdicts, residence: api.scheduler.residence(entry).await? })
+    let (listed, verification) = (Listed::whole(&entry, api).await, entry.history.verification.clone());
+    let (task, no_task) = match entry.recipe().await {
+        Ok(recipe) => (Some(recipe.task()), None),
+        Err(failure) => (None, Some(failure.message)),
+    };
+    let (gate_inputs, residence) = (entry.given.len(), api.scheduler.residence(entry).await?);
+    Ok(Shown { listed, verification, gate_inputs, task, no_task, verdicts, residence })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -206,10 +243,11 @@ impl Add {
 
 /// Give a file a name
 ///
-/// One that was uploaded, or what a download brought.
+/// One that was uploaded, or what a download brought. It is verified first.
+/// A name that has other files keeps them as versions, and stands for this one.
 #[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = Add,
-    responses((status = 200, body = Named)))]
-pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Named>, Problem> {
+    responses((status = 200, body = Listed)))]
+pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Listed>, Problem> {
     let add: Add = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
@@ -227,11 +265,11 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         batch: add.batch.limits()?,
         inputs: add.gate,
     };
-    let (entry, unused) = api.registry.add(new, tasks::now_us()).await?;
+    let entry = api.registry.add(new, tasks::now_us()).await?;
     // With other inputs or another tolerance, earlier refusals say nothing.
-    let changed = unused.into_iter().chain([entry.model.digest]).collect();
-    api.scheduler.forget(entry.model.name.clone(), changed).await;
-    Ok(Json(Named::new(&api, entry.model.clone()).await))
+    let changed = vec![entry.model.digest];
+    api.scheduler.forget(entry.model.name.clone(), changed.clone(), changed).await;
+    Ok(Json(Listed::whole(&entry, &api).await))
 }
 
 /// The lanes that are meant; all when none are named.
@@ -250,9 +288,9 @@ pub(super) struct Verified {
     lanes: Vec<Judged>,
 }
 
-/// Prove a model
+/// Verify a model anew and prove it
 ///
-/// In every lane, or in those that the body names.
+/// First its file, which serves no more when that fails; then in every lane, or in those that the body names.
 #[utoipa::path(post, path = "/api/v1/models/{name}/verify", tag = "models", params(("name" = String, Path)),
     request_body = Option<Where>, responses((status = 200, body = Verified)))]
 pub(super) async fn verify(
@@ -261,8 +299,14 @@ pub(super) async fn verify(
     body: Text,
 ) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
-    let entry = find(&api, &name)?;
-    let lanes = api.scheduler.prove(entry.clone(), wants(body)?, PROVE_WITHIN).await?;
+    let (entry, wants) = (find(&api, &name)?, wants(body)?);
+    let verified = api.registry.verify(entry.clone()).await;
+    if entry.unusable().is_some() {
+        // It was, and its refusals say nothing any more; or it is, and what holds it goes.
+        forget_file(&api, entry.model.digest).await;
+    }
+    let entry = verified?;
+    let lanes = api.scheduler.prove(entry.clone(), wants, PROVE_WITHIN).await?;
     if lanes.is_empty() {
         let message = "no lane is of the backends and browsers named";
         return Err(Failure::new(Code::NoBackend, Retry::Never, message).into());
@@ -316,35 +360,56 @@ impl From<Where> for Wants {
 }
 
 /// Forget a model
+///
+/// All its versions, or the one that is named.
 #[utoipa::path(delete, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
     responses((status = 200, body = Model)))]
 pub(super) async fn remove(State(api): State<Arc<Api>>, name: Name) -> Result<Json<Model>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
-    let unused = api.registry.remove(&entry.model.name).await?;
-    api.scheduler.forget(entry.model.name.clone(), unused.into_iter().collect()).await;
-    Ok(Json(entry.model.clone()))
+    let model = &entry.model;
+    // Whatever is not the name alone means one version.
+    let version = (name != model.name.as_str()).then_some(model.digest);
+    let gone: Vec<_> = match version {
+        Some(version) => vec![version],
+        None => versions(&api, &model.name),
+    };
+    let unused = api.registry.remove(&model.name, version).await?;
+    api.scheduler.forget(model.name.clone(), gone, unused).await;
+    Ok(Json(model.clone()))
 }
 
-pub(super) fn find(api: &Api, name: &str) -> Result<Arc<Entry>, Failure> {
-    let entry = name.parse::<ModelName>().ok().and_then(|name| api.registry.get(&name));
-    entry.ok_or_else(|| unknown(name, api))
+fn versions(api: &Api, name: &ModelName) -> Vec<Digest> {
+    let entries = api.registry.list().into_iter().filter(|entry| entry.model.name == *name);
+    entries.map(|entry| entry.model.digest).collect()
 }
 
-/// A model has one version: its file's digest.
-pub(super) fn check_version(entry: &Entry, version: Option<&str>) -> Result<(), Failure> {
-    let Model { name, digest, .. } = &entry.model;
-    match version {
-        Some(version) if version.parse() != Ok(*digest) => {
-            let message = format!("model {name} has version {digest}, not {version}");
-            Err(Failure::new(Code::UnknownModel, Retry::Never, message))
-        }
-        _ => Ok(()),
+/// Drops what the scheduler knows of a file, whatever names stand for it.
+async fn forget_file(api: &Api, digest: Digest) {
+    for entry in api.registry.list().iter().filter(|entry| entry.model.digest == digest) {
+        api.scheduler.forget(entry.model.name.clone(), vec![digest], vec![digest]).await;
     }
 }
 
+/// What `NAME`, `NAME@VERSION` or a digest means.
+pub(super) fn find(api: &Api, text: &str) -> Result<Arc<Entry>, Failure> {
+    let asked = text.parse::<ModelRef>().map_err(|_| unknown(text, api))?;
+    find_version(api, &asked.name, asked.version.as_deref())
+}
+
+pub(super) fn find_version(
+    api: &Api,
+    name: &ModelName,
+    version: Option<&str>,
+) -> Result<Arc<Entry>, Failure> {
+    api.registry.find(name, version).map_err(|missing| match missing {
+        NotFound::Name { name } => unknown(&name, api),
+        missing => Failure::new(Code::UnknownModel, Retry::Never, missing.to_string()),
+    })
+}
+
 pub(super) fn unknown(name: &str, api: &Api) -> Failure {
-    let known: Vec<_> = api.registry.list().iter().map(|entry| entry.model.name.to_string()).collect();
+    let known: Vec<_> = api.registry.latest().iter().map(|entry| entry.model.name.to_string()).collect();
     let known = if known.is_empty() {
         "none has been added".to_owned()
     } else {

@@ -129,12 +129,13 @@ fn secure(need: Need, operation: &mut Operation) {
 
 fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation) {
     let addressed = path.contains('{');
-    let oip = matches!(Protocol::of(path), Protocol::OpenInference);
+    // The other protocols tell by 400 what is no request of theirs.
+    let other = !matches!(Protocol::of(path), Protocol::Own);
     let downloads = path == "/api/v1/downloads";
     let body = operation.request_body.is_some();
     let parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let failures = [
-        (StatusCode::BAD_REQUEST, body && oip, "The request is none of the protocol's"),
+        (StatusCode::BAD_REQUEST, body && other, "The request is none of the protocol's"),
         (StatusCode::UNAUTHORIZED, guarded, "No credential, or none that is good"),
         (StatusCode::FORBIDDEN, true, "`Host` or `Origin` is wrong, or the credential lacks a scope"),
         (StatusCode::NOT_FOUND, addressed, "There is nothing of this name"),

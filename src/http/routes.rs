@@ -29,6 +29,8 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/docs/assets/{file}", Need::Nothing),
     ("GET", "/v1/models", Need::Any),
     ("GET", "/v1/models/{id}", Need::Any),
+    ("POST", "/v1/embeddings", INFER),
+    ("POST", "/api/v1/ask", INFER),
     ("GET", "/v2", Need::Any),
     ("GET", "/v2/health/ready", Need::Any),
     ("GET", "/metrics", READ),

@@ -237,7 +237,7 @@ impl Connection {
         let entered = self.enter().inspect_err(|failure| self.api.metrics.refused(None, failure.code))?;
         let parameters = &parsed.parameters;
         let origin = self.origin.part(parameters.request.clone(), parameters.traceparent.as_deref());
-        let (request, form) = infer::request(parsed, self.grant.caller().clone(), origin, &self.api)?;
+        let (request, form) = infer::request(parsed, None, self.grant.caller().clone(), origin, &self.api)?;
         if self.unread.available_permits() < FRAME_MAX {
             return Err(unread());
         }

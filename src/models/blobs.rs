@@ -23,6 +23,8 @@ const PARTIAL: &str = "partial";
 
 /// Marks what is kept of a file's layout in blocks, beside it.
 const LAYOUT: &str = "layout";
+/// What an earlier weft called models' files.
+const FORMER: &str = "onnx";
 
 #[derive(Clone)]
 pub struct Blobs {
@@ -44,6 +46,8 @@ impl Blobs {
             let path = entry.map_err(keep)?.path();
             if path.extension().is_some_and(|extension| extension == PARTIAL) {
                 std::fs::remove_file(&path).map_err(keep)?;
+            } else if path.extension().is_some_and(|extension| extension == FORMER) {
+                std::fs::rename(&path, path.with_extension("")).map_err(keep)?;
             }
         }
         Ok(Self { folder })

@@ -56,6 +56,7 @@ pub struct Made {
 /// Makes a model of weights, part by part. Blocks for as long as that takes.
 pub fn from_weights(blobs: &Blobs, weights: &Weights) -> Result<Vec<Made>, ModelError> {
     let file = weights.file.to_ascii_lowercase();
+    let ends = |end: &str| file.ends_with(end);
     let (own, mut files) = (read(blobs, weights.digest)?, weights.files.clone());
     let mut take = |names: Vec<String>| {
         let one = |name: String| {
@@ -65,15 +66,15 @@ pub fn from_weights(blobs: &Blobs, weights: &Weights) -> Result<Vec<Made>, Model
         };
         names.into_iter().map(one).collect::<Result<BTreeMap<_, _>, ModelError>>()
     };
-    let checkpoint: Box<dyn Checkpoint> = if file.ends_with(".gguf") {
+    let checkpoint: Box<dyn Checkpoint> = if ends(".gguf") {
         let gguf = GgufCheckpoint::open(&own).map_err(ConvertError::from)?;
         let config = gguf.config().to_owned();
         return made(blobs, convert(config.as_bytes(), &gguf)?, &files);
-    } else if file.ends_with(".safetensors") {
+    } else if ends(".safetensors") {
         Box::new(Safetensors::new(&own)?)
-    } else if file.ends_with(".safetensors.index.json") {
+    } else if ends(".safetensors.index.json") {
         Box::new(Safetensors::sharded(&own, &take(shards(&own)?)?)?)
-    } else if file.ends_with(".index.json") {
+    } else if ends(".index.json") {
         let opened = take(shards(&own)?)?.into_values().map(|file| TorchCheckpoint::open(&file));
         let opened = opened.collect::<Result<Vec<_>, _>>().map_err(ConvertError::from)?;
         Box::new(TorchCheckpoint::join(opened).map_err(ConvertError::from)?)

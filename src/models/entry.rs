@@ -1,6 +1,10 @@
 //! One model that can be asked for, with what the gate needs to judge it.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,10 +12,11 @@ use utoipa::ToSchema;
 use super::{
     Served,
     gate::{INPUTS_MIN, seeded},
+    recipes::Told,
 };
 use crate::{
-    domain::{Dim, DimBinding, Failure, Model, Port, Tensor},
-    onnx::InputRange,
+    domain::{Anatomy, Code, Dim, DimBinding, Failure, Model, Port, Retry, Tensor, Uses, Verification},
+    onnx::{InputRange, Sizes},
     protocol::client::TensorJson,
 };
 
@@ -28,9 +33,25 @@ pub struct Entry {
     pub shapes: Vec<Vec<u64>>,
     /// What the graph implies about its inputs' values.
     pub ranges: Vec<InputRange>,
-    pub served: Served,
     /// What every answer says of a file that weft made.
     pub converted: Option<Arc<str>>,
+    pub history: History,
+    /// Why it may not serve. Set at most once: what serves again is another entry.
+    pub(super) unusable: OnceLock<String>,
+    pub(super) told: Told,
+    /// Of this file under this name, also when it is verified anew.
+    pub served: Arc<Served>,
+}
+
+/// What the registry knows of a file beside what requests need.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Microseconds since the Unix epoch.
+    pub added_at_us: i64,
+    /// Absent while the file cannot be read.
+    pub anatomy: Option<Anatomy>,
+    /// Absent for what an earlier weft verified.
+    pub verification: Option<Verification>,
 }
 
 /// Gate inputs as they travel and as they are stored: input sets, each a tensor by input name.
@@ -52,9 +73,57 @@ impl GateInputs {
 }
 
 impl Entry {
+    /// A model as it is told, of which no file has been looked at.
+    pub fn new(model: Model, path: PathBuf, history: History, uses: Uses) -> Self {
+        let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
+        Self {
+            model,
+            path,
+            given: Vec::new(),
+            shapes: Vec::new(),
+            ranges: Vec::new(),
+            converted,
+            history,
+            unusable: OnceLock::new(),
+            told: Told::default(),
+            served: Arc::new(Served::after(uses)),
+        }
+    }
+
+    /// Why it may not serve.
+    pub fn unusable(&self) -> Option<&str> {
+        self.unusable.get().map(String::as_str)
+    }
+
+    pub fn check_usable(&self) -> Result<(), Failure> {
+        let Some(reason) = self.unusable() else { return Ok(()) };
+        let message = format!("{} is unusable: {reason}", self.model.name);
+        Err(Failure::new(Code::ModelNotReady, Retry::Never, message))
+    }
+
     /// The dimensions that a proof without a request uses.
     pub fn proof_binding(&self) -> DimBinding {
-        let ports = self.model.signature.inputs.iter().zip(&self.shapes);
+        self.binding(&self.shapes)
+    }
+
+    /// The sizes that a proof gives to the names of the inputs' dimensions; one without a name is called by its place.
+    pub(super) fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes::new();
+        for (port, shape) in self.model.signature.inputs.iter().zip(&self.shapes) {
+            for (axis, (dim, size)) in port.shape.iter().zip(shape).enumerate() {
+                let name = match dim {
+                    Dim::Symbol(symbol) => symbol.clone(),
+                    Dim::Free(_) => format!("{}[{axis}]", port.name),
+                    Dim::Fixed(_) => continue,
+                };
+                sizes.insert(name, *size);
+            }
+        }
+        sizes
+    }
+
+    pub(super) fn binding(&self, shapes: &[Vec<u64>]) -> DimBinding {
+        let ports = self.model.signature.inputs.iter().zip(shapes);
         let dims = ports.flat_map(|(port, shape)| port.shape.iter().zip(shape));
         dims.filter_map(|(dim, size)| match dim {
             Dim::Symbol(symbol) => Some((symbol.clone(), *size)),
@@ -65,6 +134,11 @@ impl Entry {
 
     /// The inputs to judge a session by: given ones that have its fixed dimensions, filled up with seeded ones.
     pub fn gate_inputs(&self, fixed: &DimBinding) -> Vec<Vec<Tensor>> {
+        self.inputs_of(&self.shapes, fixed)
+    }
+
+    /// The same, where seeded ones have these shapes.
+    pub(super) fn inputs_of(&self, shapes: &[Vec<u64>], fixed: &DimBinding) -> Vec<Vec<Tensor>> {
         let signature = &self.model.signature;
         let fits = |inputs: &&Vec<Tensor>| {
             let binding = signature.bind(inputs).unwrap_or_default();
@@ -72,9 +146,9 @@ impl Entry {
         };
         let mut sets: Vec<_> = self.given.iter().filter(fits).cloned().collect();
         if sets.len() < INPUTS_MIN {
-            let mut binding = self.proof_binding();
+            let mut binding = self.binding(shapes);
             binding.extend(fixed.clone());
-            let ports = signature.inputs.iter().zip(&self.shapes);
+            let ports = signature.inputs.iter().zip(shapes);
             let shapes: Vec<_> = ports.map(|(port, shape)| resize(port, shape, &binding)).collect();
             sets.extend(seeded(signature, &self.ranges, &shapes, SEED, INPUTS_MIN - sets.len()));
         }

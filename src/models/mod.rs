@@ -9,18 +9,24 @@ mod entry;
 mod files;
 pub mod gate;
 mod layouts;
+mod recipes;
 mod reference;
 mod registry;
 mod served;
 pub mod source;
+mod uses;
+mod verify;
+mod versions;
 
 pub use blobs::{Blobs, Upload};
-pub use entry::{Entry, GateInputs};
+pub use entry::{Entry, GateInputs, History};
 pub use files::FILES_MAX;
 pub use layouts::Layouts;
+pub use recipes::recipe;
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
+pub use versions::NotFound;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -28,7 +34,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     backend::{Backend, BackendError},
-    domain::{Code, Digest, Failure, Retry, Tensor},
+    domain::{Code, Digest, Failure, ModelName, Retry, Tensor},
     onnx::{OnnxError, convert::ConvertError, precision::PrecisionError},
     store::StoreError,
 };
@@ -43,6 +49,14 @@ pub enum ModelError {
     Upload { message: String },
     #[error("no file with digest {digest} was uploaded")]
     NoFile { digest: Digest },
+    #[error("the file {digest} has the digest {found}: it was changed on the disk; add the model again")]
+    Changed { digest: Digest, found: Digest },
+    #[error("its file has {found} bytes, not {bytes}: it was changed on the disk; add the model again")]
+    Resized { bytes: u64, found: u64 },
+    #[error("its file {digest} is gone; add the model again")]
+    Gone { digest: Digest },
+    #[error("{name} has {limit} versions already; remove one with `weft models remove {name}@VERSION`")]
+    Versions { name: ModelName, limit: usize },
     #[error("its files: {problem}")]
     Files { problem: String },
     #[error("its weights are in the file {file:?}, which did not come with it")]
@@ -79,6 +93,10 @@ impl ModelError {
             Self::Load(error) | Self::Run(error) => error.retry(),
             Self::TooLarge { .. }
             | Self::NoFile { .. }
+            | Self::Changed { .. }
+            | Self::Resized { .. }
+            | Self::Gone { .. }
+            | Self::Versions { .. }
             | Self::Files { .. }
             | Self::WeightsMissing { .. }
             | Self::NoConfig

@@ -39,11 +39,11 @@ impl Reference {
         *backend == BackendKind::ort_cpu()
     }
 
-    /// Loads the model, lets `work` run it, and unloads it.
+    /// Loads the model, lets `work` run it, and unloads it. `work` is told how many microseconds the load took.
     pub(super) async fn with<T>(
         &self,
         entry: &Entry,
-        work: impl AsyncFnOnce(&Loaded<'_>) -> T,
+        work: impl AsyncFnOnce(&Loaded<'_>, u64) -> T,
     ) -> Result<T, BackendError> {
         let mut lane = self.lane.lock().await;
         let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
@@ -53,8 +53,8 @@ impl Reference {
             bytes: entry.model.whole_bytes(),
         };
         let done = tokio::time::timeout(WITHIN, async {
-            lane.load(order).await?;
-            let result = work(&Loaded { backend: &**lane, session: &session }).await;
+            let load_us = lane.load(order).await?.load_us;
+            let result = work(&Loaded { backend: &**lane, session: &session }, load_us).await;
             if let Err(error) = lane.unload(session.clone()).await {
                 tracing::debug!(%error, "the reference kept a session");
             }

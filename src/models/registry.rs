@@ -2,26 +2,31 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
 use tokio::sync::{Mutex, oneshot};
 
 use super::{
-    Blobs, Entry, GateInputs, Layouts, ModelError, Reference, Served, entry::SEED, files::Files, gate,
-    reference::Loaded,
+    Blobs, Entry, GateInputs, History, Layouts, ModelError, NotFound, Reference,
+    files::Files,
+    uses,
+    verify::{self, Contents, Proven},
+    versions::Versions,
 };
 use crate::{
-    backend::BackendError,
-    domain::{Batching, Digest, DimBinding, Model, ModelKind, ModelName, Port, Tolerance},
-    onnx,
+    domain::{
+        Anatomy, Batching, Cost, Digest, Failure, Model, ModelKind, ModelName, ProofCost, Retry, StageKind,
+        Tolerance, Uses, Verification,
+    },
+    onnx::{Expr, Sizes},
     store::{Store, StoredModel},
-    tasks::Tasks,
+    tasks::{self, Tasks},
 };
 
-/// Why the requests of most models cannot be joined.
-const NO_BATCH_AXIS: &str = "its inputs and outputs do not all begin with one dimension that requests choose";
+/// Versions of a name: each keeps its file, and is a row of every list.
+const VERSIONS_MAX: usize = 64;
 
 /// What somebody adds, beside the file.
 pub struct NewModel {
@@ -48,12 +53,12 @@ pub struct BatchLimits {
 pub struct Registry {
     pub blobs: Blobs,
     pub layouts: Layouts,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     reference: Arc<Reference>,
     tasks: Tasks,
     /// Held while names change: two changes of one file would undo each other.
     changing: Mutex<()>,
-    entries: RwLock<BTreeMap<ModelName, Arc<Entry>>>,
+    versions: RwLock<Versions>,
 }
 
 impl Registry {
@@ -63,48 +68,67 @@ impl Registry {
         store: Arc<Store>,
         reference: Arc<Reference>,
         tasks: Tasks,
-    ) -> Result<Self, ModelError> {
-        let stored = store.models().await?;
-        let mut entries = BTreeMap::new();
-        for StoredModel { model, .. } in &stored {
-            let inputs = store.model_inputs(model.name.clone()).await?;
-            match open_entry(&blobs, model.clone(), inputs.as_deref()) {
-                Ok(entry) => {
-                    entries.insert(model.name.clone(), Arc::new(entry));
-                }
-                Err(error) => {
-                    tracing::error!(model = %model.name, %error, "a model's file is unusable; add it again");
-                }
-            }
+    ) -> Result<Arc<Self>, ModelError> {
+        let mut versions = Versions::default();
+        let mut wanted = BTreeSet::new();
+        for stored in store.models().await? {
+            let Model { name, digest, .. } = &stored.model;
+            wanted.extend(stored.model.files());
+            let inputs = store.model_inputs(name.clone(), *digest).await?;
+            versions.push(open_entry(&blobs, stored, inputs.as_deref()));
         }
-        blobs.keep_only(&stored.iter().flat_map(|stored| stored.model.files()).collect())?;
+        blobs.keep_only(&wanted)?;
         let layouts = Layouts::new(blobs.clone(), tasks.clone());
-        entries.values().flat_map(|entry| entry.model.files()).for_each(|file| layouts.want(file));
-        let (changing, entries) = (Mutex::default(), RwLock::new(entries));
-        Ok(Self { blobs, layouts, store, reference, tasks, changing, entries })
+        versions.all().flat_map(|entry| entry.model.files()).for_each(|file| layouts.want(file));
+        let (changing, versions) = (Mutex::default(), RwLock::new(versions));
+        let registry = Arc::new(Self { blobs, layouts, store, reference, tasks, changing, versions });
+        let stopping = registry.tasks.stopping();
+        registry.tasks.spawn("uses of models", uses::keep(registry.clone(), stopping));
+        Ok(registry)
     }
 
+    /// All versions, by name and the latest first.
     pub fn list(&self) -> Vec<Arc<Entry>> {
-        self.entries.read().expect("no holder of the names panics").values().cloned().collect()
+        self.read().all().cloned().collect()
     }
 
-    pub fn get(&self, name: &ModelName) -> Option<Arc<Entry>> {
-        self.entries.read().expect("no holder of the names panics").get(name).cloned()
+    /// What each name stands for.
+    pub fn latest(&self) -> Vec<Arc<Entry>> {
+        self.read().latest().cloned().collect()
     }
 
-    /// Verifies an uploaded file and gives it a name; says which model that name no longer stands for.
-    pub async fn add(
-        self: &Arc<Self>,
-        new: NewModel,
-        added_at_us: i64,
-    ) -> Result<(Arc<Entry>, Option<Digest>), ModelError> {
+    /// The latest version of a name, or the one that is asked for by its digest or how that begins.
+    /// In place of a name, a digest means its file.
+    pub fn find(&self, name: &ModelName, version: Option<&str>) -> Result<Arc<Entry>, NotFound> {
+        self.read().find(name, version).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Versions> {
+        self.versions.read().expect("no holder of the names panics")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Versions> {
+        self.versions.write().expect("no holder of the names panics")
+    }
+
+    /// Verifies an uploaded file and makes it what a name stands for.
+    pub async fn add(self: &Arc<Self>, new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
         self.whole(|registry| async move { registry.add_alone(new, added_at_us).await }).await
     }
 
-    /// Forgets a name; says which model no name stands for any more.
-    pub async fn remove(self: &Arc<Self>, name: &ModelName) -> Result<Option<Digest>, ModelError> {
+    /// Forgets a version of a name, or all of them; says which files no name stands for any more.
+    pub async fn remove(
+        self: &Arc<Self>,
+        name: &ModelName,
+        version: Option<Digest>,
+    ) -> Result<Vec<Digest>, ModelError> {
         let name = name.clone();
-        self.whole(|registry| async move { registry.remove_alone(&name).await }).await
+        self.whole(|registry| async move { registry.remove_alone(&name, version).await }).await
+    }
+
+    /// Verifies a model's file anew. One that fails serves no more, under no name, and the error says why.
+    pub async fn verify(self: &Arc<Self>, entry: Arc<Entry>) -> Result<Arc<Entry>, Failure> {
+        self.whole(|registry| async move { registry.verify_alone(&entry).await }).await?
     }
 
     /// Makes a change to its end, one at a time, also when whoever asked for it has left.
@@ -129,22 +153,15 @@ impl Registry {
         changed.await.unwrap_or(Err(ModelError::Stopping))
     }
 
-    async fn add_alone(
-        &self,
-        new: NewModel,
-        added_at_us: i64,
-    ) -> Result<(Arc<Entry>, Option<Digest>), ModelError> {
+    async fn add_alone(&self, new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
         let digest = new.digest;
         if !self.blobs.has(digest) {
             return Err(ModelError::NoFile { digest });
         }
         let came: Vec<_> = [digest].into_iter().chain(new.files.values().copied()).collect();
-        let added = self.settle_and_verify(new, added_at_us).await;
+        let added = self.settle(new, added_at_us).await;
         self.drop_unused(came);
-        let (entry, replaced) = added?;
-        let Some(replaced) = replaced else { return Ok((entry, None)) };
-        let gone = self.drop_unused(replaced.model.files()).contains(&replaced.model.digest);
-        Ok((entry, gone.then_some(replaced.model.digest)))
+        added
     }
 
     /// Removes those of the files that no model consists of; says which.
@@ -152,51 +169,40 @@ impl Registry {
         let used: BTreeSet<_> = self.list().iter().flat_map(|entry| entry.model.files()).collect();
         let unused: BTreeSet<_> = files.into_iter().filter(|file| !used.contains(file)).collect();
         for file in &unused {
-            self.layouts.forget(*file);
             self.blobs.remove(*file);
+            self.layouts.forget(*file);
         }
         unused
     }
 
-    async fn settle_and_verify(
-        &self,
-        mut new: NewModel,
-        added_at_us: i64,
-    ) -> Result<(Arc<Entry>, Option<Arc<Entry>>), ModelError> {
+    async fn settle(&self, mut new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
         let (blobs, digest, beside) = (self.blobs.clone(), new.digest, std::mem::take(&mut new.files));
         let settle = move || Files::settle(&blobs, digest, beside);
         let files = tokio::task::spawn_blocking(settle).await.expect("reading a file does not panic")?;
         let rewritten = files.digest;
-        let verified = self.verify(new, files, added_at_us).await;
-        if verified.is_err() {
+        let added = self.try_add(NewModel { digest: rewritten, ..new }, files, added_at_us).await;
+        if added.is_err() {
             self.drop_unused([rewritten]);
         }
-        verified
+        added
     }
 
-    async fn verify(
-        &self,
-        new: NewModel,
-        files: Files,
-        added_at_us: i64,
-    ) -> Result<(Arc<Entry>, Option<Arc<Entry>>), ModelError> {
-        let path = self.blobs.path(files.digest);
-        let (bytes, analysis) = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || onnx::open(&path))
-                .await
-                .expect("reading a file does not panic")?
-        };
-        let given = new.inputs.tensors().map_err(ModelError::Inputs)?;
-        for inputs in &given {
-            analysis.signature.bind(inputs).map_err(ModelError::Inputs)?;
+    async fn try_add(&self, new: NewModel, files: Files, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
+        let known = self.find(&new.name, None).is_ok() && self.same(&new.name, new.digest).is_some();
+        if !known && self.read().count(&new.name) >= VERSIONS_MAX {
+            return Err(ModelError::Versions { name: new.name, limit: VERSIONS_MAX });
         }
+        let (path, mut log) = (self.blobs.path(new.digest), Verification::begun(added_at_us));
+        let beside = files.external.keys().chain(files.companions.values()).copied();
+        let all: Vec<_> = [files.digest].into_iter().chain(beside).collect();
+        let contents = verify::read(&self.blobs, &all, &mut log).await?;
+        let (bytes, analysis) = (contents.bytes, &contents.analysis);
         let model = Model {
             name: new.name,
-            digest: files.digest,
-            bytes: bytes.len() as u64,
+            digest: new.digest,
+            bytes,
             tolerance: new.tolerance.unwrap_or(analysis.tolerance),
-            signature: analysis.signature,
+            signature: analysis.signature.clone(),
             source: new.source,
             revision: new.revision,
             licence: new.licence,
@@ -209,105 +215,184 @@ impl Registry {
             },
             external: files.external,
             companions: files.companions,
-            conversion: analysis.conversion,
+            conversion: analysis.conversion.clone(),
         };
-        let (shapes, ranges) = (Vec::new(), analysis.ranges);
-        let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
-        let mut entry = Entry { model, path, given, shapes, ranges, served: Served::default(), converted };
-        self.try_run(&mut entry).await?;
-        entry.model.batching.barred = self.try_batch(&entry).await;
-        let kept = GateInputs { inputs: new.inputs.inputs, shapes: entry.shapes.clone() };
-        let kept = serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists");
-        self.store.put_model(StoredModel { model: entry.model.clone(), added_at_us }, Some(kept)).await?;
+        let history = History { added_at_us, ..History::default() };
+        // What was asked of the same file under the same name goes on being counted.
+        let uses = self.same(&model.name, model.digest).map_or_else(Uses::default, |same| same.served.uses());
+        let mut entry = Entry::new(model, path, history, uses);
+        let inputs = self.prove(&mut entry, contents, new.inputs, log).await?;
+        self.store.put_model(stored(&entry), Some(inputs)).await?;
         entry.model.files().for_each(|file| self.layouts.want(file));
         let entry = Arc::new(entry);
-        let mut entries = self.entries.write().expect("no holder of the names panics");
-        let replaced = entries.insert(entry.model.name.clone(), entry.clone());
-        Ok((entry, replaced))
+        self.write().add(entry.clone());
+        Ok(entry)
     }
 
-    /// Finds shapes that the model runs with, and checks that its outputs are the same twice.
-    async fn try_run(&self, entry: &mut Entry) -> Result<(), ModelError> {
-        let known = self.reference.with(entry, async |loaded| known_shapes(entry, loaded).await).await;
-        entry.shapes = known.map_err(ModelError::Load)??;
-        let inputs = entry.gate_inputs(&DimBinding::new()).swap_remove(0);
-        let twice = [inputs.clone(), inputs];
-        let outputs = self.reference.with(entry, async |loaded| loaded.run_all(&twice).await).await;
-        let outputs = outputs.map_err(ModelError::Load)?.map_err(ModelError::Run)?;
-        if outputs[0] == outputs[1] {
-            return Ok(());
+    /// The version of that file.
+    fn same(&self, name: &ModelName, digest: Digest) -> Option<Arc<Entry>> {
+        let same = |entry: &&Arc<Entry>| entry.model.name == *name && entry.model.digest == digest;
+        self.read().all().find(same).cloned()
+    }
+
+    /// Runs a file that has been read; answers with the inputs as they are kept.
+    async fn prove(
+        &self,
+        entry: &mut Entry,
+        contents: Contents,
+        inputs: GateInputs,
+        mut log: Verification,
+    ) -> Result<String, ModelError> {
+        let given = inputs.tensors().map_err(ModelError::Inputs)?;
+        for inputs in &given {
+            entry.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
         }
-        Err(ModelError::Outputs { problem: "two runs on the same inputs differ".to_owned() })
+        (entry.given, entry.ranges) = (given, contents.analysis.ranges.clone());
+        let ran = verify::run(&self.reference, entry, &mut log).await;
+        entry.history.verification = Some(log);
+        let Proven { shapes, barred } = ran?;
+        entry.shapes = shapes;
+        entry.model.batching.barred = barred;
+        entry.history.anatomy = Some(anatomy(contents, &entry.sizes()));
+        let kept = GateInputs { inputs: inputs.inputs, shapes: entry.shapes.clone() };
+        Ok(serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists"))
     }
 
-    /// Why requests of this model may not share a step; nothing once a shared one gave what each gave alone.
-    async fn try_batch(&self, entry: &Entry) -> Option<String> {
-        let mut sets = entry.gate_inputs(&DimBinding::new());
-        let Some(alike) = gate::alike(&entry.model.signature, &sets) else {
-            return Some(NO_BATCH_AXIS.to_owned());
-        };
-        sets = alike.into_iter().map(|at| std::mem::take(&mut sets[at])).collect();
-        let run = async |loaded: &Loaded<'_>| {
-            Ok::<_, BackendError>((loaded.run_all(&sets).await?, loaded.run_joined(&sets).await?))
-        };
-        match self.reference.with(entry, run).await.flatten() {
-            Ok((alone, shared)) => {
-                let barred = gate::shared_barred(&sets, &alone, &shared, entry.model.tolerance);
-                barred.map(|detail| {
-                    format!("requests in one step are not answered as they are alone: {detail}")
-                })
+    async fn verify_alone(&self, old: &Entry) -> Result<Result<Arc<Entry>, Failure>, ModelError> {
+        let Model { name, digest, .. } = &old.model;
+        let mut entry = Entry::new(old.model.clone(), old.path.clone(), old.history.clone(), Uses::default());
+        entry.served = old.served.clone();
+        entry.history.verification = None;
+        let kept = self.store.model_inputs(name.clone(), *digest).await?;
+        let mut log = Verification::begun(tasks::now_us());
+        let proven = async {
+            let inputs = read_inputs(kept.as_deref())?;
+            let all: Vec<_> = entry.model.files().collect();
+            let contents = verify::read(&self.blobs, &all, &mut log).await?;
+            self.prove(&mut entry, contents, inputs, log.clone()).await
+        }
+        .await;
+        match proven {
+            Ok(inputs) => {
+                self.store.put_verification(stored(&entry), Some(inputs)).await?;
+                let entry = Arc::new(entry);
+                self.write().replace(&entry);
+                Ok(Ok(entry))
             }
-            Err(error) => Some(format!("a shared step fails: {error}")),
+            // Nothing that the file has done.
+            Err(error) if error.retry() != Retry::Never => Err(error),
+            Err(error) => {
+                let mut log = entry.history.verification.take().unwrap_or(log);
+                if log.failure().is_none() {
+                    log.note(StageKind::Run, Duration::ZERO, Err(error.to_string()));
+                }
+                self.condemn(*digest, &log).await?;
+                let failed = self.same(name, *digest).and_then(|entry| entry.check_usable().err());
+                Ok(Err(failed.unwrap_or_else(|| error.into())))
+            }
         }
     }
 
-    async fn remove_alone(&self, name: &ModelName) -> Result<Option<Digest>, ModelError> {
-        self.store.remove_model(name.clone()).await?;
-        let removed = self.entries.write().expect("no holder of the names panics").remove(name);
-        let Some(removed) = removed else { return Ok(None) };
-        let gone = self.drop_unused(removed.model.files()).contains(&removed.model.digest);
-        Ok(gone.then_some(removed.model.digest))
+    /// Takes a file out of use, whatever names stand for it.
+    async fn condemn(&self, digest: Digest, log: &Verification) -> Result<(), ModelError> {
+        let reason = log.failure().unwrap_or_default();
+        let concerned: Vec<_> =
+            self.list().into_iter().filter(|entry| entry.model.digest == digest).collect();
+        for old in concerned {
+            // Requests that have been taken hold the old entry.
+            let _ = old.unusable.set(reason.clone());
+            let history = History { verification: Some(log.clone()), ..old.history.clone() };
+            let mut entry = Entry::new(old.model.clone(), old.path.clone(), history, Uses::default());
+            entry.served = old.served.clone();
+            let _ = entry.unusable.set(reason.clone());
+            tracing::error!(model = %entry.model.name, reason, "a model is unusable");
+            self.store.put_verification(stored(&entry), None).await?;
+            self.write().replace(&Arc::new(entry));
+        }
+        Ok(())
     }
-}
 
-/// Shapes of the given inputs; without any, the first candidates that the model accepts.
-async fn known_shapes(entry: &Entry, loaded: &Loaded<'_>) -> Result<Vec<Vec<u64>>, ModelError> {
-    let signature = &entry.model.signature;
-    if let Some(inputs) = entry.given.first() {
-        let shape = |port: &Port| {
-            let tensor = inputs.iter().find(|tensor| tensor.name == port.name);
-            tensor.expect("bind found every input").shape.clone()
+    async fn remove_alone(
+        &self,
+        name: &ModelName,
+        version: Option<Digest>,
+    ) -> Result<Vec<Digest>, ModelError> {
+        let meant = |entry: &&Arc<Entry>| {
+            entry.model.name == *name && version.is_none_or(|version| entry.model.digest == version)
         };
-        return Ok(signature.inputs.iter().map(shape).collect());
-    }
-    let mut refused = None;
-    for shapes in gate::shape_candidates(signature) {
-        let inputs = gate::seeded(signature, &entry.ranges, &shapes, SEED, 1).swap_remove(0);
-        match loaded.run(inputs).await {
-            Ok(_) => return Ok(shapes),
-            Err(error) => refused = refused.or(Some(ModelError::Run(error))),
+        let digests: Vec<_> = self.read().all().filter(meant).map(|entry| entry.model.digest).collect();
+        for digest in digests {
+            self.store.remove_model(name.clone(), digest).await?;
         }
+        let removed = self.write().remove(name, version);
+        let unused = self.drop_unused(removed.iter().flat_map(|removed| removed.model.files()));
+        let gone = removed.iter().map(|removed| removed.model.digest);
+        Ok(gone.filter(|digest| unused.contains(digest)).collect())
     }
-    let problem = "its inputs are too large to make any up; add it with inputs".to_owned();
-    Err(refused.unwrap_or(ModelError::Outputs { problem }))
 }
 
-fn open_entry(blobs: &Blobs, model: Model, inputs: Option<&str>) -> Result<Entry, ModelError> {
-    let path = blobs.path(model.digest);
-    let (_, analysis) = onnx::open(&path)?;
-    if let Some(missing) = model.files().find(|file| !blobs.has(*file)) {
-        return Err(ModelError::NoFile { digest: missing });
+fn anatomy(contents: Contents, sizes: &Sizes) -> Anatomy {
+    let Contents { analysis, cost, .. } = contents;
+    let told = |sum: &Option<Expr>| sum.as_ref().map(ToString::to_string);
+    let proof = cost.at(sizes).map(|(flops, activation_bytes)| ProofCost { flops, activation_bytes });
+    Anatomy {
+        operators: analysis.operators,
+        parameters: analysis.parameters,
+        parameter_bytes: analysis.parameter_bytes,
+        cost: Cost {
+            flops: told(&cost.flops),
+            activation_bytes: told(&cost.activation_bytes),
+            nodes: cost.nodes,
+            known: cost.known,
+            proof,
+        },
     }
-    let inputs: GateInputs = match inputs {
-        Some(text) => serde_json::from_str(text).map_err(|error| {
-            ModelError::Inputs(crate::domain::Failure::invalid(format!(
-                "the stored inputs do not parse: {error}"
-            )))
-        })?,
-        None => GateInputs::default(),
+}
+
+/// As the store keeps it; how often it is used is written apart.
+fn stored(entry: &Entry) -> StoredModel {
+    let History { added_at_us, anatomy, verification } = entry.history.clone();
+    let uses = entry.served.uses();
+    StoredModel { model: entry.model.clone(), added_at_us, anatomy, verification, uses }
+}
+
+/// A model of an earlier daemon. One whose file cannot be read is unusable, and so is one that has failed before.
+fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry {
+    let StoredModel { model, added_at_us, anatomy, verification, uses } = stored;
+    let path = blobs.path(model.digest);
+    let failed = verification.as_ref().and_then(Verification::failure);
+    let history = History { added_at_us, anatomy, verification };
+    let mut entry = Entry::new(model, path, history, uses);
+    let reason = match failed {
+        Some(reason) => Some(reason),
+        None => fill(blobs, &mut entry, inputs).err().map(|error| error.to_string()),
     };
-    let given = inputs.tensors().map_err(ModelError::Inputs)?;
-    let (shapes, ranges) = (inputs.shapes, analysis.ranges);
-    let converted = model.conversion.as_ref().map(|conversion| conversion.to_string().into());
-    Ok(Entry { model, path, given, shapes, ranges, served: Served::default(), converted })
+    if let Some(reason) = reason {
+        tracing::error!(model = %entry.model.name, reason, "a model is unusable");
+        let _ = entry.unusable.set(reason);
+    }
+    entry
+}
+
+fn fill(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), ModelError> {
+    if let Some(missing) = entry.model.files().find(|file| !blobs.has(*file)) {
+        return Err(ModelError::Gone { digest: missing });
+    }
+    let contents = verify::open(&entry.path)?;
+    if contents.bytes != entry.model.bytes {
+        return Err(ModelError::Resized { bytes: entry.model.bytes, found: contents.bytes });
+    }
+    let inputs = read_inputs(inputs)?;
+    entry.given = inputs.tensors().map_err(ModelError::Inputs)?;
+    (entry.shapes, entry.ranges) = (inputs.shapes, contents.analysis.ranges.clone());
+    let sizes = entry.sizes();
+    entry.history.anatomy.get_or_insert_with(|| anatomy(contents, &sizes));
+    Ok(())
+}
+
+fn read_inputs(kept: Option<&str>) -> Result<GateInputs, ModelError> {
+    let Some(text) = kept else { return Ok(GateInputs::default()) };
+    serde_json::from_str(text).map_err(|error| {
+        ModelError::Inputs(Failure::invalid(format!("the stored inputs do not parse: {error}")))
+    })
 }

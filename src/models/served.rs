@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::Timing;
+use crate::domain::{Timing, Uses};
 
 /// So many times, so long altogether.
 #[derive(Debug, Default)]
@@ -32,6 +32,10 @@ impl Tally {
 /// Since the model was added, or the daemon started.
 #[derive(Debug, Default)]
 pub struct Served {
+    /// Requests answered before this daemon.
+    before: u64,
+    /// Uses that the store knows of.
+    written: AtomicU64,
     last_ms: AtomicU64,
     steps: AtomicU64,
     rows: AtomicU64,
@@ -45,6 +49,25 @@ pub struct Served {
 }
 
 impl Served {
+    /// Goes on from what the store knows.
+    pub fn after(Uses { uses, last_used_ms }: Uses) -> Self {
+        Self { before: uses, written: uses.into(), last_ms: last_used_ms.into(), ..Self::default() }
+    }
+
+    pub fn uses(&self) -> Uses {
+        Uses { uses: self.before + self.success.count(), last_used_ms: self.last_ms() }
+    }
+
+    /// What the store does not know yet.
+    pub(super) fn unwritten(&self) -> Option<Uses> {
+        let uses = self.uses();
+        (uses.uses != self.written.load(Ordering::Relaxed)).then_some(uses)
+    }
+
+    pub(super) fn wrote(&self, uses: Uses) {
+        self.written.store(uses.uses, Ordering::Relaxed);
+    }
+
     /// Counts an answer; `now_us` is the time since the Unix epoch.
     pub fn succeeded(&self, timing: Timing, now_us: i64) {
         let Timing { queue, transfer, decode, compute, encode, total } = timing;

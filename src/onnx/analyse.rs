@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 
 use super::{
-    OnnxError, external,
+    OnnxError,
+    check::byte_size,
+    external,
     proto::{DimensionValue, GraphProto, ModelProto, TensorProto, TypeValue, ValueInfoProto, element},
     ranges::{self, InputRange},
     read::{decode, visit_nodes, visit_tensors},
@@ -25,7 +27,8 @@ pub struct Analysis {
     pub external: Vec<String>,
     /// How weft made the file, when it says so.
     pub conversion: Option<Conversion>,
-    /// Bytes of all weights, wherever in the graph they are.
+    /// Elements of all weights, wherever in the graph they are.
+    pub parameters: u64,
     pub parameter_bytes: u64,
     /// How far another backend's outputs may be off, unless the model's owner says otherwise.
     pub tolerance: Tolerance,
@@ -39,10 +42,13 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     check_names(&graph)?;
     let signature = signature(&graph)?;
     let ranges = ranges::imply(&graph, &signature.inputs);
-    let mut parameter_bytes = 0u64;
+    let (mut parameters, mut parameter_bytes) = (0u64, 0u64);
     let mut half = signature.inputs.iter().chain(&signature.outputs).any(|port| is_half(port.datatype));
     visit_tensors(&graph, &mut |tensor| {
-        parameter_bytes = parameter_bytes.saturating_add(tensor_bytes(tensor));
+        let elements = elements(tensor);
+        parameters = parameters.saturating_add(elements);
+        // Text has no fixed size.
+        parameter_bytes = parameter_bytes.saturating_add(byte_size(tensor.data_type, elements).unwrap_or(0));
         half |= matches!(tensor.data_type, element::FLOAT16 | element::BFLOAT16);
     });
     Ok(Analysis {
@@ -51,6 +57,7 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
         external: external::files(&graph)?,
         conversion: conversion(&model),
         producer: model.producer_name,
+        parameters,
         parameter_bytes,
         // Once a value has been rounded to half precision, nothing downstream can be more exact.
         tolerance: if half { Tolerance::FP16 } else { Tolerance::FP32 },
@@ -172,7 +179,10 @@ fn port(role: &'static str, port: &ValueInfoProto) -> Result<Port, OnnxError> {
 fn dimension(value: Option<&DimensionValue>) -> Dim {
     match value {
         Some(DimensionValue::Size(size)) => u64::try_from(*size).map_or(Dim::Free(None), Dim::Fixed),
-        Some(DimensionValue::Symbol(symbol)) if !symbol.is_empty() => Dim::Symbol(symbol.clone()),
+        // Some converters write a question mark for every size that they do not know.
+        Some(DimensionValue::Symbol(symbol)) if !matches!(symbol.as_str(), "" | "?") => {
+            Dim::Symbol(symbol.clone())
+        }
         _ => Dim::Free(None),
     }
 }
@@ -197,22 +207,7 @@ fn datatype(code: i32) -> Option<Datatype> {
     })
 }
 
-fn tensor_bytes(tensor: &TensorProto) -> u64 {
-    let bits = match tensor.data_type {
-        element::COMPLEX128 => 128,
-        element::DOUBLE | element::INT64 | element::UINT64 | element::COMPLEX64 => 64,
-        element::FLOAT | element::INT32 | element::UINT32 => 32,
-        element::FLOAT16 | element::BFLOAT16 | element::INT16 | element::UINT16 => 16,
-        element::UINT4 | element::INT4 | element::FLOAT4E2M1 => 4,
-        element::UINT2 | element::INT2 => 2,
-        // Strings have no fixed size; the shape says how many there are.
-        element::STRING => 0,
-        // BOOL, the 8-bit integers and the 8-bit floats.
-        _ => 8,
-    };
-    let elements = tensor
-        .dims
-        .iter()
-        .fold(1u64, |product, dim| product.saturating_mul(u64::try_from(*dim).unwrap_or(0)));
-    elements.saturating_mul(bits).div_ceil(8)
+fn elements(tensor: &TensorProto) -> u64 {
+    let sizes = tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0));
+    sizes.fold(1, u64::saturating_mul)
 }

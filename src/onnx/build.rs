@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::proto::{
     AttributeProto, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, TypeValue, ValueInfoProto, element,
+    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, TypeValue, ValueInfoProto, attribute, element,
 };
 
 #[allow(clippy::unnecessary_wraps, reason = "a dimension may also be none of both")]
@@ -49,7 +49,35 @@ pub(crate) fn with(mut node: NodeProto, attribute: AttributeProto) -> NodeProto 
 }
 
 pub(crate) fn number(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), i, ..AttributeProto::default() }
+    AttributeProto { name: name.to_owned(), i, r#type: attribute::INT, ..AttributeProto::default() }
+}
+
+pub(crate) fn numbers(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        ints: ints.to_vec(),
+        r#type: attribute::INTS,
+        ..AttributeProto::default()
+    }
+}
+
+pub(crate) fn branch(name: &str, graph: GraphProto) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        g: Some(graph),
+        r#type: attribute::GRAPH,
+        ..AttributeProto::default()
+    }
+}
+
+pub(crate) fn constant(output: &str, tensor: TensorProto) -> NodeProto {
+    let value = AttributeProto {
+        name: "value".to_owned(),
+        t: Some(tensor),
+        r#type: attribute::TENSOR,
+        ..AttributeProto::default()
+    };
+    with(node("Constant", &[], &[output]), value)
 }
 
 pub(crate) fn integers(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {

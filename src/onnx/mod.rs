@@ -5,17 +5,24 @@
 mod analyse;
 #[cfg(test)]
 pub(crate) mod build;
+mod check;
 pub mod convert;
+mod cost;
 mod external;
+mod parts;
 pub mod precision;
 pub(crate) mod proto;
 mod ranges;
 mod read;
+mod shapes;
 
 pub use analyse::{Analysis, analyse};
+pub use check::{CheckError, Outside};
+pub use cost::{Costs, NodeCost, Total, costs};
 pub use external::rename_files;
 pub use ranges::{InputRange, Values};
-pub use read::{FILE_BYTES_MAX, open};
+pub use read::{FILE_BYTES_MAX, check, metadata, open, open_whole};
+pub use shapes::{Expr, Size, Sizes};
 
 use std::path::PathBuf;
 
@@ -31,6 +38,10 @@ pub enum OnnxError {
     Empty,
     #[error("not an ONNX file: {source}")]
     NotProtobuf { source: prost::DecodeError },
+    #[error("the file has more than {most} nodes, weights, names and other parts")]
+    Parts { most: usize },
+    #[error("the file has graphs or types within each other, deeper than {most} messages")]
+    Nested { most: usize },
     #[error("not an ONNX file: it names no IR version")]
     NoIrVersion,
     #[error("the model has no graph")]
@@ -39,6 +50,8 @@ pub enum OnnxError {
     NoOpset,
     #[error("the model imports version {version} of the standard operators, which does not exist")]
     Opset { version: i64 },
+    #[error(transparent)]
+    Check(#[from] CheckError),
     #[error("weight {tensor:?} is in an external file that it does not name")]
     ExternalUnnamed { tensor: String },
     #[error("the graph has no outputs")]

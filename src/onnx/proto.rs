@@ -287,12 +287,10 @@ pub(crate) mod element {
 pub(crate) mod attribute {
     pub(crate) const FLOAT: i32 = 1;
     pub(crate) const INT: i32 = 2;
+    #[cfg(test)]
     pub(crate) const STRING: i32 = 3;
     pub(crate) const TENSOR: i32 = 4;
+    #[cfg(test)]
     pub(crate) const GRAPH: i32 = 5;
-    pub(crate) const FLOATS: i32 = 6;
     pub(crate) const INTS: i32 = 7;
-    pub(crate) const STRINGS: i32 = 8;
-    pub(crate) const TENSORS: i32 = 9;
-    pub(crate) const GRAPHS: i32 = 10;
 }

@@ -220,7 +220,7 @@ fn attribute<'g>(node: &'g NodeProto, name: &str) -> Option<&'g AttributeProto> 
 }
 
 /// A constant's elements if all of them are whole numbers.
-fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+pub(super) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     let raw = &tensor.raw_data;
     match tensor.data_type {
         element::FLOAT => {

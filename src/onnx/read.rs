@@ -1,23 +1,64 @@
 //! From a path to a decoded model: bounded, and with a name for everything that can be wrong with a file.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Analysis, OnnxError, analyse,
+    Analysis, OnnxError, Outside, analyse, parts,
     proto::{GraphProto, ModelProto, NodeProto, TensorProto},
 };
 
 /// Protobuf's own limit on a message. Larger models keep their weights in external files.
 pub const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 
-/// Reads and analyses a file. Blocks for as long as the disk takes.
+/// Reads, checks and analyses a file, whatever lies beside it. Blocks for as long as the disk takes.
 pub fn open(path: &Path) -> Result<(Bytes, Analysis), OnnxError> {
+    // Any weight lies within a file of this size.
+    open_with(path, &|_| Outside::Bytes(u64::MAX))
+}
+
+/// The same of a file and those beside it that its weights lie in.
+pub fn open_whole(path: &Path) -> Result<(Bytes, Analysis), OnnxError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    open_with(path, &|location| beside(folder, location))
+}
+
+fn open_with(path: &Path, outside: &dyn Fn(&str) -> Outside) -> Result<(Bytes, Analysis), OnnxError> {
     let bytes = read(path)?;
+    check(&bytes, outside)?;
     let analysis = analyse(&bytes)?;
     Ok((bytes, analysis))
+}
+
+/// What a file says of itself, by whatever names its maker chose. Blocks for as long as the disk takes.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, OnnxError> {
+    let (model, _) = decode(&read(path)?)?;
+    Ok(model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect())
+}
+
+/// Checks how a model is put together; `outside` tells what lies at a path beside its file.
+pub fn check(bytes: &Bytes, outside: &dyn Fn(&str) -> Outside) -> Result<(), OnnxError> {
+    let (model, graph) = decode(bytes)?;
+    super::check::check(&model, &graph, outside)?;
+    Ok(())
+}
+
+/// Follows no link on the way from the model's folder.
+fn beside(folder: &Path, location: &str) -> Outside {
+    let mut path = folder.to_owned();
+    let mut parts = location.split('/').peekable();
+    while let Some(part) = parts.next() {
+        path.push(part);
+        match path.symlink_metadata() {
+            Ok(found) if parts.peek().is_some() && found.is_dir() => {}
+            Ok(found) if parts.peek().is_none() && found.is_file() => return Outside::Bytes(found.len()),
+            Ok(_) => return Outside::NoFile,
+            Err(_) => break,
+        }
+    }
+    Outside::Missing
 }
 
 fn read(path: &Path) -> Result<Bytes, OnnxError> {
@@ -41,11 +82,11 @@ fn read(path: &Path) -> Result<Bytes, OnnxError> {
 }
 
 /// Decodes the model and refuses what no later step could work with.
-/// Nesting is bounded by prost at 100 messages, which is about 30 graphs within each other.
 pub(super) fn decode(bytes: &Bytes) -> Result<(ModelProto, GraphProto), OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::Empty);
     }
+    parts::check(bytes)?;
     let mut model = ModelProto::decode(bytes.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
     if model.ir_version <= 0 {
         return Err(OnnxError::NoIrVersion);

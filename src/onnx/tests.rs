@@ -1,9 +1,9 @@
 //! Hand-built graphs: what is refused and under which name, and what is read from those that are not.
 
 use super::{
-    OnnxError, Values, analyse,
+    CheckError, OnnxError, Values, analyse,
     build::{bytes, integers, model, node, number, port, size, symbol, typed, weights, with},
-    open,
+    open, open_whole,
     proto::{
         AttributeProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
         StringStringEntryProto, TensorProto, TensorTypeProto, TypeValue, element,
@@ -126,7 +126,7 @@ fn what_cannot_be_used_is_refused_by_name() {
             }),
             "input \"x\" has no declared rank",
         ),
-        ("nested too deep", nested(60), "recursion limit"),
+        ("nested too deep", nested(60), "deeper than 100 messages"),
     ];
     for (case, bytes, expected) in cases {
         let error = analyse(&bytes).expect_err(case).to_string();
@@ -166,6 +166,29 @@ fn files_are_refused_by_name() {
     assert!(matches!(refused("absent.onnx"), OnnxError::Read { .. }));
     assert!(matches!(refused("huge.onnx"), OnnxError::TooLarge { .. }));
     assert!(matches!(refused("empty.onnx"), OnnxError::Empty));
+
+    // What its weights lie in is asked for only with the files beside it.
+    let weighing = edited(|g| {
+        g.node.push(node("Add", &["y", "w"], &["z"]));
+        g.initializer.push(external());
+    });
+    std::fs::write(path("external.onnx"), weighing).expect("writable");
+    open(&path("external.onnx")).expect("a good model");
+    let missing = open_whole(&path("external.onnx"));
+    assert!(matches!(missing, Err(OnnxError::Check(CheckError::FileMissing { .. }))), "{missing:?}");
+    #[cfg(unix)]
+    {
+        std::fs::write(path("elsewhere"), [0; 16]).expect("writable");
+        std::os::unix::fs::symlink(path("elsewhere"), path("model.weights")).expect("a link");
+        let linked = open_whole(&path("external.onnx"));
+        assert!(matches!(linked, Err(OnnxError::Check(CheckError::FileLink { .. }))), "{linked:?}");
+        std::fs::remove_file(path("model.weights")).expect("a link");
+    }
+    std::fs::write(path("model.weights"), [0; 15]).expect("writable");
+    let short = open_whole(&path("external.onnx"));
+    assert!(matches!(short, Err(OnnxError::Check(CheckError::OutOfFile { .. }))), "{short:?}");
+    std::fs::write(path("model.weights"), [0; 16]).expect("writable");
+    open_whole(&path("external.onnx")).expect("its weights are there");
 }
 
 #[test]

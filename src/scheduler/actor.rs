@@ -101,7 +101,8 @@ pub(super) enum Message {
     Lanes(oneshot::Sender<Vec<LaneLoad>>),
     Forget {
         name: ModelName,
-        models: Vec<Digest>,
+        versions: Vec<Digest>,
+        files: Vec<Digest>,
     },
 }
 
@@ -252,11 +253,13 @@ impl Actor {
                 // Whoever asked may have left.
                 let _ = reply.send(self.lanes.values().map(Lane::load).collect());
             }
-            Message::Forget { name, models } => {
-                self.residences.forget(&name);
-                self.forget_sequences(&name);
-                for model in models {
-                    self.forget(model);
+            Message::Forget { name, versions, files } => {
+                for version in versions {
+                    self.residences.forget(&name, version);
+                    self.forget_sequences(&name, version);
+                }
+                for file in files {
+                    self.forget(file);
                 }
             }
         }
@@ -395,7 +398,7 @@ impl Actor {
 
     /// Queues a request anew, unless its model or its sequence is gone meanwhile.
     fn come_back(&mut self, mut pending: Box<Pending>) {
-        let unloaded = self.residences.check(&pending.request.entry.model.name).err();
+        let unloaded = self.residences.check_model(&pending.request.entry.model).err();
         let lost = || pending.sequence.as_ref().and_then(|key| self.sequences.lost(key));
         match unloaded.or_else(lost) {
             Some(failure) => self.refuse(pending, &failure),

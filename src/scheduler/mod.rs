@@ -291,10 +291,10 @@ impl Scheduler {
         lanes.await.unwrap_or_default()
     }
 
-    /// Drops what is known of a name that was removed or given anew, and the sessions of these models.
-    pub async fn forget(&self, name: ModelName, models: Vec<Digest>) {
+    /// Drops what is known of a name's versions that were removed or added anew, and the sessions of these files.
+    pub async fn forget(&self, name: ModelName, versions: Vec<Digest>, files: Vec<Digest>) {
         // A stopping daemon forgets everything anyway.
-        let _ = self.inbox.send(Message::Forget { name, models }).await;
+        let _ = self.inbox.send(Message::Forget { name, versions, files }).await;
     }
 
     /// Requests that no lane has room for.

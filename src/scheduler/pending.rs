@@ -85,6 +85,7 @@ impl Pending {
         let sequence = request.sequence.as_ref().map(|sequence| SequenceKey {
             caller: request.caller.id.clone(),
             model: request.entry.model.name.clone(),
+            version: request.entry.model.digest,
             id: sequence.id.clone(),
         });
         Self {

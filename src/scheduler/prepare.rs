@@ -40,6 +40,7 @@ pub(super) async fn prepare(
     gate: Arc<Gate>,
     metrics: &Metrics,
 ) -> Result<Prepared, Refusal> {
+    entry.check_usable().map_err(|failure| Refusal { failure, passing: false })?;
     let order =
         LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.whole_bytes() };
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;

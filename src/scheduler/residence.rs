@@ -16,14 +16,15 @@ use super::{
 };
 use crate::{
     backend::SessionName,
-    domain::{Code, Digest, Failure, LaneId, ModelName, Retry},
+    domain::{Code, Digest, Failure, LaneId, Model, ModelName, Retry},
     models::Entry,
 };
 
 #[derive(Default)]
 pub(super) struct Residences {
-    loaded: BTreeMap<ModelName, Loaded>,
-    unloaded: BTreeSet<ModelName>,
+    /// By file, as every request asks: two names of one may be loaded and unloaded apart.
+    loaded: BTreeMap<(Digest, ModelName), Loaded>,
+    unloaded: BTreeMap<Digest, BTreeSet<ModelName>>,
 }
 
 struct Loaded {
@@ -59,41 +60,61 @@ pub struct Seat {
 
 impl Residences {
     pub(super) fn load(&mut self, entry: Arc<Entry>, wants: Wants) {
-        let name = entry.model.name.clone();
-        self.unloaded.remove(&name);
-        self.loaded.insert(name, Loaded { entry, wants });
+        let (name, version) = (entry.model.name.clone(), entry.model.digest);
+        self.readmit(&name, version);
+        self.loaded.insert((version, name), Loaded { entry, wants });
     }
 
     /// Says whether the model's sessions are nobody else's to keep.
     pub(super) fn unload(&mut self, entry: &Entry) -> bool {
-        self.loaded.remove(&entry.model.name);
-        self.unloaded.insert(entry.model.name.clone());
-        !self.keeps(entry.model.digest)
+        let (name, version) = (entry.model.name.clone(), entry.model.digest);
+        self.loaded.remove(&(version, name.clone()));
+        self.unloaded.entry(version).or_default().insert(name);
+        !self.keeps(version)
     }
 
-    /// The name stands for nothing, or for something else, from now on.
-    pub(super) fn forget(&mut self, name: &ModelName) {
-        self.loaded.remove(name);
-        self.unloaded.remove(name);
+    /// The version is gone, or is another one from now on.
+    pub(super) fn forget(&mut self, name: &ModelName, version: Digest) {
+        self.loaded.remove(&(version, name.clone()));
+        self.readmit(name, version);
+    }
+
+    fn readmit(&mut self, name: &ModelName, version: Digest) {
+        if let Some(names) = self.unloaded.get_mut(&version) {
+            names.remove(name);
+            if names.is_empty() {
+                self.unloaded.remove(&version);
+            }
+        }
     }
 
     fn keeps(&self, model: Digest) -> bool {
         self.loaded.values().any(|loaded| loaded.entry.model.digest == model)
     }
 
-    pub(super) fn check(&self, name: &ModelName) -> Result<(), Failure> {
-        if !self.unloaded.contains(name) {
+    pub(super) fn check_model(&self, model: &Model) -> Result<(), Failure> {
+        self.check(&model.name, model.digest)
+    }
+
+    pub(super) fn check(&self, name: &ModelName, version: Digest) -> Result<(), Failure> {
+        if !self.is_unloaded(name, version) {
             return Ok(());
         }
         let message = format!("{name} was unloaded; it serves again once it is loaded");
         Err(Failure::new(Code::ModelNotReady, Retry::Never, message))
     }
 
-    pub(super) fn stay(&self, name: &ModelName) -> Stay {
-        match (self.loaded.contains_key(name), self.unloaded.contains(name)) {
-            (true, _) => Stay::Loaded,
-            (false, true) => Stay::Unloaded,
-            (false, false) => Stay::OnDemand,
+    fn is_unloaded(&self, name: &ModelName, version: Digest) -> bool {
+        self.unloaded.get(&version).is_some_and(|names| names.contains(name))
+    }
+
+    pub(super) fn stay(&self, name: &ModelName, version: Digest) -> Stay {
+        if self.loaded.contains_key(&(version, name.clone())) {
+            Stay::Loaded
+        } else if self.is_unloaded(name, version) {
+            Stay::Unloaded
+        } else {
+            Stay::OnDemand
         }
     }
 

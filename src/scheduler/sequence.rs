@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::domain::{Code, Failure, LaneId, ModelName, Retry, Sequence, SequenceId};
+use crate::domain::{Code, Digest, Failure, LaneId, ModelName, Retry, Sequence, SequenceId};
 
 /// Sequences that live at once; each may be forgotten by its caller, and then holds its place until it is idle.
 const LIVE_MAX: usize = 1024;
@@ -25,6 +25,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) struct SequenceKey {
     pub(super) caller: Arc<str>,
     pub(super) model: ModelName,
+    /// Another version of a model knows nothing of it.
+    pub(super) version: Digest,
     pub(super) id: SequenceId,
 }
 
@@ -180,8 +182,8 @@ impl<T> Sequences<T> {
     }
 
     /// Forgets a model's sequences; brings those that waited in them.
-    pub(super) fn forget(&mut self, model: &ModelName) -> Vec<T> {
-        let gone = self.live.extract_if(.., |key, _| key.model == *model);
+    pub(super) fn forget(&mut self, model: &ModelName, version: Digest) -> Vec<T> {
+        let gone = self.live.extract_if(.., |key, _| key.model == *model && key.version == version);
         gone.flat_map(|(_, live)| live.waiting).map(|(_, request)| request).collect()
     }
 

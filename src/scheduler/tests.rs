@@ -28,9 +28,10 @@ use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
         Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
-        LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, VerdictStatus,
+        LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, Uses,
+        VerdictStatus,
     },
-    models::{Entry, Served},
+    models::{Entry, History},
     telemetry::{Metrics, Origin},
 };
 
@@ -407,15 +408,7 @@ pub(super) fn request() -> Request {
         companions: BTreeMap::new(),
         conversion: None,
     };
-    let entry = Entry {
-        model,
-        path: PathBuf::new(),
-        given: Vec::new(),
-        shapes: Vec::new(),
-        ranges: Vec::new(),
-        served: Served::default(),
-        converted: None,
-    };
+    let entry = Entry::new(model, PathBuf::new(), History::default(), Uses::default());
     let at = Instant::now();
     Request {
         entry: Arc::new(entry),

@@ -4,6 +4,7 @@
 //! Never decides anything from what it stores, and never keeps tensors or model files.
 
 mod error;
+mod models;
 mod open;
 mod rows;
 mod schema;
@@ -28,9 +29,12 @@ use tokio::{
     },
 };
 
-pub use self::error::StoreError;
 use self::writer::{Order, Signals, Writer};
-use crate::domain::{Digest, Model, ModelName, RunId, RunRecord, Scopes, Verdict, VerdictKey};
+pub use self::{
+    error::StoreError,
+    models::{StoredModel, StoredUses},
+};
+use crate::domain::{Digest, RunId, RunRecord, Scopes, Verdict, VerdictKey};
 
 /// Reads that wait for their turn; further callers wait to get in.
 const READS: usize = 64;
@@ -51,13 +55,6 @@ pub struct Store {
     queries: mpsc::Sender<Query>,
     signals: Arc<Signals>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredModel {
-    pub model: Model,
-    /// Microseconds since the Unix epoch.
-    pub added_at_us: i64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -175,39 +172,9 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Adds the model, or replaces the one of that name.
-    /// `inputs` is what the correctness gate feeds it, as JSON text that the store does not look into.
-    pub async fn put_model(&self, model: StoredModel, inputs: Option<String>) -> Result<(), StoreError> {
-        self.change("model", move |connection| rows::put_model(connection, &model, inputs.as_deref())).await
-    }
-
-    /// Whether there was one. Its verdicts stay: they are about the file, not the name.
-    pub async fn remove_model(&self, name: ModelName) -> Result<bool, StoreError> {
-        let sql = include_str!("queries/remove_model.sql");
-        self.change("model", move |connection| Ok(connection.execute(sql, [name.as_str()])? > 0)).await
-    }
-
     /// Keeps the verdict, in place of an earlier one for the same key.
     pub async fn put_verdict(&self, verdict: StoredVerdict) -> Result<(), StoreError> {
         self.change("verdict", move |connection| rows::put_verdict(connection, &verdict)).await
-    }
-
-    /// By name.
-    pub async fn models(&self) -> Result<Vec<StoredModel>, StoreError> {
-        self.read("models", |connection| {
-            all(connection, include_str!("queries/models.sql"), None, rows::read_model)
-        })
-        .await
-    }
-
-    /// The gate's inputs as they were put; `None` for an unknown model and for one without.
-    pub async fn model_inputs(&self, name: ModelName) -> Result<Option<String>, StoreError> {
-        let sql = include_str!("queries/model_inputs.sql");
-        self.read("model inputs", move |connection| {
-            let found = connection.query_row(sql, [name.as_str()], |row| row.get(0)).optional()?;
-            Ok(found.flatten())
-        })
-        .await
     }
 
     /// All verdicts about a model's file, the newest first.

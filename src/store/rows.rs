@@ -8,10 +8,10 @@ use duckdb::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{RunCursor, Spent, StoredKey, StoredModel, StoredVerdict};
+use super::{RunCursor, Spent, StoredKey, StoredVerdict};
 use crate::domain::{
-    Batching, Failure, InstanceId, LaneId, Model, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance,
-    Verdict, VerdictKey,
+    Failure, InstanceId, LaneId, Provenance, RequestId, RunId, RunRecord, Timing, Tolerance, Verdict,
+    VerdictKey,
 };
 
 /// The outcome of a run without an error; error codes are words of their own.
@@ -59,7 +59,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
 }
 
 pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> {
-    let mut cells = Cells { row, at: 0 };
+    let mut cells = Cells::new(row);
     let cursor = RunCursor(cells.next()?);
     let run = RunId::new(cells.next::<String>()?);
     let (accepted_at_us, model) = (cells.next()?, cells.parse()?);
@@ -128,57 +128,6 @@ fn read_provenance(cells: &mut Cells<'_, '_>) -> duckdb::Result<Provenance> {
     })
 }
 
-pub(super) fn put_model(
-    connection: &Connection,
-    stored: &StoredModel,
-    inputs: Option<&str>,
-) -> duckdb::Result<()> {
-    let model = &stored.model;
-    let columns = params![
-        model.name.as_str(),
-        model.digest.to_string(),
-        model.bytes,
-        json(&model.signature),
-        model.tolerance.0,
-        model.source,
-        model.licence,
-        model.opset,
-        inputs,
-        stored.added_at_us,
-        json(&model.batching),
-        model.kind.as_str(),
-        model.revision,
-        json(&model.external),
-        json(&model.companions),
-        model.conversion.as_ref().map(json),
-    ];
-    connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
-}
-
-/// Of a model from a weft that did not join requests.
-const NEVER_TRIED: &str = "it was added before this could be proven; add it again";
-
-pub(super) fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
-    let mut cells = Cells { row, at: 0 };
-    let model = Model {
-        name: cells.parse()?,
-        digest: cells.parse()?,
-        bytes: cells.next()?,
-        signature: cells.json()?,
-        tolerance: Tolerance(cells.next()?),
-        source: cells.next()?,
-        licence: cells.next()?,
-        opset: cells.next()?,
-        kind: cells.parse()?,
-        batching: cells.optional_json()?.unwrap_or_else(|| Batching::barred(NEVER_TRIED)),
-        revision: cells.next()?,
-        external: cells.optional_json()?.unwrap_or_default(),
-        companions: cells.optional_json()?.unwrap_or_default(),
-        conversion: cells.optional_json()?,
-    };
-    Ok(StoredModel { model, added_at_us: cells.next()? })
-}
-
 /// Per model. On WebNN every set of dimensions has a verdict of its own, and callers choose the dimensions.
 const VERDICTS_KEPT: u32 = 1000;
 
@@ -209,7 +158,7 @@ pub(super) fn put_verdict(connection: &Connection, stored: &StoredVerdict) -> du
 }
 
 pub(super) fn read_verdict(row: &Row<'_>) -> duckdb::Result<StoredVerdict> {
-    let mut cells = Cells { row, at: 0 };
+    let mut cells = Cells::new(row);
     let key: VerdictKey = cells.json()?;
     let verdict = Verdict {
         status: cells.word()?,
@@ -239,7 +188,7 @@ pub(super) fn put_key(connection: &Connection, key: &StoredKey) -> duckdb::Resul
 }
 
 pub(super) fn read_key(row: &Row<'_>) -> duckdb::Result<StoredKey> {
-    let mut cells = Cells { row, at: 0 };
+    let mut cells = Cells::new(row);
     Ok(StoredKey {
         id: cells.next()?,
         name: cells.next()?,
@@ -266,7 +215,7 @@ pub(super) fn put_spent(connection: &Connection, spent: &[Spent]) -> duckdb::Res
 }
 
 pub(super) fn read_spent(row: &Row<'_>) -> duckdb::Result<Spent> {
-    let mut cells = Cells { row, at: 0 };
+    let mut cells = Cells::new(row);
     Ok(Spent { caller: cells.next()?, day: cells.next()?, used: cells.next()? })
 }
 
@@ -274,45 +223,49 @@ fn timestamp(us: i64) -> Value {
     Value::Timestamp(TimeUnit::Microsecond, us)
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(super) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("domain types hold only strings, numbers and string-keyed maps")
 }
 
 /// Takes a row's columns from left to right.
-struct Cells<'r, 's> {
+pub(super) struct Cells<'r, 's> {
     row: &'r Row<'s>,
     at: usize,
 }
 
-impl Cells<'_, '_> {
-    fn next<T: FromSql>(&mut self) -> duckdb::Result<T> {
+impl<'r, 's> Cells<'r, 's> {
+    pub(super) fn new(row: &'r Row<'s>) -> Self {
+        Self { row, at: 0 }
+    }
+
+    pub(super) fn next<T: FromSql>(&mut self) -> duckdb::Result<T> {
         self.at += 1;
         self.row.get(self.at - 1)
     }
 
-    fn parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<T> {
+    pub(super) fn parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<T> {
         let text: String = self.next()?;
         text.parse().map_err(|error: String| self.unreadable(error.into()))
     }
 
-    fn optional_parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<Option<T>> {
+    pub(super) fn optional_parse<T: FromStr<Err = String>>(&mut self) -> duckdb::Result<Option<T>> {
         let text: Option<String> = self.next()?;
         text.map(|text| text.parse().map_err(|error: String| self.unreadable(error.into()))).transpose()
     }
 
-    fn json<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {
         let text: String = self.next()?;
         serde_json::from_str(&text).map_err(|error| self.unreadable(error.into()))
     }
 
-    fn optional_json<T: DeserializeOwned>(&mut self) -> duckdb::Result<Option<T>> {
+    pub(super) fn optional_json<T: DeserializeOwned>(&mut self) -> duckdb::Result<Option<T>> {
         let text: Option<String> = self.next()?;
         text.map(|text| serde_json::from_str(&text).map_err(|error| self.unreadable(error.into())))
             .transpose()
     }
 
     /// An enum's serde spelling.
-    fn word<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {
+    pub(super) fn word<T: DeserializeOwned>(&mut self) -> duckdb::Result<T> {
         let text: String = self.next()?;
         T::deserialize(serde_json::Value::String(text)).map_err(|error| self.unreadable(error.into()))
     }

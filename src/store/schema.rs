@@ -23,7 +23,8 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "006_spent", sql: include_str!("schema/006_spent.sql") },
     Migration { name: "007_source", sql: include_str!("schema/007_source.sql") },
     Migration { name: "008_files", sql: include_str!("schema/008_files.sql") },
-    Migration { name: "009_conversion", sql: include_str!("schema/009_conversion.sql") },
+    Migration { name: "009_versions", sql: include_str!("schema/009_versions.sql") },
+    Migration { name: "010_conversion", sql: include_str!("schema/010_conversion.sql") },
 ];
 
 impl Migration {

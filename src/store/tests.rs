@@ -5,14 +5,14 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::mpsc as std_mpsc};
 
 use super::{
-    PAGE_MAX, RunCursor, RunPage, Spent, Store, StoreError, StoredModel, StoredVerdict, open,
+    PAGE_MAX, RunCursor, RunPage, Spent, Store, StoreError, StoredModel, StoredUses, StoredVerdict, open,
     schema::{MIGRATIONS, Migration, migrate},
     writer,
 };
 use crate::domain::{
-    Adapter, BackendKind, Batching, Code, Conversion, Datatype, Digest, Dim, Failure, Fallback, InstanceId,
-    LaneId, Model, ModelKind, Port, Provenance, Retry, RunId, RunRecord, Signature, Timing, Tolerance,
-    Verdict, VerdictKey, VerdictStatus,
+    Adapter, Anatomy, BackendKind, Batching, Code, Conversion, Cost, Datatype, Digest, Dim, Failure,
+    Fallback, InstanceId, LaneId, Model, ModelKind, Port, ProofCost, Provenance, Retry, RunId, RunRecord,
+    Signature, StageKind, Timing, Tolerance, Uses, Verdict, VerdictKey, VerdictStatus, Verification,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -93,7 +93,28 @@ fn model(name: &str, digest: u8) -> StoredModel {
         }),
         companions: BTreeMap::from([("1_Pooling/config.json".into(), Digest::new([digest + 2; 32]))]),
     };
-    StoredModel { model, added_at_us: 1_795_000_000_000_001 }
+    let cost = Cost {
+        flops: Some("2·n".into()),
+        activation_bytes: None,
+        nodes: 3,
+        known: 2,
+        proof: Some(ProofCost { flops: 2, activation_bytes: 8 }),
+    };
+    let mut verification = Verification::begun(1_795_000_000_000_000);
+    verification.note(StageKind::Digest, std::time::Duration::from_micros(7), Ok("4 bytes".into()));
+    verification.note(StageKind::Structure, std::time::Duration::ZERO, Err("node 0 (Relu)".into()));
+    StoredModel {
+        model,
+        added_at_us: 1_795_000_000_000_001,
+        anatomy: Some(Anatomy {
+            operators: [("Conv".to_owned(), 3)].into(),
+            parameters: 1 << 40,
+            parameter_bytes: 1 << 42,
+            cost,
+        }),
+        verification: Some(verification),
+        uses: Uses::default(),
+    }
 }
 
 fn verdict(model: u8, backend: BackendKind, status: VerdictStatus) -> StoredVerdict {
@@ -183,21 +204,61 @@ async fn a_run_is_written_without_being_flushed() {
 }
 
 #[tokio::test]
-async fn models_are_replaced_by_name_and_removed() {
+async fn a_name_has_a_row_for_each_of_its_files_the_last_added_first() {
     let store = Store::open_in_memory().unwrap();
-    let inputs = async |name: &str| store.model_inputs(name.parse().unwrap()).await.unwrap();
+    let digest = |digest: u8| Digest::new([digest; 32]);
+    let inputs = async |name: &str, of| store.model_inputs(name.parse().unwrap(), digest(of)).await.unwrap();
     store.put_model(model("b", 1), Some("[1]".into())).await.unwrap();
     store.put_model(model("a", 2), None).await.unwrap();
-    assert_eq!(store.models().await.unwrap(), [model("a", 2), model("b", 1)]);
     store.put_model(model("b", 3), Some("[3]".into())).await.unwrap();
-    assert_eq!(store.models().await.unwrap(), [model("a", 2), model("b", 3)]);
+    assert_eq!(store.models().await.unwrap(), [model("a", 2), model("b", 3), model("b", 1)]);
+    // Added again it is the latest, and still one.
+    let again = StoredModel { added_at_us: 7, ..model("b", 1) };
+    store.put_model(again.clone(), Some("[4]".into())).await.unwrap();
+    assert_eq!(store.models().await.unwrap(), [model("a", 2), again.clone(), model("b", 3)]);
     assert_eq!(
-        [inputs("a").await, inputs("b").await, inputs("c").await],
-        [None, Some("[3]".to_owned()), None]
+        [inputs("a", 2).await, inputs("b", 1).await, inputs("b", 3).await, inputs("c", 1).await],
+        [None, Some("[4]".to_owned()), Some("[3]".to_owned()), None]
     );
-    let remove = async |name: &str| store.remove_model(name.parse().unwrap()).await.unwrap();
-    assert_eq!([remove("a").await, remove("a").await], [true, false]);
-    assert_eq!(store.models().await.unwrap(), [model("b", 3)]);
+    let remove = async |name: &str, of| store.remove_model(name.parse().unwrap(), digest(of)).await.unwrap();
+    assert_eq!([remove("b", 3).await, remove("b", 3).await], [true, false]);
+    assert_eq!(store.models().await.unwrap(), [model("a", 2), again]);
+}
+
+#[tokio::test]
+async fn uses_and_verifications_are_kept_per_file() {
+    let store = Store::open_in_memory().unwrap();
+    for stored in [model("a", 1), model("b", 1), model("b", 2)] {
+        store.put_model(stored, None).await.unwrap();
+    }
+    let used = |name: &str, digest: u8, uses| StoredUses {
+        name: name.parse().unwrap(),
+        digest: Digest::new([digest; 32]),
+        uses: Uses { uses, last_used_ms: uses + 1 },
+    };
+    store.put_uses(vec![used("b", 1, 5), used("b", 2, 6), used("gone", 1, 7)]).await.unwrap();
+    store.put_uses(vec![used("b", 1, 8)]).await.unwrap();
+    for name in ["a", "b"] {
+        let verified = StoredModel { verification: Some(Verification::begun(9)), ..model(name, 1) };
+        store.put_verification(verified, None).await.unwrap();
+    }
+    // A model that is added again has been used all the same.
+    store.put_model(model("b", 2), None).await.unwrap();
+    let kept: Vec<_> = store.models().await.unwrap();
+    let told: Vec<_> = kept
+        .iter()
+        .map(|stored| (stored.uses.uses, stored.verification.as_ref().map(|kept| kept.at_us)))
+        .collect();
+    let before = Some(1_795_000_000_000_000);
+    assert_eq!(told, [(0, Some(9)), (6, before), (8, Some(9))]);
+    let (name, digest) = ("b".parse().unwrap(), Digest::new([2; 32]));
+    store.remove_model(name, digest).await.unwrap();
+    store.put_model(model("b", 2), None).await.unwrap();
+    assert_eq!(
+        store.models().await.unwrap()[1].uses,
+        Uses::default(),
+        "a removed model's uses are forgotten"
+    );
 }
 
 #[tokio::test]
@@ -262,7 +323,7 @@ async fn a_change_that_fails_leaves_nothing() {
     let store = Store::open_in_memory().unwrap();
     let failed: Result<(), _> = store
         .change("model", |database| {
-            super::rows::put_model(database, &model("half", 1), None)?;
+            super::models::put_model(database, &model("half", 1), None)?;
             database.execute_batch("SELECT * FROM nowhere")
         })
         .await;
@@ -363,6 +424,27 @@ fn a_database_whose_making_was_cut_short_is_made_again() {
     sound(&path);
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["weft.duckdb"]);
+}
+
+#[test]
+fn models_of_an_earlier_weft_are_each_the_only_version() {
+    let (database, path) = (duckdb::Connection::open_in_memory().unwrap(), Path::new("earlier"));
+    migrate(&database, path, &MIGRATIONS[..8]).unwrap();
+    let add = "INSERT INTO models (name, digest, bytes, signature, tolerance, source, opset, inputs, added_at, kind)
+        VALUES (?, repeat(?, 64), 1, '{\"inputs\":[],\"outputs\":[]}', 0.5, 'a file', 17, '[]', make_timestamp(?), NULL)";
+    for (name, digit, added) in [("b", "1", 20), ("a", "2", 10)] {
+        database.execute(add, duckdb::params![name, digit, added]).unwrap();
+    }
+    migrate(&database, path, MIGRATIONS).unwrap();
+    let sql = "SELECT name || digest[1] || nth || kind || epoch_us(added_at) FROM models ORDER BY nth";
+    let rows: Vec<String> = database
+        .prepare(sql)
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(rows, ["a21other10", "b12other20"]);
 }
 
 #[test]

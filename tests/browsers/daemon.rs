@@ -45,7 +45,8 @@ fn webnn_program() -> std::path::PathBuf {
 
 /// The answers to the recording's first frames, the state carried from one to the next.
 async fn listen(client: &mut Client, lane: Lane, frames: usize) -> Vec<Value> {
-    let samples = silero::read_wav(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap()).unwrap();
+    let samples =
+        silero::samples(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap().into()).unwrap();
     let elements: usize = silero::STATE_SHAPE.iter().product();
     let mut state = json!(vec![0.0f32; elements]);
     let mut answers = Vec::new();
@@ -141,7 +142,7 @@ fn moon() -> Value {
 
 fn magika_config() -> crate::magika::Config {
     let bytes = std::fs::read(cache().unwrap().join("models/magika-1.0.3/config.min.json")).unwrap();
-    crate::magika::Config::parse(std::str::from_utf8(&bytes).unwrap()).unwrap()
+    crate::magika::Config::parse(&bytes).unwrap()
 }
 
 /// The label that magika's answer gives the first place.

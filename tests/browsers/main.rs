@@ -8,16 +8,12 @@ mod daemon;
 mod doctor;
 mod driver;
 mod lanes;
-#[path = "../support/magika.rs"]
-mod magika;
 mod matrix;
 #[path = "../support/proof.rs"]
 mod proof;
 mod remote;
 #[path = "../support/serve.rs"]
 mod serve;
-#[path = "../support/silero.rs"]
-mod silero;
 mod stage;
 mod surroundings;
 #[path = "../support/table.rs"]
@@ -25,6 +21,8 @@ mod table;
 mod webkit;
 
 use std::path::Path;
+
+use weft::modality::{file_type as magika, speech as silero};
 
 /// A missing browser is a skip by name; in CI, which installs them all, it is a failure.
 fn skip(browser: &str, program: &Path) {

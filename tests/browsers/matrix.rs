@@ -55,7 +55,8 @@ fn slice_file(lane: Lane, model: &str) -> PathBuf {
 /// All frames of the recording, each against the probability that the package's own loop gave.
 async fn speech(client: &mut Client, lane: Lane) -> Value {
     let expected = crate::daemon::expected_probabilities();
-    let samples = silero::read_wav(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap()).unwrap();
+    let samples =
+        silero::samples(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap().into()).unwrap();
     let mut state = json!(vec![0.0f32; silero::STATE_SHAPE.iter().product()]);
     let mut slice = Slice::default();
     for (frame, expected) in silero::frames(&samples).into_iter().zip(expected) {
@@ -73,7 +74,7 @@ async fn speech(client: &mut Client, lane: Lane) -> Value {
 /// All files, each against the label and probability that the package gave.
 async fn files(client: &mut Client, lane: Lane) -> Value {
     let config = cache().unwrap().join("models/magika-1.0.3/config.min.json");
-    let config = magika::Config::parse(&std::fs::read_to_string(config).unwrap()).unwrap();
+    let config = magika::Config::parse(&std::fs::read(config).unwrap()).unwrap();
     let expected: Value =
         serde_json::from_str(&std::fs::read_to_string(format!("{FIXTURES}/inputs/expected.json")).unwrap())
             .unwrap();

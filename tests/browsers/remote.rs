@@ -231,7 +231,8 @@ async fn a_browser_on_another_host_answers_over_tls_and_is_let_go() {
     let served = Served::start_with(weft, "remote=1", &files).await.unwrap();
     served.weft(&["models", "add", &format!("{FIXTURES}/models.toml")]).await.unwrap();
     let mut client = served.connect().await.unwrap();
-    let samples = silero::read_wav(&fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap()).unwrap();
+    let samples =
+        silero::samples(&fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap().into()).unwrap();
     let elements: usize = silero::STATE_SHAPE.iter().product();
     let mut state = json!(vec![0.0f32; elements]);
     for (samples, expected) in silero::frames(&samples).into_iter().zip(expected_probabilities()).take(5) {

@@ -264,7 +264,8 @@ async fn webkitgtk_answers_for_verified_models_and_leaves_nothing() {
     let served = Served::start(weft, "webkitgtk=1").await.unwrap();
     served.weft(&["models", "add", &format!("{FIXTURES}/models.toml")]).await.unwrap();
     let mut client = served.connect().await.unwrap();
-    let samples = silero::read_wav(&fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap()).unwrap();
+    let samples =
+        silero::samples(&fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap().into()).unwrap();
     let elements: usize = silero::STATE_SHAPE.iter().product();
     let mut state = json!(vec![0.0f32; elements]);
     for (samples, expected) in silero::frames(&samples).into_iter().zip(expected_probabilities()).take(10) {
@@ -283,7 +284,7 @@ async fn webkitgtk_answers_for_verified_models_and_leaves_nothing() {
         assert_eq!(provenance["threads"], 1, "it has no shared memory: {provenance}");
     }
     let bytes = fs::read(cache().unwrap().join("models/magika-1.0.3/config.min.json")).unwrap();
-    let config = magika::Config::parse(std::str::from_utf8(&bytes).unwrap()).unwrap();
+    let config = magika::Config::parse(&bytes).unwrap();
     let features = config.features(&fs::read(format!("{FIXTURES}/inputs/files/moon.py")).unwrap()).unwrap();
     let inputs =
         json!([{"name": "bytes", "datatype": "INT32", "shape": [1, features.len()], "data": features}]);

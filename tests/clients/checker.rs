@@ -13,10 +13,8 @@ async fn converted_graphs_pass_the_formats_checker_with_full_shape_inference() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints");
     for family in std::fs::read_dir(checkpoints).unwrap().flatten().map(|entry| entry.path()) {
-        if !family.is_dir() {
-            continue;
-        }
-        let config = std::fs::read(family.join("config.json")).unwrap();
+        // Beside the families lie files for the readers alone.
+        let Ok(config) = std::fs::read(family.join("config.json")) else { continue };
         let weights = Bytes::from(std::fs::read(family.join("model.safetensors")).unwrap());
         let weights = Safetensors::new(&weights).unwrap();
         for part in convert(&config, &weights).unwrap() {

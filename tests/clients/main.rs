@@ -57,16 +57,25 @@ async fn guarded() -> (Served, String) {
 
 /// Uploads a model and names it.
 async fn add(url: &str, name: &str, file: Vec<u8>) {
-    add_as("", url, name, file).await;
+    add_as("", url, name, file, &[]).await;
 }
 
-async fn add_as(key: &str, url: &str, name: &str, file: Vec<u8>) {
+/// Uploads a model with what belongs to it; one of tokens is one of vectors.
+async fn add_as(key: &str, url: &str, name: &str, file: Vec<u8>, files: &[(&str, Vec<u8>)]) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let post =
         |path: &str, body: Vec<u8>| http.post(format!("{url}{path}")).bearer_auth(key).body(body).send();
-    let upload = post("/api/v1/blobs", file).await.unwrap().text().await.unwrap();
-    let upload: serde_json::Value = serde_json::from_str(&upload).unwrap();
-    let model = json!({"name": name, "digest": upload["digest"], "source": "a test"});
+    let uploaded = async |file: Vec<u8>| {
+        let upload = post("/api/v1/blobs", file).await.unwrap().text().await.unwrap();
+        serde_json::from_str::<serde_json::Value>(&upload).unwrap()["digest"].clone()
+    };
+    let mut beside = serde_json::Map::new();
+    for (name, file) in files {
+        beside.insert((*name).to_owned(), uploaded(file.clone()).await);
+    }
+    let kind = if beside.is_empty() { "other" } else { "embedding" };
+    let digest = uploaded(file).await;
+    let model = json!({"name": name, "digest": digest, "files": beside, "kind": kind, "source": "a test"});
     let added = post("/api/v1/models", model.to_string().into()).await.unwrap();
     let status = added.status();
     assert!(status.is_success(), "{name}: {status}: {}", added.text().await.unwrap());

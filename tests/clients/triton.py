@@ -110,7 +110,7 @@ def is_told_what_is_wrong(client: triton.InferenceServerClient) -> None:
     x = [tensor(ROWS, "FP32")]
     cases = [
         ("404", "nobody", {"model_name": "nobody", "inputs": x}),
-        ("404", "has version", {"model_name": "neg", "inputs": x, "model_version": "7"}),
+        ("404", "has no version", {"model_name": "neg", "inputs": x, "model_version": "7"}),
         ("422", "the model wants FP32", {"model_name": "neg", "inputs": [tensor(VALUES["INT8"], "INT8")]}),
         ("422", "the model wants [n, 4]", {"model_name": "neg", "inputs": [tensor(VALUES["FP32"], "FP32")]}),
         ("422", "no output", {"model_name": "neg", "inputs": x, "outputs": [triton.InferRequestedOutput("q")]}),

@@ -1,17 +1,14 @@
 //! `make demo`: real models, real browsers, real answers, each with where and how it was computed.
 
-#[path = "../support/magika.rs"]
-mod magika;
 #[path = "../support/serve.rs"]
 mod serve;
-#[path = "../support/silero.rs"]
-mod silero;
 
 use std::{io::Write, path::Path, time::Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 use serve::{Client, Lane, Served, numbers};
+use weft::modality::{file_type as magika, speech as silero};
 
 /// Every engine that a machine may hold; a missing one is a row that says so.
 const BROWSERS: &str = "chromium=1,chromium-webnn=1,firefox=1,webkitgtk=1";
@@ -53,8 +50,8 @@ async fn main() -> anyhow::Result<()> {
     let mut client = served.connect().await?;
     say("asking over the WebSocket; each browser proves itself against native ONNX Runtime first …");
     let mut rows = Vec::new();
-    let speech = silero::read_wav(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav"))?)
-        .map_err(|problem| anyhow::anyhow!("speech.wav: {problem}"))?;
+    let speech = silero::samples(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav"))?.into())
+        .context("speech.wav")?;
     let files = Files::read()?;
     for lane in LANES {
         rows.push(listen(&mut client, lane, &speech, usize::MAX).await?);
@@ -97,9 +94,23 @@ async fn listen(client: &mut Client, lane: Lane, samples: &[f32], most: usize) -
         row.answers.push(answer);
     }
     if most >= frames.len() {
-        row.found = silero::describe(&silero::segments(&probabilities, samples.len()));
+        row.found = describe(&silero::segments(&probabilities, samples.len()));
     }
     Ok(row)
+}
+
+/// One line for people: `speech at 0.3–2.3 s and 3.3–4.4 s`.
+fn describe(segments: &[silero::Segment]) -> String {
+    let seconds = |samples: usize| samples as f64 / silero::SAMPLE_RATE as f64;
+    let spans: Vec<_> = segments
+        .iter()
+        .map(|segment| format!("{:.1}–{:.1} s", seconds(segment.start), seconds(segment.end)))
+        .collect();
+    match spans.split_last() {
+        None => "no speech".to_owned(),
+        Some((only, [])) => format!("speech at {only}"),
+        Some((last, others)) => format!("speech at {} and {last}", others.join(", ")),
+    }
 }
 
 /// What the files are, by magika.
@@ -111,8 +122,8 @@ struct Files {
 impl Files {
     fn read() -> anyhow::Result<Self> {
         let config = serve::cache()?.join("models/magika-1.0.3/config.min.json");
-        let config = std::fs::read_to_string(&config).with_context(|| format!("{}", config.display()))?;
-        let config = magika::Config::parse(&config).map_err(|problem| anyhow::anyhow!(problem))?;
+        let config = std::fs::read(&config).with_context(|| format!("{}", config.display()))?;
+        let config = magika::Config::parse(&config)?;
         let mut named = Vec::new();
         for entry in std::fs::read_dir(Path::new(FIXTURES).join("inputs/files"))? {
             let path = entry?.path();

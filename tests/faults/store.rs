@@ -12,7 +12,7 @@ use std::{
 use weft::{
     domain::{
         Batching, Caller, Code, Digest, Failure, Model, ModelKind, Retry, RunId, RunRecord, Signature,
-        Timing, Tolerance,
+        Timing, Tolerance, Uses, Verification,
     },
     store::{PAGE_MAX, Store, StoreError, StoredModel},
 };
@@ -56,7 +56,14 @@ fn model(at: u64) -> (StoredModel, String) {
         companions: BTreeMap::new(),
         conversion: None,
     };
-    (StoredModel { model, added_at_us: at.cast_signed() }, at.to_string())
+    let stored = StoredModel {
+        model,
+        added_at_us: at.cast_signed(),
+        anatomy: None,
+        verification: Some(Verification::begun(at.cast_signed())),
+        uses: Uses::default(),
+    };
+    (stored, at.to_string())
 }
 
 #[tokio::test]
@@ -127,7 +134,10 @@ async fn a_killed_writer_leaves_whole_rows_and_all_that_it_acknowledged() {
         assert!(written >= round * 1_000_000 + acks);
         let (expected, inputs) = model(written);
         assert_eq!(models, [expected]);
-        assert_eq!(store.model_inputs("m".parse().unwrap()).await.unwrap(), Some(inputs));
+        assert_eq!(
+            store.model_inputs("m".parse().unwrap(), Digest::new([0; 32])).await.unwrap(),
+            Some(inputs)
+        );
         store.close().await.unwrap();
         kept = runs;
     }

@@ -3,6 +3,7 @@
 mod absent;
 mod access;
 mod adding;
+mod asking;
 #[path = "../../src/socket/assembly.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
 mod assembly;
@@ -51,6 +52,7 @@ mod tidy;
 mod tls;
 mod tokens;
 mod unread;
+mod verifying;
 mod webdriver;
 
 // Where `properties` and `blocks` look for the rooms, here and in the fuzzer's crate.

@@ -44,7 +44,7 @@ fn weights_beside_a_graph_and_what_belongs_to_it_come_with_it() {
     std::fs::create_dir_all(folder.join("onnx")).expect("room for a folder");
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).expect("room for a file");
     let weights: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|weight| weight.to_le_bytes()).collect();
-    write("onnx/model.onnx", &graphs::external());
+    write("onnx/model.onnx", &graphs::external("weights.bin"));
     write("tokenizer.json", b"{}");
     write("readme.md", b"words");
     let given = folder.to_str().expect("UTF-8");

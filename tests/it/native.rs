@@ -10,12 +10,12 @@ use weft::{
     },
     domain::{Datatype, Digest, Dim, DimBinding, Tensor, Tolerance, VerdictStatus},
     models::gate::{compare, seeded, shape_candidates},
-    onnx::{Analysis, Values, open},
+    onnx::{Analysis, Values, costs, open, open_whole},
 };
 
 const LIBRARY: &str = concat!(env!("WEFT_NATIVE_DIR"), "/libonnxruntime.so.1");
 
-fn cached(path: &str) -> PathBuf {
+pub(crate) fn cached(path: &str) -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let cache = variable("WEFT_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("weft")))
@@ -164,4 +164,18 @@ async fn seeded_inputs_prove_real_models_and_catch_broken_backends() {
             assert_eq!(verdict.status, VerdictStatus::Mismatch, "{case}: {}", verdict.detail);
         }
     }
+}
+
+#[test]
+fn real_models_are_put_together_well_and_cost_what_they_say() {
+    for (path, nodes, known) in [(silero(), 350, 342), (magika(), 95, 95)] {
+        let (file, _) = open_whole(&path).expect("a good model");
+        let total = costs(&file).expect("a good model").total();
+        assert_eq!((total.nodes, total.known), (nodes, known), "{}", path.display());
+    }
+    let file = std::fs::read(magika()).expect("the model").into();
+    let total = costs(&file).expect("a good model").total();
+    assert_eq!(total.flops.as_ref().map(ToString::to_string), Some("739058445·unk__214".to_owned()));
+    let sizes = [("unk__214".to_owned(), 2)].into();
+    assert_eq!(total.at(&sizes), Some((1_478_116_890, 122_481_908)));
 }

@@ -310,8 +310,8 @@ fn refusals() -> Vec<(&'static str, Option<String>, Vec<u8>, u16, &'static str)>
         ("nobody", None, input(x()), 404, "no model is called \"nobody\""),
         ("..%2f..%2fetc%2fpasswd", None, input(x()), 404, "no model is called"),
         ("%ff", None, input(x()), 422, "UTF-8"),
-        (OTHER_VERSION, None, input(x()), 404, "has version"),
-        ("neg/versions/1", None, input(x()), 404, "has version"),
+        (OTHER_VERSION, None, input(x()), 404, "has no version"),
+        ("neg/versions/1", None, input(x()), 404, "has no version"),
         ("neg", None, with(json!({"browser": "none-such"})), 503, "no lane offers none-such"),
         ("neg", None, vec![b' '; (64 << 20) + 1], 413, "over the limit of 67108864 bytes"),
     ]

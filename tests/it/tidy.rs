@@ -12,7 +12,7 @@ use std::{
 /// command line read it.
 const TIERS: [&[&str]; 14] = [
     &["domain", "tasks"],
-    &["protocol", "onnx", "predict", "socket", "telemetry"],
+    &["protocol", "onnx", "predict", "modality", "socket", "telemetry"],
     &["planner", "content", "store", "driver", "bridge", "events"],
     &["backend", "access"],
     &["models"],
@@ -28,7 +28,7 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 25] = [
+const HIDDEN: [(&str, &[&str]); 31] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
     ("chromiumoxide", &["src/driver/"]),
@@ -43,11 +43,17 @@ const HIDDEN: [(&str, &[&str]); 25] = [
     ("zip", &["src/models/source/", "src/onnx/convert/checkpoint/torch/"]),
     ("tar", &["src/models/source/"]),
     ("flate2", &["src/models/source/"]),
-    ("clap", &["src/cli/"]),
-    ("prost", &["src/content/", "src/onnx/"]),
     ("cid", &["src/content/"]),
     ("serde_ipld_dagcbor", &["src/content/"]),
     ("unsigned_varint", &["src/content/"]),
+    ("tokenizers", &["src/modality/"]),
+    ("image", &["src/modality/"]),
+    ("imageproc", &["src/modality/"]),
+    ("fast_image_resize", &["src/modality/"]),
+    ("symphonia", &["src/modality/"]),
+    ("rubato", &["src/modality/"]),
+    ("clap", &["src/cli/"]),
+    ("prost", &["src/content/", "src/onnx/"]),
     ("safetensors", &["src/onnx/convert/checkpoint/"]),
     ("metrics", &["src/telemetry/"]),
     ("metrics_exporter_prometheus", &["src/telemetry/"]),

@@ -11,7 +11,6 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::oneshot;
 
 use super::{
     super::{Problem, infer, infer::Form},
@@ -19,10 +18,10 @@ use super::{
     schema::{InferenceRequest, InferenceResponse},
 };
 use crate::{
-    domain::{Caller, Code, Failure, ModelName, Retry},
+    domain::{Caller, Failure, ModelName},
     models::Entry,
     protocol::client::{self, Parameters, ParsedInfer, Posted},
-    scheduler::{Answer, Submitted},
+    scheduler::Answer,
     telemetry::Origin,
 };
 
@@ -58,29 +57,19 @@ pub(super) async fn infer(
     let entry = named.find(&api).map_err(refused)?;
     let body = body.map_err(|rejection| refused(rejection.into()))?;
     let permit = api.scheduler.admit(&caller, body.len()).map_err(refused)?;
-    let parsed = parse(&entry, named.version, &headers, body).map_err(refused)?;
+    let parsed = parse(&entry, &headers, body).map_err(refused)?;
     named_by_headers(&parsed.parameters).map_err(refused)?;
     let (id, model) = (parsed.id.clone(), parsed.model.clone());
-    let (request, form) = infer::request(parsed, caller, origin, &api)?;
-    let (reply, replied) = oneshot::channel();
-    let submitted =
-        api.scheduler.submit(request, permit, Box::new(move |result| drop(reply.send(result))))?;
-    let leaving = Leaving(Some(submitted));
-    let answer = replied.await.unwrap_or_else(|_| Err(unanswered()));
-    leaving.stayed();
-    Ok(response(encode(&id, &model, &form, &answer?)?))
+    let (request, form) = infer::request(parsed, Some(entry), caller, origin, &api)?;
+    let answer = infer::answered(&api, request, permit).await?;
+    Ok(response(encode(&id, &model, &form, &answer)?))
 }
 
-fn parse(
-    entry: &Entry,
-    version: Option<String>,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<ParsedInfer, Failure> {
+fn parse(entry: &Entry, headers: &HeaderMap, body: Bytes) -> Result<ParsedInfer, Failure> {
     let model = entry.model.name.clone();
     match header_length(headers)? {
         Some(0) => client::parse_raw(model, &entry.model.signature, body),
-        header => client::parse_posted(model, version, &body, header),
+        header => client::parse_posted(model, &body, header),
     }
 }
 
@@ -105,27 +94,6 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
         Ok(length) if digits && lengths.next().is_none() => Ok(Some(length)),
         _ => Err(Failure::invalid(format!("{HEADER_LENGTH} must be one number of bytes, not {length:?}"))),
     }
-}
-
-/// Cancels the request when the client has left, by which this is dropped.
-struct Leaving(Option<Submitted>);
-
-impl Leaving {
-    fn stayed(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        if let Some(submitted) = self.0.take() {
-            submitted.cancel();
-        }
-    }
-}
-
-fn unanswered() -> Failure {
-    Failure::new(Code::Internal, Retry::Same, "the scheduler dropped the request")
 }
 
 fn encode(id: &str, model: &ModelName, form: &Form, answer: &Answer) -> Result<Posted, Failure> {

@@ -36,8 +36,8 @@ pub(super) async fn server() -> Json<Server> {
 #[schema(as = ModelMetadata)]
 pub(super) struct Metadata {
     name: ModelName,
-    /// The file's digest, which is the only version.
-    versions: [Digest; 1],
+    /// The files' digests, the one first that is described.
+    versions: Vec<Digest>,
     platform: &'static str,
     inputs: Vec<TensorMetadata>,
     outputs: Vec<TensorMetadata>,
@@ -57,9 +57,11 @@ struct TensorMetadata {
 pub(super) async fn model(State(api): State<Arc<Api>>, path: NamedPath) -> Result<Json<Metadata>, Problem> {
     let Path(named) = path?;
     let model = &named.find(&api)?.model;
+    let others = api.registry.list().into_iter().filter(|entry| entry.model.name == model.name);
+    let others = others.map(|entry| entry.model.digest).filter(|digest| *digest != model.digest);
     Ok(Json(Metadata {
         name: model.name.clone(),
-        versions: [model.digest],
+        versions: [model.digest].into_iter().chain(others).collect(),
         platform: PLATFORM,
         inputs: model.signature.inputs.iter().map(TensorMetadata::of).collect(),
         outputs: model.signature.outputs.iter().map(TensorMetadata::of).collect(),

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol over HTTP, with Triton's binary tensor, model repository, schedule policy and
 //! statistics extensions.
 //!
-//! A version of a model is its file's digest, and each model has one.
+//! A version of a model is its file's digest; without one, the version added last is meant.
 
 mod infer;
 mod metadata;
@@ -16,7 +16,10 @@ use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Api, models, openapi::versioned};
-use crate::{domain::Failure, models::Entry};
+use crate::{
+    domain::{Failure, ModelRef},
+    models::Entry,
+};
 
 /// What only looks.
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -48,8 +51,8 @@ type NamedPath = Result<Path<Named>, PathRejection>;
 
 impl Named {
     fn find(&self, api: &Api) -> Result<Arc<Entry>, Failure> {
-        let entry = models::find(api, &self.name)?;
-        models::check_version(&entry, self.version.as_deref())?;
-        Ok(entry)
+        let Ok(asked) = self.name.parse::<ModelRef>() else { return Err(models::unknown(&self.name, api)) };
+        let asked = asked.of_version(self.version.clone()).map_err(Failure::invalid)?;
+        models::find_version(api, &asked.name, asked.version.as_deref())
     }
 }

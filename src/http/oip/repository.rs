@@ -35,6 +35,9 @@ impl Standing {
 
     /// A model that nobody unloaded is ready where a lane holds it, or would load it for the first request.
     pub(super) async fn of(entry: &Arc<Entry>, api: &Api) -> Result<Self, Failure> {
+        if let Some(reason) = entry.unusable() {
+            return Ok(Self::new("UNAVAILABLE", reason));
+        }
         let residence = api.scheduler.residence(entry.clone()).await?;
         if residence.stay == Stay::Unloaded {
             return Ok(Self::new("UNAVAILABLE", "unloaded"));
@@ -97,7 +100,7 @@ pub(super) struct Index {
     ready: bool,
 }
 
-/// Every model and its state
+/// Every version of every model and its state
 #[utoipa::path(post, path = "/v2/repository/index", tag = "open inference protocol",
     request_body = Option<Index>, responses((status = 200, body = Vec<Told>)))]
 pub(super) async fn index(State(api): State<Arc<Api>>, body: Text) -> Result<Json<Vec<Told>>, Problem> {

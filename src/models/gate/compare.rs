@@ -45,6 +45,16 @@ pub fn compare(reference: &[Vec<Tensor>], candidate: &[Vec<Tensor>], tolerance: 
     }
 }
 
+/// The first element that is no finite number, and where it is; nothing for tensors that hold none.
+pub fn not_finite(output: &Tensor) -> Option<String> {
+    if !output.datatype.is_float() || output.check().is_err() {
+        return None;
+    }
+    let values = floats(output);
+    let at = values.iter().position(|value| !value.is_finite())?;
+    Some(format!("{} at {:?}", figure(values[at]), coordinates(at, &output.shape)))
+}
+
 /// The largest relative error so far, and where it is.
 struct Worst {
     error: f64,

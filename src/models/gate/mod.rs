@@ -8,7 +8,7 @@ mod shared;
 
 use std::{sync::Arc, time::Duration};
 
-pub use compare::{INPUTS_MIN, compare};
+pub use compare::{INPUTS_MIN, compare, not_finite};
 pub use seeded::{seeded, shape_candidates};
 pub use shared::{alike, shared_barred};
 
@@ -63,7 +63,7 @@ impl Gate {
         {
             return Ok(kept.verdict);
         }
-        let expected = self.reference.with(entry, async |loaded| loaded.run_all(&inputs).await).await?;
+        let expected = self.reference.with(entry, async |loaded, _| loaded.run_all(&inputs).await).await?;
         let expected = expected.map_err(reference::failed)?;
         let running = Loaded { backend: candidate, session };
         let actual = within(PROOF_WITHIN, candidate, "proving", running.run_all(&inputs)).await?;

@@ -85,7 +85,7 @@ impl Bring<'_> {
     async fn lone(&self, name: String, remote: &Remote) -> Result<Model, SourceError> {
         let (upload, etag) = self.one(remote).await?;
         let mut beside: Vec<_> = self.pieces(&name, upload.digest).await?.into_iter().collect();
-        if pieces::is_weights(&name) && !name.ends_with(".gguf") {
+        if pieces::is_weights(&name) && !pieces::describes_itself(&name) {
             beside.push(CONFIG.to_owned());
         }
         let mut files = BTreeMap::new();

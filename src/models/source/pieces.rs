@@ -25,6 +25,11 @@ pub fn is_weights(file: &str) -> bool {
     [".safetensors", ".gguf", ".bin", ".pt", ".pth", ".index.json"].iter().any(|end| file.ends_with(end))
 }
 
+/// Whether weights say themselves how to make a model of them.
+pub(super) fn describes_itself(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
 /// Names relative to the file's folder. Blocks for as long as the disk takes.
 pub(super) fn named(file: &str, path: &Path) -> Result<BTreeSet<String>, SourceError> {
     let names: BTreeSet<_> = if file.to_ascii_lowercase().ends_with(".index.json") {

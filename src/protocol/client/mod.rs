@@ -6,8 +6,8 @@ mod response;
 
 pub use json::{TensorJson, elements};
 pub use request::{
-    ClientMessage, FallbackPolicy, Malformed, Parameters, ParsedInfer, Topic, infer_id, parse_message,
-    parse_posted, parse_raw,
+    ClientMessage, FallbackPolicy, Malformed, OneOrMany, Parameters, ParsedInfer, Topic, infer_id,
+    parse_message, parse_posted, parse_raw,
 };
 pub use response::{
     Posted, Reply, Told, encode_error, encode_event, encode_posted, encode_result, least_size,

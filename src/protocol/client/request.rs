@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::json;
 use crate::domain::{
-    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, Policy, RequestId, Retry, Sequence,
-    SequenceId, Signature, Tensor,
+    BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, ModelRef, Policy, RequestId, Retry,
+    Sequence, SequenceId, Signature, Tensor,
 };
 
 /// Room for a UUID with a prefix; ids come back in every reply.
@@ -58,7 +59,7 @@ pub struct ParsedInfer {
     pub parameters: Parameters,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FallbackPolicy {
     Native,
@@ -152,7 +153,7 @@ struct Infer {
     #[serde(rename = "type")]
     kind: String,
     id: String,
-    model_name: ModelName,
+    model_name: ModelRef,
     model_version: Option<String>,
     inputs: Vec<Input>,
     #[serde(default)]
@@ -209,12 +210,7 @@ struct Posted {
 
 /// Parses the body of a request over HTTP: `header` bytes of JSON, all of it when there is no number, and the tensors
 /// behind it.
-pub fn parse_posted(
-    model: ModelName,
-    version: Option<String>,
-    body: &Bytes,
-    header: Option<usize>,
-) -> Result<ParsedInfer, Failure> {
+pub fn parse_posted(model: ModelName, body: &Bytes, header: Option<usize>) -> Result<ParsedInfer, Failure> {
     let header = header.unwrap_or(body.len());
     if header > body.len() {
         let message = format!("the header takes {header} bytes, the body has {}", body.len());
@@ -226,7 +222,8 @@ pub fn parse_posted(
     if id.len() > ID_MAX {
         return Err(Failure::invalid(format!("the id is longer than {ID_MAX} bytes")));
     }
-    let (kind, model_name, model_version) = (INFER.to_owned(), model, version);
+    let model_name = ModelRef { name: model, version: None };
+    let (kind, model_version) = (INFER.to_owned(), None);
     let infer = Infer { kind, id, model_name, model_version, inputs, outputs, parameters };
     infer.check(&body.slice(header..)).map_err(Failure::invalid)
 }
@@ -340,12 +337,13 @@ impl Infer {
         if from != body.len() {
             return Err(format!("the inputs take {from} bytes after the header, {} came", body.len()));
         }
+        let asked = self.model_name.of_version(self.model_version)?;
         let outputs =
             self.outputs.into_iter().map(|output| (output.name, output.parameters.binary_data)).collect();
         Ok(ParsedInfer {
             id: self.id,
-            model: self.model_name,
-            version: self.model_version,
+            model: asked.name,
+            version: asked.version,
             inputs,
             outputs,
             parameters: self.parameters,

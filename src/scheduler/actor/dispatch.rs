@@ -27,7 +27,7 @@ impl Actor {
     pub(super) fn arrive(&mut self, pending: Box<Pending>) {
         let now = Instant::now();
         let over =
-            pending.over(now).or_else(|| self.residences.check(&pending.request.entry.model.name).err());
+            pending.over(now).or_else(|| self.residences.check_model(&pending.request.entry.model).err());
         if let Some(failure) = over {
             // Its sequence has not taken it in.
             return self.turn_away(pending, &failure);

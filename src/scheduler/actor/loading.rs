@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Actor;
 use crate::{
     backend::SessionName,
-    domain::LaneId,
+    domain::{LaneId, Model},
     models::Entry,
     scheduler::{
         Wants,
@@ -53,10 +53,11 @@ impl Actor {
         if self.residences.unload(entry) {
             self.forget(entry.model.digest);
         }
-        let name = &entry.model.name;
-        let Err(unloaded) = self.residences.check(name) else { return };
-        self.forget_sequences(name);
-        for pending in self.queue.remove_where(|pending| pending.request.entry.model.name == *name) {
+        let (name, version) = (&entry.model.name, entry.model.digest);
+        let Err(unloaded) = self.residences.check(name, version) else { return };
+        self.forget_sequences(name, version);
+        let meant = |model: &Model| model.digest == version && model.name == *name;
+        for pending in self.queue.remove_where(|pending| meant(&pending.request.entry.model)) {
             self.refuse(pending, &unloaded);
         }
     }
@@ -67,6 +68,6 @@ impl Actor {
             let sessions = lane.session_loads(move |name| name.model == model);
             sessions.map(|session| Seat { lane: id.clone(), session })
         });
-        Residence { stay: self.residences.stay(&entry.model.name), lanes: seats.collect() }
+        Residence { stay: self.residences.stay(&entry.model.name, model), lanes: seats.collect() }
     }
 }

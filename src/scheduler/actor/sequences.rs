@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Actor;
 use crate::{
     backend::Backend,
-    domain::{Failure, ModelName},
+    domain::{Digest, Failure, ModelName},
     scheduler::{
         pending::Pending,
         sequence::{SequenceKey, Turn},
@@ -77,10 +77,10 @@ impl Actor {
         self.sequences.sweep(now);
     }
 
-    /// A model's sequences end with what its name stood for.
-    pub(super) fn forget_sequences(&mut self, model: &ModelName) {
-        for pending in self.sequences.forget(model) {
-            let failure = self.residences.check(model).err();
+    /// A version's sequences end with it.
+    pub(super) fn forget_sequences(&mut self, model: &ModelName, version: Digest) {
+        for pending in self.sequences.forget(model, version) {
+            let failure = self.residences.check(model, version).err();
             let failure =
                 failure.unwrap_or_else(|| Failure::invalid(format!("{model} was removed or given anew")));
             self.turn_away(pending, &failure);

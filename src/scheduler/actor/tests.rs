@@ -21,10 +21,10 @@ use crate::{
     },
     domain::{
         BackendKind, Caller, Digest, DimBinding, Environment, Failure, InstanceId, LaneId, LaneMemory,
-        Placement, Policy, VerdictStatus,
+        Placement, Policy, Uses, VerdictStatus,
     },
     events::Events,
-    models::{Entry, Reference, Served, gate::Gate},
+    models::{Entry, History, Reference, gate::Gate},
     pool::PoolEvent,
     scheduler::{
         Accepted, Answer, Ledger, Limits, Request, Scheduler, Wants,
@@ -187,15 +187,7 @@ impl Stage {
         let template = request();
         let mut model_of = template.entry.model.clone();
         model_of.digest = model;
-        let entry = Entry {
-            model: model_of,
-            path: template.entry.path.clone(),
-            given: Vec::new(),
-            shapes: Vec::new(),
-            ranges: Vec::new(),
-            served: Served::default(),
-            converted: None,
-        };
+        let entry = Entry::new(model_of, template.entry.path.clone(), History::default(), Uses::default());
         let request = Request {
             entry: Arc::new(entry),
             caller: caller.clone(),

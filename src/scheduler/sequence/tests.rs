@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{IDLE, LIVE_MAX, SequenceKey, Sequences, Turn};
-use crate::domain::{Code, LaneId, Sequence, SequenceId};
+use crate::domain::{Code, Digest, LaneId, Sequence, SequenceId};
 
 fn key(id: u64) -> SequenceKey {
-    SequenceKey { caller: "me".into(), model: "m".parse().expect("a name"), id: SequenceId::Number(id) }
+    let (model, version) = ("m".parse().expect("a name"), Digest::new([0; 32]));
+    SequenceKey { caller: "me".into(), model, version, id: SequenceId::Number(id) }
 }
 
 /// `s` starts a sequence, `e` ends it, `-` goes on.

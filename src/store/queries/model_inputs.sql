@@ -1,1 +1,1 @@
-SELECT inputs FROM models WHERE name = ?
+SELECT inputs FROM models WHERE name = ? AND digest = ?

@@ -1,1 +1,1 @@
-DELETE FROM models WHERE name = ?
+DELETE FROM models WHERE name = ? AND digest = ?

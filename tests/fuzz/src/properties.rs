@@ -1,6 +1,9 @@
 //! What must hold for any input whatever. The fuzzer looks for one that breaks it; `tests/it` replays the corpus.
 
-use std::io::{Cursor, Write};
+use std::{
+    collections::HashSet,
+    io::{Cursor, Write},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -14,7 +17,7 @@ use crate::{
     frame::{Header, Opcode, Written, unmask},
     message::{self, Incoming, WORDS_MAX},
     onnx::{
-        self,
+        self, OnnxError,
         convert::checkpoint::{Checkpoint, GgufCheckpoint, Stored, TorchCheckpoint},
         precision::{Recipe, apply},
     },
@@ -106,7 +109,7 @@ fn raw(datatype: Datatype, dims: &[Option<u64>], body: &Bytes) {
 /// What is accepted can be sent back, in both forms, and is understood again.
 fn posted(body: &Bytes, header: Option<usize>) {
     let model: ModelName = "m".parse().expect("a name");
-    let Ok(infer) = parse_posted(model.clone(), None, body, header) else { return };
+    let Ok(infer) = parse_posted(model.clone(), body, header) else { return };
     infer.inputs.iter().for_each(tensor);
     let (run, request) = (RunId::new("r"), "q".parse().expect("an id"));
     let provenance = provenance();
@@ -130,7 +133,7 @@ fn posted(body: &Bytes, header: Option<usize>) {
         let mut again = request.to_string().into_bytes();
         let length = again.len();
         again.extend_from_slice(&body.unwrap_or_default().contiguous());
-        let again = parse_posted(model.clone(), None, &again.into(), Some(length));
+        let again = parse_posted(model.clone(), &again.into(), Some(length));
         let again = again.expect("what we tell we also read");
         assert_eq!(again.id, infer.id);
         if binary {
@@ -166,19 +169,43 @@ pub(crate) fn control(input: &[u8]) {
     }
 }
 
+/// Longest message about a file: its places lie within each other, and each names what a file may call anything.
+const TOLD_MAX: usize = 1 << 16;
+
 /// A file that claims to be ONNX. Whatever it is made of, it looks the same from outside.
 pub(crate) fn onnx(input: &[u8]) {
-    let model = Bytes::copy_from_slice(input);
-    if let Ok(analysis) = onnx::analyse(&model) {
+    let file = Bytes::copy_from_slice(input);
+    let checked = onnx::check(&file, &|_| onnx::Outside::Bytes(64));
+    if let Err(OnnxError::Check(wrong)) = &checked {
+        assert!(wrong.to_string().len() < TOLD_MAX, "{} bytes", wrong.to_string().len());
+    }
+    if let Ok(analysis) = onnx::analyse(&file) {
         for recipe in ["fp16", "int8-dynamic", "int4,block=16,asymmetric", "int2,block=16"] {
             let recipe = Recipe::parse(recipe).expect("a recipe");
-            let Ok(variant) = apply(&model, &recipe) else { continue };
+            let Ok(variant) = apply(&file, &recipe) else { continue };
             assert!(!variant.report.changed.is_empty(), "a variant without a change is refused");
             let variant = onnx::analyse(&variant.bytes).expect("what is written can be read");
             assert_eq!(variant.signature, analysis.signature, "{recipe}");
         }
-        assert!(!analysis.signature.outputs.is_empty(), "a graph without outputs is refused");
-        assert_eq!(analysis.ranges.len(), analysis.signature.inputs.len(), "every input has a range");
+        let Signature { inputs, outputs } = &analysis.signature;
+        assert!(!outputs.is_empty(), "a graph without outputs is refused");
+        assert_eq!(analysis.ranges.len(), inputs.len(), "every input has a range");
+        if checked.is_ok() {
+            let names: HashSet<_> = inputs.iter().map(|port| &port.name).collect();
+            assert_eq!(names.len(), inputs.len(), "every input has a name of its own");
+        }
+    }
+    // What has not passed the check is measured all the same.
+    if let Ok(costs) = onnx::costs(&file) {
+        let total = costs.total();
+        assert!(total.known <= total.nodes, "{total:?}");
+        let sums = [&total.flops, &total.activation_bytes];
+        let sizes = [("n".to_owned(), 3), ("batch".to_owned(), 2)].into();
+        for expr in sums.into_iter().flatten() {
+            assert!(expr.to_string().len() < TOLD_MAX, "{} bytes", expr.to_string().len());
+            // Anything or nothing, but no panic.
+            let _ = expr.at(&sizes);
+        }
     }
 }
 

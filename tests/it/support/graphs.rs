@@ -4,12 +4,33 @@
 
 /// Element types as ONNX numbers them.
 pub(crate) const FLOAT: u64 = 1;
+pub(crate) const INT64: u64 = 7;
 pub(crate) const STRING: u64 = 8;
 
 /// `y = -x`, both `f32[n, 4]`: what most tests run.
 pub(crate) fn neg() -> Vec<u8> {
+    of(&[("Neg", &["x"], &["y"])])
+}
+
+/// An operator with its inputs and outputs.
+pub(crate) type Node<'a> = (&'a str, &'a [&'a str], &'a [&'a str]);
+
+/// From `x` to `y`, both `f32[n, 4]`, by these nodes.
+pub(crate) fn of(nodes: &[Node<'_>]) -> Vec<u8> {
+    with_weights(nodes, &[])
+}
+
+fn with_weights(nodes: &[Node<'_>], weights: &[Vec<u8>]) -> Vec<u8> {
     let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);
-    model(&[node("Neg", &["x"], &["y"])], &[port("x")], &[port("y")], &[])
+    let nodes: Vec<_> =
+        nodes.iter().map(|(operator, inputs, outputs)| node(operator, inputs, outputs)).collect();
+    model(&nodes, &[port("x")], &[port("y")], weights)
+}
+
+/// `y = x + w`, where `w` is `f32[size]` in so many bytes.
+pub(crate) fn weighing(size: u64, bytes: usize) -> Vec<u8> {
+    let weight = [number(1, size), number(2, FLOAT), text(8, "w"), field(9, &vec![0; bytes])].concat();
+    with_weights(&[("Add", &["x", "w"], &["y"])], &[weight])
 }
 
 /// `y = x · (xᵀ · x)`, both `f32[n, 4]`: each row's answer is made of all rows.
@@ -41,10 +62,10 @@ pub(crate) fn constant() -> Vec<u8> {
     model(&[node("Sub", &["x", "x"], &["y"])], &[port("x")], &[port("y")], &[])
 }
 
-/// `y = x + w` with `w` in the file `weights.bin`.
-pub(crate) fn external() -> Vec<u8> {
+/// `y = x + w` with `w` in another file.
+pub(crate) fn external(file: &str) -> Vec<u8> {
     let port = |name| port(name, FLOAT, &[Dim::Size(4)]);
-    let location = [text(1, "location"), text(2, "weights.bin")].concat();
+    let location = [text(1, "location"), text(2, file)].concat();
     let weight = [number(1, 4), number(2, FLOAT), text(8, "w"), field(13, &location), number(14, 1)].concat();
     model(&[node("Add", &["x", "w"], &["y"])], &[port("x")], &[port("y")], &[weight])
 }
@@ -87,6 +108,17 @@ pub(crate) fn norm() -> Vec<u8> {
     let weights =
         [tensor("two", &[], &[2.0]), tensor("epsilon", &[], &[1e-12]), tensor("w", &[4, 4], &identity)];
     model(&nodes, &[port("x")], &[port("y")], &weights)
+}
+
+/// `last_hidden_state[b, s, 2]` of `input_ids[b, s]`: token `t` has the vector `(t, 1)`, of so many tokens.
+pub(crate) fn lookup(tokens: u64) -> Vec<u8> {
+    let values: Vec<u8> =
+        (0..tokens).flat_map(|token| [token as f32, 1.0]).flat_map(f32::to_le_bytes).collect();
+    let table =
+        [number(1, tokens), number(1, 2), number(2, FLOAT), text(8, "table"), field(9, &values)].concat();
+    let ids = port("input_ids", INT64, &[Dim::Symbol("b"), Dim::Symbol("s")]);
+    let vectors = port("last_hidden_state", FLOAT, &[Dim::Symbol("b"), Dim::Symbol("s"), Dim::Size(2)]);
+    model(&[node("Gather", &["table", "input_ids"], &["last_hidden_state"])], &[ids], &[vectors], &[table])
 }
 
 enum Dim {

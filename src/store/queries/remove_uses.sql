@@ -1,0 +1,1 @@
+DELETE FROM uses WHERE name = ? AND digest = ?
