@@ -90,7 +90,7 @@ impl Dialogue for Listening {
         let inputs = vec![
             values::floats("input", Datatype::Fp32, &[1, FRAME], frame),
             state,
-            values::integers("sr", Datatype::Int64, &[], &[SAMPLE_RATE as i64]),
+            values::integers("sr", Datatype::Int64, &[], &[SAMPLE_RATE.cast_signed() as i64]),
         ];
         Ok(Turn::Ask(vec![Ask::one(inputs, vec!["output".to_owned(), "stateN".to_owned()])]))
     }

@@ -112,7 +112,7 @@ fn span(corners: &Corners, y: f32) -> Option<(f32, f32)> {
             continue;
         }
         // Level edges have both ends there, and no slope.
-        if high - low < f32::EPSILON {
+        if (high - low).abs() < f32::EPSILON {
             reach(a[0]);
             reach(b[0]);
         } else {

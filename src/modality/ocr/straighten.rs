@@ -35,9 +35,10 @@ fn sample(picture: &RgbImage, (x, y): (f32, f32)) -> Rgb<u8> {
     let (columns, rows) = (weights(across), weights(down));
     let mut sums = [0.0; 3];
     for (row, weight) in rows.into_iter().enumerate() {
-        let at_y = (top - 1 + row as i64).clamp(0, i64::from(picture.height()) - 1) as u32;
+        let at_y = (top - 1 + row.cast_signed() as i64).clamp(0, i64::from(picture.height()) - 1) as u32;
         for (column, share) in columns.into_iter().enumerate() {
-            let at_x = (left - 1 + column as i64).clamp(0, i64::from(picture.width()) - 1) as u32;
+            let at_x =
+                (left - 1 + column.cast_signed() as i64).clamp(0, i64::from(picture.width()) - 1) as u32;
             let pixel = picture.get_pixel(at_x, at_y);
             for (sum, value) in sums.iter_mut().zip(pixel.0) {
                 *sum += weight * share * f32::from(value);
