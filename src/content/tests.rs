@@ -216,7 +216,7 @@ fn how_is_said_by_the_query_and_else_by_accept() {
 #[test]
 fn a_car_has_what_the_scope_and_the_range_need_and_no_more() {
     let file = bytes(3 * LEAF + 5);
-    let m = LEAF as i64;
+    let m = i64::try_from(LEAF).unwrap();
     // The leaves that come behind the root.
     let cases: [(&[(&str, &str)], &[usize]); 12] = [
         (&[], &[0, 1, 2, 3]),
@@ -279,7 +279,9 @@ fn more_leaves_than_a_node_has_links_make_another_level() {
     // The last leaf has a node of its own, so that all are as deep.
     let top = Node::of(vec![child(&inner(0..1024)), child(&inner(1024..1025))]).encode();
     kept.extend_from_slice(Cid::of(Codec::DagPb, &top).digest.bytes());
-    leaves.iter().for_each(|leaf| kept.extend_from_slice(leaf.bytes()));
+    for leaf in &leaves {
+        kept.extend_from_slice(leaf.bytes());
+    }
     let layout = Arc::new(Layout::from_kept(&kept).unwrap());
     assert_eq!(layout.bytes(), 1024 * LEAF as u64 + 1);
     let last = ask(&[("format", "car"), ("entity-bytes", "-1:*")], None).unwrap();
@@ -397,7 +399,7 @@ fn a_block_that_is_wrong_or_unwanted_or_too_large_is_refused() {
     let (top, other) = (blocks[0].0, car(&bytes(5), &[]).remove(0));
     let wrong = (top, Bytes::from_static(b"wrong"));
     assert_eq!(assemble(top, 1 << 30, &[wrong]), Err(Refused::Wrong { cid: top }));
-    assert_eq!(assemble(top, 1 << 30, &[other.clone()]), Err(Refused::Extra { cid: other.0 }));
+    assert_eq!(assemble(top, 1 << 30, std::slice::from_ref(&other)), Err(Refused::Extra { cid: other.0 }));
     // Ahead of what links to it.
     assert_eq!(assemble(top, 1 << 30, &blocks[1..]), Err(Refused::Extra { cid: blocks[1].0 }));
     let large = Bytes::from(vec![0; super::BLOCK_MAX + 1]);

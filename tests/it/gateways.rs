@@ -1,5 +1,7 @@
 //! Files by CID, from gateways that misbehave on purpose.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;

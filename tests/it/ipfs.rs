@@ -1,5 +1,7 @@
 //! The gateway.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -122,8 +122,7 @@ fn tree(mut program: &[u8]) {
     let Some(top) = built.last() else { return };
     let mut assembly = Assembly::new(top.cid, LIMIT);
     let mut file = Vec::new();
-    loop {
-        let Some(wanted) = assembly.next() else { break };
+    while let Some(wanted) = assembly.next() {
         // A link may lead to a block that nobody has built.
         let Some(found) = built.iter().find(|built| built.cid == wanted) else { return };
         let before = assembly.present();
@@ -165,7 +164,7 @@ fn node(numbers: &[u8], built: &[Built], wrong: bool) -> Built {
     if let Some(child) = children.last_mut().filter(|_| wrong) {
         child.bytes += 1;
     }
-    let good = !(wrong && !children.is_empty()) && children.iter().all(|child| child.bytes > 0);
+    let good = (children.is_empty() || !wrong) && children.iter().all(|child| child.bytes > 0);
     let parts: Option<Vec<_>> = linked.iter().map(|built| built.file.clone()).collect();
     let file = parts.map(|parts| parts.concat()).filter(|file| good && file.len() as u64 <= LIMIT);
     let block = Node::of(children).encode();
