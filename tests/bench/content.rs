@@ -149,10 +149,8 @@ async fn alternate(
         let mut took = [Duration::ZERO; 2];
         for turn in 0..2 {
             let second = (pair + turn) % 2 == 1;
-            took[usize::from(second)] = match second {
-                false => ends.0.all(ours, checked).await?,
-                true => ends.1.all(theirs, checked).await?,
-            };
+            took[usize::from(second)] =
+                if second { ends.1.all(theirs, checked).await? } else { ends.0.all(ours, checked).await? };
         }
         if pair >= WARM_UP {
             samples.gateway.push(took[0].as_micros() as u64);
