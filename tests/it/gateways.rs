@@ -74,6 +74,7 @@ fn flipped(at: usize) -> Vec<u8> {
     car
 }
 
+#[allow(clippy::too_many_lines, reason = "a table of cases is as long as there are cases")]
 #[tokio::test]
 async fn one_bad_gateway_is_left_for_the_next() {
     const CUT: usize = 2 << 20;

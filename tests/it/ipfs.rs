@@ -55,6 +55,7 @@ async fn asked(
     request.send().await.expect("the daemon answers")
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "names of headers are constants, and read best as they are")]
 fn header(response: &reqwest::Response, name: header::HeaderName) -> &str {
     response.headers().get(&name).map_or("", |value| value.to_str().unwrap())
 }
