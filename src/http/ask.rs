@@ -45,8 +45,10 @@ pub(super) struct Asked {
     /// Browsers to accept, with commas between
     browser: Option<String>,
     /// `native` or `none`
+    #[param(inline)]
     fallback: Option<FallbackPolicy>,
     /// Which lanes are preferred
+    #[param(inline)]
     policy: Option<Policy>,
     #[serde(default)]
     strict: bool,
