@@ -127,8 +127,12 @@ fn secure(need: Need, operation: &mut Operation) {
     operation.security = Some(SCHEMES.map(requirement).into());
 }
 
+/// Routes whose query or body names a model.
+const NAMING: [&str; 3] = ["/api/v1/ask", "/api/v1/conversions", "/v1/embeddings"];
+
 fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation) {
     let addressed = path.contains('{');
+    let names = addressed || NAMING.contains(&path);
     // The other protocols tell by 400 what is no request of theirs.
     let other = !matches!(Protocol::of(path), Protocol::Own);
     let downloads = path == "/api/v1/downloads";
@@ -138,8 +142,8 @@ fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation
         (StatusCode::BAD_REQUEST, body && other, "The request is none of the protocol's"),
         (StatusCode::UNAUTHORIZED, guarded, "No credential, or none that is good"),
         (StatusCode::FORBIDDEN, true, "`Host` or `Origin` is wrong, or the credential lacks a scope"),
-        (StatusCode::NOT_FOUND, addressed, "There is nothing of this name"),
-        (StatusCode::CONFLICT, addressed && !safe, "Its state does not allow it"),
+        (StatusCode::NOT_FOUND, names, "There is nothing of this name"),
+        (StatusCode::CONFLICT, names && !safe, "Its state does not allow it"),
         (StatusCode::PAYLOAD_TOO_LARGE, body, "Something is over its limit of bytes"),
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, true, "The body is in a form that nothing here reads"),
         (StatusCode::UNPROCESSABLE_ENTITY, body || parameters, "The request does not fit"),
