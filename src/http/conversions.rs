@@ -37,9 +37,10 @@ pub(super) struct Ordered {
     download: Option<String>,
     /// The name of a model to make a variant of.
     model: Option<String>,
-    /// `fp16`, `int8-dynamic`, or `int8`, `int4` or `int2` with `,block=N`, `,symmetric`, `,asymmetric`; or a recipe in
-    /// TOML, with `default` and `[[layer]]`.
+    /// `fp16`, `int8-dynamic`, or `int8`, `int4` or `int2` with `,block=N`, `,symmetric`, `,asymmetric`.
     precision: Option<String>,
+    /// In place of `precision`: a recipe in TOML, with `default` and `[[layer]]`.
+    recipe: Option<String>,
 }
 
 /// What a conversion made.
@@ -62,45 +63,35 @@ pub(super) async fn order(
     body: Result<String, StringRejection>,
 ) -> Result<Json<Converted>, Problem> {
     let order: Ordered = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
+    let Ordered { digest, file, files, download, model, precision, recipe } = order;
+    let recipe = match (precision, recipe) {
+        (None, None) => None,
+        (Some(text), None) => Some(Recipe::parse(&text)),
+        (None, Some(text)) => Some(Recipe::from_toml(&text)),
+        (Some(_), Some(_)) => return Err(wanted().into()),
+    };
+    let recipe = recipe.transpose().map_err(ModelError::from)?;
     let blobs = api.registry.blobs.clone();
-    match order {
-        Ordered {
-            digest: None,
-            file: None,
-            download: None,
-            model: Some(model),
-            precision: Some(text),
-            ..
-        } => {
+    let (weights, source, revision) = match (digest, file, download, model, recipe) {
+        (None, None, None, Some(model), Some(recipe)) if files.is_empty() => {
             let model = find(&api, &model)?.model.clone();
             let (source, revision) = (Some(model.source.clone()), model.revision.clone());
-            let recipe = if text.contains('=') && text.contains('\n') {
-                Recipe::from_toml(&text)
-            } else {
-                Recipe::parse(&text)
-            };
-            let recipe = recipe.map_err(ModelError::from)?;
             let made = blocking(move || at_precision(&blobs, &model, &recipe)).await?;
-            Ok(Json(Converted { items: vec![made], source, revision }))
+            return Ok(Json(Converted { items: vec![made], source, revision }));
         }
-        Ordered { model: None, precision: None, digest, file, files, download } => {
-            let (weights, source, revision) = match (digest, file, download) {
-                (Some(digest), Some(file), None) => (Weights { digest, file, files }, None, None),
-                (None, None, Some(id)) if files.is_empty() => {
-                    let Brought { digest, file, files, source, revision, .. } = api.downloads.brought(&id)?;
-                    (Weights { digest, file, files }, Some(source), revision)
-                }
-                _ => return Err(wanted().into()),
-            };
-            let items = blocking(move || from_weights(&blobs, &weights)).await?;
-            Ok(Json(Converted { items, source, revision }))
+        (Some(digest), Some(file), None, None, None) => (Weights { digest, file, files }, None, None),
+        (None, None, Some(id), None, None) if files.is_empty() => {
+            let Brought { digest, file, files, source, revision, .. } = api.downloads.brought(&id)?;
+            (Weights { digest, file, files }, Some(source), revision)
         }
-        _ => Err(wanted().into()),
-    }
+        _ => return Err(wanted().into()),
+    };
+    let items = blocking(move || from_weights(&blobs, &weights)).await?;
+    Ok(Json(Converted { items, source, revision }))
 }
 
 fn wanted() -> Failure {
-    Failure::invalid("digest and file are wanted, or download, or model and precision")
+    Failure::invalid("digest and file are wanted, or download, or model with precision or recipe")
 }
 
 async fn blocking<T: Send + 'static>(

@@ -184,7 +184,9 @@ impl Blobs {
         for entry in std::fs::read_dir(&self.folder).map_err(keep)? {
             let path = entry.map_err(keep)?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            let name = name.map(|name| name.strip_suffix(".layout").unwrap_or(name));
+            let name = name.map(|name| {
+                name.strip_suffix(LAYOUT).and_then(|name| name.strip_suffix('.')).unwrap_or(name)
+            });
             let digest = name.and_then(|name| name.parse().ok());
             if digest.is_some_and(|digest: Digest| !wanted.contains(&digest)) {
                 std::fs::remove_file(&path).map_err(keep)?;

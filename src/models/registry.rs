@@ -20,7 +20,7 @@ use crate::{
         Anatomy, Batching, Cost, Digest, Failure, Model, ModelKind, ModelName, ProofCost, Retry, StageKind,
         Tolerance, Uses, Verification,
     },
-    onnx::{Expr, Sizes},
+    onnx::{self, Expr, Sizes},
     store::{Store, StoredModel},
     tasks::{self, Tasks},
 };
@@ -378,15 +378,19 @@ fn fill(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), Mo
     if let Some(missing) = entry.model.files().find(|file| !blobs.has(*file)) {
         return Err(ModelError::Gone { digest: missing });
     }
-    let contents = verify::open(&entry.path)?;
-    if contents.bytes != entry.model.bytes {
-        return Err(ModelError::Resized { bytes: entry.model.bytes, found: contents.bytes });
+    let (file, analysis) = onnx::open_whole(&entry.path)?;
+    let (bytes, found) = (entry.model.bytes, file.len() as u64);
+    if found != bytes {
+        return Err(ModelError::Resized { bytes, found });
     }
     let inputs = read_inputs(inputs)?;
     entry.given = inputs.tensors().map_err(ModelError::Inputs)?;
-    (entry.shapes, entry.ranges) = (inputs.shapes, contents.analysis.ranges.clone());
-    let sizes = entry.sizes();
-    entry.history.anatomy.get_or_insert_with(|| anatomy(contents, &sizes));
+    (entry.shapes, entry.ranges) = (inputs.shapes, analysis.ranges.clone());
+    // Of what an earlier weft added.
+    if entry.history.anatomy.is_none() {
+        let contents = Contents { bytes, analysis, cost: onnx::costs(&file)?.total() };
+        entry.history.anatomy = Some(anatomy(contents, &entry.sizes()));
+    }
     Ok(())
 }
 

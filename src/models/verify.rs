@@ -25,7 +25,7 @@ pub(super) struct Contents {
 }
 
 /// Opens a file, whatever its digest. Blocks for as long as the disk takes.
-pub(super) fn open(path: &Path) -> Result<Contents, OnnxError> {
+fn open(path: &Path) -> Result<Contents, OnnxError> {
     let (file, analysis) = onnx::open_whole(path)?;
     let cost = onnx::costs(&file)?.total();
     Ok(Contents { bytes: file.len() as u64, analysis, cost })

@@ -38,13 +38,18 @@ pub struct Analysis {
 
 pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     let (model, graph) = decode(bytes)?;
+    of(model, &graph)
+}
+
+/// The same of a model that has been read; the graph is that model's.
+pub(super) fn of(model: ModelProto, graph: &GraphProto) -> Result<Analysis, OnnxError> {
     let opset = opset(&model)?;
-    check_names(&graph)?;
-    let signature = signature(&graph)?;
-    let ranges = ranges::imply(&graph, &signature.inputs);
+    check_names(graph)?;
+    let signature = signature(graph)?;
+    let ranges = ranges::imply(graph, &signature.inputs);
     let (mut parameters, mut parameter_bytes) = (0u64, 0u64);
     let mut half = signature.inputs.iter().chain(&signature.outputs).any(|port| is_half(port.datatype));
-    visit_tensors(&graph, &mut |tensor| {
+    visit_tensors(graph, &mut |tensor| {
         let elements = elements(tensor);
         parameters = parameters.saturating_add(elements);
         // Text has no fixed size.
@@ -53,8 +58,8 @@ pub fn analyse(bytes: &Bytes) -> Result<Analysis, OnnxError> {
     });
     Ok(Analysis {
         opset,
-        operators: operators(&model, &graph),
-        external: external::files(&graph)?,
+        operators: operators(&model, graph),
+        external: external::files(graph)?,
         conversion: conversion(&model),
         producer: model.producer_name,
         parameters,

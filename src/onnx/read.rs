@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Analysis, OnnxError, Outside, analyse, parts,
+    Analysis, OnnxError, Outside, analyse, external, parts,
     proto::{GraphProto, ModelProto, NodeProto, TensorProto},
 };
 
@@ -27,9 +27,16 @@ pub fn open_whole(path: &Path) -> Result<(Bytes, Analysis), OnnxError> {
 
 fn open_with(path: &Path, outside: &dyn Fn(&str) -> Outside) -> Result<(Bytes, Analysis), OnnxError> {
     let bytes = read(path)?;
-    check(&bytes, outside)?;
-    let analysis = analyse(&bytes)?;
+    let (model, graph) = decode(&bytes)?;
+    super::check::check(&model, &graph, outside)?;
+    let analysis = analyse::of(model, &graph)?;
     Ok((bytes, analysis))
+}
+
+/// The files beside it that a model's weights lie in; none of what is no model. Blocks for as long as the disk takes.
+pub fn external_files(path: &Path) -> Vec<String> {
+    let graph = read(path).and_then(|bytes| decode(&bytes));
+    graph.and_then(|(_, graph)| external::files(&graph)).unwrap_or_default()
 }
 
 /// What a file says of itself, by whatever names its maker chose. Blocks for as long as the disk takes.

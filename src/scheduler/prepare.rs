@@ -41,6 +41,15 @@ pub(super) async fn prepare(
     metrics: &Metrics,
 ) -> Result<Prepared, Refusal> {
     entry.check_usable().map_err(|failure| Refusal { failure, passing: false })?;
+    let environment = backend.environment();
+    if !entry.model.external.is_empty() && !environment.backend.is_native() {
+        let (lane, model) = (&environment.lane, &entry.model.name);
+        let message = format!("{lane} cannot have {model}: pages do not load weights beside a graph yet");
+        return Err(Refusal {
+            failure: Failure::new(Code::NoBackend, Retry::Elsewhere, message),
+            passing: false,
+        });
+    }
     let order =
         LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.whole_bytes() };
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;

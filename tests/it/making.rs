@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{self, run, text},
-    support::graphs,
+    support::{FakeBrowser, TestDaemon, graphs, infer},
 };
 
 fn home() -> tempfile::TempDir {
@@ -119,6 +119,17 @@ fn weights_become_models_that_say_so_and_variants_too() {
     let off = whole.iter().zip(&half).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(off > 0.0 && off < 1e-2 * largest, "{off} of {largest}");
 
+    let recipe = home.path().join("recipe.toml");
+    let layers = "default = \"fp32\"\n[[layer]]\nname = \"*attention*\"\nprecision = \"int8,block=16\"\n";
+    std::fs::write(&recipe, layers).expect("room for a file");
+    let recipe = format!("@{}", recipe.display());
+    let mixed =
+        json_of(home.path(), &["models", "convert", "tiny", "--precision", &recipe, "--name", "mixed"]);
+    let changed = mixed["report"]["changed"].as_array().expect("a list");
+    let is_attention =
+        |weight: &Value| weight["name"].as_str().is_some_and(|name| name.contains("attention"));
+    assert!(!changed.is_empty() && changed.iter().all(is_attention), "{mixed}");
+
     refused(home.path(), &["models", "convert", "tiny", "--precision", "int5"], "int5");
     refused(home.path(), &["models", "convert", "absent", "--precision", "fp16"], "no model is called");
     assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
@@ -151,4 +162,26 @@ fn weights_that_cannot_become_a_model_say_why() {
         refused(home.path(), &["models", "add", &source], says);
     }
     assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+}
+
+#[tokio::test]
+async fn a_page_refuses_weights_beside_a_graph_by_name_before_it_is_asked_for_anything() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let daemon = TestDaemon::start(&[&browser]).await;
+    let (_, weights) = daemon.post("/api/v1/blobs", vec![0u8; 16]).await;
+    let (_, graph) = daemon.post("/api/v1/blobs", graphs::external("weights.bin")).await;
+    let body = json!({
+        "name": "several", "digest": graph["digest"], "source": "a test",
+        "files": {"weights.bin": weights["digest"]},
+    });
+    let (status, said) = daemon.post("/api/v1/models", body.to_string()).await;
+    assert_eq!(status, 200, "{said}");
+    let inputs = json!([{"name": "x", "datatype": "FP32", "shape": [4], "data": [1, 2, 3, 4]}]);
+    let mut client = daemon.client().await;
+    let pinned = infer("pinned", "several", &inputs, &json!({"backend": ["wasm"]}));
+    client.ask(&pinned).await.refused("no_backend", "elsewhere", "do not load weights beside a graph");
+    let free = infer("free", "several", &inputs, &json!({}));
+    let answer = client.ask(&free).await;
+    assert_eq!(answer.provenance()["backend"], "ort-cpu", "{answer:?}");
+    daemon.stop().await;
 }

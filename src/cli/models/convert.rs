@@ -17,9 +17,12 @@ pub(super) async fn variant(
     name: Option<&str>,
     tolerance: Option<f64>,
 ) -> anyhow::Result<()> {
-    let recipe = match precision.strip_prefix('@') {
-        Some(file) => std::fs::read_to_string(file).with_context(|| format!("the recipe {file}"))?,
-        None => precision.to_owned(),
+    let order = match precision.strip_prefix('@') {
+        Some(file) => {
+            let recipe = std::fs::read_to_string(file).with_context(|| format!("the recipe {file}"))?;
+            json!({"model": model, "recipe": recipe})
+        }
+        None => json!({"model": model, "precision": precision}),
     };
     let word = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let called = match name {
@@ -28,7 +31,6 @@ pub(super) async fn variant(
     };
     called.parse::<ModelName>().map_err(|error| Misuse(format!("{error}; say --name")))?;
     let (made, added) = with_daemon(common, async |client| {
-        let order = json!({"model": model, "precision": recipe});
         let made = client.post("/api/v1/conversions", &order).await?;
         let of = client.get(&format!("/api/v1/models/{model}")).await?;
         let item = &made["items"][0];

@@ -38,7 +38,7 @@ pub(super) fn named(file: &str, path: &Path) -> Result<BTreeSet<String>, SourceE
         BTreeSet::new()
     } else {
         // What is no model is refused where it is given a name, by what is wrong with it.
-        onnx::open(path).map_or(BTreeSet::new(), |(_, analysis)| analysis.external.into_iter().collect())
+        onnx::external_files(path).into_iter().collect()
     };
     let wrong = |problem: String| SourceError::Pieces { file: file.to_owned(), problem };
     if names.len() > FILES_MAX {
