@@ -136,7 +136,7 @@ async fn variants_are_as_near_as_their_bits_allow_and_as_small() {
         let error = error(&reference[0], &answer[0]);
         assert!(error <= bound, "{recipe}: {error}");
         assert!(error > 0.0, "{recipe} changes something");
-        let found = variant.report.bits_per_changed_weight();
+        let found = variant.report.bits_per_changed_weight;
         assert!((found - bits).abs() < 1e-9, "{recipe}: {found}");
         assert_eq!((variant.report.changed.len(), variant.report.left.len()), (3, 0), "{recipe}");
     }

@@ -53,16 +53,17 @@ pub(super) async fn variant(
 }
 
 fn variant_told(report: &Value) {
-    let list = |key: &str| report[key].as_array().cloned().unwrap_or_default();
-    let sum = |items: &[Value], key: &str| items.iter().filter_map(|item| item[key].as_u64()).sum::<u64>();
-    let (changed, left) = (list("changed"), list("left"));
-    let elements = sum(&changed, "elements").max(1);
+    let weights = |key: &str| report[key].as_array().map_or(&[][..], Vec::as_slice);
+    let (changed, left) = (weights("changed"), weights("left"));
+    let bits = |key: &str| report[key].as_f64().unwrap_or_default();
     let worst = changed.iter().filter_map(|changed| changed["error"].as_f64()).fold(0.0, f64::max);
     output::line(&format!(
-        "{} of {} weights changed, {:.2} bits each with their scales, error at most {worst:.1e}; the file went from {} to {} bytes",
+        "{} of {} weights changed, {:.2} bits each with their scales, {:.2} over all, error at most {worst:.1e}; the \
+         file went from {} to {} bytes",
         changed.len(),
         changed.len() + left.len(),
-        sum(&changed, "bytes") as f64 * 8.0 / elements as f64,
+        bits("bits_per_changed_weight"),
+        bits("bits_per_weight"),
         report["bytes_before"],
         report["bytes_after"],
     ));

@@ -75,6 +75,10 @@ pub struct Variant {
 pub struct Report {
     pub bytes_before: u64,
     pub bytes_after: u64,
+    /// Of the weights that were changed, with their scales and zero points.
+    pub bits_per_changed_weight: f64,
+    /// Of all weights of floats, those that are left among them. One that is kept in both forms counts twice in bytes.
+    pub bits_per_weight: f64,
     /// In the order of the graph.
     pub changed: Vec<Changed>,
     /// Weights of floats that stay as they are, by name.
@@ -108,15 +112,13 @@ pub struct Left {
 }
 
 impl Report {
-    /// Of the weights that were changed, with their scales and zero points.
-    pub fn bits_per_changed_weight(&self) -> f64 {
+    fn changed_bits(&self) -> f64 {
         let elements: u64 = self.changed.iter().map(|changed| changed.elements).sum();
         let bytes: u64 = self.changed.iter().map(|changed| changed.bytes).sum();
         bytes as f64 * 8.0 / elements.max(1) as f64
     }
 
-    /// Of all weights of floats, those that are left among them. One that is kept in both forms counts twice in bytes.
-    pub fn bits_per_weight(&self) -> f64 {
+    fn all_bits(&self) -> f64 {
         let changed: BTreeSet<_> = self.changed.iter().map(|changed| changed.name.as_str()).collect();
         let once = self.left.iter().filter(|left| !changed.contains(left.name.as_str()));
         let elements: u64 = self.changed.iter().map(|changed| changed.elements).sum::<u64>()
@@ -157,6 +159,7 @@ pub fn apply(model: &Bytes, recipe: &Recipe) -> Result<Variant, PrecisionError> 
     let bytes: Bytes = decoded.encode_to_vec().into();
     report.bytes_before = model.len() as u64;
     report.bytes_after = bytes.len() as u64;
+    (report.bits_per_changed_weight, report.bits_per_weight) = (report.changed_bits(), report.all_bits());
     Ok(Variant { bytes, report })
 }
 

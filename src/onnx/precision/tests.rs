@@ -250,7 +250,7 @@ fn a_product_becomes_one_of_blocks_under_its_own_name() {
     let report = &variant.report;
     assert_eq!((report.bytes_before, report.bytes_after), (source.len() as u64, variant.bytes.len() as u64));
     // Each column: a block of 8 bytes, a scale of 4 and a zero point, for 4 weights.
-    assert!((report.bits_per_changed_weight() - f64::from((8 + 4 + 1) * 8) / 4.0).abs() < 1e-9);
+    assert!((report.bits_per_changed_weight - f64::from((8 + 4 + 1) * 8) / 4.0).abs() < 1e-9);
     assert!(report.left.is_empty());
 }
 
