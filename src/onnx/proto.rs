@@ -94,6 +94,12 @@ pub(crate) struct NodeProto {
     pub(crate) overload: String,
 }
 
+impl NodeProto {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+        self.attribute.iter().find(|attribute| attribute.name == name)
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AttributeProto {
     #[prost(string, tag = "1")]

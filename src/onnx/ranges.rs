@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    proto::{AttributeProto, GraphProto, NodeProto, TensorProto, element},
+    proto::{GraphProto, NodeProto, TensorProto, element},
     read::{visit_graphs, visit_nodes},
 };
 use crate::domain::{Datatype, Port};
@@ -112,7 +112,7 @@ impl<'g> Index<'g> {
             if let ("Constant", [output], Some(tensor)) = (
                 node.op_type.as_str(),
                 node.output.as_slice(),
-                attribute(node, "value").and_then(|value| value.t.as_ref()),
+                node.attribute("value").and_then(|value| value.t.as_ref()),
             ) {
                 index.constants.insert(output, tensor);
             }
@@ -143,7 +143,7 @@ impl<'g> Index<'g> {
             let axis = if axis < 0 { axis + i64::try_from(dims.len()).ok()? } else { axis };
             dims.get(usize::try_from(axis).ok()?).copied()
         };
-        let axis = || attribute(node, "axis").map_or(0, |axis| axis.i);
+        let axis = || node.attribute("axis").map_or(0, |axis| axis.i);
         match (node.op_type.as_str(), at) {
             ("Gather" | "GatherElements", 1) => seen.index(rows(0, axis())),
             ("GatherND", 1) => {
@@ -157,7 +157,7 @@ impl<'g> Index<'g> {
             ("EmbedLayerNormalization", 7) => seen.mask = true,
             ("Sub", 1) => seen.mask |= self.integers(node, 0).is_some_and(|one| one == [1]),
             ("Cast", 0) => {
-                seen.mask |= attribute(node, "to").is_some_and(|to| to.i == i64::from(element::BOOL));
+                seen.mask |= node.attribute("to").is_some_and(|to| to.i == i64::from(element::BOOL));
             }
             _ => {}
         }
@@ -213,10 +213,6 @@ fn keeps_values(node: &NodeProto, at: usize) -> bool {
         | "Transpose" | "Slice" | "Split" | "Gather" => at == 0,
         _ => false,
     }
-}
-
-fn attribute<'g>(node: &'g NodeProto, name: &str) -> Option<&'g AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
 /// A constant's elements if all of them are whole numbers.

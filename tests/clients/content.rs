@@ -2,10 +2,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use tokio::process::Command;
 use weft::content::{Assembly, Layouter, Reader};
 
-use crate::{FOLDER, add, graphs, served};
+use crate::{FOLDER, add, graphs, run, served};
 
 const LEAF: usize = 1 << 20;
 
@@ -25,20 +24,8 @@ fn there() -> bool {
     false
 }
 
-/// What a script says, which ends well or says what was wrong.
 async fn node(script: &str, arguments: &[&str]) -> String {
-    let script = format!("{FOLDER}/content/{script}");
-    let output = Command::new("node")
-        .arg(&script)
-        .args(arguments)
-        .env("NO_PROXY", "127.0.0.1")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{script}:\n{}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+    run(Path::new("node"), &format!("content/{script}"), arguments).await
 }
 
 /// The root of the same bytes that the script lays out: each leaf begins with its number.

@@ -82,8 +82,8 @@ async fn add_as(key: &str, url: &str, name: &str, file: Vec<u8>, files: &[(&str,
 }
 
 /// Runs a script of this folder, which ends well or says what was wrong.
-async fn run(python: &Path, script: &str, arguments: &[&str]) {
-    let output = Command::new(python)
+async fn run(interpreter: &Path, script: &str, arguments: &[&str]) -> String {
+    let output = Command::new(interpreter)
         .arg(format!("{FOLDER}/{script}"))
         .args(arguments)
         .env("NO_PROXY", "127.0.0.1")
@@ -99,4 +99,5 @@ async fn run(python: &Path, script: &str, arguments: &[&str]) {
         text(&output.stdout),
         text(&output.stderr)
     );
+    text(&output.stdout)
 }

@@ -320,7 +320,7 @@ impl Pass {
             nodes.push(node);
             return Ok(());
         };
-        let plain = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+        let plain = |name: &str| node.attribute(name);
         let written = match (constant(&node), plain("value_float"), plain("value_floats")) {
             (Some((_, tensor)), ..) => Some(tensor.clone()),
             (_, Some(one), _) => Some(weights::float_tensor("", &[], &[one.f])),

@@ -149,7 +149,7 @@ impl Pass<'_> {
             self.leave(weight, "is left by the recipe");
             return None;
         }
-        let number = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+        let number = |name: &str| node.attribute(name);
         let bias = bias.first().map(String::as_str).filter(|bias| !bias.is_empty());
         let whole = |name| number(name).map_or(0, |attribute| attribute.i);
         let factor = |name| number(name).map_or(1.0, |attribute| attribute.f);

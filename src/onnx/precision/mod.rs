@@ -235,7 +235,7 @@ fn constant(node: &super::proto::NodeProto) -> Option<(&str, &TensorProto)> {
     if node.op_type != "Constant" || !is_standard(&node.domain) {
         return None;
     }
-    let value = node.attribute.iter().find(|attribute| attribute.name == "value")?;
+    let value = node.attribute("value")?;
     Some((node.output.first()?, value.t.as_ref()?))
 }
 

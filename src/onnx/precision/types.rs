@@ -90,14 +90,14 @@ impl<'o> Types<'o> {
             return if known { input(0) } else { None };
         }
         let number = |name: &str, absent: i32| {
-            let found = node.attribute.iter().find(|attribute| attribute.name == name);
+            let found = node.attribute(name);
             found.map_or(absent, |attribute| attribute.i as i32)
         };
         match node.op_type.as_str() {
             "Cast" => Some(number("to", element::FLOAT)),
             "Constant" => constant(node).map(|(_, tensor)| tensor.data_type).or_else(|| plain_constant(node)),
             "ConstantOfShape" => {
-                let value = node.attribute.iter().find(|attribute| attribute.name == "value");
+                let value = node.attribute("value");
                 Some(
                     value
                         .and_then(|value| value.t.as_ref())

@@ -1,7 +1,7 @@
 //! A node as the rules see it: its operator, its attributes, what is known of its inputs.
 
 use super::{Expr, Size, Value, index};
-use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::onnx::proto::{NodeProto, TensorProto};
 
 pub(in crate::onnx) struct Site<'a> {
     pub(super) node: &'a NodeProto,
@@ -35,32 +35,28 @@ impl<'a> Site<'a> {
         self.inputs.get(at).unwrap_or(ABSENT)
     }
 
-    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.node.attribute.iter().find(|attribute| attribute.name == name)
-    }
-
     pub(in crate::onnx) fn number(&self, name: &str, default: i64) -> i64 {
-        self.attribute(name).map_or(default, |attribute| attribute.i)
+        self.node.attribute(name).map_or(default, |attribute| attribute.i)
     }
 
     pub(super) fn number_if_there(&self, name: &str) -> Option<i64> {
-        self.attribute(name).map(|attribute| attribute.i)
+        self.node.attribute(name).map(|attribute| attribute.i)
     }
 
     pub(in crate::onnx) fn numbers(&self, name: &str) -> Option<&'a [i64]> {
-        self.attribute(name).map(|attribute| attribute.ints.as_slice())
+        self.node.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
     pub(super) fn real(&self, name: &str) -> Option<f32> {
-        self.attribute(name).map(|attribute| attribute.f)
+        self.node.attribute(name).map(|attribute| attribute.f)
     }
 
     pub(in crate::onnx) fn text(&self, name: &str) -> Option<&'a str> {
-        self.attribute(name).and_then(|attribute| std::str::from_utf8(&attribute.s).ok())
+        self.node.attribute(name).and_then(|attribute| std::str::from_utf8(&attribute.s).ok())
     }
 
     pub(super) fn tensor(&self, name: &str) -> Option<&'a TensorProto> {
-        self.attribute(name).and_then(|attribute| attribute.t.as_ref())
+        self.node.attribute(name).and_then(|attribute| attribute.t.as_ref())
     }
 
     /// Numbers that were an attribute before some version, and are an input since.
