@@ -7,6 +7,8 @@ mod attach;
 mod daemon;
 mod doctor;
 mod driver;
+#[path = "../it/support/graphs.rs"]
+mod graphs;
 mod lanes;
 mod matrix;
 #[path = "../support/proof.rs"]
@@ -19,6 +21,7 @@ mod surroundings;
 #[path = "../support/table.rs"]
 mod table;
 mod webkit;
+mod weights;
 
 use std::path::Path;
 
