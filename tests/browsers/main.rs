@@ -9,6 +9,8 @@ mod doctor;
 mod driver;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
+#[path = "../support/harness.rs"]
+mod harness;
 mod lanes;
 mod matrix;
 #[path = "../support/proof.rs"]

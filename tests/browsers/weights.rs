@@ -1,24 +1,20 @@
 //! How a model's files come to a page: each byte once over the network, whatever lanes and pages there are after it.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use weft::{
-    backend::{
-        Backend, BackendError, DeliveredFile, Delivery, LoadOrder, Loaded, SessionName, Step, page::PageLane,
-    },
-    bridge::{Bridge, Page, Session},
-    domain::{BackendKind, Code, Datatype, Digest, Environment, FetchedBytes, InstanceId, LaneId, Tensor},
-    driver::{Instance, recipe::Recipe},
-    protocol::link::{DaemonToLane, DaemonToPage, LaneToDaemon, PageToDaemon},
+    backend::{Backend, DeliveredFile, Step, page::PageLane},
+    domain::{Code, Datatype, Digest, FetchedBytes, Tensor},
+    driver::recipe::Recipe,
 };
 
 use crate::{
     graphs,
-    stage::{LIMIT, Stage, on_each, order, places},
+    harness::{Harness, delivered, load, session},
+    stage::{LIMIT, Stage, on_each, places},
     webkit,
 };
 
@@ -27,110 +23,6 @@ const MIB: usize = 1 << 20;
 /// Over one piece of 8 MiB, and no whole number of MiB.
 const WEIGHTS: usize = 9 * MIB + 12;
 
-/// A browser with one page of ours, whose models lie in a folder of the test's.
-struct Browser {
-    stage: Stage,
-    bridge: Bridge,
-    instance: Box<dyn Instance>,
-    page: Page,
-    control: Session,
-    lanes: u64,
-    epoch: u64,
-    /// What the page said of its cache.
-    fault: Option<String>,
-}
-
-impl Browser {
-    async fn launch(stage: Stage, recipe: Recipe) -> Self {
-        let folder = stage.home.path().join("models");
-        fs::create_dir(&folder).unwrap();
-        let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let bridge = Bridge::bind(address, 500, folder, &stage.tasks).await.unwrap();
-        let mut page = bridge.open_page(1);
-        let order = order("weights-1", &page.url);
-        let instance = stage.driver(recipe, places()).launch(order).await.unwrap();
-        let (control, fault) = ready(&mut page).await;
-        Self { stage, bridge, instance, page, control, lanes: 0, epoch: 1, fault }
-    }
-
-    /// Another page in the place of this one.
-    async fn reload(&mut self) {
-        self.epoch += 1;
-        self.page = self.bridge.open_page(self.epoch);
-        self.instance.navigate(self.page.url.clone(), LIMIT).await.unwrap();
-        (self.control, self.fault) = ready(&mut self.page).await;
-    }
-
-    async fn lane(&mut self) -> PageLane {
-        let mut expected = self.bridge.expect_lane(self.epoch);
-        self.lanes += 1;
-        let start = DaemonToPage::StartLane {
-            lane: format!("wasm#{}", self.lanes),
-            ticket: expected.ticket.clone(),
-            backend: BackendKind::Wasm,
-            threads: 1,
-            webnn_device: None,
-        };
-        self.control.sender.control(&start).unwrap();
-        let mut link = timeout(LIMIT, expected.session()).await.unwrap().unwrap();
-        link.sender.control(&DaemonToLane::Welcome).unwrap();
-        let ready = timeout(LIMIT, link.receiver.receive::<LaneToDaemon>()).await.unwrap().unwrap();
-        assert!(matches!(ready.message, LaneToDaemon::LaneReady { .. }), "{:?}", ready.message);
-        PageLane::start(environment(), link, &self.stage.tasks)
-    }
-
-    fn put(&self, bytes: &[u8]) -> DeliveredFile {
-        let file = delivered(bytes);
-        fs::write(self.path(&file), bytes).unwrap();
-        file
-    }
-
-    fn path(&self, file: &DeliveredFile) -> PathBuf {
-        self.stage.home.path().join("models").join(file.digest.to_string())
-    }
-
-    async fn close(self) {
-        self.instance.close().await;
-        drop((self.control, self.page, self.bridge));
-        self.stage.assert_clear().await;
-    }
-}
-
-async fn ready(page: &mut Page) -> (Session, Option<String>) {
-    let mut control = timeout(LIMIT, page.control.session()).await.unwrap().unwrap();
-    control.sender.control(&DaemonToPage::Welcome).unwrap();
-    let said = timeout(LIMIT, control.receiver.receive::<PageToDaemon>()).await.unwrap().unwrap();
-    match said.message {
-        PageToDaemon::PageReady { environment } => (control, environment.cache_fault),
-        other => panic!("{other:?} before the page was ready"),
-    }
-}
-
-fn environment() -> Environment {
-    Environment {
-        instance: InstanceId::new("weights-1"),
-        lane: LaneId::new("weights-1/wasm"),
-        browser: "a test's".to_owned(),
-        browser_version: String::new(),
-        backend: BackendKind::Wasm,
-        adapter: None,
-        webnn_device: None,
-        sandbox: None,
-        engine: String::new(),
-        threads: 1,
-        flags: Vec::new(),
-    }
-}
-
-fn digest(bytes: &[u8]) -> Digest {
-    Digest::new(Sha256::digest(bytes).into())
-}
-
-fn delivered(bytes: &[u8]) -> DeliveredFile {
-    let leaves: Vec<u8> = bytes.chunks(MIB).flat_map(|leaf| Sha256::digest(leaf).to_vec()).collect();
-    DeliveredFile { digest: digest(bytes), bytes: bytes.len() as u64, leaves: leaves.into() }
-}
-
 /// `y = x + w`, and `w`'s bytes, no two MiB alike.
 fn model(file: &str, offset: usize) -> Vec<u8> {
     graphs::weighing_outside(WEIGHTS as u64 / 4, file, offset as u64, WEIGHTS as u64)
@@ -138,24 +30,6 @@ fn model(file: &str, offset: usize) -> Vec<u8> {
 
 fn weights(seed: u32) -> Vec<u8> {
     (0..WEIGHTS as u32 / 4).flat_map(|at| ((at ^ seed) as f32).to_le_bytes()).collect()
-}
-
-async fn load(
-    lane: &PageLane,
-    files: &[&DeliveredFile],
-    graph: Option<Bytes>,
-) -> Result<Loaded, BackendError> {
-    let order = LoadOrder {
-        session: session(files[0].digest),
-        path: "/nowhere".into(),
-        bytes: 0,
-        delivery: Some(Delivery { graph, files: files.iter().map(|file| (*file).clone()).collect() }),
-    };
-    timeout(LIMIT, lane.load(order)).await.expect("a load ends")
-}
-
-fn session(model: Digest) -> SessionName {
-    SessionName { model, shapes: weft::domain::DimBinding::new() }
 }
 
 /// The last of the elements is what the last bytes of the weights make.
@@ -190,7 +64,10 @@ fn from_cache(bytes: u64) -> FetchedBytes {
 
 async fn each_byte_comes_once(stage: Stage, recipe: Recipe) {
     let name = recipe.name.clone();
-    let mut browser = Browser::launch(stage, recipe).await;
+    let folder = stage.home.path().join("models");
+    fs::create_dir(&folder).unwrap();
+    let driver = stage.driver(recipe, places());
+    let mut browser = Harness::launch(driver, folder, &stage.tasks).await;
     assert_eq!(browser.fault, None, "{name} keeps what it has fetched");
 
     // Weights beside a graph.
@@ -220,10 +97,11 @@ async fn each_byte_comes_once(stage: Stage, recipe: Recipe) {
     answers(&lane, graph.digest, 1).await;
     drop(lane);
     browser.close().await;
+    stage.assert_clear().await;
 }
 
 /// The graph comes with the message, and the model's file is what the weights lie in.
-async fn two_lanes_at_once(browser: &mut Browser, name: &str) {
+async fn two_lanes_at_once(browser: &mut Harness, name: &str) {
     let head = vec![7; 5];
     let file = browser.put(&[head.clone(), weights(2)].concat());
     let graph = Bytes::from(model(&file.digest.to_string(), head.len()));
@@ -238,7 +116,7 @@ async fn two_lanes_at_once(browser: &mut Browser, name: &str) {
     answers(&other, file.digest, 2).await;
 }
 
-async fn what_is_wrong_is_refused(browser: &Browser, lane: &PageLane, name: &str) {
+async fn what_is_wrong_is_refused(browser: &Harness, lane: &PageLane, name: &str) {
     let mut bytes = weights(3);
     let file = delivered(&bytes);
     bytes[8 * MIB + 1] ^= 1;
@@ -247,7 +125,7 @@ async fn what_is_wrong_is_refused(browser: &Browser, lane: &PageLane, name: &str
     let said = "came changed: the SHA-256 of its MiB 8 is another";
     assert!(error.to_string().contains(said), "{name}: {error}");
     // It would be asked for in vain: it is nowhere.
-    let huge = DeliveredFile { digest: digest(b"huge"), bytes: 8 << 30, leaves: vec![0; 32 << 13].into() };
+    let huge = DeliveredFile { bytes: 8 << 30, leaves: vec![0; 32 << 13].into(), ..delivered(b"huge") };
     let error = load(lane, &[&huge], None).await.unwrap_err();
     assert_eq!(error.code(), Code::TooLarge, "{name}: {error}");
 }
