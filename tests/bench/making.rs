@@ -88,14 +88,14 @@ pub(crate) async fn measure(program: &Path, model: &Model) -> anyhow::Result<Mea
         samples.convert(&folder)?;
     }
     progress("a file of 100 MB verified");
-    let file = graphs::weighing(VERIFIED as u64 / 4, VERIFIED);
+    let file = graphs::weighing_inside(VERIFIED as u64 / 4);
     let added = serving.post("/api/v1/blobs", file.clone()).await?;
     let order = json!({"name": "large", "digest": added["digest"], "source": "the bench"});
     serving.post("/api/v1/models", order.to_string()).await?;
     let copy = tempfile::NamedTempFile::new()?;
     std::fs::write(copy.path(), &file)?;
     for _ in 0..REPETITIONS {
-        let said = serving.post("/api/v1/models/large/verify", r#"{"backends": ["ort-cpu"]}"#).await?;
+        let said = serving.post("/api/v1/models/large/verify", r#"{"backend": ["ort-cpu"]}"#).await?;
         samples.verify(&said, copy.path())?;
     }
     serving.daemon.stop().await?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     daemon::Daemon,
     origin::Origin,
-    requests::{BROWSER, Model, TIMEOUT_US},
+    requests::{BACKEND, BROWSER, Model, TIMEOUT_US},
     wire::{Answer, Wire},
 };
 
@@ -61,7 +61,8 @@ impl Serving {
 
 /// Where figures come from that no answer goes with: what a daemon of its own answers, with a browser or natively.
 pub(crate) async fn origin(program: &Path, model: &Model, browsers: usize) -> anyhow::Result<Origin> {
-    let serving = Serving::start(program, browsers, "").await?;
+    let config = format!("[lanes]\nbackends = [\"{BACKEND}\"]\n");
+    let serving = Serving::start(program, browsers, &config).await?;
     serving.add(model, &json!({})).await?;
     let mut wire = Wire::connect(&serving.daemon.socket()).await?;
     let frame = if browsers > 0 { model.frame(0) } else { model.asking(0, &natively()) };

@@ -39,9 +39,18 @@ pub(crate) fn weighing_outside(size: u64, file: &str, offset: u64, length: u64) 
         [("location", file.to_owned()), ("offset", offset.to_string()), ("length", length.to_string())];
     let entry = |(key, value): (&str, String)| field(13, &[text(1, key), text(2, &value)].concat());
     let outside: Vec<u8> = entries.into_iter().flat_map(entry).collect();
-    let weight = [number(1, size), number(2, FLOAT), text(8, "w"), outside, number(14, 1)].concat();
+    weighing_by(&[number(1, size), number(2, FLOAT), text(8, "w"), outside, number(14, 1)].concat())
+}
+
+/// The same with zeros in its own file.
+pub(crate) fn weighing_inside(size: u64) -> Vec<u8> {
+    let zeros = field(9, &vec![0; size as usize * 4]);
+    weighing_by(&[number(1, size), number(2, FLOAT), text(8, "w"), zeros].concat())
+}
+
+fn weighing_by(weight: &[u8]) -> Vec<u8> {
     let port = |name, symbol| port(name, FLOAT, &[Dim::Symbol(symbol)]);
-    model(&[node("Add", &["x", "w"], &["y"])], &[port("x", "n")], &[port("y", "m")], &[weight])
+    model(&[node("Add", &["x", "w"], &["y"])], &[port("x", "n")], &[port("y", "m")], &[weight.to_vec()])
 }
 
 /// `y = x · (xᵀ · x)`, both `f32[n, 4]`: each row's answer is made of all rows.
