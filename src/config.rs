@@ -26,7 +26,7 @@ use crate::{
     telemetry::Log,
 };
 pub use entry::{RawAccess, RawTls, RawTokens};
-pub use models::RawModels;
+pub use models::{Cache, RawModels};
 pub use source::{Source, Written};
 pub use telemetry::{FILTER, RawTelemetry, Telemetry};
 
@@ -217,6 +217,8 @@ pub struct Config {
     pub timeout: Duration,
     /// How models are downloaded.
     pub sources: Settings,
+    /// Where models' files are kept, and how much of them.
+    pub cache: Cache,
     /// Which lanes are preferred when a request does not say.
     pub policy: Policy,
     /// What accepted requests get to end in, once the daemon is told to.
@@ -317,6 +319,7 @@ impl RawConfig {
             hedge_percent: self.scheduler.hedges()?,
         };
         Ok(Config {
+            cache: self.models.cache(&home)?,
             home,
             listen: entry.listen,
             public: entry.public,

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -36,7 +37,7 @@ use crate::{
     events::Events,
     http::{self, Api, Doors, ListenError, Readers},
     models::{
-        Blobs, Loader, ModelError, Reference, Registry,
+        Blobs, Cache, Layouts, Loader, ModelError, Reference, Registry,
         gate::Gate,
         source::{Downloads, SourceError},
     },
@@ -246,11 +247,9 @@ impl Daemon {
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
         let natives = natives(config, &library)?;
-        let blobs = Blobs::open(config.home.join("models"))?;
-        let folder = blobs.folder().to_owned();
-        let registry = Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?;
+        let registry = registry(config, store.clone(), reference.clone(), tasks).await?;
+        let (folder, events) = (registry.blobs.folder().to_owned(), Events::default());
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
-        let events = Events::default();
         let downloads = downloads(config, &registry, &events, tasks)?;
         let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
         let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
@@ -267,8 +266,8 @@ impl Daemon {
             told: events.clone(),
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
-        let gate = Gate::new(reference, store.clone());
-        let loader = Arc::new(Loader::new(gate, registry.layouts.clone()));
+        let cache = Cache::new(registry.clone(), downloads.clone(), tasks.clone());
+        let loader = loader(Gate::new(reference, store.clone()), registry.layouts.clone(), cache.clone());
         let metrics = Metrics::default();
         let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
         let priors = config.recipes.iter().map(|recipe| (recipe.name.clone(), recipe.priors.clone()));
@@ -288,6 +287,7 @@ impl Daemon {
             body: doors.pace(),
             scheduler,
             registry,
+            cache,
             downloads,
             pool: pool.clone(),
             store: store.clone(),
@@ -301,7 +301,7 @@ impl Daemon {
             readers: Readers::default(),
         };
         http::serve(doors, api);
-        let (url, key) = (local.url.clone(), local.key.clone());
+        let Local { url, key } = local.clone();
         Record { pid: std::process::id(), url, id, key }.write(&config.home)?;
         Ok(Rooms { local, pool, native, store, drain, reloader })
     }
@@ -404,6 +404,25 @@ fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>
     let Native { providers, threads, .. } = &config.native;
     let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
     providers.iter().map(lane).collect()
+}
+
+async fn registry(
+    config: &Config,
+    store: Arc<Store>,
+    reference: Arc<Reference>,
+    tasks: &Tasks,
+) -> Result<Arc<Registry>, ModelError> {
+    let blobs = Blobs::open(config.cache.folder.clone(), &config.home, config.cache.max)?;
+    Registry::open(blobs, store, reference, config.sources.offline, tasks.clone()).await
+}
+
+/// Whoever loads a model has its files from the cache.
+fn loader(gate: Gate, layouts: Layouts, cache: Arc<Cache>) -> Arc<Loader> {
+    let hold = move |entry| {
+        let cache = cache.clone();
+        Box::pin(async move { cache.hold(&entry).await }) as BoxFuture<'static, _>
+    };
+    Arc::new(Loader::new(gate, layouts, hold))
 }
 
 fn downloads(

@@ -98,6 +98,16 @@ pub(super) enum Models {
     },
     /// Drop a model from every lane; requests for it are refused until it is loaded
     Unload { model: String },
+    /// Keep a model's files, whatever room others need
+    Pin {
+        /// NAME, NAME@VERSION or a digest
+        model: String,
+    },
+    /// Let a model's files make room for others again
+    Unpin {
+        /// NAME, NAME@VERSION or a digest
+        model: String,
+    },
     /// Forget a model: NAME with all its versions, or NAME@VERSION
     Remove { model: String },
 }
@@ -206,6 +216,8 @@ impl Models {
                 let shown = with_daemon(common, async |client| client.post(&path, &json!({})).await).await?;
                 show(common, &shown)
             }
+            Self::Pin { model } => pin(common, &model, "pin", "pinned").await,
+            Self::Unpin { model } => pin(common, &model, "unpin", "no longer pinned").await,
             Self::Remove { model } => {
                 let path = format!("/api/v1/models/{model}");
                 let removed = with_daemon(common, async |client| client.delete(&path).await).await?;
@@ -435,6 +447,16 @@ async fn upload(client: &Client, piece: &Piece) -> anyhow::Result<Value> {
     Ok(upload["digest"].clone())
 }
 
+async fn pin(common: &Common, model: &str, how: &str, done: &str) -> anyhow::Result<()> {
+    let path = format!("/api/v1/models/{model}/{how}");
+    let listed = with_daemon(common, async |client| client.post(&path, &json!({})).await).await?;
+    if common.json {
+        return output::json(&listed);
+    }
+    output::line(&format!("{model} is {done}"));
+    Ok(())
+}
+
 async fn list(common: &Common) -> anyhow::Result<()> {
     let page = with_daemon(common, async |client| client.get("/api/v1/models").await).await?;
     if common.json {
@@ -453,6 +475,12 @@ async fn list(common: &Common) -> anyhow::Result<()> {
                 (true, Some(us)) => date(us),
                 (true, None) => "-".to_owned(),
             };
+            let files = match (model["evicted"] == true, model["pinned"] == true) {
+                (true, true) => "pinned, evicted",
+                (true, false) => "evicted",
+                (false, true) => "pinned",
+                (false, false) => "here",
+            };
             vec![
                 text(&model["name"]) + latest,
                 digest,
@@ -460,6 +488,7 @@ async fn list(common: &Common) -> anyhow::Result<()> {
                 verified,
                 model["uses"].to_string(),
                 model["bytes"].to_string(),
+                files.to_owned(),
                 text(&model["licence"]),
                 text(&model["source"]),
             ]
@@ -468,7 +497,7 @@ async fn list(common: &Common) -> anyhow::Result<()> {
     if rows.is_empty() {
         output::line("no models yet: `weft models add FILE.onnx` adds one");
     } else {
-        let head = ["name", "version", "kind", "verified", "uses", "bytes", "licence", "source"];
+        let head = ["name", "version", "kind", "verified", "uses", "bytes", "files", "licence", "source"];
         output::table(&head, &rows);
     }
     Ok(())

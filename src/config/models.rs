@@ -1,6 +1,10 @@
 //! Where models are downloaded from: `[models]`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use url::Url;
@@ -21,6 +25,9 @@ const RETRIES: u32 = 5;
 /// Doubled before each further try.
 const BACKOFF: Duration = Duration::from_secs(1);
 
+/// In the home, where no other folder is named.
+const FOLDER: &str = "models";
+
 /// All of them are asked before a download is given up.
 const GATEWAYS_MAX: usize = 16;
 
@@ -40,12 +47,34 @@ pub struct RawModels {
     pub tokens: BTreeMap<String, PathBuf>,
     pub certificates: Option<PathBuf>,
     pub download_max: Option<u64>,
+    /// Where models' files are kept; daemons with homes of their own may share it.
+    pub cache: Option<PathBuf>,
+    /// Bytes of all files there.
+    pub cache_max: Option<u64>,
     pub retries: Option<u32>,
     #[serde(with = "humantime_serde")]
     pub backoff: Option<Duration>,
 }
 
+/// Where models' files are kept.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    pub folder: PathBuf,
+    /// Without it nothing goes by itself: how much of a disk is ours, nothing here can know.
+    pub max: Option<u64>,
+}
+
 impl RawModels {
+    pub(super) fn cache(&self, home: &Path) -> Result<Cache, ConfigError> {
+        let folder = self.cache.clone().unwrap_or_else(|| home.join(FOLDER));
+        if !folder.is_absolute() {
+            let told = folder.display();
+            return Err(ConfigError::Invalid(format!("models.cache: {told} is no absolute path")));
+        }
+        let max = self.cache_max.map(|max| positive(Some(max), max, "models.cache_max")).transpose()?;
+        Ok(Cache { folder, max })
+    }
+
     pub(super) fn resolve(self) -> Result<Settings, ConfigError> {
         let hub = address(self.hub.as_deref().unwrap_or(HUB), "models.hub")?;
         let mut tokens = BTreeMap::new();

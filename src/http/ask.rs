@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -100,6 +101,8 @@ pub(super) async fn ask(
     let body = body.map_err(Failure::from).inspect_err(refused)?;
     let bytes = body.len();
     let input = input(&headers, body).inspect_err(refused)?;
+    let files = try_join_all(entries.iter().map(|entry| api.cache.hold(entry)));
+    let _held = files.await.inspect_err(refused)?;
     let recipe = recipe(&entries, task).await.inspect_err(refused)?;
     let task = recipe.task();
     let names = entries.iter().map(|entry| entry.model.name.clone()).collect();

@@ -42,6 +42,8 @@ pub(super) async fn serve(
     let digest = text.parse().ok().filter(known);
     let digest: Digest =
         digest.ok_or_else(|| Problem::not_found(format!("no model has a file with the digest {text:?}")))?;
+    // Once it is open it can be read, whoever removes it.
+    let _held = api.cache.hold_file(digest).await?;
     let path = api.registry.blobs.path(digest);
     let unreadable = |error: std::io::Error| {
         Failure::new(Code::Internal, Retry::Same, format!("the file of {digest} cannot be read: {error}"))

@@ -74,7 +74,9 @@ pub(super) async fn order(
     let blobs = api.registry.blobs.clone();
     let (weights, source, revision) = match (digest, file, download, model, recipe) {
         (None, None, None, Some(model), Some(recipe)) if files.is_empty() => {
-            let model = find(&api, &model)?.model.clone();
+            let entry = find(&api, &model)?;
+            let _held = api.cache.hold(&entry).await?;
+            let model = entry.model.clone();
             let (source, revision) = (Some(model.source.clone()), model.revision.clone());
             let made = blocking(move || at_precision(&blobs, &model, &recipe)).await?;
             return Ok(Json(Converted { items: vec![made], source, revision }));

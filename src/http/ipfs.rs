@@ -91,6 +91,8 @@ pub(super) async fn serve(
     }
     let address: Address = cid.parse().map_err(|error: CidError| bad(error.to_string()))?;
     let said = Said::new(&api, &headers, &wanted)?;
+    // Until it is open.
+    let mut held = None;
     let (answer, file) = match &address {
         Address::Inline(bytes) => (inline(&address, bytes, &said.ask), None),
         Address::Block(block) => {
@@ -101,6 +103,10 @@ pub(super) async fn serve(
                 held => held,
             };
             let (file, layout) = found.ok_or_else(absent)?;
+            if said.cached && !api.registry.blobs.has(file) {
+                return Err(absent());
+            }
+            held = Some(api.cache.hold_file(file).await?.ok_or_else(absent)?);
             let answer =
                 answer(&layout, block, &said.ask).map_err(|error| refused(&error))?.ok_or_else(absent)?;
             (answer, Some(api.registry.blobs.path(file)))
@@ -117,6 +123,7 @@ pub(super) async fn serve(
         })?;
         said.body(&address, answer, file)
     };
+    drop(held);
     said.head(&address, &etag, response.headers_mut());
     Ok(response)
 }

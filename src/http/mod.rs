@@ -48,7 +48,7 @@ use crate::{
     bridge::guard::Origin,
     domain::Policy,
     events::Events,
-    models::{Registry, source::Downloads},
+    models::{Cache, Registry, source::Downloads},
     pool::Pool,
     scheduler::Scheduler,
     store::Store,
@@ -78,6 +78,7 @@ pub struct Api {
     pub body: Pace,
     pub scheduler: Scheduler,
     pub registry: Arc<Registry>,
+    pub cache: Arc<Cache>,
     pub downloads: Downloads,
     pub pool: Pool,
     pub store: Arc<Store>,
@@ -161,6 +162,8 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::verify))
         .routes(routes!(models::load))
         .routes(routes!(models::unload))
+        .routes(routes!(models::pin))
+        .routes(routes!(models::unpin))
         .routes(routes!(pool::leases, pool::lease))
         .routes(routes!(pool::restart))
         .routes(routes!(reload::reload))

@@ -57,6 +57,10 @@ pub(super) struct Listed {
     verified_at_us: Option<i64>,
     /// Why it may not serve.
     unusable: Option<String>,
+    /// Whether its files have made room for others, and are brought again from its source when it is wanted.
+    evicted: bool,
+    /// Whether its files stay whatever room others need.
+    pinned: bool,
     /// Of its own file as content, in the profile `unixfs-v1-2025`; null until the file has been read for it.
     cid: Option<String>,
     #[serde(flatten)]
@@ -81,6 +85,8 @@ impl Listed {
             anatomy,
             verified_at_us: verification.map(|verification| verification.at_us),
             unusable: entry.unusable().map(str::to_owned),
+            evicted: api.registry.evicted(entry),
+            pinned: entry.pinned(),
             cid: api.registry.layouts.cid(entry.model.digest).map(|cid| cid.to_string()),
             uses: entry.served.uses(),
         }
@@ -130,9 +136,13 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
         })
         .collect();
     let (listed, verification) = (Listed::whole(&entry, api).await, entry.history.verification.clone());
-    let (task, no_task) = match entry.recipe().await {
-        Ok(recipe) => (Some(recipe.task()), None),
-        Err(failure) => (None, Some(failure.message)),
+    let (task, no_task) = if api.registry.evicted(&entry) {
+        (None, Some("its files have made room for others; they come back when it is wanted".to_owned()))
+    } else {
+        match entry.recipe().await {
+            Ok(recipe) => (Some(recipe.task()), None),
+            Err(failure) => (None, Some(failure.message)),
+        }
     };
     let (gate_inputs, residence) = (entry.given.len(), api.scheduler.residence(entry).await?);
     Ok(Shown { listed, verification, gate_inputs, task, no_task, verdicts, residence })
@@ -216,6 +226,7 @@ struct Came {
     files: BTreeMap<String, Digest>,
     source: String,
     revision: Option<String>,
+    again: bool,
 }
 
 impl Add {
@@ -224,17 +235,17 @@ impl Add {
         match (&self.download, self.digest, &self.source) {
             (None, Some(digest), Some(source)) => {
                 let (files, source) = (self.files.clone(), source.clone());
-                Ok(Came { digest, files, source, revision: self.revision.clone() })
+                Ok(Came { digest, files, source, revision: self.revision.clone(), again: false })
             }
             (Some(download), None, None) if self.files.is_empty() && self.revision.is_none() => {
-                let Brought { digest, file, files, source, revision, .. } =
+                let Brought { digest, file, files, source, revision, again, .. } =
                     api.downloads.brought(download)?;
                 if is_weights(&file) {
                     let message =
                         format!("{file} holds weights: POST /api/v1/conversions makes a model of them");
                     return Err(Failure::invalid(message));
                 }
-                Ok(Came { digest, files, source, revision })
+                Ok(Came { digest, files, source, revision, again })
             }
             _ => Err(Failure::invalid("digest and source are wanted, or download")),
         }
@@ -252,7 +263,7 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
     if add.tolerance.is_some_and(|tolerance| !(tolerance > 0.0 && tolerance < 1.0)) {
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
     }
-    let Came { digest, files, source, revision } = add.file(&api)?;
+    let Came { digest, files, source, revision, again } = add.file(&api)?;
     let new = NewModel {
         name: add.name,
         digest,
@@ -260,6 +271,7 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         tolerance: add.tolerance.map(Tolerance),
         source,
         revision,
+        again,
         licence: add.licence,
         kind: add.kind,
         batch: add.batch.limits()?,
@@ -300,6 +312,8 @@ pub(super) async fn verify(
 ) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
     let (entry, wants) = (find(&api, &name)?, wants(body)?);
+    // Those of a model that can be had again are brought where they are damaged or away.
+    let _held = api.cache.renew(&entry).await?;
     let verified = api.registry.verify(entry.clone()).await;
     if entry.unusable().is_some() {
         // It was, and its refusals say nothing any more; or it is, and what holds it goes.
@@ -326,6 +340,7 @@ pub(super) async fn load(
 ) -> Result<Json<Verified>, Problem> {
     let Path(name) = name?;
     let entry = find(&api, &name)?;
+    let _held = api.cache.hold(&entry).await?;
     let lanes = api.scheduler.load(entry.clone(), wants(body)?, PROVE_WITHIN).await?;
     Ok(Json(Verified { shown: shown(&api, entry).await?, lanes }))
 }
@@ -340,6 +355,31 @@ pub(super) async fn unload(State(api): State<Arc<Api>>, name: Name) -> Result<Js
     let entry = find(&api, &name)?;
     api.scheduler.unload(entry.clone()).await?;
     Ok(Json(shown(&api, entry).await?))
+}
+
+/// Pin a model
+///
+/// Its files stay whatever room others need; those that are away are brought first.
+#[utoipa::path(post, path = "/api/v1/models/{name}/pin", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Listed)))]
+pub(super) async fn pin(State(api): State<Arc<Api>>, name: Name) -> Result<Json<Listed>, Problem> {
+    let Path(name) = name?;
+    let entry = find(&api, &name)?;
+    let _held = api.cache.hold(&entry).await?;
+    api.registry.pin(entry.clone(), true).await?;
+    Ok(Json(Listed::whole(&entry, &api).await))
+}
+
+/// Unpin a model
+///
+/// Its files may make room for others again.
+#[utoipa::path(post, path = "/api/v1/models/{name}/unpin", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Listed)))]
+pub(super) async fn unpin(State(api): State<Arc<Api>>, name: Name) -> Result<Json<Listed>, Problem> {
+    let Path(name) = name?;
+    let entry = find(&api, &name)?;
+    api.registry.pin(entry.clone(), false).await?;
+    Ok(Json(Listed::whole(&entry, &api).await))
 }
 
 /// The lanes that a body names; all when it is empty.

@@ -65,6 +65,8 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/api/v1/models/{name}/verify", ADMIN),
     ("POST", "/api/v1/models/{name}/load", ADMIN),
     ("POST", "/api/v1/models/{name}/unload", ADMIN),
+    ("POST", "/api/v1/models/{name}/pin", ADMIN),
+    ("POST", "/api/v1/models/{name}/unpin", ADMIN),
     ("POST", "/api/v1/blobs", ADMIN),
     // Another weft reads models with a key that may do nothing to this one.
     ("GET", "/api/v1/blobs/{digest}", READ),

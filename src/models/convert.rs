@@ -102,6 +102,8 @@ fn made(
             blobs.put(&graph)?
         };
         let (digest, bytes) = (upload.digest, upload.bytes);
+        // Each of what was made is named for itself.
+        files.values().try_for_each(|file| blobs.lease(*file))?;
         Ok(Made { part: part.name.to_owned(), kind: part.kind, digest, bytes, files, report: None })
     };
     parts.into_iter().map(one).collect()
@@ -111,6 +113,7 @@ fn made(
 pub fn at_precision(blobs: &Blobs, model: &Model, recipe: &Recipe) -> Result<Made, ModelError> {
     let variant = precision::apply(&read(blobs, model.digest)?, recipe)?;
     let upload = blobs.put(&variant.bytes)?;
+    model.companions.values().try_for_each(|file| blobs.lease(*file))?;
     Ok(Made {
         part: "model".to_owned(),
         kind: model.kind,

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -33,8 +36,8 @@ pub struct Entry {
     pub given: Vec<Vec<Tensor>>,
     /// Shapes that the model is known to run with, one per input of the signature.
     pub shapes: Vec<Vec<u64>>,
-    /// What the graph implies about its inputs' values.
-    pub ranges: Vec<InputRange>,
+    /// What the graph implies about its inputs' values; empty until the file is here.
+    pub(super) ranges: OnceLock<Vec<InputRange>>,
     /// What every answer says of a file that weft made.
     pub converted: Option<Arc<str>>,
     pub history: History,
@@ -43,8 +46,17 @@ pub struct Entry {
     pub(super) told: Told,
     /// The graph without its weights, once a page has wanted it.
     pub(super) lean: OnceCell<Bytes>,
-    /// Of this file under this name, also when it is verified anew.
+    /// Of this file under this name, also when it is verified anew; like what follows.
     pub served: Arc<Served>,
+    pub(super) keeping: Arc<Keeping>,
+}
+
+/// Whether a model's files may make room for others.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    pub(super) pinned: AtomicBool,
+    /// They came from where they can be had again.
+    pub(super) again: bool,
 }
 
 /// What the registry knows of a file beside what requests need.
@@ -85,14 +97,23 @@ impl Entry {
             path,
             given: Vec::new(),
             shapes: Vec::new(),
-            ranges: Vec::new(),
+            ranges: OnceLock::new(),
             converted,
             history,
             unusable: OnceLock::new(),
             told: Told::default(),
             lean: OnceCell::new(),
             served: Arc::new(Served::after(uses)),
+            keeping: Arc::default(),
         }
+    }
+
+    pub fn pinned(&self) -> bool {
+        self.keeping.pinned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ranges(&self) -> &[InputRange] {
+        self.ranges.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Why it may not serve.
@@ -155,7 +176,7 @@ impl Entry {
             binding.extend(fixed.clone());
             let ports = signature.inputs.iter().zip(shapes);
             let shapes: Vec<_> = ports.map(|(port, shape)| resize(port, shape, &binding)).collect();
-            sets.extend(seeded(signature, &self.ranges, &shapes, SEED, INPUTS_MIN - sets.len()));
+            sets.extend(seeded(signature, self.ranges(), &shapes, SEED, INPUTS_MIN - sets.len()));
         }
         sets
     }

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,7 @@ struct Inner {
 type Outcome = watch::Receiver<Option<Result<Arc<Layout>, String>>>;
 
 impl Layouts {
-    pub(super) fn new(blobs: Blobs, tasks: Tasks) -> Self {
+    pub fn new(blobs: Blobs, tasks: Tasks) -> Self {
         let (turn, files) = (Semaphore::new(1), Mutex::default());
         Self(Arc::new(Inner { blobs, tasks, turn, files }))
     }
@@ -133,22 +134,32 @@ impl Layouts {
 
 /// What was kept, or the file read to its end.
 fn lay_out(blobs: &Blobs, file: Digest, stop: &CancellationToken) -> Result<Layout, ModelError> {
-    let bytes = blobs.bytes(file)?;
     let kept = blobs.layout(file).and_then(|kept| Layout::from_kept(&kept));
-    if let Some(kept) = kept.filter(|kept| kept.bytes() == bytes) {
+    // That of a file which is away tells what it will be when it is back.
+    if let Some(kept) = kept
+        && (!blobs.has(file) || kept.bytes() == blobs.bytes(file)?)
+    {
         return Ok(kept);
     }
-    let path = blobs.path(file);
+    let (path, seen) = (blobs.path(file), blobs.seen(file));
     let unreadable = |source| ModelError::Keep { path: path.clone(), source };
     let mut reader = std::fs::File::open(&path).map_err(unreadable)?;
-    let (mut layouter, mut chunk) = (Layouter::default(), vec![0; LEAF]);
+    let (mut layouter, mut hash, mut chunk) = (Layouter::default(), Sha256::new(), vec![0; LEAF]);
     loop {
         match reader.read(&mut chunk).map_err(unreadable)? {
             0 => break,
             _ if stop.is_cancelled() => return Err(ModelError::Stopping),
-            read => layouter.update(&chunk[..read]),
+            read => {
+                layouter.update(&chunk[..read]);
+                hash.update(&chunk[..read]);
+            }
         }
     }
+    let found = Digest::new(hash.finalize().into());
+    if found != file {
+        return Err(ModelError::Changed { digest: file, found });
+    }
+    blobs.vouch(file, seen);
     let layout = layouter.finish();
     // Without it the file is read again when the daemon starts anew.
     if let Err(error) = blobs.keep_layout(file, &layout.kept()) {

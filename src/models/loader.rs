@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{Entry, Layouts, ModelError, gate::Gate};
+use futures_util::future::BoxFuture;
+
+use super::{Entry, Held, Layouts, ModelError, gate::Gate};
 use crate::{
     backend::{DeliveredFile, Delivery, LoadOrder, SessionName},
-    domain::Digest,
+    domain::{Digest, Failure},
     onnx,
 };
 
@@ -15,14 +17,27 @@ use crate::{
 /// in the message and in its tensors. Below, that costs less than the daemon's reading of the file.
 const LEAN_FROM: u64 = 32 << 20;
 
+/// Keeps a model's files here and whole as long as what it gives lives.
+type Hold = Box<dyn Fn(Arc<Entry>) -> BoxFuture<'static, Result<Held, Failure>> + Send + Sync>;
+
 pub struct Loader {
     pub gate: Gate,
     layouts: Layouts,
+    hold: Hold,
 }
 
 impl Loader {
-    pub fn new(gate: Gate, layouts: Layouts) -> Self {
-        Self { gate, layouts }
+    pub fn new(
+        gate: Gate,
+        layouts: Layouts,
+        hold: impl Fn(Arc<Entry>) -> BoxFuture<'static, Result<Held, Failure>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { gate, layouts, hold: Box::new(hold) }
+    }
+
+    /// Has a model's files here and whole, for a load and for what it is compared with.
+    pub async fn hold(&self, entry: Arc<Entry>) -> Result<Held, Failure> {
+        (self.hold)(entry).await
     }
 
     /// For a backend that reads files of this machine, or for one that is sent them.

@@ -4,6 +4,7 @@
 //! This room never chooses a lane and never looks at a request.
 
 mod blobs;
+mod cache;
 pub mod convert;
 mod entry;
 mod files;
@@ -19,7 +20,8 @@ mod uses;
 mod verify;
 mod versions;
 
-pub use blobs::{Blobs, Upload};
+pub use blobs::{Blobs, Full, Held, Upload};
+pub use cache::Cache;
 pub use entry::{Entry, GateInputs, History};
 pub use files::FILES_MAX;
 pub use layouts::Layouts;
@@ -47,6 +49,8 @@ pub enum ModelError {
     Keep { path: PathBuf, source: std::io::Error },
     #[error("the file is over the limit of {limit} bytes")]
     TooLarge { limit: u64 },
+    #[error("{0}; or raise the limit")]
+    Full(Full),
     #[error("the upload broke off: {message}")]
     Upload { message: String },
     #[error("no file with digest {digest} was uploaded")]
@@ -93,7 +97,9 @@ impl ModelError {
             Self::Keep { .. } | Self::Upload { .. } | Self::Layout { .. } | Self::Stopping => Retry::Same,
             Self::Store(error) => error.retry(),
             Self::Load(error) | Self::Run(error) => error.retry(),
-            Self::TooLarge { .. }
+            Self::Full(full) if full.passes() => Retry::Same,
+            Self::Full(_)
+            | Self::TooLarge { .. }
             | Self::NoFile { .. }
             | Self::Changed { .. }
             | Self::Resized { .. }
@@ -116,7 +122,8 @@ impl From<ModelError> for Failure {
         let code = match &error {
             ModelError::Keep { .. } | ModelError::Layout { .. } | ModelError::Store(_) => Code::Internal,
             ModelError::TooLarge { .. } | ModelError::Read(OnnxError::TooLarge { .. }) => Code::TooLarge,
-            ModelError::Stopping => Code::Overloaded,
+            ModelError::Full(full) if !full.passes() => Code::TooLarge,
+            ModelError::Full(_) | ModelError::Stopping => Code::Overloaded,
             _ => Code::InvalidRequest,
         };
         Failure::new(code, error.retry(), error.to_string())

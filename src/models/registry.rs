@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::Ordering},
     time::Duration,
 };
 
@@ -10,6 +10,8 @@ use tokio::sync::{Mutex, oneshot};
 
 use super::{
     Blobs, Entry, GateInputs, History, Layouts, ModelError, NotFound, Reference,
+    blobs::{Claim, Claims, Stay, claim},
+    entry::Keeping,
     files::Files,
     uses,
     verify::{self, Contents, Proven},
@@ -37,6 +39,8 @@ pub struct NewModel {
     pub tolerance: Option<Tolerance>,
     pub source: String,
     pub revision: Option<String>,
+    /// Whether the files came from that source, which can be asked for them again.
+    pub again: bool,
     pub licence: Option<String>,
     pub kind: ModelKind,
     pub batch: BatchLimits,
@@ -56,6 +60,8 @@ pub struct Registry {
     pub(super) store: Arc<Store>,
     reference: Arc<Reference>,
     tasks: Tasks,
+    /// Nothing that is gone can be downloaded again.
+    offline: bool,
     /// Held while names change: two changes of one file would undo each other.
     changing: Mutex<()>,
     versions: RwLock<Versions>,
@@ -67,6 +73,7 @@ impl Registry {
         blobs: Blobs,
         store: Arc<Store>,
         reference: Arc<Reference>,
+        offline: bool,
         tasks: Tasks,
     ) -> Result<Arc<Self>, ModelError> {
         let mut versions = Versions::default();
@@ -77,11 +84,15 @@ impl Registry {
             let inputs = store.model_inputs(name.clone(), *digest).await?;
             versions.push(open_entry(&blobs, stored, inputs.as_deref()));
         }
-        blobs.keep_only(&wanted)?;
         let layouts = Layouts::new(blobs.clone(), tasks.clone());
         versions.all().flat_map(|entry| entry.model.files()).for_each(|file| layouts.want(file));
         let (changing, versions) = (Mutex::default(), RwLock::new(versions));
-        let registry = Arc::new(Self { blobs, layouts, store, reference, tasks, changing, versions });
+        let registry =
+            Arc::new(Self { blobs, layouts, store, reference, tasks, offline, changing, versions });
+        let named_by = Arc::downgrade(&registry);
+        registry.blobs.named_by(move || Some(named_by.upgrade()?.claims()));
+        registry.blobs.tell()?;
+        registry.blobs.keep_only(&wanted)?;
         let stopping = registry.tasks.stopping();
         registry.tasks.spawn("uses of models", uses::keep(registry.clone(), stopping));
         Ok(registry)
@@ -101,6 +112,41 @@ impl Registry {
     /// In place of a name, a digest means its file.
     pub fn find(&self, name: &ModelName, version: Option<&str>) -> Result<Arc<Entry>, NotFound> {
         self.read().find(name, version).cloned()
+    }
+
+    /// What the names want the files for.
+    fn claims(&self) -> Claims {
+        let mut claims = Claims::new();
+        for entry in self.list() {
+            let added_ms = u64::try_from(entry.history.added_at_us / 1000).unwrap_or(0);
+            let stay = match (entry.pinned(), entry.keeping.again && !self.offline) {
+                (true, _) => Stay::Pinned,
+                (false, true) => Stay::Again,
+                (false, false) => Stay::Only,
+            };
+            let used_ms = entry.served.last_ms().max(added_ms);
+            entry.model.files().for_each(|file| claim(&mut claims, file, Claim { stay, used_ms }));
+        }
+        claims
+    }
+
+    /// Tells daemons that share the folder.
+    pub(super) async fn tell(&self) {
+        let blobs = self.blobs.clone();
+        let told = tokio::task::spawn_blocking(move || blobs.tell()).await;
+        if let Err(error) = told.expect("writing a list does not panic") {
+            tracing::error!(%error, "daemons that share the models' folder were not told what is needed of it");
+        }
+    }
+
+    /// Whether some of its files made room for others.
+    pub fn evicted(&self, entry: &Entry) -> bool {
+        entry.unusable().is_none() && entry.model.files().any(|file| !self.blobs.has(file))
+    }
+
+    /// A version of that file whose source can be asked for it again.
+    pub(super) fn source_of(&self, digest: Digest) -> Option<Arc<Entry>> {
+        self.list().into_iter().find(|entry| entry.model.digest == digest && entry.keeping.again)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Versions> {
@@ -131,6 +177,32 @@ impl Registry {
         self.whole(|registry| async move { registry.verify_alone(&entry).await }).await?
     }
 
+    /// Keeps a version's files whatever room others need, or no longer.
+    pub async fn pin(self: &Arc<Self>, entry: Arc<Entry>, pinned: bool) -> Result<(), ModelError> {
+        self.whole(|registry| async move {
+            let Model { name, digest, .. } = &entry.model;
+            registry.store.put_pinned(name.clone(), *digest, pinned).await?;
+            entry.keeping.pinned.store(pinned, Ordering::Relaxed);
+            registry.tell().await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a file out of use that was found to be another.
+    pub(super) async fn damaged(
+        self: &Arc<Self>,
+        digest: Digest,
+        error: ModelError,
+    ) -> Result<(), ModelError> {
+        self.whole(|registry| async move {
+            let mut log = Verification::begun(tasks::now_us());
+            log.note(StageKind::Digest, Duration::ZERO, Err(error.to_string()));
+            registry.condemn(digest, &log).await
+        })
+        .await
+    }
+
     /// Makes a change to its end, one at a time, also when whoever asked for it has left.
     async fn whole<T, F>(self: &Arc<Self>, change: impl FnOnce(Arc<Self>) -> F) -> Result<T, ModelError>
     where
@@ -155,20 +227,25 @@ impl Registry {
 
     async fn add_alone(&self, new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
         let digest = new.digest;
-        if !self.blobs.has(digest) {
+        let came: Vec<_> = [digest].into_iter().chain(new.files.values().copied()).collect();
+        // They stay by this until they have a name.
+        let (_held, there) = self.blobs.hold(came.iter().copied())?;
+        if !there.contains(&digest) {
             return Err(ModelError::NoFile { digest });
         }
-        let came: Vec<_> = [digest].into_iter().chain(new.files.values().copied()).collect();
         let added = self.settle(new, added_at_us).await;
+        for file in &came {
+            self.blobs.release(*file);
+        }
         self.drop_unused(came);
         added
     }
 
-    /// Removes those of the files that no model consists of; says which.
-    fn drop_unused(&self, files: impl IntoIterator<Item = Digest>) -> BTreeSet<Digest> {
+    /// Removes those of the files that no model consists of and nobody is about to name; says which have no name.
+    pub(super) fn drop_unused(&self, files: impl IntoIterator<Item = Digest>) -> BTreeSet<Digest> {
         let used: BTreeSet<_> = self.list().iter().flat_map(|entry| entry.model.files()).collect();
         let unused: BTreeSet<_> = files.into_iter().filter(|file| !used.contains(file)).collect();
-        for file in &unused {
+        for file in unused.iter().filter(|file| !self.blobs.leased(**file)) {
             self.blobs.remove(*file);
             self.layouts.forget(*file);
         }
@@ -181,7 +258,10 @@ impl Registry {
         let files = tokio::task::spawn_blocking(settle).await.expect("reading a file does not panic")?;
         let rewritten = files.digest;
         let added = self.try_add(NewModel { digest: rewritten, ..new }, files, added_at_us).await;
-        if added.is_err() {
+        if rewritten != digest {
+            self.blobs.release(rewritten);
+        }
+        if added.is_err() && rewritten != digest {
             self.drop_unused([rewritten]);
         }
         added
@@ -219,13 +299,17 @@ impl Registry {
         };
         let history = History { added_at_us, ..History::default() };
         // What was asked of the same file under the same name goes on being counted.
-        let uses = self.same(&model.name, model.digest).map_or_else(Uses::default, |same| same.served.uses());
+        let same = self.same(&model.name, model.digest);
+        let uses = same.as_ref().map_or_else(Uses::default, |same| same.served.uses());
+        let pinned = same.is_some_and(|same| same.pinned());
         let mut entry = Entry::new(model, path, history, uses);
+        entry.keeping = Arc::new(Keeping { pinned: pinned.into(), again: new.again });
         let inputs = self.prove(&mut entry, contents, new.inputs, log).await?;
         self.store.put_model(stored(&entry), Some(inputs)).await?;
         entry.model.files().for_each(|file| self.layouts.want(file));
         let entry = Arc::new(entry);
         self.write().add(entry.clone());
+        self.tell().await;
         Ok(entry)
     }
 
@@ -247,7 +331,7 @@ impl Registry {
         for inputs in &given {
             entry.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
         }
-        (entry.given, entry.ranges) = (given, contents.analysis.ranges.clone());
+        (entry.given, entry.ranges) = (given, contents.analysis.ranges.clone().into());
         let ran = verify::run(&self.reference, entry, &mut log).await;
         entry.history.verification = Some(log);
         let Proven { shapes, barred } = ran?;
@@ -261,7 +345,7 @@ impl Registry {
     async fn verify_alone(&self, old: &Entry) -> Result<Result<Arc<Entry>, Failure>, ModelError> {
         let Model { name, digest, .. } = &old.model;
         let mut entry = Entry::new(old.model.clone(), old.path.clone(), old.history.clone(), Uses::default());
-        entry.served = old.served.clone();
+        (entry.served, entry.keeping) = (old.served.clone(), old.keeping.clone());
         entry.history.verification = None;
         let kept = self.store.model_inputs(name.clone(), *digest).await?;
         let mut log = Verification::begun(tasks::now_us());
@@ -303,7 +387,7 @@ impl Registry {
             let _ = old.unusable.set(reason.clone());
             let history = History { verification: Some(log.clone()), ..old.history.clone() };
             let mut entry = Entry::new(old.model.clone(), old.path.clone(), history, Uses::default());
-            entry.served = old.served.clone();
+            (entry.served, entry.keeping) = (old.served.clone(), old.keeping.clone());
             let _ = entry.unusable.set(reason.clone());
             tracing::error!(model = %entry.model.name, reason, "a model is unusable");
             self.store.put_verification(stored(&entry), None).await?;
@@ -325,6 +409,7 @@ impl Registry {
             self.store.remove_model(name.clone(), digest).await?;
         }
         let removed = self.write().remove(name, version);
+        self.tell().await;
         let unused = self.drop_unused(removed.iter().flat_map(|removed| removed.model.files()));
         let gone = removed.iter().map(|removed| removed.model.digest);
         Ok(gone.filter(|digest| unused.contains(digest)).collect())
@@ -353,19 +438,21 @@ fn anatomy(contents: Contents, sizes: &Sizes) -> Anatomy {
 fn stored(entry: &Entry) -> StoredModel {
     let History { added_at_us, anatomy, verification } = entry.history.clone();
     let uses = entry.served.uses();
-    StoredModel { model: entry.model.clone(), added_at_us, anatomy, verification, uses }
+    let (pinned, again) = (entry.pinned(), entry.keeping.again);
+    StoredModel { model: entry.model.clone(), added_at_us, anatomy, verification, pinned, again, uses }
 }
 
 /// A model of an earlier daemon. One whose file cannot be read is unusable, and so is one that has failed before.
 fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry {
-    let StoredModel { model, added_at_us, anatomy, verification, uses } = stored;
+    let StoredModel { model, added_at_us, anatomy, verification, pinned, again, uses } = stored;
     let path = blobs.path(model.digest);
     let failed = verification.as_ref().and_then(Verification::failure);
     let history = History { added_at_us, anatomy, verification };
     let mut entry = Entry::new(model, path, history, uses);
+    entry.keeping = Arc::new(Keeping { pinned: pinned.into(), again });
     let reason = match failed {
         Some(reason) => Some(reason),
-        None => fill(blobs, &mut entry, inputs).err().map(|error| error.to_string()),
+        None => filled(blobs, &mut entry, inputs).err().map(|error| error.to_string()),
     };
     if let Some(reason) = reason {
         tracing::error!(model = %entry.model.name, reason, "a model is unusable");
@@ -374,7 +461,18 @@ fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry
     entry
 }
 
-fn fill(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), ModelError> {
+fn filled(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), ModelError> {
+    let inputs = read_inputs(inputs)?;
+    entry.given = inputs.tensors().map_err(ModelError::Inputs)?;
+    entry.shapes = inputs.shapes;
+    match fill(blobs, entry) {
+        // It is brought again when it is wanted, and looked at then.
+        Err(_) if entry.keeping.again => Ok(()),
+        filled => filled,
+    }
+}
+
+fn fill(blobs: &Blobs, entry: &mut Entry) -> Result<(), ModelError> {
     if let Some(missing) = entry.model.files().find(|file| !blobs.has(*file)) {
         return Err(ModelError::Gone { digest: missing });
     }
@@ -383,9 +481,7 @@ fn fill(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), Mo
     if found != bytes {
         return Err(ModelError::Resized { bytes, found });
     }
-    let inputs = read_inputs(inputs)?;
-    entry.given = inputs.tensors().map_err(ModelError::Inputs)?;
-    (entry.shapes, entry.ranges) = (inputs.shapes, analysis.ranges.clone());
+    entry.ranges = analysis.ranges.clone().into();
     // Of what an earlier weft added.
     if entry.history.anatomy.is_none() {
         let contents = Contents { bytes, analysis, cost: onnx::costs(&file)?.total() };

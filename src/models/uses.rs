@@ -1,6 +1,9 @@
 //! How often and when models were used, kept over restarts: written in batches, beside the requests.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,8 +13,12 @@ use crate::store::{StoreError, StoredUses};
 /// What a daemon that is killed may forget, for one commit a second while models are being used.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
+/// By how much daemons that share the folder may be wrong about which file was used last.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 /// Writes what was used, until the daemon stops, and then a last time.
 pub(super) async fn keep(registry: Arc<Registry>, stopping: CancellationToken) {
+    let mut told = Instant::now();
     loop {
         let last = tokio::select! {
             () = stopping.cancelled() => true,
@@ -19,6 +26,10 @@ pub(super) async fn keep(registry: Arc<Registry>, stopping: CancellationToken) {
         };
         if let Err(error) = write(&registry).await {
             tracing::warn!(%error, "how often models were used was not written; it is tried again");
+        }
+        if last || told.elapsed() >= TELL_EVERY {
+            registry.tell().await;
+            told = Instant::now();
         }
         if last {
             return;

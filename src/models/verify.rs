@@ -4,11 +4,11 @@
 //! It keeps nothing and names nothing: that is the registry's.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use super::{Blobs, Entry, ModelError, Reference, Upload, entry::SEED, gate, reference::Loaded};
+use super::{Blobs, Entry, ModelError, Reference, blobs::Soundness, entry::SEED, gate, reference::Loaded};
 use crate::{
     domain::{Digest, DimBinding, Port, StageKind, Tensor, Verification},
     onnx::{self, Analysis, OnnxError, Total},
@@ -44,9 +44,9 @@ pub(super) async fn read(
     files: &[Digest],
     log: &mut Verification,
 ) -> Result<Contents, ModelError> {
-    let paths: Vec<_> = files.iter().map(|digest| (*digest, blobs.path(*digest))).collect();
-    let path = paths.first().expect("a model has a file").1.clone();
-    let (same, took) = blocking(move || unchanged(&paths)).await;
+    let path = blobs.path(*files.first().expect("a model has a file"));
+    let (blobs, files) = (blobs.clone(), files.to_vec());
+    let (same, took) = blocking(move || unchanged(&blobs, &files)).await;
     noted(log, StageKind::Digest, took, same.map(|detail| ((), detail)))?;
     let (opened, took) = blocking(move || Ok(open(&path)?)).await;
     let seen = opened.map(|contents| {
@@ -68,17 +68,14 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// How much there is, when every file is what its digest says.
-fn unchanged(files: &[(Digest, PathBuf)]) -> Result<String, ModelError> {
+fn unchanged(blobs: &Blobs, files: &[Digest]) -> Result<String, ModelError> {
     let mut all = 0;
-    for (digest, path) in files {
-        if !path.is_file() {
-            return Err(ModelError::Gone { digest: *digest });
+    for digest in files {
+        match blobs.check(*digest)? {
+            Soundness::Whole => all += blobs.bytes(*digest)?,
+            Soundness::Absent => return Err(ModelError::Gone { digest: *digest }),
+            Soundness::Damaged(found) => return Err(ModelError::Changed { digest: *digest, found }),
         }
-        let Upload { digest: found, bytes } = Blobs::weigh(path)?;
-        if found != *digest {
-            return Err(ModelError::Changed { digest: *digest, found });
-        }
-        all += bytes;
     }
     let beside = if files.len() > 1 { format!(" in {} files", files.len()) } else { String::new() };
     Ok(format!("{all} bytes{beside}"))
@@ -166,7 +163,7 @@ async fn known_shapes(entry: &Entry, loaded: &Loaded<'_>) -> Result<Vec<Vec<u64>
     }
     let mut refused = None;
     for shapes in gate::shape_candidates(signature) {
-        let inputs = gate::seeded(signature, &entry.ranges, &shapes, SEED, 1).swap_remove(0);
+        let inputs = gate::seeded(signature, entry.ranges(), &shapes, SEED, 1).swap_remove(0);
         match loaded.run(inputs).await {
             Ok(_) => return Ok(shapes),
             Err(error) => refused = refused.or(Some(ModelError::Run(error))),

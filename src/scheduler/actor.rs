@@ -2,6 +2,7 @@
 
 mod batching;
 mod dispatch;
+mod fetching;
 mod hedging;
 mod loading;
 mod memory;
@@ -39,8 +40,8 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, InstanceId, LaneId, ModelName},
-    models::{Entry, Loader},
+    domain::{Code, Digest, Failure, InstanceId, LaneId, ModelName},
+    models::{Entry, Held, Loader},
     pool::{Hold, PoolEvent},
     tasks::Tasks,
 };
@@ -55,7 +56,7 @@ const PREPARING_MAX: usize = 2;
 /// would only take turns, and each holds memory meanwhile.
 const LOADING_MAX: usize = 8;
 
-/// A load that failed for a passing reason is not tried again before this.
+/// A load that failed for a passing reason, or for want of the model's files, is not tried again before this.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// What the timer is set to when no request is queued.
@@ -65,10 +66,16 @@ pub(super) enum Message {
     Submit(Box<Pending>),
     /// Something queued was cancelled, as the flag says that goes with it.
     Sweep,
+    /// A model's files are here, or cannot be had.
+    Fetched {
+        model: Digest,
+        result: Result<Held, Failure>,
+    },
     Prepared {
         backend: Arc<dyn Backend>,
         session: SessionName,
         entry: Arc<Entry>,
+        held: Held,
         /// Whether room was made for it before.
         again: bool,
         result: Result<Prepared, Refusal>,
@@ -135,6 +142,8 @@ pub(super) struct Actor {
     release: Option<Instant>,
     /// Who waits until an instance's lanes do nothing.
     frees: Vec<(InstanceId, oneshot::Sender<()>)>,
+    /// Models whose files are on their way, or being checked, with the sessions that wait for them.
+    fetching: BTreeMap<Digest, Vec<(LaneId, SessionName, Arc<Entry>)>>,
     /// Loads that lanes which are gone had no room for; their like has none either.
     outgrown: BTreeMap<LaneId, Vec<(SessionName, SessionState)>>,
 }
@@ -178,6 +187,7 @@ impl Actor {
             residences: Residences::default(),
             sequences: Sequences::default(),
             release: None,
+            fetching: BTreeMap::new(),
             outgrown: BTreeMap::new(),
         }
     }
@@ -221,11 +231,15 @@ impl Actor {
         match message {
             Message::Submit(pending) => self.arrive(pending),
             Message::Sweep => {}
-            Message::Prepared { backend, session, entry, again, result } => {
+            Message::Fetched { model, result } => {
+                self.fetched(model, &result);
+                self.settle_residences();
+            }
+            Message::Prepared { backend, session, entry, held, again, result } => {
                 if self.no_room(&backend, &session, &result, again, &entry) {
-                    self.load(&backend, session, entry, true);
+                    self.load(&backend, session, entry, held, true);
                 } else {
-                    self.prepared(&backend, &session, &entry, result);
+                    self.prepared(&backend, &session, &entry, held, result);
                 }
                 self.relieve(&backend);
                 self.settle_residences();
@@ -409,24 +423,19 @@ impl Actor {
         }
     }
 
-    fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
-        let loading: usize = self.lanes.values().map(Lane::preparing).sum();
-        let Some(lane) = self.lanes.get_mut(id) else { return };
-        if lane.draining.is_some() || lane.preparing() >= PREPARING_MAX || loading >= LOADING_MAX {
-            // What wants it waits, and asks again when a load is done, or the lane is back.
-            return;
-        }
-        lane.sessions.insert(session.clone(), SessionState::Preparing);
-        let backend = lane.backend.clone();
-        self.load(&backend, session, entry, false);
-    }
-
-    fn load(&self, backend: &Arc<dyn Backend>, session: SessionName, entry: Arc<Entry>, again: bool) {
+    fn load(
+        &self,
+        backend: &Arc<dyn Backend>,
+        session: SessionName,
+        entry: Arc<Entry>,
+        held: Held,
+        again: bool,
+    ) {
         let (inbox, backend, loader) = (self.inbox.clone(), backend.clone(), self.loader.clone());
         let metrics = self.ledger.metrics.clone();
         self.tasks.spawn("prepare", async move {
             let result = prepare::prepare(&*backend, entry.clone(), session.clone(), &loader, &metrics).await;
-            let _ = inbox.send(Message::Prepared { backend, session, entry, again, result }).await;
+            let _ = inbox.send(Message::Prepared { backend, session, entry, held, again, result }).await;
         });
     }
 
@@ -435,6 +444,7 @@ impl Actor {
         backend: &Arc<dyn Backend>,
         session: &SessionName,
         entry: &Entry,
+        held: Held,
         result: Result<Prepared, Refusal>,
     ) {
         if let Err(refusal) = &result
@@ -459,7 +469,7 @@ impl Actor {
             Ok(Prepared { placement, verdict, grown }) => {
                 lane.look();
                 let memory = lane.footprint(grown, entry.model.whole_bytes());
-                SessionState::Ready { placement, verdict, used: now, memory }
+                SessionState::Ready { placement, verdict, used: now, memory, _held: held }
             }
             Err(Refusal { failure, passing }) => {
                 tracing::warn!(lane = %backend.environment().lane, %failure, "session refused");
@@ -487,6 +497,7 @@ impl Actor {
     /// Drops what is known of a model, refusals included.
     fn forget(&mut self, model: Digest) {
         self.models.remove(&model);
+        self.fetching.remove(&model);
         let mut unloaded = Vec::new();
         for lane in self.lanes.values_mut() {
             let backend = &lane.backend;

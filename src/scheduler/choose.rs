@@ -117,7 +117,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
     if wanted.busy {
         return Choice { decision: Decision::Wait, prepare, full: Some(wanted.serving) };
     }
-    let reason = unmet(case, &wanted, lanes, outlook);
+    let mut reason = unmet(case, &wanted, lanes, outlook);
     if case.wants.native_fallback && case.tied.is_none() {
         let native = survey(case, lanes, outlook, Lane::native);
         prepare.extend(native.absent.iter().cloned());
@@ -129,6 +129,13 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         }
         if native.busy || native.preparing || native.held.is_some() || !native.absent.is_empty() {
             return Choice { decision: Decision::Wait, prepare, full: native.busy.then_some(native.serving) };
+        }
+        // What else could have answered says more than that nothing else is there.
+        if let Some(refused) = native.refused.into_iter().next()
+            && wanted.refused.is_empty()
+            && case.failed.is_none()
+        {
+            reason = refused;
         }
     }
     let decision = if hopeful { Decision::Wait } else { Decision::Fail(reason) };

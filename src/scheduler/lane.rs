@@ -20,6 +20,7 @@ use crate::{
         BackendKind, Code, Digest, DimBinding, Environment, Failure, LaneId, LaneMemory, Placement, Policy,
         VerdictStatus,
     },
+    models::Held,
 };
 
 /// One step computes while the next one's tensors travel.
@@ -57,6 +58,8 @@ pub(super) enum SessionState {
         used: Instant,
         /// What it is thought to hold.
         memory: LaneMemory,
+        /// The model's files, which stay as long as it does.
+        _held: Held,
     },
     /// Not to be used, until then or ever.
     Refused { failure: Failure, until: Option<Instant> },

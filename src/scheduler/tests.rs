@@ -31,7 +31,7 @@ use crate::{
         LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, Uses,
         VerdictStatus,
     },
-    models::{Entry, History},
+    models::{Entry, Held, History},
     telemetry::{Metrics, Origin},
 };
 
@@ -109,6 +109,7 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
         verdict: VerdictStatus::Verified,
         used: now,
         memory: LaneMemory::default(),
+        _held: Held::default(),
     };
     let refused = |code, until| SessionState::Refused {
         failure: Failure::new(code, Retry::Elsewhere, format!("{id} refuses")),
@@ -563,6 +564,7 @@ fn holding(sessions: &[(u64, u64)], told: LaneMemory) -> (Lane, Vec<SessionName>
             verdict: VerdictStatus::Verified,
             used: now + Duration::from_secs(number as u64),
             memory: LaneMemory { wasm_bytes: *wasm_bytes, gpu_bytes: *gpu_bytes },
+            _held: Held::default(),
         };
         lane.sessions.insert(name.clone(), state);
         names.push(name);

@@ -16,6 +16,10 @@ pub struct StoredModel {
     /// Absent for what was added before this was kept, like the verification.
     pub anatomy: Option<Anatomy>,
     pub verification: Option<Verification>,
+    /// Whether its files stay whatever room others need.
+    pub pinned: bool,
+    /// Whether its files came from where they can be had again.
+    pub again: bool,
     pub uses: Uses,
 }
 
@@ -85,6 +89,14 @@ impl Store {
         .await
     }
 
+    pub async fn put_pinned(&self, name: ModelName, digest: Digest, pinned: bool) -> Result<(), StoreError> {
+        self.change("pin", move |connection| {
+            let columns = params![pinned, name.as_str(), digest.to_string()];
+            connection.execute(include_str!("queries/put_pinned.sql"), columns).map(drop)
+        })
+        .await
+    }
+
     /// Keeps how often models were used, in place of what was written before; models that are gone are left out.
     pub async fn put_uses(&self, used: Vec<StoredUses>) -> Result<(), StoreError> {
         self.change("uses", move |connection| {
@@ -103,7 +115,7 @@ pub(super) fn put_model(
     stored: &StoredModel,
     inputs: Option<&str>,
 ) -> duckdb::Result<()> {
-    let StoredModel { model, added_at_us, anatomy, verification, .. } = stored;
+    let StoredModel { model, added_at_us, anatomy, verification, pinned, again, .. } = stored;
     let columns = params![
         model.name.as_str(),
         model.digest.to_string(),
@@ -127,6 +139,8 @@ pub(super) fn put_model(
         anatomy.as_ref().map(|anatomy| json(&anatomy.cost)),
         verification.as_ref().map(json),
         verification.as_ref().map(|verification| verification.at_us),
+        pinned,
+        again,
     ];
     connection.execute(include_str!("queries/put_model.sql"), columns).map(drop)
 }
@@ -163,6 +177,7 @@ fn read_model(row: &Row<'_>) -> duckdb::Result<StoredModel> {
         _ => None,
     };
     let verification = cells.optional_json()?;
+    let (pinned, again) = (cells.next()?, cells.next()?);
     let uses = Uses { uses: cells.next()?, last_used_ms: cells.next()? };
-    Ok(StoredModel { model, added_at_us, anatomy, verification, uses })
+    Ok(StoredModel { model, added_at_us, anatomy, verification, pinned, again, uses })
 }

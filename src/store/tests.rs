@@ -113,6 +113,8 @@ fn model(name: &str, digest: u8) -> StoredModel {
             cost,
         }),
         verification: Some(verification),
+        pinned: true,
+        again: true,
         uses: Uses::default(),
     }
 }

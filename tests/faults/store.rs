@@ -61,6 +61,8 @@ fn model(at: u64) -> (StoredModel, String) {
         added_at_us: at.cast_signed(),
         anatomy: None,
         verification: Some(Verification::begun(at.cast_signed())),
+        pinned: false,
+        again: false,
         uses: Uses::default(),
     };
     (stored, at.to_string())

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode
 use weft::{daemon::DaemonError, http::ListenError};
 
 use crate::support::{
-    Conduct, Deed, FakeBrowser, TestDaemon, graphs, home, infer, infer_x, soon,
+    Conduct, Deed, FakeBrowser, TestDaemon, blobs, graphs, home, infer, infer_x, soon,
     wire::{self, frame},
 };
 
@@ -256,9 +256,7 @@ async fn files_that_are_no_models_are_refused_by_name() {
         said["detail"].as_str().is_some_and(|detail| detail.starts_with("no file with digest")),
         "{said}"
     );
-    let kept = std::fs::read_dir(daemon.home.path().join("models")).expect("a folder").flatten();
-    // What lies beside a model's file is made of it.
-    let kept: Vec<_> = kept.filter(|file| file.path().extension().is_none()).collect();
+    let kept = blobs(&daemon.home.path().join("models"));
     assert_eq!(kept.len(), 1, "only the good model's file is kept: {kept:?}");
     daemon.stop().await;
 }

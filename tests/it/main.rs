@@ -12,6 +12,7 @@ mod bad_input;
 mod batching;
 #[path = "../fuzz/src/blocks.rs"]
 mod blocks;
+mod caching;
 mod cli;
 mod converting;
 mod downloads;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{self, run, text},
-    support::{FakeBrowser, TestDaemon, graphs, infer},
+    support::{self, FakeBrowser, TestDaemon, graphs, infer},
 };
 
 fn home() -> tempfile::TempDir {
@@ -28,10 +28,8 @@ fn refused(home: &Path, arguments: &[&str], says: &str) {
     assert!(text(&done.stderr).contains(says), "{}", text(&done.stderr));
 }
 
-/// Files of models; what lies beside one is made of it.
 fn blobs(home: &Path) -> usize {
-    let files = std::fs::read_dir(home.join("models")).expect("a folder").flatten();
-    files.filter(|file| file.path().extension().is_none()).count()
+    support::blobs(&home.join("models")).len()
 }
 
 fn fixture(name: &str) -> String {

@@ -12,7 +12,7 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 use crate::{
     access::guarded,
     downloads::{daemon, digest, download, ended, failed, is_done},
-    support::{Heard, Origin, Said, TestDaemon, graphs},
+    support::{Heard, Origin, Said, TestDaemon, blobs, graphs},
 };
 
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -136,7 +136,7 @@ async fn wheels_that_are_not_what_they_should_be_are_refused_by_name() {
         let daemon = with_index(&origin).await;
         failed(&download(&daemon, "pypi:pkg==1.0").await, code, "never", says);
         assert_eq!(origin.count(), 2, "{case}");
-        assert!(models(&daemon).is_empty(), "{case}");
+        assert!(blobs(&daemon.home.path().join("models")).is_empty(), "{case}");
         if code != "invalid_request" {
             clean(&daemon, case);
         }
@@ -146,14 +146,9 @@ async fn wheels_that_are_not_what_they_should_be_are_refused_by_name() {
 /// Nothing of what was refused is kept, and nothing got out.
 #[track_caller]
 fn clean(daemon: &TestDaemon, case: &str) {
-    assert!(models(daemon).is_empty(), "{case}");
+    assert!(blobs(&daemon.home.path().join("models")).is_empty(), "{case}");
     clean_of_parts(daemon, case);
     assert!(!daemon.home.path().join("evil.onnx").exists(), "{case}");
-}
-
-fn models(daemon: &TestDaemon) -> Vec<std::ffi::OsString> {
-    let there = std::fs::read_dir(daemon.home.path().join("models")).expect("a folder");
-    there.map(|entry| entry.expect("an entry").file_name()).collect()
 }
 
 #[track_caller]
@@ -348,7 +343,7 @@ async fn another_weft_gives_its_models_to_who_may_read_them() {
     assert_eq!((&done["source"], &done["revision"]), (&json!(source), &json!(digest(&neg))));
     is_done(&download(&peer, &format!("{source}@{}", digest(&neg))).await, &neg);
     let other = download(&peer, &format!("{source}@{}", "0".repeat(64))).await;
-    failed(&other, "source_unavailable", "never", "was promised");
+    failed(&other, "invalid_request", "never", "is not there");
     let none = download(&peer, &format!("weft:{}/none", far.url)).await;
     failed(&none, "invalid_request", "never", "is not there");
     failed(&download(&near(None).await, &source).await, "invalid_request", "never", "refuses us (401)");

@@ -23,6 +23,12 @@ pub(super) fn show(model: &Value) {
     if let Some(task) = model["task"].as_str() {
         output::line(&format!("task {task}"));
     }
+    if model["evicted"] == true {
+        output::line("evicted: its files have made room for others, and are brought again when it is wanted");
+    }
+    if model["pinned"] == true {
+        output::line("pinned: its files stay");
+    }
     if let Some(reason) = model["unusable"].as_str() {
         output::line(&format!("unusable: {reason}"));
     }

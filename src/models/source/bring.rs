@@ -21,7 +21,7 @@ use super::{
 use crate::{
     content::Cid,
     domain::Digest,
-    models::{Blobs, Layouts, Upload},
+    models::{Blobs, Layouts, Upload, blobs::Soundness},
 };
 
 pub(super) struct Bring<'a> {
@@ -50,10 +50,10 @@ impl Bring<'_> {
             Shelf::Packed { archive, form } => (true, self.packed(&archive, form, path.as_deref()).await?),
         };
         let Model { at, upload, etag, files } = model;
-        let file = at[folder(&at).len()..].to_owned();
+        let (file, again) = (at[folder(&at).len()..].to_owned(), source.is_kept());
         let source: Locator = if inside { source.at(at) } else { source };
         let (source, revision) = (source.to_string(), revision.or(etag));
-        Ok(Brought { digest: upload.digest, bytes: upload.bytes, file, files, source, revision })
+        Ok(Brought { digest: upload.digest, bytes: upload.bytes, file, files, source, revision, again })
     }
 
     async fn loose(
@@ -121,7 +121,7 @@ impl Bring<'_> {
     /// A file by its blocks, which may be here under another name.
     async fn blocks(&self, cid: Cid) -> Result<Model, SourceError> {
         let upload = match self.layouts.file(&cid) {
-            Some(digest) if self.blobs.has(digest) => Upload { digest, bytes: self.blobs.bytes(digest)? },
+            Some(digest) if self.here(digest).await? => Upload { digest, bytes: self.blobs.bytes(digest)? },
             _ => {
                 let part = self.parts.claim(&dag::address(cid))?;
                 dag::fetch(self.web, cid, &part).await?;
@@ -146,9 +146,12 @@ impl Bring<'_> {
     async fn one(&self, remote: &Remote) -> Result<(Upload, Option<String>), SourceError> {
         // Small files of a commit come again; what is known by its digest and here already does not.
         if let Some(Expected::Sha256(digest)) = remote.expected
-            && self.blobs.has(digest)
+            && self.here(digest).await?
         {
             return Ok((Upload { digest, bytes: self.blobs.bytes(digest)? }, None));
+        }
+        if let Some(bytes) = remote.bytes {
+            self.blobs.has_room(bytes)?;
         }
         let (part, etag) = self.whole(remote).await?;
         let (blobs, expected, place) = (self.blobs.clone(), remote.expected.clone(), place(&remote.url));
@@ -159,6 +162,19 @@ impl Bring<'_> {
             kept
         });
         Ok((upload.await?, etag))
+    }
+
+    /// Whether a file is here and whole already, where it stays for whoever ordered it.
+    async fn here(&self, digest: Digest) -> Result<bool, SourceError> {
+        let blobs = self.blobs.clone();
+        let look = move || {
+            let here = blobs.check(digest)? == Soundness::Whole;
+            if here {
+                blobs.lease(digest)?;
+            }
+            Ok(here)
+        };
+        blocking(look).await
     }
 
     /// All bytes of a file, not yet judged.

@@ -16,7 +16,12 @@ use super::{
     progress::Progress,
     web::{Dial, Web},
 };
-use crate::{events::Events, models::Registry, tasks::Tasks};
+use crate::{
+    domain::Failure,
+    events::Events,
+    models::{Entry, Registry},
+    tasks::Tasks,
+};
 
 /// One fills most networks; more than these only make each other slow.
 const RUNNING_MAX: usize = 8;
@@ -144,15 +149,18 @@ impl Downloads {
     /// What is here of a source already.
     fn held(&self, source: &Locator) -> Result<Brought, SourceError> {
         let entries = self.0.registry.list();
-        let held = entries.iter().map(|entry| &entry.model);
         let file = match source {
             Locator::Ipfs(cid) => self.0.registry.layouts.file(cid),
             _ => None,
         };
-        let held = held.into_iter().find(|model| {
-            file == Some(model.digest) || source.admits(&model.source, model.revision.as_deref())
-        });
-        let model = held.ok_or_else(|| SourceError::Offline { source_text: source.to_string() })?;
+        let meant = |entry: &&Arc<Entry>| {
+            let model = &entry.model;
+            let is = file == Some(model.digest) || source.admits(&model.source, model.revision.as_deref());
+            is && !self.0.registry.evicted(entry)
+        };
+        let held = entries.iter().find(meant);
+        let entry = held.ok_or_else(|| SourceError::Offline { source_text: source.to_string() })?;
+        let model = &entry.model;
         Ok(Brought {
             digest: model.digest,
             bytes: model.bytes,
@@ -160,7 +168,21 @@ impl Downloads {
             files: model.companions.clone(),
             source: model.source.clone(),
             revision: model.revision.clone(),
+            again: entry.keeping.again,
         })
+    }
+
+    /// What a source has, from there, and once however many ask.
+    pub(in crate::models) async fn bring(&self, source: Locator) -> Result<Brought, Failure> {
+        let id = self.order(Order { source, offline: false })?.id.to_string();
+        match self.get(&id, Duration::MAX).await? {
+            Download { error: Some(error), .. } => Err(error),
+            _ => Ok(self.brought(&id)?),
+        }
+    }
+
+    pub(in crate::models) fn offline(&self) -> bool {
+        self.0.settings.offline
     }
 
     pub fn list(&self) -> Vec<Download> {

@@ -272,6 +272,28 @@ impl Locator {
         })
     }
 
+    /// Whether what it says can be asked for again: the query of an address is not kept.
+    pub(super) fn is_kept(&self) -> bool {
+        match self {
+            Self::Path(_) => false,
+            Self::Web(url) => url.query().is_none(),
+            _ => true,
+        }
+    }
+
+    /// The same at what pins it, where that can be asked for.
+    pub(in crate::models) fn pinned(self, revision: Option<&str>) -> Self {
+        match self {
+            Self::Hub { repository, revision: said, path } => {
+                Self::Hub { repository, revision: revision.map(str::to_owned).or(said), path }
+            }
+            Self::Peer { daemon, model, version } => {
+                Self::Peer { daemon, model, version: revision.and_then(|text| text.parse().ok()).or(version) }
+            }
+            other => other,
+        }
+    }
+
     /// The same with the path that was found inside.
     pub(super) fn at(self, found: String) -> Self {
         let path = Some(found);

@@ -103,4 +103,6 @@ pub struct Brought {
     pub files: BTreeMap<String, Digest>,
     pub source: String,
     pub revision: Option<String>,
+    /// Whether the source as it is kept can be asked for them again.
+    pub again: bool,
 }

@@ -38,7 +38,8 @@ impl Source for Peer {
     fn find<'a>(&'a self, web: &'a Web) -> BoxFuture<'a, Result<Found, SourceError>> {
         Box::pin(async move {
             let Self { daemon, model, version } = self;
-            let url = below(daemon, ["api", "v1", "models", model.as_str()])?;
+            let asked = version.map_or_else(|| model.to_string(), |version| format!("{model}@{version}"));
+            let url = below(daemon, ["api", "v1", "models", &asked])?;
             let told: Told = web.json(&url).await?;
             let digest = told.digest;
             if version.is_some_and(|version| version != digest) {

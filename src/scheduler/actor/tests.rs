@@ -24,7 +24,7 @@ use crate::{
         Placement, Policy, Uses, VerdictStatus,
     },
     events::Events,
-    models::{Entry, History, Reference, gate::Gate},
+    models::{Blobs, Entry, Held, History, Layouts, Loader, Reference, gate::Gate},
     pool::PoolEvent,
     scheduler::{
         Accepted, Answer, Ledger, Limits, Request, Scheduler, Wants,
@@ -128,12 +128,16 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
     let nothing = Arc::new(Paced::new("ort-cpu", &[]));
     let gate =
         Gate::new(Arc::new(Reference::new(nothing, || Err("nothing is proven here".into()))), store.clone());
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let blobs = Blobs::open(home.path().join("models"), home.path(), None).expect("a folder for files");
+    let loader =
+        Loader::new(gate, Layouts::new(blobs, tasks.clone()), |_| unreachable!("nothing is loaded here"));
     let limits = watch::Sender::new(limits).subscribe();
     let (backlog, metrics) = (Arc::new(AtomicUsize::new(0)), Metrics::default());
     let mut actor = Actor::new(
         (inbox.clone(), sweep.clone()),
         limits.clone(),
-        Arc::new(Loader::new(gate, Layouts::new(blobs, tasks.clone()))),
+        Arc::new(loader),
         Ledger { store, events: Events::default(), metrics: metrics.clone() },
         Arc::default(),
         backlog.clone(),
@@ -148,6 +152,7 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
                 verdict: VerdictStatus::Verified,
                 used: Instant::now(),
                 memory: LaneMemory::default(),
+                _held: Held::default(),
             };
             lane.sessions.insert(SessionName { model, shapes: DimBinding::new() }, ready);
         }

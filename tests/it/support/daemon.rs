@@ -1,6 +1,12 @@
 //! A daemon in this process, on a port and in a home of its own.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
@@ -151,6 +157,15 @@ impl TestDaemon {
 
 pub(crate) fn home() -> Arc<TempDir> {
     Arc::new(tempfile::tempdir().expect("a temporary folder"))
+}
+
+/// The models' files in a folder, without what lies beside them.
+pub(crate) fn blobs(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 64);
+    let mut files: Vec<_> = files.filter(named).collect();
+    files.sort();
+    files
 }
 
 pub(crate) fn config(home: &Arc<TempDir>, change: impl FnOnce(&mut Config)) -> Config {

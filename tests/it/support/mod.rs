@@ -11,7 +11,7 @@ mod origin;
 pub(crate) mod wire;
 
 pub(crate) use client::{Client, Reply, infer, infer_x};
-pub(crate) use daemon::{LIBRARY, TestDaemon, fleet, home, verdicts};
+pub(crate) use daemon::{LIBRARY, TestDaemon, blobs, fleet, home, verdicts};
 pub(crate) use fake_browser::{FakeBrowser, FakeMemory, connect as connect_link};
 pub(crate) use fake_lane::{Asked, Conduct, Deed};
 pub(crate) use fake_webdriver::{FakeWebdriver, Manner};

@@ -1,0 +1,1 @@
+UPDATE models SET pinned = ? WHERE name = ? AND digest = ?
