@@ -3,6 +3,7 @@
 //! A file is taken in whole and verified before a name points to it; nothing half-written is ever served.
 //! This room never chooses a lane and never looks at a request.
 
+mod accuracy;
 mod blobs;
 pub mod convert;
 mod entry;
@@ -67,6 +68,10 @@ pub enum ModelError {
     Convert(#[from] ConvertError),
     #[error("no variant can be made of it: {0}")]
     Precision(#[from] PrecisionError),
+    #[error("the accuracy of the variant cannot be measured: {who} does not run: {source}")]
+    Measure { who: &'static str, source: BackendError },
+    #[error("the variant does not answer as a variant of the model: {problem}")]
+    Accuracy { problem: String },
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -90,7 +95,7 @@ impl ModelError {
         match self {
             Self::Keep { .. } | Self::Upload { .. } | Self::Layout { .. } | Self::Stopping => Retry::Same,
             Self::Store(error) => error.retry(),
-            Self::Load(error) | Self::Run(error) => error.retry(),
+            Self::Load(error) | Self::Run(error) | Self::Measure { source: error, .. } => error.retry(),
             Self::TooLarge { .. }
             | Self::NoFile { .. }
             | Self::Changed { .. }
@@ -102,6 +107,7 @@ impl ModelError {
             | Self::NoConfig
             | Self::Convert(_)
             | Self::Precision(_)
+            | Self::Accuracy { .. }
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,

@@ -54,7 +54,7 @@ pub struct Registry {
     pub blobs: Blobs,
     pub layouts: Layouts,
     pub(super) store: Arc<Store>,
-    reference: Arc<Reference>,
+    pub(super) reference: Arc<Reference>,
     tasks: Tasks,
     /// Held while names change: two changes of one file would undo each other.
     changing: Mutex<()>,
@@ -78,6 +78,7 @@ impl Registry {
             versions.push(open_entry(&blobs, stored, inputs.as_deref()));
         }
         blobs.keep_only(&wanted)?;
+        store.prune_variants().await?;
         let layouts = Layouts::new(blobs.clone(), tasks.clone());
         versions.all().flat_map(|entry| entry.model.files()).for_each(|file| layouts.want(file));
         let (changing, versions) = (Mutex::default(), RwLock::new(versions));
@@ -248,7 +249,7 @@ impl Registry {
             entry.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
         }
         (entry.given, entry.ranges) = (given, contents.analysis.ranges.clone());
-        let ran = verify::run(&self.reference, entry, &mut log).await;
+        let ran = verify::run(&self.reference, entry, &contents.analysis, &mut log).await;
         entry.history.verification = Some(log);
         let Proven { shapes, barred } = ran?;
         entry.shapes = shapes;
@@ -394,7 +395,7 @@ fn fill(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), Mo
     Ok(())
 }
 
-fn read_inputs(kept: Option<&str>) -> Result<GateInputs, ModelError> {
+pub(super) fn read_inputs(kept: Option<&str>) -> Result<GateInputs, ModelError> {
     let Some(text) = kept else { return Ok(GateInputs::default()) };
     serde_json::from_str(text).map_err(|error| {
         ModelError::Inputs(Failure::invalid(format!("the stored inputs do not parse: {error}")))

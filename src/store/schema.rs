@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "008_files", sql: include_str!("schema/008_files.sql") },
     Migration { name: "009_versions", sql: include_str!("schema/009_versions.sql") },
     Migration { name: "010_conversion", sql: include_str!("schema/010_conversion.sql") },
+    Migration { name: "011_variants", sql: include_str!("schema/011_variants.sql") },
 ];
 
 impl Migration {

@@ -52,6 +52,7 @@ mod tidy;
 mod tls;
 mod tokens;
 mod unread;
+mod variants;
 mod verifying;
 mod webdriver;
 
