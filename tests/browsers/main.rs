@@ -9,6 +9,7 @@ mod doctor;
 mod driver;
 mod lanes;
 mod matrix;
+mod precision;
 #[path = "../support/proof.rs"]
 mod proof;
 mod remote;

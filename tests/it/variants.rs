@@ -173,7 +173,7 @@ async fn what_cannot_be_measured_is_no_variant() {
 async fn weights_beside_a_graph_end_up_within_the_variant() {
     let daemon = daemon().await;
     let weight = little(&noise(1, WIDTH * WIDTH));
-    let within = upload(&daemon, graphs::dense(WIDTH as u64, &[weight.clone()])).await;
+    let within = upload(&daemon, graphs::dense(WIDTH as u64, std::slice::from_ref(&weight))).await;
     add(&daemon, "within", &within, &json!({})).await;
     let (graph, beside) = (graphs::dense_outside(WIDTH as u64, "w.bin"), upload(&daemon, weight).await);
     let (bytes, outside) = (graph.len(), upload(&daemon, graph).await);
