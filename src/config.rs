@@ -217,6 +217,8 @@ pub struct Config {
     pub timeout: Duration,
     /// How models are downloaded.
     pub sources: Settings,
+    /// Whether optimum or PyTorch of this machine converts what weft does not.
+    pub python: bool,
     /// Which lanes are preferred when a request does not say.
     pub policy: Policy,
     /// What accepted requests get to end in, once the daemon is told to.
@@ -338,6 +340,7 @@ impl RawConfig {
             },
             limits,
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
+            python: self.models.python.unwrap_or(false),
             sources: self.models.resolve()?,
             policy: self.scheduler.policy,
             drain: self.limits.drain.unwrap_or(DRAIN),

@@ -37,6 +37,7 @@ use crate::{
     http::{self, Api, Doors, ListenError, Readers},
     models::{
         Blobs, ModelError, Reference, Registry,
+        foreign::Foreign,
         gate::Gate,
         source::{Downloads, SourceError},
     },
@@ -205,7 +206,7 @@ impl Daemon {
             let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
             let (own, started) = (run.clone(), tasks.clone());
             let plans: Plans = Box::new(move |config| fleets(config, &own, &started));
-            let rooms = Self::start_rooms(&config, doors, plans, &tasks).await?;
+            let rooms = Self::start_rooms(&config, doors, plans, &run, &tasks).await?;
             Ok::<_, DaemonError>((rooms, reaper))
         };
         let (Rooms { local, pool, native, store, drain, reloader }, reaper) = match started.await {
@@ -238,6 +239,7 @@ impl Daemon {
         config: &Config,
         doors: Doors,
         plans: Plans,
+        run: &Arc<RunDir>,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
         let (fleets, live) = (plans(config), Live::new(config));
@@ -288,6 +290,7 @@ impl Daemon {
             scheduler,
             registry,
             downloads,
+            foreign: Foreign { wanted: config.python, run: run.clone(), tasks: tasks.clone() },
             pool: pool.clone(),
             store: store.clone(),
             events,

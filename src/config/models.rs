@@ -41,6 +41,8 @@ pub struct RawModels {
     pub certificates: Option<PathBuf>,
     pub download_max: Option<u64>,
     pub retries: Option<u32>,
+    /// Whether optimum or PyTorch of this machine converts what weft does not.
+    pub python: Option<bool>,
     #[serde(with = "humantime_serde")]
     pub backoff: Option<Duration>,
 }

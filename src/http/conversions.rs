@@ -17,7 +17,7 @@ use crate::{
         convert::{Made, Weights, from_weights},
         source::Brought,
     },
-    onnx::precision::Recipe,
+    onnx::{convert::ConvertError, precision::Recipe},
 };
 
 /// Uploaded weights, weights that a download brought, or a model with a recipe.
@@ -92,8 +92,14 @@ pub(super) async fn order(
         }
         _ => return Err(wanted().into()),
     };
-    let made = tokio::task::spawn_blocking(move || from_weights(&blobs, &weights)).await;
-    let items = made.expect("a conversion does not panic")?;
+    let own = weights.clone();
+    let made = tokio::task::spawn_blocking(move || from_weights(&blobs, &own)).await;
+    let items = match made.expect("a conversion does not panic") {
+        Err(ModelError::Convert(ConvertError::Architecture { name })) => {
+            api.foreign.convert(&api.registry, weights, name).await?
+        }
+        made => made?,
+    };
     Ok(Json(Converted { items, source, revision }))
 }
 

@@ -30,6 +30,7 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "weights";
 
 /// Weights, as they came.
+#[derive(Clone)]
 pub struct Weights {
     pub digest: Digest,
     /// What the source calls the file, which tells its format.

@@ -8,6 +8,7 @@ mod blobs;
 pub mod convert;
 mod entry;
 mod files;
+pub mod foreign;
 pub mod gate;
 mod layouts;
 mod recipes;
@@ -66,6 +67,8 @@ pub enum ModelError {
     NoConfig,
     #[error("it cannot be converted: {0}")]
     Convert(#[from] ConvertError),
+    #[error("it cannot be converted: {0}")]
+    Foreign(#[from] foreign::ForeignError),
     #[error("no variant can be made of it: {0}")]
     Precision(#[from] PrecisionError),
     #[error("the accuracy of the variant cannot be measured: {who} does not run: {source}")]
@@ -106,6 +109,7 @@ impl ModelError {
             | Self::WeightsMissing { .. }
             | Self::NoConfig
             | Self::Convert(_)
+            | Self::Foreign(_)
             | Self::Precision(_)
             | Self::Accuracy { .. }
             | Self::Read(_)

@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{
     OnnxError,
-    proto::{EXTERNAL, GraphProto, ModelProto, TensorProto},
+    proto::{EXTERNAL, GraphProto, ModelProto, StringStringEntryProto, TensorProto},
     read::visit_tensors,
 };
 
@@ -79,6 +79,18 @@ fn take(tensor: &mut TensorProto, files: &BTreeMap<String, Bytes>) -> Result<(),
     tensor.external_data.clear();
     tensor.data_location = 0;
     Ok(())
+}
+
+/// The same model with these remarks, in place of those of the same keys.
+pub fn annotate(model: &Bytes, notes: &[(&str, &str)]) -> Result<Bytes, OnnxError> {
+    let mut model = ModelProto::decode(model.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
+    model.metadata_props.retain(|entry| notes.iter().all(|(key, _)| entry.key != *key));
+    let entry = |(key, value): &(&str, &str)| StringStringEntryProto {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
+    model.metadata_props.extend(notes.iter().map(entry));
+    Ok(model.encode_to_vec().into())
 }
 
 /// The same model, with the files called what `names` says; those that it does not name stay.

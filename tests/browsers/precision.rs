@@ -46,8 +46,9 @@ async fn every_precision_on_every_backend() {
     let Some(served) = served("chromium=1,chromium-webnn=1,firefox=1").await else { return };
     served.weft(&["models", "add", &format!("{FIXTURES}/precision.toml")]).await.unwrap();
     let mut bench = Bench { client: served.connect().await.unwrap(), http: reqwest::Client::new(), served };
-    let mut variants = BTreeMap::new();
+    let (mut variants, mut wanted_answers) = (BTreeMap::new(), BTreeMap::new());
     for model in MODELS {
+        wanted_answers.insert(model, bench.answers(model).await);
         for recipe in RECIPES {
             variants.insert((model, recipe), bench.variant(model, recipe).await);
         }
@@ -60,7 +61,7 @@ async fn every_precision_on_every_backend() {
         });
         for recipe in RECIPES {
             let measured = match &variants[&(model, recipe)] {
-                Ok(variant) => bench.measure(model, recipe, variant, lane).await,
+                Ok(variant) => bench.measure((model, recipe), variant, lane, &wanted_answers[model]).await,
                 Err(refused) => json!({"no_variant": refused}),
             };
             eprintln!("{lane:?} {model} {recipe}: {}", cell(&measured));
@@ -116,7 +117,13 @@ impl Bench {
     }
 
     /// Loads the variant into the lane, which proves it there, and asks for it with all inputs of the model.
-    async fn measure(&mut self, model: &str, recipe: &str, variant: &Value, lane: Lane) -> Value {
+    async fn measure(
+        &mut self,
+        (model, recipe): (&str, &str),
+        variant: &Value,
+        lane: Lane,
+        wanted: &[Value],
+    ) -> Value {
         let name = if recipe == "fp32" { model.to_owned() } else { format!("{model}-{recipe}") };
         let place = json!({"browser": [lane.browser], "backend": [lane.backend]});
         let loaded = self.post(&format!("/api/v1/models/{name}/load"), &place).await;
@@ -142,7 +149,7 @@ impl Bench {
                 }
             }
         }
-        let error = if refused.is_null() { self.error(model, &sets, &answers).await } else { Value::Null };
+        let error = if refused.is_null() { json!(worst(wanted, &answers)) } else { Value::Null };
         self.post(&format!("/api/v1/models/{name}/unload"), &json!({})).await;
         let of_lane = |judged: &&Value| {
             judged["key"]["browser"] == lane.browser && judged["key"]["backend"] == lane.backend
@@ -155,24 +162,33 @@ impl Bench {
         })
     }
 
-    /// The largest difference from what the model itself answers natively, over the largest value, of any output.
-    async fn error(&mut self, model: &str, sets: &[Value], answers: &[Value]) -> Value {
-        let mut worst = 0.0f64;
-        for (set, answer) in sets.iter().zip(answers) {
-            let wanted = self.client.ask(model, set.clone(), LANES[0]).await.unwrap();
-            for output in wanted["outputs"].as_array().unwrap_or_else(|| panic!("{wanted}")) {
-                let named = |other: &&Value| other["name"] == output["name"];
-                let got = answer.as_array().unwrap().iter().find(named).unwrap();
-                let (wanted, got) = (values(output), values(got));
-                assert_eq!(wanted.len(), got.len(), "{model}");
-                let largest = wanted.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-                let off =
-                    wanted.iter().zip(&got).map(|(wanted, got)| (wanted - got).abs()).fold(0.0, f64::max);
-                worst = worst.max(off / largest);
-            }
+    /// What the model itself answers natively.
+    async fn answers(&mut self, model: &str) -> Vec<Value> {
+        let mut answers = Vec::new();
+        for set in inputs(model) {
+            let answer = self.client.ask(model, set, LANES[0]).await.unwrap();
+            assert!(answer["outputs"].is_array(), "{answer}");
+            answers.push(answer["outputs"].clone());
         }
-        json!(worst)
+        answers
     }
+}
+
+/// The largest difference of any output, over the largest value.
+fn worst(wanted: &[Value], answers: &[Value]) -> f64 {
+    let mut worst = 0.0f64;
+    for (wanted, answer) in wanted.iter().zip(answers) {
+        for output in wanted.as_array().unwrap() {
+            let named = |other: &&Value| other["name"] == output["name"];
+            let (wanted, got) =
+                (values(output), values(answer.as_array().unwrap().iter().find(named).unwrap()));
+            assert_eq!(wanted.len(), got.len(), "{output}");
+            let largest = wanted.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+            let off = wanted.iter().zip(&got).map(|(wanted, got)| (wanted - got).abs()).fold(0.0, f64::max);
+            worst = worst.max(off / largest);
+        }
+    }
+    worst
 }
 
 fn values(output: &Value) -> Vec<f64> {

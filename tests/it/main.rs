@@ -16,6 +16,7 @@ mod cli;
 mod converting;
 mod downloads;
 mod encoding;
+mod foreign;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
 mod gate;

@@ -166,7 +166,11 @@ pub fn apply(
         return Err(PrecisionError::Nothing { recipe: recipe.to_string(), reason });
     }
     decoded.graph = Some(graph);
-    note(&mut decoded, "converter", concat!("weft ", env!("CARGO_PKG_VERSION")).to_owned());
+    // Who else has had a hand in it goes on being told.
+    let converted = decoded.metadata_props.iter().find(|entry| entry.key == "converter");
+    let with = converted.and_then(|entry| entry.value.strip_prefix("weft ")?.split_once(" with "));
+    let with = with.map_or(String::new(), |(_, with)| format!(" with {with}"));
+    note(&mut decoded, "converter", format!("weft {}{with}", env!("CARGO_PKG_VERSION")));
     note(&mut decoded, "precision", recipe.to_string());
     let bytes = decoded.encoded_len() as u64;
     if bytes > FILE_BYTES_MAX {
