@@ -247,8 +247,7 @@ impl Daemon {
         let access = Access::open(config.access.clone(), store.clone(), tasks).await?;
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
-        let natives = natives(config, &library)?;
-        let blobs = Blobs::open(config.home.join("models"))?;
+        let (natives, blobs) = (natives(config, &library)?, Blobs::open(config.home.join("models"))?);
         let folder = blobs.folder().to_owned();
         let registry = Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?;
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
@@ -269,8 +268,7 @@ impl Daemon {
             told: events.clone(),
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
-        let gate = Arc::new(Gate::new(reference, store.clone()));
-        let metrics = Metrics::default();
+        let (gate, metrics) = (Arc::new(Gate::new(reference, store.clone())), Metrics::default());
         let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
         let priors = config.recipes.iter().map(|recipe| (recipe.name.clone(), recipe.priors.clone()));
         let limits = live.limits.subscribe();
@@ -290,7 +288,7 @@ impl Daemon {
             scheduler,
             registry,
             downloads,
-            foreign: Foreign { wanted: config.python, run: run.clone(), tasks: tasks.clone() },
+            foreign: foreign(config, run, tasks),
             pool: pool.clone(),
             store: store.clone(),
             events,
@@ -406,6 +404,11 @@ fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>
     let Native { providers, threads, .. } = &config.native;
     let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
     providers.iter().map(lane).collect()
+}
+
+fn foreign(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Foreign {
+    let path = config.surroundings.path.clone();
+    Foreign { wanted: config.python, path, run: run.clone(), tasks: tasks.clone() }
 }
 
 fn downloads(

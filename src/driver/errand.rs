@@ -2,7 +2,7 @@
 //! their own, of which nothing is left afterwards.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -147,10 +147,9 @@ impl Drop for Workshop {
     }
 }
 
-/// Where a program lies on the search path.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+/// Where a program lies on a search path.
+pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn last_line(said: &str) -> Option<&str> {

@@ -77,7 +77,8 @@ def main() -> None:
     with torch.no_grad():
         small, large = sample(model, 2, 7), sample(model, 3, 11)
         names = list(small)
-        flat = Flat(model, names)
+        # The exporter brings a module back to the mode that it was in.
+        flat = Flat(model, names).eval()
         answers = [tensors(model(**inputs, return_dict=True)) for inputs in (small, large)]
         options = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
         torch.onnx.export(

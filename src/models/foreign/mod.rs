@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,12 +19,13 @@ use super::{
     gate::compare,
 };
 use crate::{
-    domain::{Batching, Model, ModelKind, Tensor, Tolerance, Uses, VerdictStatus},
+    domain::{Batching, Digest, Model, ModelKind, Tolerance, Uses, VerdictStatus},
     driver::{
         errand::{self, Errand, ErrandError, Workshop},
         ledger::RunDir,
     },
     onnx::{self, convert::ConvertError},
+    protocol::client::TensorJson,
     tasks::Tasks,
 };
 
@@ -79,6 +80,8 @@ pub enum ForeignError {
 /// Whether others are asked, and where they work.
 pub struct Foreign {
     pub wanted: bool,
+    /// Where programs are searched.
+    pub path: OsString,
     pub run: Arc<RunDir>,
     pub tasks: Tasks,
 }
@@ -87,9 +90,8 @@ pub struct Foreign {
 #[derive(Deserialize)]
 struct Check {
     converter: String,
-    #[serde(flatten)]
-    inputs: GateInputs,
-    outputs: Vec<BTreeMap<String, crate::protocol::client::TensorJson>>,
+    inputs: Vec<BTreeMap<String, TensorJson>>,
+    outputs: Vec<BTreeMap<String, TensorJson>>,
 }
 
 /// What is known of `config.json` here.
@@ -121,11 +123,11 @@ impl Foreign {
         let laid = tokio::task::spawn_blocking(move || lay_out(&blobs, weights, &folder)).await;
         let (weights, class) = laid.expect("copying does not panic")?;
         let errand = |source| ForeignError::Errand { refused: refused(), source };
-        let (converter, check) = if let Some(program) = errand::find("optimum-cli") {
+        let (converter, check) = if let Some(program) = errand::find("optimum-cli", &self.path) {
             let task = TASKS.iter().find(|(end, _)| class.ends_with(end)).map(|(_, task)| *task);
             let task = task.ok_or_else(|| ForeignError::Task { refused: refused(), class })?;
             (optimum(&workshop, program, task).await.map_err(errand)?, None)
-        } else if let Some(program) = python(&workshop).await {
+        } else if let Some(program) = python(&workshop, &self.path).await {
             let check = torch(&workshop, program).await.map_err(errand)?;
             let wrong = |problem: String| ForeignError::Result {
                 refused: refused(),
@@ -200,8 +202,8 @@ async fn optimum(workshop: &Arc<Workshop>, program: PathBuf, task: &str) -> Resu
 }
 
 /// A Python that has what the script needs.
-async fn python(workshop: &Arc<Workshop>) -> Option<PathBuf> {
-    let program = errand::find("python3")?;
+async fn python(workshop: &Arc<Workshop>, path: &OsStr) -> Option<PathBuf> {
+    let program = errand::find("python3", path)?;
     let arguments = ["-I", "-c", "import torch, transformers"].map(OsString::from).to_vec();
     workshop.run(errand(program.clone(), arguments, LOOK_WITHIN)).await.ok().map(|_| program)
 }
@@ -221,7 +223,7 @@ async fn torch(workshop: &Arc<Workshop>, program: PathBuf) -> Result<String, Err
 fn take(
     blobs: &Blobs,
     folder: &Path,
-    companions: &BTreeMap<String, crate::domain::Digest>,
+    companions: &BTreeMap<String, Digest>,
     architecture: &str,
     converter: &str,
 ) -> Result<Vec<Made>, ModelError> {
@@ -275,9 +277,11 @@ impl Registry {
             companions: BTreeMap::new(),
             conversion: None,
         };
-        let inputs = check.inputs.tensors().map_err(|failure| failure.message)?;
-        let expected = GateInputs { inputs: check.outputs, shapes: Vec::new() };
-        let expected: Vec<Vec<Tensor>> = expected.tensors().map_err(|failure| failure.message)?;
+        let tensors = |inputs| {
+            let sets = GateInputs { inputs, shapes: Vec::new() };
+            sets.tensors().map_err(|failure| failure.message)
+        };
+        let (inputs, expected) = (tensors(check.inputs)?, tensors(check.outputs)?);
         if inputs.is_empty() || inputs.len() != expected.len() {
             return Err("it told nothing to compare with".to_owned());
         }

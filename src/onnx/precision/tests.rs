@@ -302,7 +302,6 @@ fn what_no_file_takes_is_told_before_it_is_read() {
     let cases = [
         ("fp32", 64 << 20),
         ("fp16", 32 << 20),
-        ("int8-dynamic", 16 << 20),
         ("int8,block=16", 20 << 20),
         ("int4", 10 << 20),
         ("int2,block=256", (4 << 20) + (1 << 18)),
@@ -310,8 +309,6 @@ fn what_no_file_takes_is_told_before_it_is_read() {
     for (recipe, wanted) in cases {
         assert_eq!(least(recipe), wanted, "{recipe}");
     }
-    let mixed = "default = \"fp32\"\n[[layer]]\nname = \"w\"\nprecision = \"int4\"\n";
-    assert_eq!(Recipe::from_toml(mixed).expect("a recipe").bytes_least(64 << 20), 10 << 20);
 }
 
 #[test]
