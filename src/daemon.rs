@@ -36,7 +36,7 @@ use crate::{
     events::Events,
     http::{self, Api, Doors, ListenError, Readers},
     models::{
-        Blobs, ModelError, Reference, Registry,
+        Blobs, Loader, ModelError, Reference, Registry,
         foreign::Foreign,
         gate::Gate,
         source::{Downloads, SourceError},
@@ -268,11 +268,12 @@ impl Daemon {
             told: events.clone(),
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
-        let (gate, metrics) = (Arc::new(Gate::new(reference, store.clone())), Metrics::default());
+        let (gate, metrics) = (Gate::new(reference, store.clone()), Metrics::default());
+        let loader = Arc::new(Loader::new(gate, registry.layouts.clone()));
         let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
         let priors = config.recipes.iter().map(|recipe| (recipe.name.clone(), recipe.priors.clone()));
         let limits = live.limits.subscribe();
-        let scheduler = Scheduler::start(limits, gate, ledger, priors.collect(), lanes, backlog, tasks);
+        let scheduler = Scheduler::start(limits, loader, ledger, priors.collect(), lanes, backlog, tasks);
         let native: Vec<_> = natives.iter().map(|native| native.environment().clone()).collect();
         let id = format!("{:032x}", rand::random::<u128>());
         let local = Local { url: doors.local_url().to_owned(), key: access.owner_key().to_owned() };

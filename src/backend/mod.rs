@@ -11,11 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Digest, DimBinding, Environment, Failure, LaneMemory, Placement, Retry, Tensor};
+use crate::domain::{
+    Code, Digest, DimBinding, Environment, Failure, FetchedBytes, LaneMemory, Placement, Retry, Tensor,
+};
 
 /// One lane's executor.
 ///
@@ -105,12 +108,33 @@ pub struct LoadOrder {
     /// The verified file, for backends that read it themselves.
     pub path: PathBuf,
     pub bytes: u64,
+    /// For backends that cannot.
+    pub delivery: Option<Delivery>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// What a backend elsewhere is given of a model.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The graph, where the model's own file is only what weights lie in.
+    pub graph: Option<Bytes>,
+    /// The model's own file, then those of its weights.
+    pub files: Vec<DeliveredFile>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeliveredFile {
+    pub digest: Digest,
+    pub bytes: u64,
+    /// The SHA-256 of each MiB, one behind the other.
+    pub leaves: Bytes,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
     pub placement: Placement,
     pub load_us: u64,
+    /// What was brought for it; zeros where nothing is.
+    pub fetched: FetchedBytes,
     /// By how much the lane's memory grew meanwhile; zeros where nothing tells.
     pub grown: LaneMemory,
 }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    future::ready,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -11,14 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
-use super::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming};
+use super::{
+    Activity, Backend, BackendError, DeliveredFile, Delivery, LoadOrder, Loaded, SessionName, Step,
+    StepOutput, StepTiming,
+};
 use crate::{
     bridge::{Bridge, LinkReceiver, LinkSender, Message, Received, Session},
-    domain::{Body, Code, Environment, LaneMemory, Tensor},
-    protocol::link::{BinarySize, DaemonToLane, LaneTiming, LaneToDaemon, ModelFetch, Payload, TensorHeader},
+    domain::{Body, Code, Environment, LaneMemory, Retry, Tensor},
+    protocol::link::{
+        BinarySize, DaemonToLane, FileFetch, LaneTiming, LaneToDaemon, ModelFetch, Payload, TensorHeader,
+    },
     tasks::Tasks,
 };
 
@@ -209,17 +216,33 @@ impl Backend for PageLane {
 
     fn load(&self, order: LoadOrder) -> BoxFuture<'static, Result<Loaded, BackendError>> {
         let started = Instant::now();
-        let digest = order.session.model;
-        let model = ModelFetch { url: Bridge::model_url(digest), digest, bytes: order.bytes };
+        let Some(Delivery { graph, files }) = order.delivery else {
+            return Box::pin(ready(Err(BackendError::Load {
+                message: "nothing was said of its files".to_owned(),
+                code: Code::Internal,
+                retry: Retry::Never,
+            })));
+        };
+        let graph_bytes = graph.as_ref().map_or(0, Bytes::len);
+        let mut body = Body::default();
+        files.iter().map(|file| file.leaves.clone()).chain(graph).for_each(|part| body.push(part));
+        let fetch = |DeliveredFile { digest, bytes, .. }: &DeliveredFile| FileFetch {
+            url: Bridge::model_url(*digest),
+            digest: *digest,
+            bytes: *bytes,
+        };
+        let files = files.iter().map(fetch).collect();
+        let model = ModelFetch { digest: order.session.model, graph_bytes, files };
         let (session, free_dimensions) = (order.session.to_string(), order.session.shapes);
         let (_, reply) = self
             .link
-            .ask(|id, _| DaemonToLane::Load { id, session, model, free_dimensions }, Body::default());
+            .ask(|id, payload| DaemonToLane::Load { id, session, model, free_dimensions, payload }, body);
         Box::pin(async move {
             let (received, at, _) = answer(reply).await?;
             match received.message {
-                LaneToDaemon::Loaded { placement, grown, .. } => {
-                    Ok(Loaded { placement, load_us: (at - started).as_micros() as u64, grown })
+                LaneToDaemon::Loaded { placement, grown, fetched_bytes, .. } => {
+                    let load_us = (at - started).as_micros() as u64;
+                    Ok(Loaded { placement, load_us, fetched: fetched_bytes, grown })
                 }
                 LaneToDaemon::Failed { code, message, retry, .. } => {
                     Err(BackendError::Load { message, code, retry })

@@ -19,7 +19,8 @@ use axum::{
 };
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_util::io::ReaderStream;
+use tower_http::services::ServeFile;
+use tower_service::Service as _;
 
 use super::{
     assets,
@@ -118,7 +119,7 @@ impl Drop for Page {
 }
 
 impl Bridge {
-    /// Starts listening. `models` holds the weights as `{digest}.onnx`.
+    /// Starts listening. `models` holds the weights by their digests.
     pub async fn bind(
         door: impl Into<Door>,
         heartbeat_ms: u64,
@@ -239,21 +240,22 @@ async fn page(State(Entrance { shared, .. }): State<Entrance>, Path(name): Path<
     }
 }
 
-async fn model(State(Entrance { shared, .. }): State<Entrance>, Path(digest): Path<String>) -> Response {
+/// A file of a model, or the ranges of it that are asked for.
+async fn model(
+    State(Entrance { shared, .. }): State<Entrance>,
+    Path(digest): Path<String>,
+    request: Request,
+) -> Response {
     let missing = || (StatusCode::NOT_FOUND, "no model has this digest").into_response();
     let Ok(digest) = digest.parse::<Digest>() else { return missing() };
-    let Ok(file) = tokio::fs::File::open(shared.models.join(digest.to_string())).await else {
+    let path = shared.models.join(digest.to_string());
+    let Ok(response) = ServeFile::new(path).with_buf_chunk_size(PAYLOAD_MESSAGE_MAX).call(request).await;
+    if response.status() == StatusCode::NOT_FOUND {
         return missing();
-    };
-    let length = file.metadata().await.map(|metadata| metadata.len());
-    let mut response =
-        Response::new(Body::from_stream(ReaderStream::with_capacity(file, PAYLOAD_MESSAGE_MAX)));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
-    if let Ok(length) = length {
-        headers.insert(header::CONTENT_LENGTH, length.into());
     }
+    let mut response = response.map(Body::new);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
     assets::isolate(headers);
     response
 }

@@ -218,6 +218,10 @@ fn detail(instance: &InstanceStatus, lane: &LaneStatus) -> String {
             ("JSPI", page.jspi),
         ];
         found.extend(features.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_owned()));
+        found.push(match &page.cache_fault {
+            None => "keeps weights".to_owned(),
+            Some(fault) => format!("keeps no weights: {fault}"),
+        });
     }
     let file = capability.engine.rsplit('/').next().unwrap_or_default();
     found.push(file.to_owned());

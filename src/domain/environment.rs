@@ -28,6 +28,8 @@ pub struct PageEnvironment {
     pub threads: bool,
     pub jspi: bool,
     pub visibility: String,
+    /// Why the browser keeps no weights between loads; absent where it does.
+    pub cache_fault: Option<String>,
 }
 
 /// Where a lane computes.

@@ -30,3 +30,11 @@ impl LaneMemory {
         }
     }
 }
+
+/// Where the bytes of a model's files came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchedBytes {
+    pub network: u64,
+    /// The browser's own, from an earlier load.
+    pub cache: u64,
+}

@@ -30,7 +30,7 @@ pub use caller::Caller;
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
 pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, ModelRef, RequestId, RunId};
-pub use memory::LaneMemory;
+pub use memory::{FetchedBytes, LaneMemory};
 pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};

@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 use utoipa::ToSchema;
 
 use super::{
@@ -39,6 +41,8 @@ pub struct Entry {
     /// Why it may not serve. Set at most once: what serves again is another entry.
     pub(super) unusable: OnceLock<String>,
     pub(super) told: Told,
+    /// The graph without its weights, once a page has wanted it.
+    pub(super) lean: OnceCell<Bytes>,
     /// Of this file under this name, also when it is verified anew.
     pub served: Arc<Served>,
 }
@@ -86,6 +90,7 @@ impl Entry {
             history,
             unusable: OnceLock::new(),
             told: Told::default(),
+            lean: OnceCell::new(),
             served: Arc::new(Served::after(uses)),
         }
     }

@@ -51,6 +51,7 @@ impl Reference {
             session: session.clone(),
             path: entry.path.clone(),
             bytes: entry.model.whole_bytes(),
+            delivery: None,
         };
         let done = tokio::time::timeout(WITHIN, async {
             let load_us = lane.load(order).await?.load_us;

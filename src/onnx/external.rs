@@ -1,6 +1,6 @@
 //! Files beside a model's own that its weights lie in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 use prost::Message;
@@ -8,7 +8,7 @@ use prost::Message;
 use super::{
     OnnxError,
     proto::{EXTERNAL, GraphProto, ModelProto, StringStringEntryProto, TensorProto},
-    read::visit_tensors,
+    read::{self, visit_tensors},
 };
 
 /// The key of a tensor's external data that names its file.
@@ -100,6 +100,36 @@ pub fn rename_files(model: &Bytes, names: &BTreeMap<String, String>) -> Result<B
         rename(graph, names);
     }
     Ok(model.encode_to_vec().into())
+}
+
+/// Weights from here on stay in the file; smaller ones are often shapes, which an engine reads before it runs.
+const LEFT_FROM: usize = 1 << 10;
+
+/// The graph of a file whose large weights stay where they lie in it, which the graph calls `name`.
+/// Blocks for as long as the disk takes.
+pub fn lean(path: &Path, name: &str) -> Result<Bytes, OnnxError> {
+    let file = read::read(path)?;
+    let mut model = ModelProto::decode(file.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
+    if let Some(graph) = &mut model.graph {
+        leave(graph, &file, name);
+    }
+    Ok(model.encode_to_vec().into())
+}
+
+fn leave(graph: &mut GraphProto, file: &Bytes, name: &str) {
+    for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.raw_data.len() >= LEFT_FROM) {
+        let raw = std::mem::take(&mut tensor.raw_data);
+        // Decoding shares the file's memory.
+        let offset = raw.as_ptr().addr() - file.as_ptr().addr();
+        let entries =
+            [(LOCATION, name.to_owned()), ("offset", offset.to_string()), ("length", raw.len().to_string())];
+        let entry = |(key, value): (&str, String)| StringStringEntryProto { key: key.to_owned(), value };
+        tensor.external_data = entries.into_iter().map(entry).collect();
+        tensor.data_location = EXTERNAL;
+    }
+    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
+        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|inner| leave(inner, file, name));
+    }
 }
 
 fn rename(graph: &mut GraphProto, names: &BTreeMap<String, String>) {

@@ -68,7 +68,7 @@ fn beside(folder: &Path, location: &str) -> Outside {
     Outside::Missing
 }
 
-fn read(path: &Path) -> Result<Bytes, OnnxError> {
+pub(super) fn read(path: &Path) -> Result<Bytes, OnnxError> {
     let failed = |source| OnnxError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Adapter, BackendKind, Code, Datatype, Digest, DimBinding, LaneMemory, PageEnvironment, Placement, Retry,
+    Adapter, BackendKind, Code, Datatype, Digest, DimBinding, FetchedBytes, LaneMemory, PageEnvironment,
+    Placement, Retry,
 };
 
 /// Raised with every change of the messages; a link with another version is closed.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Why the daemon closes a link before it is a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +138,8 @@ pub enum DaemonToLane {
         session: String,
         model: ModelFetch,
         free_dimensions: DimBinding,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<Payload>,
     },
     Unload {
         id: u64,
@@ -155,8 +158,18 @@ pub enum DaemonToLane {
     },
 }
 
+/// What a session is made of. The body holds the digests of all files' leaves in their order, then the graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelFetch {
+    pub digest: Digest,
+    /// Bytes of the graph in the body; none where the first file is the graph. The other files are called by their
+    /// digests in it.
+    pub graph_bytes: usize,
+    pub files: Vec<FileFetch>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileFetch {
     pub url: String,
     pub digest: Digest,
     pub bytes: u64,
@@ -180,6 +193,7 @@ pub enum LaneToDaemon {
         id: u64,
         placement: Placement,
         timing_us: BTreeMap<String, u64>,
+        fetched_bytes: FetchedBytes,
         /// By how much the lane's memory grew meanwhile.
         grown: LaneMemory,
     },

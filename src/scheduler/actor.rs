@@ -40,7 +40,7 @@ use super::{
 use crate::{
     backend::{Backend, BackendError, SessionName},
     domain::{Code, Digest, InstanceId, LaneId, ModelName},
-    models::{Entry, gate::Gate},
+    models::{Entry, Loader},
     pool::{Hold, PoolEvent},
     tasks::Tasks,
 };
@@ -109,7 +109,7 @@ pub(super) enum Message {
 pub(super) struct Actor {
     inbox: mpsc::Sender<Message>,
     limits: watch::Receiver<Limits>,
-    gate: Arc<Gate>,
+    loader: Arc<Loader>,
     ledger: Ledger,
     tasks: Tasks,
     lanes: BTreeMap<LaneId, Lane>,
@@ -150,7 +150,7 @@ impl Actor {
     pub(super) fn new(
         (inbox, sweep): (mpsc::Sender<Message>, Arc<AtomicBool>),
         limits: watch::Receiver<Limits>,
-        gate: Arc<Gate>,
+        loader: Arc<Loader>,
         ledger: Ledger,
         priors: Arc<RecipePriors>,
         backlog: Arc<AtomicUsize>,
@@ -162,7 +162,7 @@ impl Actor {
             backlog,
             frees: Vec::new(),
             limits,
-            gate,
+            loader,
             ledger,
             tasks,
             lanes: BTreeMap::new(),
@@ -422,10 +422,10 @@ impl Actor {
     }
 
     fn load(&self, backend: &Arc<dyn Backend>, session: SessionName, entry: Arc<Entry>, again: bool) {
-        let (inbox, backend, gate) = (self.inbox.clone(), backend.clone(), self.gate.clone());
+        let (inbox, backend, loader) = (self.inbox.clone(), backend.clone(), self.loader.clone());
         let metrics = self.ledger.metrics.clone();
         self.tasks.spawn("prepare", async move {
-            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), gate, &metrics).await;
+            let result = prepare::prepare(&*backend, entry.clone(), session.clone(), &loader, &metrics).await;
             let _ = inbox.send(Message::Prepared { backend, session, entry, again, result }).await;
         });
     }

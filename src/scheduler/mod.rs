@@ -45,7 +45,7 @@ use crate::{
         BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Policy, Provenance,
         RequestId, Retry, RunId, Sequence, Tensor, Timing,
     },
-    models::{Entry, gate::Gate},
+    models::{Entry, Loader},
     pool::PoolEvent,
     tasks::{self, Tasks},
     telemetry::{Metrics, Trace},
@@ -170,7 +170,7 @@ impl Submitted {
 impl Scheduler {
     pub fn start(
         limits: watch::Receiver<Limits>,
-        gate: Arc<Gate>,
+        loader: Arc<Loader>,
         ledger: Ledger,
         priors: RecipePriors,
         lanes: mpsc::Receiver<PoolEvent>,
@@ -182,7 +182,8 @@ impl Scheduler {
         let mailbox = (inbox.clone(), sweep.clone());
         let metrics = ledger.metrics.clone();
         let priors = Arc::new(priors);
-        let actor = Actor::new(mailbox, limits.clone(), gate, ledger, priors, backlog.clone(), tasks.clone());
+        let actor =
+            Actor::new(mailbox, limits.clone(), loader, ledger, priors, backlog.clone(), tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
         Self { inbox, sweep, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
     }

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    backend::{Backend, BackendError, LoadOrder, SessionName},
+    backend::{Backend, BackendError, SessionName},
     domain::{Code, Failure, LaneMemory, Placement, Retry, Verdict, VerdictStatus},
-    models::{Entry, gate::Gate, within},
+    models::{Entry, Loader, ModelError, within},
     telemetry::Metrics,
 };
 
@@ -32,33 +32,30 @@ impl From<BackendError> for Refusal {
     }
 }
 
+impl From<ModelError> for Refusal {
+    fn from(error: ModelError) -> Self {
+        Self { passing: error.retry() != Retry::Never, failure: error.into() }
+    }
+}
+
 /// Loads and judges; a session that may not serve is unloaded again.
 pub(super) async fn prepare(
     backend: &dyn Backend,
     entry: Arc<Entry>,
     session: SessionName,
-    gate: Arc<Gate>,
+    loader: &Loader,
     metrics: &Metrics,
 ) -> Result<Prepared, Refusal> {
     entry.check_usable().map_err(|failure| Refusal { failure, passing: false })?;
-    let environment = backend.environment();
-    if !entry.model.external.is_empty() && !environment.backend.is_native() {
-        let (lane, model) = (&environment.lane, &entry.model.name);
-        let message = format!("{lane} cannot have {model}: pages do not load weights beside a graph yet");
-        return Err(Refusal {
-            failure: Failure::new(Code::NoBackend, Retry::Elsewhere, message),
-            passing: false,
-        });
-    }
-    let order =
-        LoadOrder { session: session.clone(), path: entry.path.clone(), bytes: entry.model.whole_bytes() };
+    let native = backend.environment().backend.is_native();
+    let order = loader.order(&entry, session.clone(), native).await?;
     let loaded = within(LOAD_WITHIN, backend, "loading", backend.load(order)).await?;
-    metrics.loaded(&entry.model.name, backend.environment(), loaded.load_us);
-    let judged = gate.judge(&entry, backend, &session).await.map_err(Refusal::from);
+    metrics.loaded(&entry.model.name, backend.environment(), loaded.load_us, loaded.fetched);
+    let judged = loader.gate.judge(&entry, backend, &session).await.map_err(Refusal::from);
     let verdict = judged.and_then(|verdict| {
         tracing::info!(
             model = %entry.model.name, lane = %backend.environment().lane, verdict = verdict.status.as_str(),
-            placement = ?loaded.placement, load_ms = loaded.load_us / 1000, detail = verdict.detail, "prepared"
+            placement = ?loaded.placement, load_ms = loaded.load_us / 1000, fetched = ?loaded.fetched, detail = verdict.detail, "prepared"
         );
         serving(&entry, backend, verdict)
     });

@@ -22,7 +22,7 @@ use super::{
     process,
     table::{Kind, METRICS},
 };
-use crate::domain::{BackendKind, Code, Environment, LaneId, ModelName, Provenance, RunRecord};
+use crate::domain::{BackendKind, Code, Environment, FetchedBytes, LaneId, ModelName, Provenance, RunRecord};
 
 /// 1, 2.5 and 5 per decade. A step of a small model on the native lane takes less than 100 µs; a request's time, when
 /// it names none, is a minute, and a lane may take five to load a model.
@@ -130,11 +130,16 @@ impl Metrics {
         self.failed(model, None, code);
     }
 
-    pub fn loaded(&self, model: &ModelName, lane: &Environment, us: u64) {
-        let model = self.label(Some(model));
-        let labels =
-            [("model", &*model), ("browser", &*lane.browser), ("backend", &*lane.backend.to_string())];
-        self.0.recorder.register_histogram(&key("weft_load_seconds", &labels), &METADATA).record(seconds(us));
+    pub fn loaded(&self, model: &ModelName, lane: &Environment, us: u64, fetched: FetchedBytes) {
+        let (model, backend) = (self.label(Some(model)), lane.backend.to_string());
+        let of = [("browser", &*lane.browser), ("backend", &*backend)];
+        let labels = [("model", &*model), of[0], of[1]];
+        let recorder = &self.0.recorder;
+        recorder.register_histogram(&key("weft_load_seconds", &labels), &METADATA).record(seconds(us));
+        for (from, bytes) in [("network", fetched.network), ("cache", fetched.cache)] {
+            let labels = [of[0], of[1], ("from", from)];
+            recorder.register_counter(&key("weft_fetched_bytes_total", &labels), &METADATA).increment(bytes);
+        }
     }
 
     fn succeeded(&self, record: &RunRecord, lane: &Provenance) {

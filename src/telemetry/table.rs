@@ -52,6 +52,12 @@ pub const METRICS: &[Metric] = &[
     metric("weft_encode_seconds", Kind::Histogram, LANE, "In the lane, after the run."),
     metric("weft_load_seconds", Kind::Histogram, LANE, "Loading a model into a lane, its proof apart."),
     metric(
+        "weft_fetched_bytes_total",
+        Kind::Counter,
+        &["browser", "backend", "from"],
+        "Bytes of models' files that lanes loaded: from the daemon, or from their browser's cache.",
+    ),
+    metric(
         "weft_requests_total",
         Kind::Counter,
         &["model", "backend", "outcome"],

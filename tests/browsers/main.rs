@@ -7,6 +7,10 @@ mod attach;
 mod daemon;
 mod doctor;
 mod driver;
+#[path = "../it/support/graphs.rs"]
+mod graphs;
+#[path = "../support/harness.rs"]
+mod harness;
 mod lanes;
 mod matrix;
 mod precision;
@@ -20,6 +24,7 @@ mod surroundings;
 #[path = "../support/table.rs"]
 mod table;
 mod webkit;
+mod weights;
 
 use std::path::Path;
 

@@ -110,10 +110,12 @@ impl Bench {
             json!({"name": name, "digest": item["digest"], "files": item["files"], "source": made["source"]});
         let added = self.post("/api/v1/models", &body).await;
         assert_eq!(added["name"], name, "{added}");
+        Ok(self.shown(&name).await["variant"].clone())
+    }
+
+    async fn shown(&self, name: &str) -> Value {
         let url = format!("{}/api/v1/models/{name}", self.served.url);
-        let shown: Value =
-            serde_json::from_str(&self.http.get(url).send().await.unwrap().text().await.unwrap()).unwrap();
-        Ok(shown["variant"].clone())
+        serde_json::from_str(&self.http.get(url).send().await.unwrap().text().await.unwrap()).unwrap()
     }
 
     /// Loads the variant into the lane, which proves it there, and asks for it with all inputs of the model.
@@ -126,7 +128,9 @@ impl Bench {
     ) -> Value {
         let name = if recipe == "fp32" { model.to_owned() } else { format!("{model}-{recipe}") };
         let place = json!({"browser": [lane.browser], "backend": [lane.backend]});
+        // What a lane refuses is told as an error; its verdict is kept all the same.
         let loaded = self.post(&format!("/api/v1/models/{name}/load"), &place).await;
+        let shown = self.shown(&name).await;
         let sets = inputs(model);
         let (mut compute_us, mut answers, mut provenance, mut refused) =
             (Vec::new(), Vec::new(), Value::Null, Value::Null);
@@ -155,9 +159,10 @@ impl Bench {
             judged["key"]["browser"] == lane.browser && judged["key"]["backend"] == lane.backend
         };
         // Native ONNX Runtime has no verdict: it is what others are compared with.
-        let verdict = loaded["verdicts"].as_array().into_iter().flatten().find(of_lane);
+        let verdict = shown["verdicts"].as_array().into_iter().flatten().find(of_lane);
         json!({
             "variant": variant, "verdict": verdict.map(|judged| &judged["verdict"]), "lanes": loaded["lanes"],
+            "not_loaded": loaded["detail"],
             "refused": refused, "error": error, "compute_us": compute_us, "provenance": provenance,
         })
     }

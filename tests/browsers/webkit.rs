@@ -36,12 +36,12 @@ await fetch(`/page?${encodeURIComponent(isolated)}`);
 
 const WASM: Lane = Lane { browser: "webkitgtk", backend: "wasm" };
 
-fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     Recipe::embedded().into_iter().find(|recipe| recipe.name == "webkitgtk").unwrap()
 }
 
 /// Whether driver and display are installed; CI must have both.
-fn here() -> bool {
+pub(crate) fn here() -> bool {
     let display = std::env::split_paths(&places().path).any(|folder| folder.join("Xvfb").is_file());
     let missing = match recipe().locate(&places()) {
         Err(missing) => missing.to_string(),

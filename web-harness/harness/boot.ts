@@ -29,7 +29,7 @@ class Page {
     private readonly boot: BootBlock,
   ) {}
 
-  begin(): void {
+  async begin(): Promise<void> {
     this.link.listen({
       deliver: (delivery) => {
         this.#deliver(delivery);
@@ -38,7 +38,7 @@ class Page {
         this.#workers.endAll();
       },
     });
-    this.link.send({ type: 'page_ready', environment: probePage() });
+    this.link.send({ type: 'page_ready', environment: await probePage() });
     const beating = setInterval(() => {
       this.#beat();
     }, this.boot.heartbeatMs);
@@ -83,4 +83,4 @@ function readBoot(): BootBlock {
 }
 
 const boot = readBoot();
-new Page(await Link.open(boot.ticket, boot.epoch, 'page'), boot).begin();
+await new Page(await Link.open(boot.ticket, boot.epoch, 'page'), boot).begin();

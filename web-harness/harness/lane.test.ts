@@ -14,6 +14,10 @@ class FakeEngine implements Engine {
   /** Sessions that were loaded, in that order. */
   readonly loads: string[] = [];
 
+  checkRoom(): void {
+    // There is room for everything.
+  }
+
   load(session: string): ReturnType<Engine['load']> {
     this.loads.push(session);
     heap.wasm_bytes += this.grows;
@@ -71,7 +75,10 @@ vi.mock('./memory.ts', async (original) => {
   };
 });
 
-vi.mock('./model.ts', () => ({ fetchModel: () => Promise.resolve(new Uint8Array()) }));
+vi.mock('./weights.ts', () => ({
+  fetchFiles: () => Promise.resolve({ files: [{ digest: 'd', data: new Uint8Array() }], bytes: { network: 0, cache: 0 } }),
+  leavesOf: () => 0,
+}));
 
 const CAPABILITY: StartedEngine['capability'] = {
   backend: 'wasm',
@@ -234,7 +241,7 @@ describe('a lane', () => {
   it('says what it holds before it answers a load, and what the load took', async () => {
     const { engine, socket } = await engineOf();
     engine.grows = 24;
-    const model = { url: '/m', digest: 'd', bytes: 1 };
+    const model = { digest: 'd', graph_bytes: 0, files: [{ url: '/m', digest: 'd', bytes: 1 }] };
     socket.onmessage?.({ data: JSON.stringify({ type: 'load', id: 1, session: 's', model, free_dimensions: {} }) });
     await settle();
     expect(sent(socket)).toMatchObject([
@@ -248,7 +255,7 @@ describe('a lane', () => {
     engine.grows = 24;
     let id = 0;
     const load = async (digest: string, free_dimensions: object): Promise<JsonObject | undefined> => {
-      const model = { url: `/m/${String(id)}`, digest, bytes: 1 };
+      const model = { digest, graph_bytes: 0, files: [{ url: `/m/${String(id)}`, digest, bytes: 1 }] };
       socket.onmessage?.({ data: JSON.stringify({ type: 'load', id: (id += 1), session: 's', model, free_dimensions }) });
       await settle();
       return sent(socket).at(-1);
@@ -261,6 +268,7 @@ describe('a lane', () => {
       inputs: [],
       outputs: [],
       timing_us: { fetch: 0, create: 0 },
+      fetched_bytes: { network: 0, cache: 0 },
       grown: { wasm_bytes: 0, gpu_bytes: 0 },
     });
     expect(engine.loads.length).toBe(1);

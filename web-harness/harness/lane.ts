@@ -4,11 +4,12 @@
  */
 
 import { MessageError } from '../protocol/reader.ts';
+import type { Bytes } from '../protocol/frame.ts';
 import type { Delivery } from '../protocol/inbox.ts';
 import { type LaneMemory, type Load, readToLane, type Step, type Unload } from '../protocol/messages.ts';
 import { checkAnswerBytes } from './answer.ts';
 import { micros } from './clock.ts';
-import type { Engine, LoadedModel } from './engines/engine.ts';
+import type { Engine, LoadedModel, ModelFiles } from './engines/engine.ts';
 import { startOnnxRuntime } from './engines/onnxruntime.ts';
 import { classify, Failure } from './failure.ts';
 import { JobQueue, WAITING_JOBS } from './jobs.ts';
@@ -17,7 +18,7 @@ import { holdLifeline } from './lifeline.ts';
 import { Link } from './link.ts';
 import { NoAdapter } from './gpu.ts';
 import { growth, laneMemory, MemoryMeter } from './memory.ts';
-import { fetchModel } from './model.ts';
+import { type FetchedFile, fetchFiles, leavesOf } from './weights.ts';
 
 interface Job {
   readonly message: Load | Unload | Step;
@@ -26,6 +27,9 @@ interface Job {
   /** When the message had been read. */
   readonly read: number;
 }
+
+/** The bytes of a leaf's SHA-256. */
+const DIGEST = 32;
 
 /** What a session was loaded from, and what its load said. */
 interface Held {
@@ -120,7 +124,7 @@ class Lane {
         await this.#step(engine, message, job);
         return;
       case 'load':
-        await this.#load(engine, message);
+        await this.#load(engine, message, job.body);
         return;
       case 'unload':
         this.#held.delete(message.session);
@@ -159,26 +163,29 @@ class Lane {
   }
 
   /** A session that is there already is answered as loaded: the daemon may have given up waiting for its load. */
-  async #load(engine: Engine, { id, session, model, freeDimensions }: Load): Promise<void> {
+  async #load(engine: Engine, { id, session, model, freeDimensions }: Load, body: Bytes): Promise<void> {
     const source = JSON.stringify([model.digest, Object.entries(freeDimensions).sort()]);
     const held = this.#held.get(session);
     if (held?.source === source) {
       const { placement, inputs, outputs } = held.model;
       const [timing_us, grown] = [{ fetch: 0, create: 0 }, { wasm_bytes: 0, gpu_bytes: 0 }];
-      this.link.send({ type: 'loaded', id, placement, inputs, outputs, timing_us, grown });
+      const fetched_bytes = { network: 0, cache: 0 };
+      this.link.send({ type: 'loaded', id, placement, inputs, outputs, timing_us, fetched_bytes, grown });
       return;
     }
     const started = performance.now();
-    const bytes = await fetchModel(model);
+    const parts = partsOf(model, body);
+    engine.checkRoom(model.files.reduce((sum, file) => sum + file.bytes, 0));
+    const { files, bytes: fetched_bytes } = await fetchFiles(model.files, parts.leaves);
     const fetched = performance.now();
     const before = laneMemory();
-    const loaded = await engine.load(session, bytes, freeDimensions);
+    const loaded = await engine.load(session, assemble(parts.graph, files), freeDimensions);
     this.#held.set(session, { source, model: loaded });
     const { placement, inputs, outputs } = loaded;
     const timing_us = { fetch: micros(started, fetched), create: micros(fetched, performance.now()) };
     const grown = growth(before, laneMemory());
     this.#tell(this.#memory.exact());
-    this.link.send({ type: 'loaded', id, placement, inputs, outputs, timing_us, grown });
+    this.link.send({ type: 'loaded', id, placement, inputs, outputs, timing_us, fetched_bytes, grown });
   }
 
   /** Ahead of the answer that goes with it, so that the daemon knows what it may still ask for. */
@@ -189,6 +196,22 @@ class Lane {
   #fail(id: number, { code, retry, message }: Failure): void {
     this.link.send({ type: 'failed', id, code, message, retry });
   }
+}
+
+/** What a load's body holds: the digests of the files' leaves, and a graph that is no file. */
+function partsOf({ files, graphBytes }: Load['model'], body: Bytes): { leaves: Bytes; graph: Bytes } {
+  const digests = files.reduce((sum, { bytes }) => sum + leavesOf(bytes), 0) * DIGEST;
+  if (body.length !== digests + graphBytes) {
+    const message = `the load came with ${body.length} bytes instead of ${digests + graphBytes}`;
+    throw new Failure('invalid_request', 'never', message);
+  }
+  return { leaves: body.subarray(0, digests), graph: body.subarray(digests) };
+}
+
+/** The graph is what came with the message, or the first file. */
+function assemble(graph: Bytes, [first, ...rest]: readonly FetchedFile[]): ModelFiles {
+  if (first === undefined) throw new Failure('invalid_request', 'never', 'the load names no file');
+  return graph.length > 0 ? { graph, weights: [first, ...rest] } : { graph: first.data, weights: rest };
 }
 
 function cancelled(): Failure {

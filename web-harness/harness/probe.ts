@@ -4,6 +4,7 @@
  */
 
 import type { Environment } from '../protocol/messages.ts';
+import { cacheFault } from './weightscache.ts';
 
 /** Opens every WebAssembly module: magic and version. */
 const PREAMBLE = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
@@ -63,7 +64,7 @@ export function hasJspi(): boolean {
   return 'Suspending' in WebAssembly;
 }
 
-export function probePage(): Environment {
+export async function probePage(): Promise<Environment> {
   return {
     user_agent: navigator.userAgent,
     cross_origin_isolated: crossOriginIsolated,
@@ -74,6 +75,7 @@ export function probePage(): Environment {
     threads: hasThreads(),
     jspi: hasJspi(),
     visibility: document.visibilityState,
+    cache_fault: await cacheFault(),
   };
 }
 

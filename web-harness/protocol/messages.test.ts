@@ -29,9 +29,15 @@ describe('readToLane', () => {
       inputs: [{ name: 'x', datatype: 'FP32', shape: [2], byteLength: 8 }],
       outputs: [],
     });
-    expect(
-      readToLane({ type: 'load', id: 1, session: 's', model: { url: '/m', digest: 'ab', bytes: 4 }, free_dimensions: { n: 1 } }),
-    ).toEqual({ type: 'load', id: 1, session: 's', model: { url: '/m', digest: 'ab', bytes: 4 }, freeDimensions: { n: 1 } });
+    const files = [{ url: '/m', digest: 'ab', bytes: 4 }];
+    const model = { digest: 'ab', graph_bytes: 2, files };
+    expect(readToLane({ type: 'load', id: 1, session: 's', model, free_dimensions: { n: 1 } })).toEqual({
+      type: 'load',
+      id: 1,
+      session: 's',
+      model: { digest: 'ab', graphBytes: 2, files },
+      freeDimensions: { n: 1 },
+    });
     expect(readToLane({ type: 'unload', id: 2, session: 's' })).toEqual({ type: 'unload', id: 2, session: 's' });
     expect(readToLane({ type: 'cancel', id: 3 })).toEqual({ type: 'cancel', id: 3 });
   });

@@ -12,7 +12,7 @@ export type Backend = (typeof BACKENDS)[number];
 export const WEBNN_DEVICES = ['cpu', 'gpu', 'npu'] as const;
 export type WebnnDevice = (typeof WEBNN_DEVICES)[number];
 
-export type FailureCode = 'invalid_request' | 'model_not_ready' | 'out_of_memory' | 'cancelled' | 'internal';
+export type FailureCode = 'invalid_request' | 'model_not_ready' | 'out_of_memory' | 'too_large' | 'cancelled' | 'internal';
 export type Retry = 'same' | 'elsewhere' | 'never';
 
 /** Node counts per execution provider. */
@@ -63,6 +63,8 @@ export interface Environment {
   readonly threads: boolean;
   readonly jspi: boolean;
   readonly visibility: string;
+  /** Why this browser keeps no weights between loads; null where it does. */
+  readonly cache_fault: string | null;
 }
 
 export type FromPage =
@@ -84,11 +86,31 @@ export interface TensorHead {
   readonly byteLength: number;
 }
 
+export interface FileFetch {
+  readonly url: string;
+  readonly digest: string;
+  readonly bytes: number;
+}
+
+/** The load's body holds the digests of all files' leaves in their order, then the graph. */
+export interface ModelFetch {
+  readonly digest: string;
+  /** None where the first file is the graph; the other files are called by their digests in it. */
+  readonly graphBytes: number;
+  readonly files: readonly FileFetch[];
+}
+
+/** Where the bytes of a model's files came from: the daemon, or this browser's cache. */
+export interface FetchedBytes {
+  readonly network: number;
+  readonly cache: number;
+}
+
 export interface Load {
   readonly type: 'load';
   readonly id: number;
   readonly session: string;
-  readonly model: { readonly url: string; readonly digest: string; readonly bytes: number };
+  readonly model: ModelFetch;
   readonly freeDimensions: Readonly<Record<string, number>>;
 }
 
@@ -181,6 +203,7 @@ export type FromLane =
       readonly inputs: readonly TensorDescription[];
       readonly outputs: readonly TensorDescription[];
       readonly timing_us: { readonly fetch: number; readonly create: number };
+      readonly fetched_bytes: FetchedBytes;
       /** By how much the lane's memory grew meanwhile. */
       readonly grown: LaneMemory;
     }
@@ -238,7 +261,11 @@ export function readToLane(fields: JsonObject): ToLane {
         type,
         id,
         session: reader.text('session'),
-        model: { url: model.text('url'), digest: model.text('digest'), bytes: model.count('bytes') },
+        model: {
+          digest: model.text('digest'),
+          graphBytes: model.count('graph_bytes'),
+          files: model.objects('files').map(readFileFetch),
+        },
         freeDimensions: reader.object('free_dimensions').everyCount(),
       };
     }
@@ -251,6 +278,10 @@ export function readToLane(fields: JsonObject): ToLane {
         outputs: reader.texts('outputs'),
       };
   }
+}
+
+function readFileFetch(reader: Reader): FileFetch {
+  return { url: reader.text('url'), digest: reader.text('digest'), bytes: reader.count('bytes') };
 }
 
 function readTensorHead(reader: Reader): TensorHead {

@@ -19,7 +19,7 @@ use ort::{
 use super::{OrtLibrary, placement, tensors};
 use crate::{
     backend::{BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming},
-    domain::{Code, DimBinding, Failure, LaneMemory, Retry},
+    domain::{Code, DimBinding, Failure, Retry},
 };
 
 pub(super) struct Sessions {
@@ -48,7 +48,7 @@ impl Sessions {
             self.builder(&order.session.shapes).and_then(|mut builder| builder.commit_from_file(&order.path));
         let session = session.map_err(|error| self.load_failed(&error))?;
         let placement = placement::read(&session).map_err(|error| self.load_failed(&error))?;
-        let loaded = Loaded { placement, load_us: micros(begun), grown: LaneMemory::default() };
+        let loaded = Loaded { placement, load_us: micros(begun), ..Loaded::default() };
         self.loaded.insert(order.session, Entry { session, loaded: loaded.clone() });
         Ok(loaded)
     }

@@ -133,7 +133,7 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
     let mut actor = Actor::new(
         (inbox.clone(), sweep.clone()),
         limits.clone(),
-        Arc::new(gate),
+        Arc::new(Loader::new(gate, Layouts::new(blobs, tasks.clone()))),
         Ledger { store, events: Events::default(), metrics: metrics.clone() },
         Arc::default(),
         backlog.clone(),

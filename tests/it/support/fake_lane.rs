@@ -84,7 +84,7 @@ struct Lane {
 }
 
 enum Job {
-    Load(Value),
+    Load(Value, Bytes),
     Unload(Value),
     Step { header: Value, inputs: Vec<Tensor>, deed: oneshot::Receiver<Deed> },
 }
@@ -96,7 +96,7 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
     let backend = text("backend");
     let mut socket = connect(&origin).await;
     let hello =
-        json!({"type": "hello", "protocol": 2, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
+        json!({"type": "hello", "protocol": 3, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
     send(&mut socket, &hello).await;
     let welcome = socket.next().await.expect("a welcome").expect("a good message");
     assert_eq!(welcome, Message::text(r#"{"type":"welcome"}"#));
@@ -170,7 +170,7 @@ impl Reader {
                         self.body = Some((header, messages - 1, body));
                     } else {
                         assert_eq!(header["payload"]["bytes"], body.len());
-                        self.step(header, &body.freeze());
+                        self.job(header, body.freeze());
                     }
                 }
                 None => {
@@ -185,18 +185,25 @@ impl Reader {
     fn header(&mut self, header: Value, body: &Bytes) {
         // A lane that has ended takes no more jobs.
         match header["type"].as_str() {
-            Some("load") => drop(self.jobs.send(Job::Load(header))),
             Some("unload") => drop(self.jobs.send(Job::Unload(header))),
             Some("cancel") => {
                 let id = header["id"].as_u64().expect("an id");
                 self.cancelled.lock().expect("no panic here").insert(id);
                 self.state.cancels.send_modify(|cancels| *cancels += 1);
             }
-            Some("step") => match header["payload"]["messages"].as_u64() {
+            Some("load" | "step") => match header["payload"]["messages"].as_u64() {
                 Some(messages) => self.body = Some((header, messages as usize, BytesMut::new())),
-                None => self.step(header, body),
+                None => self.job(header, body.clone()),
             },
             _ => panic!("{header} is not for a lane"),
+        }
+    }
+
+    fn job(&mut self, header: Value, body: Bytes) {
+        if header["type"] == "load" {
+            drop(self.jobs.send(Job::Load(header, body)));
+        } else {
+            self.step(header, &body);
         }
     }
 
@@ -237,8 +244,8 @@ impl Lane {
     async fn work(mut self, mut jobs: mpsc::UnboundedReceiver<Job>, out: mpsc::UnboundedSender<Message>) {
         while let Some(job) = jobs.recv().await {
             let answers = match job {
-                Job::Load(order) => {
-                    let answer = self.load(&order).await;
+                Job::Load(order, body) => {
+                    let answer = self.load(&order, body).await;
                     vec![self.memory(), Message::text(answer.to_string())]
                 }
                 Job::Unload(order) => {
@@ -269,7 +276,7 @@ impl Lane {
         Message::text(json!({"type": "memory", "wasm_bytes": self.heap, "gpu_bytes": gpu}).to_string())
     }
 
-    async fn load(&mut self, order: &Value) -> Value {
+    async fn load(&mut self, order: &Value, mut body: Bytes) -> Value {
         self.state.loads.send_modify(|loads| *loads += 1);
         let memory = self.state.settings.lock().expect("no panic here").memory;
         if memory.sessions_max.is_some_and(|most| self.sessions.len() >= most) {
@@ -277,22 +284,20 @@ impl Lane {
         }
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let (session, digest) = (text(&order["session"]), text(&order["model"]["digest"]));
-        let url = format!("{}{}", self.origin, text(&order["model"]["url"]));
-        let file = reqwest::get(url)
-            .await
-            .expect("the bridge serves the model")
-            .bytes()
-            .await
-            .expect("a whole file");
-        assert_eq!(order["model"]["bytes"], file.len());
-        let digest: Digest = digest.parse().expect("a digest");
-        assert_eq!(Digest::new(Sha256::digest(&file).into()), digest, "the file is what its digest says");
-        let path = self.files.path().join(digest.to_string());
-        std::fs::write(&path, &file).expect("room for a small file");
+        let mut bytes = 0;
+        for file in order["model"]["files"].as_array().expect("a list") {
+            bytes += self.fetch(file, &mut body).await;
+        }
+        let mut path = self.files.path().join(&digest);
+        assert_eq!(order["model"]["graph_bytes"], body.len(), "the rest of the body is the graph");
+        if !body.is_empty() {
+            path.set_extension("graph");
+            std::fs::write(&path, &body).expect("room for a small file");
+        }
+        let digest = digest.parse().expect("a digest");
         let shapes = serde_json::from_value(order["free_dimensions"].clone()).expect("sizes by name");
         let name = SessionName { model: digest, shapes };
-        let loaded =
-            self.native.load(LoadOrder { session: name.clone(), path, bytes: file.len() as u64 }).await;
+        let loaded = self.native.load(LoadOrder { session: name.clone(), path, bytes, delivery: None }).await;
         self.sessions.insert(session, name);
         match loaded {
             Ok(loaded) => {
@@ -302,10 +307,40 @@ impl Lane {
                 self.heap += memory.heap_per_load;
                 let grown = json!({"wasm_bytes": memory.heap_per_load, "gpu_bytes": memory.gpu_per_load});
                 json!({"type": "loaded", "id": order["id"], "placement": placement, "inputs": [], "outputs": [],
-                    "timing_us": {"fetch": 1, "create": 1}, "grown": grown})
+                    "timing_us": {"fetch": 1, "create": 1}, "fetched_bytes": {"network": bytes, "cache": 0},
+                    "grown": grown})
             }
             Err(error) => failed(&order["id"], "internal", "never", &error.to_string()),
         }
+    }
+
+    /// Brings a file, half by half, and checks it by its leaves, which the body begins with.
+    async fn fetch(&self, file: &Value, leaves: &mut Bytes) -> u64 {
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let (url, bytes) =
+            (format!("{}{}", self.origin, text(&file["url"])), file["bytes"].as_u64().expect("a size"));
+        let client = reqwest::Client::new();
+        let mut whole = BytesMut::new();
+        for (from, to) in [(0, bytes / 2), (bytes / 2, bytes)] {
+            if from < to {
+                let asked = client.get(&url).header("range", format!("bytes={from}-{}", to - 1));
+                let answer = asked.send().await.expect("the bridge serves the model");
+                assert_eq!(answer.status(), 206, "{url}");
+                whole.extend_from_slice(&answer.bytes().await.expect("a whole answer"));
+            }
+        }
+        assert_eq!(whole.len() as u64, bytes);
+        for leaf in whole.chunks(1 << 20) {
+            assert_eq!(leaves.split_to(32), Sha256::digest(leaf)[..], "a leaf is what its digest says");
+        }
+        let name = text(&file["digest"]);
+        assert_eq!(
+            Digest::new(Sha256::digest(&whole).into()).to_string(),
+            name,
+            "the file is what its digest says"
+        );
+        std::fs::write(self.files.path().join(name), &whole).expect("room for a small file");
+        bytes
     }
 
     /// The messages that answer a step; none when the link goes.

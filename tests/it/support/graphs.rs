@@ -33,6 +33,17 @@ pub(crate) fn weighing(size: u64, bytes: usize) -> Vec<u8> {
     with_weights(&[("Add", &["x", "w"], &["y"])], &[weight])
 }
 
+/// `y = x + w`, where `x` has one element or as many as `w`, which is `f32[size]` in a file beside it.
+pub(crate) fn weighing_outside(size: u64, file: &str, offset: u64, length: u64) -> Vec<u8> {
+    let entries =
+        [("location", file.to_owned()), ("offset", offset.to_string()), ("length", length.to_string())];
+    let entry = |(key, value): (&str, String)| field(13, &[text(1, key), text(2, &value)].concat());
+    let outside: Vec<u8> = entries.into_iter().flat_map(entry).collect();
+    let weight = [number(1, size), number(2, FLOAT), text(8, "w"), outside, number(14, 1)].concat();
+    let port = |name, symbol| port(name, FLOAT, &[Dim::Symbol(symbol)]);
+    model(&[node("Add", &["x", "w"], &["y"])], &[port("x", "n")], &[port("y", "m")], &[weight])
+}
+
 /// `y = x · (xᵀ · x)`, both `f32[n, 4]`: each row's answer is made of all rows.
 pub(crate) fn mixing() -> Vec<u8> {
     let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);

@@ -12,6 +12,12 @@ export interface LoadedModel {
   readonly outputs: readonly TensorDescription[];
 }
 
+/** A graph, and the files that its weights lie in, which it calls by their digests. */
+export interface ModelFiles {
+  readonly graph: Bytes;
+  readonly weights: readonly { readonly digest: string; readonly data: Bytes }[];
+}
+
 export interface OutputTensor {
   readonly name: string;
   readonly datatype: string;
@@ -36,7 +42,9 @@ export interface StartedEngine {
 }
 
 export interface Engine {
-  load(session: string, model: Bytes, freeDimensions: Readonly<Record<string, number>>): Promise<LoadedModel>;
+  /** Throws when a model of so many bytes cannot fit, whatever is unloaded. */
+  checkRoom(bytes: number): void;
+  load(session: string, model: ModelFiles, freeDimensions: Readonly<Record<string, number>>): Promise<LoadedModel>;
   unload(session: string): Promise<void>;
   bind(session: string, heads: readonly TensorHead[], body: Bytes, wanted: readonly string[]): BoundStep;
 }

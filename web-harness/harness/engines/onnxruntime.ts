@@ -15,7 +15,7 @@ import { parsePlacement } from '../placement.ts';
 import { hasJspi } from '../probe.ts';
 import { checkBodyLength, type Datatype, decodeTensor, encodeTensor, type TensorValues } from '../tensors.ts';
 import { probeWebnn, type WebnnOutcome } from '../webnn.ts';
-import type { BoundStep, Engine, LoadedModel, OutputTensor, StartedEngine } from './engine.ts';
+import type { BoundStep, Engine, LoadedModel, ModelFiles, OutputTensor, StartedEngine } from './engine.ts';
 import { TRIAL_INPUT, TRIAL_OUTPUT, trialModel } from './trial.ts';
 
 /** The library's files of one build, as the page's server names them. */
@@ -43,6 +43,11 @@ interface Session {
   readonly session: Ort.InferenceSession;
   readonly inputs: ReadonlyMap<string, string>;
   readonly outputs: ReadonlyMap<string, Datatype>;
+}
+
+interface Placed {
+  readonly session: Ort.InferenceSession;
+  readonly placement: Record<string, number>;
 }
 
 /** What the backend is bound to beside the library. */
@@ -74,6 +79,9 @@ const DATATYPE_OF = new Map(Object.entries(ORT_TYPES).map(([datatype, type]) => 
 /** The library's log severities. */
 const VERBOSE = 0;
 const WARNING = 2;
+
+/** All that a WebAssembly memory of 32 bits can have. */
+const HEAP_MAX = 2 ** 32;
 
 /** A dimension without size and name reads as -1 through an unsigned pointer. */
 const LARGEST_DIMENSION = 0x7fff_ffff;
@@ -160,19 +168,32 @@ class OnnxRuntime implements Engine {
 
   /** Runs the trial model; its session stays, because the library lets go of the WebGPU device with the last one. */
   async prove(): Promise<void> {
-    const { session, placement } = await this.#create(trialModel(), {});
+    const trial = { graph: trialModel(), weights: [] };
+    const stays = await this.#open(trial, {}, WARNING);
+    const { session, placement } = await this.#openTelling(trial, {});
+    await session.release();
     if (placement[this.backend] !== 1) {
       throw new Error(`the engine placed a trial model on ${JSON.stringify(placement)} instead of ${this.backend}`);
     }
     const x = new this.ort.Tensor('float32', Float32Array.from(TRIAL_INPUT), [TRIAL_INPUT.length]);
-    const { y } = await session.run({ x });
+    const { y } = await stays.run({ x });
     const values = Array.from((await y?.getData()) as Float32Array);
     if (values.length !== TRIAL_OUTPUT.length || values.some((value, i) => value !== TRIAL_OUTPUT[i])) {
       throw new Error(`the engine computed [${values.join(', ')}] instead of [${TRIAL_OUTPUT.join(', ')}]`);
     }
   }
 
-  async load(name: string, model: Bytes, freeDimensions: Readonly<Record<string, number>>): Promise<LoadedModel> {
+  checkRoom(bytes: number): void {
+    if (bytes <= HEAP_MAX) return;
+    const message = `its ${bytes} bytes are more than the engine's heap of ${HEAP_MAX} bytes can hold`;
+    throw new Failure('too_large', 'elsewhere', message);
+  }
+
+  async load(
+    name: string,
+    model: ModelFiles,
+    freeDimensions: Readonly<Record<string, number>>,
+  ): Promise<LoadedModel> {
     if (this.#sessions.has(name)) {
       throw new Failure('invalid_request', 'never', `session "${name}" holds another model`);
     }
@@ -252,19 +273,20 @@ class OnnxRuntime implements Engine {
     return session;
   }
 
+  async #create(model: ModelFiles, freeDimensions: Readonly<Record<string, number>>): Promise<Placed> {
+    const told = await this.#openTelling(model, freeDimensions);
+    if (this.backend !== 'webgpu') return told;
+    // The WebGPU provider logs each kernel of each run at its session's severity, so a quiet one takes over.
+    // It comes when the first has gone: there may be no room for the weights of both.
+    await told.session.release();
+    return { session: await this.#open(model, freeDimensions, WARNING), placement: told.placement };
+  }
+
   /** Creates a session and reads its node placement from the log of its creation. */
-  async #create(
-    model: Bytes,
-    freeDimensions: Readonly<Record<string, number>>,
-  ): Promise<{ session: Ort.InferenceSession; placement: Record<string, number> }> {
+  async #openTelling(model: ModelFiles, freeDimensions: Readonly<Record<string, number>>): Promise<Placed> {
     const { outcome: session, lines } = await this.#tap.record(() => this.#open(model, freeDimensions, VERBOSE));
     try {
-      const placement = parsePlacement(lines, this.backend);
-      if (this.backend !== 'webgpu') return { session, placement };
-      // The WebGPU provider logs each kernel of each run at its session's severity, so a quiet twin takes over.
-      const quiet = await this.#open(model, freeDimensions, WARNING);
-      await session.release();
-      return { session: quiet, placement };
+      return { session, placement: parsePlacement(lines, this.backend) };
     } catch (error) {
       await session.release();
       throw error;
@@ -272,11 +294,12 @@ class OnnxRuntime implements Engine {
   }
 
   #open(
-    model: Bytes,
+    model: ModelFiles,
     freeDimensions: Readonly<Record<string, number>>,
     logSeverityLevel: typeof VERBOSE | typeof WARNING,
   ): Promise<Ort.InferenceSession> {
-    return this.ort.InferenceSession.create(model, {
+    return this.ort.InferenceSession.create(model.graph, {
+      externalData: model.weights.map(({ digest, data }) => ({ path: digest, data })),
       executionProviders: [this.hardware.provider],
       freeDimensionOverrides: freeDimensions,
       logSeverityLevel,

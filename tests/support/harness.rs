@@ -1,0 +1,153 @@
+//! A browser with one page of ours and no daemon: whoever uses it loads models into its lanes itself.
+
+#![allow(dead_code, reason = "each target that includes this file uses its own part of it")]
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+use weft::{
+    backend::{
+        Backend, BackendError, DeliveredFile, Delivery, LoadOrder, Loaded, SessionName, page::PageLane,
+    },
+    bridge::{Bridge, Page, Session},
+    domain::{BackendKind, Digest, DimBinding, Environment, InstanceId, LaneId},
+    driver::{Driver, Instance, LaunchOrder, recipe::GpuMode},
+    protocol::link::{DaemonToLane, DaemonToPage, LaneToDaemon, PageToDaemon},
+    tasks::Tasks,
+};
+
+const MIB: usize = 1 << 20;
+
+/// A launch takes half a second here, a loaded machine gets this long.
+const WITHIN: Duration = Duration::from_secs(60);
+
+pub(crate) struct Harness {
+    bridge: Bridge,
+    instance: Box<dyn Instance>,
+    page: Page,
+    control: Session,
+    lanes: u64,
+    epoch: u64,
+    folder: PathBuf,
+    tasks: Tasks,
+    /// Why the page keeps no weights.
+    pub(crate) fault: Option<String>,
+}
+
+impl Harness {
+    /// Models' files are to lie in `folder`.
+    pub(crate) async fn launch(driver: Arc<dyn Driver>, folder: PathBuf, tasks: &Tasks) -> Self {
+        let address: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let bridge = Bridge::bind(address, 500, folder.clone(), tasks).await.expect("a free port");
+        let mut page = bridge.open_page(1);
+        let order = LaunchOrder {
+            name: "harness-1".to_owned(),
+            url: page.url.clone(),
+            gpu: GpuMode::Software,
+            deadline: WITHIN,
+        };
+        let instance = driver.launch(order).await.expect("the browser starts");
+        let (control, fault) = ready(&mut page).await;
+        let tasks = tasks.clone();
+        Self { bridge, instance, page, control, lanes: 0, epoch: 1, folder, tasks, fault }
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        self.instance.version()
+    }
+
+    /// Another page in the place of this one.
+    pub(crate) async fn reload(&mut self) {
+        self.epoch += 1;
+        self.page = self.bridge.open_page(self.epoch);
+        self.instance.navigate(self.page.url.clone(), WITHIN).await.expect("the page opens");
+        (self.control, self.fault) = ready(&mut self.page).await;
+    }
+
+    /// Another WASM lane.
+    pub(crate) async fn lane(&mut self) -> PageLane {
+        let mut expected = self.bridge.expect_lane(self.epoch);
+        self.lanes += 1;
+        let start = DaemonToPage::StartLane {
+            lane: format!("wasm#{}", self.lanes),
+            ticket: expected.ticket.clone(),
+            backend: BackendKind::Wasm,
+            threads: 1,
+            webnn_device: None,
+        };
+        self.control.sender.control(&start).expect("the page listens");
+        let mut link = timeout(WITHIN, expected.session()).await.expect("a Worker starts").expect("its link");
+        link.sender.control(&DaemonToLane::Welcome).expect("the Worker listens");
+        let ready = timeout(WITHIN, link.receiver.receive::<LaneToDaemon>()).await.expect("an engine starts");
+        let said = ready.expect("the link is open").message;
+        assert!(matches!(said, LaneToDaemon::LaneReady { .. }), "{said:?}");
+        PageLane::start(environment(), link, &self.tasks)
+    }
+
+    pub(crate) fn put(&self, bytes: &[u8]) -> DeliveredFile {
+        let file = delivered(bytes);
+        fs::write(self.path(&file), bytes).expect("room for a file");
+        file
+    }
+
+    pub(crate) fn path(&self, file: &DeliveredFile) -> PathBuf {
+        self.folder.join(file.digest.to_string())
+    }
+
+    pub(crate) async fn close(self) {
+        self.instance.close().await;
+    }
+}
+
+async fn ready(page: &mut Page) -> (Session, Option<String>) {
+    let mut control = timeout(WITHIN, page.control.session()).await.expect("a page opens").expect("its link");
+    control.sender.control(&DaemonToPage::Welcome).expect("the page listens");
+    let said = timeout(WITHIN, control.receiver.receive::<PageToDaemon>()).await.expect("the page reports");
+    match said.expect("the link is open").message {
+        PageToDaemon::PageReady { environment } => (control, environment.cache_fault),
+        other => panic!("{other:?} before the page was ready"),
+    }
+}
+
+fn environment() -> Environment {
+    Environment {
+        instance: InstanceId::new("harness-1"),
+        lane: LaneId::new("harness-1/wasm"),
+        browser: "a test's".to_owned(),
+        browser_version: String::new(),
+        backend: BackendKind::Wasm,
+        adapter: None,
+        webnn_device: None,
+        sandbox: None,
+        engine: String::new(),
+        threads: 1,
+        flags: Vec::new(),
+    }
+}
+
+pub(crate) fn delivered(bytes: &[u8]) -> DeliveredFile {
+    let leaves: Vec<u8> = bytes.chunks(MIB).flat_map(|leaf| Sha256::digest(leaf).to_vec()).collect();
+    let digest = Digest::new(Sha256::digest(bytes).into());
+    DeliveredFile { digest, bytes: bytes.len() as u64, leaves: leaves.into() }
+}
+
+/// Loads the model whose own file is the first; `graph` comes with the message.
+pub(crate) async fn load(
+    lane: &PageLane,
+    files: &[&DeliveredFile],
+    graph: Option<Bytes>,
+) -> Result<Loaded, BackendError> {
+    let order = LoadOrder {
+        session: session(files[0].digest),
+        path: "/nowhere".into(),
+        bytes: 0,
+        delivery: Some(Delivery { graph, files: files.iter().map(|file| (*file).clone()).collect() }),
+    };
+    timeout(WITHIN, lane.load(order)).await.expect("a load ends")
+}
+
+pub(crate) fn session(model: Digest) -> SessionName {
+    SessionName { model, shapes: DimBinding::new() }
+}
