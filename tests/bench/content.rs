@@ -18,13 +18,11 @@ use weft::content::{Cid, Codec, Layout, Layouter};
 
 use crate::{
     Measured, graphs,
-    load::serving::{Serving, natively},
-    origin::Origin,
+    load::serving::{self, Serving},
     progress,
     report::{Found, Target},
     requests::Model,
     statistics::{Ratio, median, ratio},
-    wire::{Answer, Wire},
 };
 
 /// Of the model's description, which is what makes it large.
@@ -68,11 +66,8 @@ pub(crate) async fn measure(program: &Path, model: &Model) -> anyhow::Result<Mea
             "nginx is missing; `apt-get install --no-install-recommends nginx` brings it".to_owned()
         ));
     };
+    let origin = serving::origin(program, model, 0).await?;
     let serving = Serving::native(program, "").await?;
-    serving.add(model, &json!({})).await?;
-    let mut wire = Wire::connect(&serving.daemon.socket()).await?;
-    let (_, answer) = wire.exchange(model.asking(0, &natively())).await?;
-    let origin = Origin::of(&Answer::read(&answer)?);
     progress("a file of 100 MB from the gateway against nginx");
     let file = large();
     let added = serving.post("/api/v1/blobs", file.clone()).await?;

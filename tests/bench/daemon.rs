@@ -70,9 +70,14 @@ impl Daemon {
     }
 
     pub(crate) async fn add(&self, source: &str) -> anyhow::Result<()> {
+        self.add_with(source, &[]).await
+    }
+
+    /// Adds a model with these options.
+    pub(crate) async fn add_with(&self, source: &str, options: &[&str]) -> anyhow::Result<()> {
         let mut add = Command::new(&self.program);
-        let status =
-            add.args(["models", "add", source, "--url", &self.url]).stdout(Stdio::null()).status().await?;
+        add.args(["models", "add", source, "--url", &self.url]).args(options);
+        let status = add.stdout(Stdio::null()).status().await?;
         ensure!(status.success(), "weft models add {source} failed: {status}");
         Ok(())
     }

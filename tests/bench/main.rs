@@ -6,13 +6,18 @@ mod bare;
 mod cold;
 mod content;
 mod daemon;
+mod delivery;
+mod embeddings;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
+#[path = "../support/harness.rs"]
+mod harness;
 mod http;
 mod lane;
 mod latency;
 mod launch;
 mod load;
+mod making;
 mod origin;
 mod playwright;
 mod pool;
@@ -82,6 +87,12 @@ pub(crate) enum Section {
     Peer,
     /// The gateway against nginx
     Content,
+    /// A model that a browser has had before against one that it has not
+    Delivery,
+    /// Weights to a graph, and a large file verified
+    Making,
+    /// Sentences against onnxruntime in Python
+    Embeddings,
 }
 
 impl Section {
@@ -106,8 +117,12 @@ impl Models {
 }
 
 fn main() -> anyhow::Result<()> {
-    if std::env::args().nth(1).is_some_and(|first| first == relay::ARGUMENT) {
-        return Builder::new_current_thread().enable_all().build()?.block_on(relay::serve());
+    match std::env::args().nth(1).as_deref() {
+        Some(relay::ARGUMENT) => {
+            return Builder::new_current_thread().enable_all().build()?.block_on(relay::serve());
+        }
+        Some(making::ARGUMENT) => return making::convert(),
+        _ => {}
     }
     let options = Options::parse();
     Builder::new_multi_thread().enable_all().build()?.block_on(bench(options))
@@ -159,6 +174,9 @@ async fn measure(section: Section, program: &Path, models: &Models) -> anyhow::R
         Section::Idle => return idle::measure(program, pair.0).await,
         Section::Peer => return peer::measure(program, &[pair.0, pair.1]).await,
         Section::Content => return content::measure(program, pair.0).await,
+        Section::Delivery => delivery::measure(program, pair.0).await,
+        Section::Making => return making::measure(program, pair.0).await,
+        Section::Embeddings => return embeddings::measure(program, pair.0).await,
     };
     found.map(Ok).with_context(|| format!("measuring {}", section.name()))
 }

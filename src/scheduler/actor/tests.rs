@@ -24,7 +24,7 @@ use crate::{
         Placement, Policy, Uses, VerdictStatus,
     },
     events::Events,
-    models::{Entry, History, Reference, gate::Gate},
+    models::{Blobs, Entry, History, Layouts, Loader, Reference, gate::Gate},
     pool::PoolEvent,
     scheduler::{
         Accepted, Answer, Ledger, Limits, Request, Scheduler, Wants,
@@ -128,6 +128,8 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
     let nothing = Arc::new(Paced::new("ort-cpu", &[]));
     let gate =
         Gate::new(Arc::new(Reference::new(nothing, || Err("nothing is proven here".into()))), store.clone());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let blobs = Blobs::open(folder.path().join("models")).expect("room for a folder");
     let limits = watch::Sender::new(limits).subscribe();
     let (backlog, metrics) = (Arc::new(AtomicUsize::new(0)), Metrics::default());
     let mut actor = Actor::new(

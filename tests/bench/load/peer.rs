@@ -76,7 +76,7 @@ struct Summary {
 }
 
 /// The interpreter that has what the lock says.
-fn python() -> anyhow::Result<PathBuf> {
+pub(crate) fn python() -> anyhow::Result<PathBuf> {
     let lock = std::fs::read(format!("{FOLDER}/requirements.txt"))?;
     let digest = Digest::new(Sha256::digest(&lock).into()).to_string();
     let cache = weft::config::Surroundings::read()?.cache;

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{
     daemon::Daemon,
+    origin::Origin,
     requests::{BROWSER, Model, TIMEOUT_US},
+    wire::{Answer, Wire},
 };
 
 pub(crate) struct Serving {
@@ -55,6 +57,17 @@ impl Serving {
         ensure!(lanes.iter().all(right), "{} is not proven: {lanes:?}", model.name);
         Ok(())
     }
+}
+
+/// Where figures come from that no answer goes with: what a daemon of its own answers, with a browser or natively.
+pub(crate) async fn origin(program: &Path, model: &Model, browsers: usize) -> anyhow::Result<Origin> {
+    let serving = Serving::start(program, browsers, "").await?;
+    serving.add(model, &json!({})).await?;
+    let mut wire = Wire::connect(&serving.daemon.socket()).await?;
+    let frame = if browsers > 0 { model.frame(0) } else { model.asking(0, &natively()) };
+    let (_, answer) = wire.exchange(frame).await?;
+    serving.daemon.stop().await?;
+    Ok(Origin::of(&Answer::read(&answer)?))
 }
 
 /// What requests for the native lane say.
