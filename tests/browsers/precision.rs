@@ -237,7 +237,7 @@ fn println(line: &str) {
     println!("{line}");
 }
 
-/// The error and the median time, or why there is none.
+/// The error, the median time and the shortest, or why there is none.
 fn cell(measured: &Value) -> String {
     if measured.get("no_variant").is_some() {
         return "no variant".to_owned();
@@ -246,7 +246,9 @@ fn cell(measured: &Value) -> String {
         measured["compute_us"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
     times.sort_by(f64::total_cmp);
     match (measured["error"].as_f64(), times.get(times.len() / 2)) {
-        (Some(error), Some(median)) => format!("{error:.1e}, {:.1} ms", median / 1e3),
+        (Some(error), Some(median)) => {
+            format!("{error:.1e}, {:.1} ms ({:.1})", median / 1e3, times[0] / 1e3)
+        }
         _ => match measured["verdict"]["status"].as_str() {
             Some(status) if status != "verified" => status.to_owned(),
             _ => measured["refused"]["code"].as_str().unwrap_or("no answer").to_owned(),
