@@ -34,7 +34,7 @@ struct Inner {
 type Outcome = watch::Receiver<Option<Result<Arc<Layout>, String>>>;
 
 impl Layouts {
-    pub(super) fn new(blobs: Blobs, tasks: Tasks) -> Self {
+    pub fn new(blobs: Blobs, tasks: Tasks) -> Self {
         let (turn, files) = (Semaphore::new(1), Mutex::default());
         Self(Arc::new(Inner { blobs, tasks, turn, files }))
     }

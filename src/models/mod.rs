@@ -70,7 +70,7 @@ pub enum ModelError {
     #[error("it cannot be converted: {0}")]
     Convert(#[from] ConvertError),
     #[error("it cannot be converted: {0}")]
-    Foreign(#[from] foreign::ForeignError),
+    Foreign(Box<foreign::ForeignError>),
     #[error("no variant can be made of it: {0}")]
     Precision(#[from] PrecisionError),
     #[error("the accuracy of the variant cannot be measured: {who} does not run: {source}")]
@@ -118,6 +118,12 @@ impl ModelError {
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,
         }
+    }
+}
+
+impl From<foreign::ForeignError> for ModelError {
+    fn from(error: foreign::ForeignError) -> Self {
+        Self::Foreign(Box::new(error))
     }
 }
 
