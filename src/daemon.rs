@@ -251,7 +251,7 @@ impl Daemon {
         let folder = blobs.folder().to_owned();
         let registry = Registry::open(blobs, store.clone(), reference.clone(), tasks.clone()).await?;
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
-        let events = Events::default();
+        let (events, metrics) = (Events::default(), Metrics::default());
         let downloads = downloads(config, &registry, &events, tasks)?;
         let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
         let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
@@ -268,8 +268,7 @@ impl Daemon {
             told: events.clone(),
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
-        let (gate, metrics) = (Gate::new(reference, store.clone()), Metrics::default());
-        let loader = Arc::new(Loader::new(gate, registry.layouts.clone()));
+        let loader = Arc::new(Loader::new(Gate::new(reference, store.clone()), registry.layouts.clone()));
         let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
         let priors = config.recipes.iter().map(|recipe| (recipe.name.clone(), recipe.priors.clone()));
         let limits = live.limits.subscribe();
