@@ -219,6 +219,8 @@ pub struct Config {
     pub sources: Settings,
     /// Where models' files are kept, and how much of them.
     pub cache: Cache,
+    /// Whether optimum or PyTorch of this machine converts what weft does not.
+    pub python: bool,
     /// Which lanes are preferred when a request does not say.
     pub policy: Policy,
     /// What accepted requests get to end in, once the daemon is told to.
@@ -341,6 +343,7 @@ impl RawConfig {
             },
             limits,
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
+            python: self.models.python.unwrap_or(false),
             sources: self.models.resolve()?,
             policy: self.scheduler.policy,
             drain: self.limits.drain.unwrap_or(DRAIN),

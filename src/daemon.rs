@@ -38,6 +38,7 @@ use crate::{
     http::{self, Api, Doors, ListenError, Readers},
     models::{
         Blobs, Cache, Layouts, Loader, ModelError, Reference, Registry,
+        foreign::Foreign,
         gate::Gate,
         source::{Downloads, SourceError},
     },
@@ -206,7 +207,7 @@ impl Daemon {
             let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
             let (own, started) = (run.clone(), tasks.clone());
             let plans: Plans = Box::new(move |config| fleets(config, &own, &started));
-            let rooms = Self::start_rooms(&config, doors, plans, &tasks).await?;
+            let rooms = Self::start_rooms(&config, doors, plans, &run, &tasks).await?;
             Ok::<_, DaemonError>((rooms, reaper))
         };
         let (Rooms { local, pool, native, store, drain, reloader }, reaper) = match started.await {
@@ -239,6 +240,7 @@ impl Daemon {
         config: &Config,
         doors: Doors,
         plans: Plans,
+        run: &Arc<RunDir>,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
         let (fleets, live) = (plans(config), Live::new(config));
@@ -248,8 +250,9 @@ impl Daemon {
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
         let natives = natives(config, &library)?;
         let registry = registry(config, store.clone(), reference.clone(), tasks).await?;
-        let (folder, events) = (registry.blobs.folder().to_owned(), Events::default());
+        let folder = registry.blobs.folder().to_owned();
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
+        let (events, metrics) = (Events::default(), Metrics::default());
         let downloads = downloads(config, &registry, &events, tasks)?;
         let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
         let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
@@ -268,7 +271,6 @@ impl Daemon {
         let pool = Pool::start(fleets, surroundings, tasks).await;
         let cache = Cache::new(registry.clone(), downloads.clone(), tasks.clone());
         let loader = loader(Gate::new(reference, store.clone()), registry.layouts.clone(), cache.clone());
-        let metrics = Metrics::default();
         let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
         let priors = config.recipes.iter().map(|recipe| (recipe.name.clone(), recipe.priors.clone()));
         let limits = live.limits.subscribe();
@@ -289,6 +291,7 @@ impl Daemon {
             registry,
             cache,
             downloads,
+            foreign: foreign(config, run, tasks),
             pool: pool.clone(),
             store: store.clone(),
             events,
@@ -423,6 +426,11 @@ fn loader(gate: Gate, layouts: Layouts, cache: Arc<Cache>) -> Arc<Loader> {
         Box::pin(async move { cache.hold(&entry).await }) as BoxFuture<'static, _>
     };
     Arc::new(Loader::new(gate, layouts, hold))
+}
+
+fn foreign(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Foreign {
+    let path = config.surroundings.path.clone();
+    Foreign { wanted: config.python, path, run: run.clone(), tasks: tasks.clone() }
 }
 
 fn downloads(

@@ -87,6 +87,9 @@ pub(super) enum Models {
         /// How far outputs may be from native ONNX Runtime's, relative to the largest value
         #[arg(long)]
         tolerance: Option<f64>,
+        /// Inputs to measure its accuracy on, which become its gate inputs, as `add` takes them [default: the model's]
+        #[arg(long, value_name = "FILE")]
+        inputs: Option<PathBuf>,
     },
     /// Load a model into every lane, or into those named, and keep it there
     Load {
@@ -201,8 +204,9 @@ impl Models {
                 let shown = with_daemon(common, async |client| client.post(&path, &body).await).await?;
                 show(common, &shown)
             }
-            Self::Convert { model, precision, name, tolerance } => {
-                convert::variant(common, &model, &precision, name.as_deref(), tolerance).await
+            Self::Convert { model, precision, name, tolerance, inputs } => {
+                let order = convert::Order { model, precision, name, tolerance, inputs };
+                order.run(common).await
             }
             Self::Load { model, backend, browser } => {
                 let path = format!("/api/v1/models/{model}/load");
@@ -331,14 +335,7 @@ impl Listed {
 
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Vec<Value>> {
     let Addition { name, file, licence, kind, tolerance, inputs, batch } = addition;
-    let gate = match inputs {
-        Some(inputs) => {
-            let text = std::fs::read_to_string(inputs)
-                .with_context(|| format!("the inputs {}", inputs.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("the inputs {}", inputs.display()))?
-        }
-        None => json!({"inputs": []}),
-    };
+    let gate = gate(inputs.as_deref())?;
     let common = json!({"licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch});
     let pieces = match file {
         Origin::Disk { model, files, source } => disk(client, model, files, source).await?,
@@ -363,6 +360,14 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
         added.push(model);
     }
     Ok(added)
+}
+
+/// Gate inputs as the daemon takes them.
+fn gate(file: Option<&Path>) -> anyhow::Result<Value> {
+    let Some(file) = file else { return Ok(json!({"inputs": []})) };
+    let described = || format!("the inputs {}", file.display());
+    let text = std::fs::read_to_string(file).with_context(described)?;
+    serde_json::from_str(&text).with_context(described)
 }
 
 fn told(model: &Value) -> String {
@@ -525,6 +530,7 @@ fn show(common: &Common, model: &Value) -> anyhow::Result<()> {
         output::line(&format!("ipfs:{cid}"));
     }
 
+    convert::shown(&model["variant"])?;
     registry::show(model);
     for (role, ports) in
         [("input", &model["signature"]["inputs"]), ("output", &model["signature"]["outputs"])]

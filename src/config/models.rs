@@ -52,6 +52,8 @@ pub struct RawModels {
     /// Bytes of all files there.
     pub cache_max: Option<u64>,
     pub retries: Option<u32>,
+    /// Whether optimum or PyTorch of this machine converts what weft does not.
+    pub python: Option<bool>,
     #[serde(with = "humantime_serde")]
     pub backoff: Option<Duration>,
 }

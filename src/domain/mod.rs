@@ -1,5 +1,6 @@
 //! The vocabulary: plain types that every other room speaks. No IO, no async, no clock.
 
+mod accuracy;
 mod anatomy;
 mod backend;
 mod batch;
@@ -20,6 +21,7 @@ mod tensor;
 mod verdict;
 mod verification;
 
+pub use accuracy::{Accuracy, FirstClass, MeasuredOn, OutputAccuracy};
 pub use anatomy::{Anatomy, Cost, ProofCost, Uses};
 pub use backend::BackendKind;
 pub use batch::{Batching, join, rows, split};

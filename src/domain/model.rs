@@ -69,7 +69,7 @@ pub struct Conversion {
     pub architecture: Option<String>,
     /// Which of the model's graphs it is.
     pub part: Option<String>,
-    /// The program and its version.
+    /// The program and its version, and who it had do the work where that was another.
     pub converter: Option<String>,
     /// What the weights were.
     pub source_dtype: Option<String>,
@@ -79,8 +79,16 @@ pub struct Conversion {
 
 impl fmt::Display for Conversion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(architecture), Some(source)) = (&self.architecture, &self.source_dtype) {
-            write!(f, "{architecture} from {source} weights")?;
+        if let Some(architecture) = &self.architecture {
+            f.write_str(architecture)?;
+        }
+        if let (Some(_), Some(source)) = (&self.architecture, &self.source_dtype) {
+            write!(f, " from {source} weights")?;
+        }
+        if let Some((_, with)) =
+            self.converter.as_deref().and_then(|converter| converter.split_once(" with "))
+        {
+            write!(f, " by {with}")?;
         }
         if let Some(precision) = &self.precision {
             let separator = if self.architecture.is_some() { ", " } else { "" };

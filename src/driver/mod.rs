@@ -10,6 +10,7 @@ pub mod bidi;
 pub mod cdp;
 pub mod descriptors;
 mod display;
+pub mod errand;
 pub mod guardian;
 pub mod ledger;
 mod loss;

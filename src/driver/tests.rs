@@ -4,12 +4,14 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use super::{
     DriverError,
-    ledger::Account,
+    errand::{Errand, ErrandError, Workshop},
+    ledger::{Account, RunDir},
     procs::{self, Proc},
     reaper,
     recipe::{EMBEDDED, GpuMode, Places, Recipe},
@@ -18,7 +20,10 @@ use super::{
     sweep::{self, Claim, Leader, claimed},
     tail::{self, Tail},
 };
-use crate::domain::{BackendKind, ModelKind};
+use crate::{
+    domain::{BackendKind, ModelKind},
+    tasks::Tasks,
+};
 
 const GOOD: &str = r#"name = "sample"
 product = "Sample"
@@ -351,6 +356,45 @@ async fn a_child_outlives_the_thread_that_asked_for_it() {
     assert_eq!(child.try_wait().unwrap(), None);
     assert!(!procs::read(asked_for).unwrap().zombie);
     child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_errand_ends_whatever_it_started() {
+    let home = tempfile::tempdir().unwrap();
+    let run = RunDir::create(home.path()).unwrap();
+    let tasks = Tasks::new();
+    let shell = |script: &str, within| Errand {
+        program: "/bin/sh".into(),
+        arguments: vec!["-c".into(), script.into()],
+        variables: vec![("SAID", "variable".into())],
+        within,
+    };
+    let workshop = Arc::new(Workshop::open(&run, &tasks).unwrap());
+    let folder = workshop.folder().to_owned();
+    let soon = Duration::from_secs(20);
+    let said = workshop.run(shell("echo $SAID; pwd >&2", soon)).await.unwrap();
+    assert_eq!((said.stdout.trim(), Path::new(said.stderr.trim())), ("variable", folder.as_path()));
+    let long = workshop.run(shell("yes | head -c 100000", soon)).await.unwrap();
+    assert_eq!(long.stdout.len(), 8 << 10);
+    let failed = workshop.run(shell("echo words >&2; exit 4", soon)).await.unwrap_err().to_string();
+    assert!(failed.ends_with("ended with exit status: 4: words"), "{failed}");
+
+    let marked = || procs::all().into_iter().filter(|proc| !proc.zombie && proc.mentions(&folder)).count();
+    let hanging = "setsid sleep 1000 > /dev/null 2>&1 & sleep 1000";
+    let late = workshop.run(shell(hanging, Duration::from_millis(300))).await.unwrap_err();
+    assert!(matches!(late, ErrandError::TooLong { .. }), "{late}");
+    assert_eq!(marked(), 0);
+    // Also when its caller leaves.
+    let left = tokio::time::timeout(Duration::from_millis(300), workshop.run(shell(hanging, soon))).await;
+    assert!(left.is_err());
+    let deadline = std::time::Instant::now() + soon;
+    while marked() > 0 {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tasks.stop().await;
+    drop(workshop);
+    assert!(!folder.exists());
 }
 
 #[tokio::test]

@@ -13,11 +13,11 @@ use super::{Api, Problem, models::find};
 use crate::{
     domain::{Digest, Failure},
     models::{
-        ModelError,
-        convert::{Made, Weights, at_precision, from_weights},
+        GateInputs, ModelError,
+        convert::{Made, Weights, from_weights},
         source::Brought,
     },
-    onnx::precision::Recipe,
+    onnx::{convert::ConvertError, precision::Recipe},
 };
 
 /// Uploaded weights, weights that a download brought, or a model with a recipe.
@@ -41,6 +41,9 @@ pub(super) struct Ordered {
     precision: Option<String>,
     /// In place of `precision`: a recipe in TOML, with `default` and `[[layer]]`.
     recipe: Option<String>,
+    /// Inputs to measure a variant on; without any it is measured on those that came with the model, else on made-up ones.
+    #[serde(default)]
+    gate: GateInputs,
 }
 
 /// What a conversion made.
@@ -54,6 +57,7 @@ pub(super) struct Converted {
 
 /// Make a model's file of weights, or a variant of a model
 ///
+/// A variant and what it was made of answer the same inputs natively, and its `accuracy` tells how far apart they are.
 /// Nothing is called by a name yet: `POST /api/v1/models` takes each item's `digest` and `files`.
 /// What nobody names goes when the daemon starts anew.
 #[utoipa::path(post, path = "/api/v1/conversions", tag = "models", request_body = Ordered,
@@ -63,7 +67,7 @@ pub(super) async fn order(
     body: Result<String, StringRejection>,
 ) -> Result<Json<Converted>, Problem> {
     let order: Ordered = serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
-    let Ordered { digest, file, files, download, model, precision, recipe } = order;
+    let Ordered { digest, file, files, download, model, precision, recipe, gate } = order;
     let recipe = match (precision, recipe) {
         (None, None) => None,
         (Some(text), None) => Some(Recipe::parse(&text)),
@@ -74,13 +78,13 @@ pub(super) async fn order(
     let blobs = api.registry.blobs.clone();
     let (weights, source, revision) = match (digest, file, download, model, recipe) {
         (None, None, None, Some(model), Some(recipe)) if files.is_empty() => {
-            let entry = find(&api, &model)?;
-            let _held = api.cache.hold(&entry).await?;
-            let model = entry.model.clone();
-            let (source, revision) = (Some(model.source.clone()), model.revision.clone());
-            let made = blocking(move || at_precision(&blobs, &model, &recipe)).await?;
+            let of = find(&api, &model)?;
+            let _held = api.cache.hold(&of).await?;
+            let (source, revision) = (Some(of.model.source.clone()), of.model.revision.clone());
+            let made = api.registry.variant(of, recipe, &gate).await?;
             return Ok(Json(Converted { items: vec![made], source, revision }));
         }
+        _ if !gate.inputs.is_empty() => return Err(Failure::invalid("gate is for variants").into()),
         (Some(digest), Some(file), None, None, None) => (Weights { digest, file, files }, None, None),
         (None, None, Some(id), None, None) if files.is_empty() => {
             let Brought { digest, file, files, source, revision, .. } = api.downloads.brought(&id)?;
@@ -88,16 +92,17 @@ pub(super) async fn order(
         }
         _ => return Err(wanted().into()),
     };
-    let items = blocking(move || from_weights(&blobs, &weights)).await?;
+    let own = weights.clone();
+    let made = tokio::task::spawn_blocking(move || from_weights(&blobs, &own)).await;
+    let items = match made.expect("a conversion does not panic") {
+        Err(ModelError::Convert(ConvertError::Architecture { name })) => {
+            api.foreign.convert(&api.registry, weights, name).await?
+        }
+        made => made?,
+    };
     Ok(Json(Converted { items, source, revision }))
 }
 
 fn wanted() -> Failure {
     Failure::invalid("digest and file are wanted, or download, or model with precision or recipe")
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
-) -> Result<T, ModelError> {
-    tokio::task::spawn_blocking(work).await.expect("a conversion does not panic")
 }

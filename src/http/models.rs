@@ -16,8 +16,8 @@ use utoipa::ToSchema;
 use super::{Api, Problem, resources::List};
 use crate::{
     domain::{
-        Anatomy, BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName, ModelRef, Retry,
-        Tolerance, Uses, Verdict, VerdictKey, Verification,
+        Accuracy, Anatomy, BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName,
+        ModelRef, Retry, Tolerance, Uses, Verdict, VerdictKey, Verification,
     },
     modality::Task,
     models::{
@@ -25,6 +25,7 @@ use crate::{
         source::{Brought, is_weights},
     },
     scheduler::{Judged, Residence, Wants},
+    store::StoredVariant,
     tasks,
 };
 
@@ -100,6 +101,8 @@ pub(super) struct Shown {
     listed: Listed,
     /// The last one, stage by stage.
     verification: Option<Verification>,
+    /// Of a file that was made here in another precision.
+    variant: Option<Variant>,
     /// Input sets that came with it.
     gate_inputs: usize,
     /// What `POST /api/v1/ask` does with it, where its files tell.
@@ -108,6 +111,37 @@ pub(super) struct Shown {
     no_task: Option<String>,
     verdicts: Vec<Judgement>,
     residence: Residence,
+}
+
+/// What a variant was made of, how small it is and how far off.
+#[derive(Serialize, ToSchema)]
+struct Variant {
+    original: Digest,
+    recipe: String,
+    /// With the weights beside it.
+    original_bytes: u64,
+    bytes: u64,
+    /// Of the weights that were changed, with their scales and zero points.
+    bits_per_changed_weight: f64,
+    /// Of all weights of floats.
+    bits_per_weight: f64,
+    accuracy: Accuracy,
+    made_at_us: i64,
+}
+
+impl From<StoredVariant> for Variant {
+    fn from(stored: StoredVariant) -> Self {
+        Self {
+            original: stored.original,
+            recipe: stored.recipe,
+            original_bytes: stored.original_bytes,
+            bytes: stored.bytes,
+            bits_per_changed_weight: stored.bits_per_changed_weight,
+            bits_per_weight: stored.bits_per_weight,
+            accuracy: stored.accuracy,
+            made_at_us: stored.made_at_us,
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -135,6 +169,7 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
             proven_at_us: stored.proven_at_us,
         })
         .collect();
+    let variant = api.store.variant(entry.model.digest).await?.map(Variant::from);
     let (listed, verification) = (Listed::whole(&entry, api).await, entry.history.verification.clone());
     let (task, no_task) = if api.registry.evicted(&entry) {
         (None, Some("its files have made room for others; they come back when it is wanted".to_owned()))
@@ -145,7 +180,7 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
         }
     };
     let (gate_inputs, residence) = (entry.given.len(), api.scheduler.residence(entry).await?);
-    Ok(Shown { listed, verification, gate_inputs, task, no_task, verdicts, residence })
+    Ok(Shown { listed, verification, variant, gate_inputs, task, no_task, verdicts, residence })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -255,6 +290,7 @@ impl Add {
 /// Give a file a name
 ///
 /// One that was uploaded, or what a download brought. It is verified first.
+/// A variant without gate inputs of its own gets those that came with its original.
 /// A name that has other files keeps them as versions, and stands for this one.
 #[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = Add,
     responses((status = 200, body = Listed)))]
@@ -264,6 +300,10 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         return Err(Failure::invalid("a tolerance lies between 0 and 1").into());
     }
     let Came { digest, files, source, revision, again } = add.file(&api)?;
+    let inputs = match add.gate.inputs.as_slice() {
+        [] => api.registry.inputs_of_original(digest).await?,
+        _ => add.gate,
+    };
     let new = NewModel {
         name: add.name,
         digest,
@@ -275,7 +315,7 @@ pub(super) async fn add(State(api): State<Arc<Api>>, body: Text) -> Result<Json<
         licence: add.licence,
         kind: add.kind,
         batch: add.batch.limits()?,
-        inputs: add.gate,
+        inputs,
     };
     let entry = api.registry.add(new, tasks::now_us()).await?;
     // With other inputs or another tolerance, earlier refusals say nothing.

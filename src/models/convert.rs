@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{Blobs, ModelError};
 use crate::{
-    domain::{Digest, Model, ModelKind},
+    domain::{Accuracy, Digest, Model, ModelKind},
     onnx::{
         FILE_BYTES_MAX,
         convert::{
@@ -19,7 +19,7 @@ use crate::{
             },
             convert,
         },
-        precision::{self, Recipe, Report},
+        precision::{self, PrecisionError, Recipe, Report},
     },
 };
 
@@ -30,6 +30,7 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "weights";
 
 /// Weights, as they came.
+#[derive(Clone)]
 pub struct Weights {
     pub digest: Digest,
     /// What the source calls the file, which tells its format.
@@ -51,6 +52,9 @@ pub struct Made {
     /// Of a variant: what it changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
+    /// Of a variant: how far its answers are from those of what it was made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<Accuracy>,
 }
 
 /// Makes a model of weights, part by part. Blocks for as long as that takes.
@@ -104,24 +108,37 @@ fn made(
         let (digest, bytes) = (upload.digest, upload.bytes);
         // Each of what was made is named for itself.
         files.values().try_for_each(|file| blobs.lease(*file))?;
-        Ok(Made { part: part.name.to_owned(), kind: part.kind, digest, bytes, files, report: None })
+        let (part, kind) = (part.name.to_owned(), part.kind);
+        Ok(Made { part, kind, digest, bytes, files, report: None, accuracy: None })
     };
     parts.into_iter().map(one).collect()
 }
 
-/// Makes a variant of a model. Blocks for as long as that takes.
-pub fn at_precision(blobs: &Blobs, model: &Model, recipe: &Recipe) -> Result<Made, ModelError> {
-    let variant = precision::apply(&read(blobs, model.digest)?, recipe)?;
+/// Makes a variant of a model, and says what it changed. Blocks for as long as that takes.
+pub(super) fn at_precision(
+    blobs: &Blobs,
+    model: &Model,
+    recipe: &Recipe,
+) -> Result<(Made, Report), ModelError> {
+    let bytes = recipe.bytes_least(model.external.values().sum());
+    if bytes > FILE_BYTES_MAX {
+        return Err(PrecisionError::TooLarge { bytes }.into());
+    }
+    let beside = model.external.keys().map(|file| Ok((file.to_string(), read(blobs, *file)?)));
+    let beside = beside.collect::<Result<_, ModelError>>()?;
+    let variant = precision::apply(&read(blobs, model.digest)?, &beside, recipe)?;
     let upload = blobs.put(&variant.bytes)?;
     model.companions.values().try_for_each(|file| blobs.lease(*file))?;
-    Ok(Made {
+    let made = Made {
         part: "model".to_owned(),
         kind: model.kind,
         digest: upload.digest,
         bytes: upload.bytes,
         files: model.companions.clone(),
-        report: Some(variant.report),
-    })
+        report: None,
+        accuracy: None,
+    };
+    Ok((made, variant.report))
 }
 
 fn read(blobs: &Blobs, digest: Digest) -> Result<Bytes, ModelError> {

@@ -56,14 +56,20 @@ fn check(blobs: &Blobs, beside: &BTreeMap<String, Digest>) -> Result<(), ModelEr
         return Err(ModelError::Files { problem: format!("at most {FILES_MAX} files belong to a model") });
     }
     for (name, digest) in beside {
-        let part = |part: &str| !part.is_empty() && part != "." && part != "..";
-        if name.len() > NAME_MAX || name.contains(['\\', '\0']) || !name.split('/').all(part) {
-            let problem = format!("{name:?} is no plain relative path of at most {NAME_MAX} bytes");
-            return Err(ModelError::Files { problem });
-        }
+        plain_path(name)?;
         if !blobs.has(*digest) {
             return Err(ModelError::NoFile { digest: *digest });
         }
+    }
+    Ok(())
+}
+
+/// Whether a name leads to a place below whatever folder it is put in.
+pub(super) fn plain_path(name: &str) -> Result<(), ModelError> {
+    let part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if name.len() > NAME_MAX || name.contains(['\\', '\0']) || !name.split('/').all(part) {
+        let problem = format!("{name:?} is no plain relative path of at most {NAME_MAX} bytes");
+        return Err(ModelError::Files { problem });
     }
     Ok(())
 }

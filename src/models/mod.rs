@@ -3,11 +3,13 @@
 //! A file is taken in whole and verified before a name points to it; nothing half-written is ever served.
 //! This room never chooses a lane and never looks at a request.
 
+mod accuracy;
 mod blobs;
 mod cache;
 pub mod convert;
 mod entry;
 mod files;
+pub mod foreign;
 pub mod gate;
 mod layouts;
 mod loader;
@@ -71,8 +73,14 @@ pub enum ModelError {
     NoConfig,
     #[error("it cannot be converted: {0}")]
     Convert(#[from] ConvertError),
+    #[error("it cannot be converted: {0}")]
+    Foreign(Box<foreign::ForeignError>),
     #[error("no variant can be made of it: {0}")]
     Precision(#[from] PrecisionError),
+    #[error("the accuracy of the variant cannot be measured: {who} does not run: {source}")]
+    Measure { who: &'static str, source: BackendError },
+    #[error("the variant does not answer as a variant of the model: {problem}")]
+    Accuracy { problem: String },
     #[error(transparent)]
     Read(#[from] OnnxError),
     #[error("ONNX Runtime cannot load it: {0}")]
@@ -96,7 +104,7 @@ impl ModelError {
         match self {
             Self::Keep { .. } | Self::Upload { .. } | Self::Layout { .. } | Self::Stopping => Retry::Same,
             Self::Store(error) => error.retry(),
-            Self::Load(error) | Self::Run(error) => error.retry(),
+            Self::Load(error) | Self::Run(error) | Self::Measure { source: error, .. } => error.retry(),
             Self::Full(full) if full.passes() => Retry::Same,
             Self::Full(_)
             | Self::TooLarge { .. }
@@ -109,11 +117,19 @@ impl ModelError {
             | Self::WeightsMissing { .. }
             | Self::NoConfig
             | Self::Convert(_)
+            | Self::Foreign(_)
             | Self::Precision(_)
+            | Self::Accuracy { .. }
             | Self::Read(_)
             | Self::Outputs { .. }
             | Self::Inputs(_) => Retry::Never,
         }
+    }
+}
+
+impl From<foreign::ForeignError> for ModelError {
+    fn from(error: foreign::ForeignError) -> Self {
+        Self::Foreign(Box::new(error))
     }
 }
 

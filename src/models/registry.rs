@@ -58,7 +58,7 @@ pub struct Registry {
     pub blobs: Blobs,
     pub layouts: Layouts,
     pub(super) store: Arc<Store>,
-    reference: Arc<Reference>,
+    pub(super) reference: Arc<Reference>,
     tasks: Tasks,
     /// Nothing that is gone can be downloaded again.
     offline: bool,
@@ -84,6 +84,7 @@ impl Registry {
             let inputs = store.model_inputs(name.clone(), *digest).await?;
             versions.push(open_entry(&blobs, stored, inputs.as_deref()));
         }
+        store.prune_variants().await?;
         let layouts = Layouts::new(blobs.clone(), tasks.clone());
         versions.all().flat_map(|entry| entry.model.files()).for_each(|file| layouts.want(file));
         let (changing, versions) = (Mutex::default(), RwLock::new(versions));
@@ -332,7 +333,7 @@ impl Registry {
             entry.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
         }
         (entry.given, entry.ranges) = (given, contents.analysis.ranges.clone().into());
-        let ran = verify::run(&self.reference, entry, &mut log).await;
+        let ran = verify::run(&self.reference, entry, &contents.analysis, &mut log).await;
         entry.history.verification = Some(log);
         let Proven { shapes, barred } = ran?;
         entry.shapes = shapes;
@@ -490,7 +491,7 @@ fn fill(blobs: &Blobs, entry: &mut Entry) -> Result<(), ModelError> {
     Ok(())
 }
 
-fn read_inputs(kept: Option<&str>) -> Result<GateInputs, ModelError> {
+pub(super) fn read_inputs(kept: Option<&str>) -> Result<GateInputs, ModelError> {
     let Some(text) = kept else { return Ok(GateInputs::default()) };
     serde_json::from_str(text).map_err(|error| {
         ModelError::Inputs(Failure::invalid(format!("the stored inputs do not parse: {error}")))

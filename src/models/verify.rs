@@ -17,6 +17,10 @@ use crate::{
 /// Why the requests of most models cannot be joined.
 const NO_BATCH_AXIS: &str = "its inputs and outputs do not all begin with one dimension that requests choose";
 
+/// Operators that take one scale for all that comes in one step: how exactly one request is answered depends on the
+/// others, however near the answers to the inputs of a proof may be.
+const ONE_SCALE: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"];
+
 /// What is in a file.
 pub(super) struct Contents {
     pub(super) bytes: u64,
@@ -85,6 +89,7 @@ fn unchanged(blobs: &Blobs, files: &[Digest]) -> Result<String, ModelError> {
 pub(super) async fn run(
     reference: &Reference,
     entry: &Entry,
+    analysis: &Analysis,
     log: &mut Verification,
 ) -> Result<Proven, ModelError> {
     let begun = Instant::now();
@@ -92,7 +97,7 @@ pub(super) async fn run(
         .with(entry, async |loaded, load_us| {
             let detail = "native ONNX Runtime takes it".to_owned();
             log.note(StageKind::Load, Duration::from_micros(load_us), Ok(detail));
-            trials(entry, loaded, log).await
+            trials(entry, analysis, loaded, log).await
         })
         .await;
     match tried {
@@ -110,7 +115,12 @@ pub(super) async fn run(
     }
 }
 
-async fn trials(entry: &Entry, loaded: &Loaded<'_>, log: &mut Verification) -> Result<Proven, ModelError> {
+async fn trials(
+    entry: &Entry,
+    analysis: &Analysis,
+    loaded: &Loaded<'_>,
+    log: &mut Verification,
+) -> Result<Proven, ModelError> {
     let begun = Instant::now();
     let ran = answers(entry, loaded).await.map(|answers| {
         let (given, all) = (entry.given.len(), answers.sets.len());
@@ -131,7 +141,10 @@ async fn trials(entry: &Entry, loaded: &Loaded<'_>, log: &mut Verification) -> R
     noted(log, StageKind::Repeatable, begun.elapsed(), again)?;
 
     let begun = Instant::now();
-    let barred = barred(entry, loaded, &sets, &outputs).await;
+    let barred = match one_scale(analysis) {
+        Some(reason) => Some(reason),
+        None => barred(entry, loaded, &sets, &outputs).await,
+    };
     let shared = "requests in one step are answered as each alone".to_owned();
     let detail = barred.clone().unwrap_or(shared);
     log.note(StageKind::Batching, begun.elapsed(), Ok(detail));
@@ -188,6 +201,16 @@ fn finite(answers: &[Vec<Tensor>], given: usize) -> Result<usize, ModelError> {
         }
     }
     Ok(answers.iter().map(Vec::len).sum())
+}
+
+/// Why requests may not share a step whatever a proof shows.
+fn one_scale(analysis: &Analysis) -> Option<String> {
+    let name = |operator: &String| operator.rsplit('.').next().map(str::to_owned);
+    let mut names = analysis.operators.keys().filter_map(name);
+    let operator = names.find(|name| ONE_SCALE.contains(&name.as_str()))?;
+    Some(format!(
+        "{operator} takes one scale for a whole step, so that an answer depends on what it shares the step with"
+    ))
 }
 
 /// Why requests of this model may not share a step; nothing once a shared one gave what each gave alone.

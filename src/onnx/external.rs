@@ -41,6 +41,58 @@ pub(super) fn files(graph: &GraphProto) -> Result<Vec<String>, OnnxError> {
     }
 }
 
+/// Why a weight could not be taken from another file.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    #[error("weight {tensor:?} lies in the file {file:?}, which did not come with the model")]
+    Missing { tensor: String, file: String },
+    #[error("weight {tensor:?} lies beyond the end of the file {file:?}")]
+    Beyond { tensor: String, file: String },
+}
+
+/// Puts every weight that lies in one of `files` into the graph. No byte of them is copied.
+pub(super) fn take_in(graph: &mut GraphProto, files: &BTreeMap<String, Bytes>) -> Result<(), TakeError> {
+    let mut failed = None;
+    each(graph, &mut |tensor| {
+        if is_external(tensor) && failed.is_none() {
+            failed = take(tensor, files).err();
+        }
+    });
+    failed.map_or(Ok(()), Err)
+}
+
+fn take(tensor: &mut TensorProto, files: &BTreeMap<String, Bytes>) -> Result<(), TakeError> {
+    let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key);
+    let file = entry(LOCATION).map(|entry| entry.value.clone()).unwrap_or_default();
+    let Some(bytes) = files.get(&file) else {
+        return Err(TakeError::Missing { tensor: tensor.name.clone(), file });
+    };
+    let number = |key: &str, absent: usize| entry(key).map_or(Some(absent), |entry| entry.value.parse().ok());
+    let range = number("offset", 0).and_then(|from| {
+        let to = from.checked_add(number("length", bytes.len().saturating_sub(from))?)?;
+        (to <= bytes.len()).then_some(from..to)
+    });
+    let Some(range) = range else {
+        return Err(TakeError::Beyond { tensor: tensor.name.clone(), file });
+    };
+    tensor.raw_data = bytes.slice(range);
+    tensor.external_data.clear();
+    tensor.data_location = 0;
+    Ok(())
+}
+
+/// The same model with these remarks, in place of those of the same keys.
+pub fn annotate(model: &Bytes, notes: &[(&str, &str)]) -> Result<Bytes, OnnxError> {
+    let mut model = ModelProto::decode(model.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
+    model.metadata_props.retain(|entry| notes.iter().all(|(key, _)| entry.key != *key));
+    let entry = |(key, value): &(&str, &str)| StringStringEntryProto {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
+    model.metadata_props.extend(notes.iter().map(entry));
+    Ok(model.encode_to_vec().into())
+}
+
 /// The same model, with the files called what `names` says; those that it does not name stay.
 pub fn rename_files(model: &Bytes, names: &BTreeMap<String, String>) -> Result<Bytes, OnnxError> {
     let mut model = ModelProto::decode(model.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
@@ -81,18 +133,22 @@ fn leave(graph: &mut GraphProto, file: &Bytes, name: &str) {
 }
 
 fn rename(graph: &mut GraphProto, names: &BTreeMap<String, String>) {
-    let one = |tensor: &mut TensorProto| {
+    each(graph, &mut |tensor| {
         for entry in tensor.external_data.iter_mut().filter(|entry| entry.key == LOCATION) {
             if let Some(name) = names.get(&entry.value) {
                 entry.value.clone_from(name);
             }
         }
-    };
-    graph.initializer.iter_mut().for_each(one);
+    });
+}
+
+/// Every weight, as `visit_tensors` finds them.
+fn each(graph: &mut GraphProto, visit: &mut impl FnMut(&mut TensorProto)) {
+    graph.initializer.iter_mut().for_each(&mut *visit);
     let sparse = graph.sparse_initializer.iter_mut();
-    sparse.flat_map(|sparse| [&mut sparse.values, &mut sparse.indices]).flatten().for_each(one);
+    sparse.flat_map(|sparse| [&mut sparse.values, &mut sparse.indices]).flatten().for_each(&mut *visit);
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(one);
-        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|inner| rename(inner, names));
+        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(&mut *visit);
+        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|inner| each(inner, visit));
     }
 }

@@ -19,7 +19,7 @@ mod shapes;
 pub use analyse::{Analysis, analyse};
 pub use check::{CheckError, Outside};
 pub use cost::{Costs, NodeCost, Total, costs};
-pub use external::{lean, rename_files};
+pub use external::{TakeError, annotate, lean, rename_files};
 pub use ranges::{InputRange, Values};
 pub use read::{FILE_BYTES_MAX, check, external_files, metadata, open, open_whole};
 pub use shapes::{Expr, Size, Sizes};

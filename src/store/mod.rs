@@ -10,6 +10,7 @@ mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod variants;
 mod writer;
 
 use std::{
@@ -33,6 +34,7 @@ use self::writer::{Order, Signals, Writer};
 pub use self::{
     error::StoreError,
     models::{StoredModel, StoredUses},
+    variants::StoredVariant,
 };
 use crate::domain::{Digest, RunId, RunRecord, Scopes, Verdict, VerdictKey};
 

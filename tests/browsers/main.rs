@@ -13,6 +13,7 @@ mod graphs;
 mod harness;
 mod lanes;
 mod matrix;
+mod precision;
 #[path = "../support/proof.rs"]
 mod proof;
 mod remote;

@@ -17,6 +17,7 @@ mod cli;
 mod converting;
 mod downloads;
 mod encoding;
+mod foreign;
 #[path = "../../src/socket/frame.rs"]
 mod frame;
 mod gate;
@@ -53,6 +54,7 @@ mod tidy;
 mod tls;
 mod tokens;
 mod unread;
+mod variants;
 mod verifying;
 mod webdriver;
 

@@ -106,6 +106,10 @@ fn weights_become_models_that_say_so_and_variants_too() {
     assert_eq!(made["model"]["name"], "tiny-fp16");
     assert_eq!(made["model"]["conversion"]["precision"], "fp16");
     assert!(made["report"]["bytes_after"].as_u64() < made["report"]["bytes_before"].as_u64(), "{made}");
+    assert_eq!(made["accuracy"]["data"], "seeded", "{made}");
+    let shown = run(home.path(), &["models", "show", "tiny-fp16"]);
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("variant fp16 of ") && shown.contains("3 sets of made-up inputs"), "{shown}");
     let half = ask("tiny-fp16");
     assert_eq!(half["parameters"]["provenance"]["converted"], "bert from f32 weights, fp16", "{half}");
     let values = |answer: &Value| -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! Variants of lower precision, run by native ONNX Runtime and compared with what they were made of.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 use weft::{
@@ -20,7 +20,8 @@ fn variant(model: &[u8], recipe: &str) -> Variant {
     } else {
         Recipe::parse(recipe).expect("a recipe")
     };
-    apply(&Bytes::copy_from_slice(model), &recipe).unwrap_or_else(|error| panic!("{recipe}: {error}"))
+    apply(&Bytes::copy_from_slice(model), &BTreeMap::new(), &recipe)
+        .unwrap_or_else(|error| panic!("{recipe}: {error}"))
 }
 
 async fn loaded(model: &[u8]) -> Loaded {
@@ -30,7 +31,7 @@ async fn loaded(model: &[u8]) -> Loaded {
 }
 
 /// Numbers from -1 to 1 without an order, the same each time.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
+pub(crate) fn noise(seed: u32, count: usize) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -39,7 +40,7 @@ fn noise(seed: u32, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn little(values: &[f32]) -> Vec<u8> {
+pub(crate) fn little(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
@@ -145,6 +146,28 @@ async fn variants_are_as_near_as_their_bits_allow_and_as_small() {
     assert!(half.bytes.len() < small.bytes.len(), "its scales take half as much");
     let answer = loaded(&half.bytes).await.run(inputs()).await.expect("an answer");
     assert!(error(&reference[0], &answer[0]) <= 0.2, "four bits, in half precision");
+}
+
+#[tokio::test]
+async fn an_answer_of_int8_dynamic_depends_on_what_it_shares_a_step_with() {
+    const WIDTH: usize = 80;
+    let model = graphs::dense(WIDTH as u64, &[little(&noise(1, WIDTH * WIDTH))]);
+    let small = noise(2, WIDTH);
+    let large = noise(3, WIDTH).into_iter().map(|value| value * 100.0);
+    let alone = vec![floats("x", &[1, WIDTH as u64], small.clone().into_iter())];
+    let shared = vec![floats("x", &[2, WIDTH as u64], small.into_iter().chain(large))];
+    // How far the row is from its answer alone, over the largest value of that.
+    let mut apart = BTreeMap::new();
+    for recipe in ["int8-dynamic", "int8", "fp16"] {
+        let loaded = loaded(&variant(&model, recipe).bytes).await;
+        let alone = read(&loaded.run(alone.clone()).await.expect("an answer")[0]);
+        let shared = read(&loaded.run(shared.clone()).await.expect("an answer")[0]);
+        let largest = alone.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        let off = alone.iter().zip(&shared).map(|(alone, shared)| (alone - shared).abs());
+        apart.insert(recipe, off.fold(0f32, f32::max) / largest);
+    }
+    assert!(apart["int8-dynamic"] > 0.1, "{apart:?}");
+    assert!(apart["int8"] < 1e-5 && apart["fp16"] < 1e-3, "{apart:?}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ fn the_corpus_holds_no_surprise() {
         ("jwt", properties::jwt),
         ("oip", properties::oip),
         ("onnx", properties::onnx),
+        ("safetensors", properties::safetensors),
         ("torch", properties::torch),
         ("websocket", properties::websocket),
     ];

@@ -172,7 +172,7 @@ fn largest(values: &[f64]) -> f64 {
 }
 
 /// The elements of a float tensor, whose byte count has been checked.
-fn floats(tensor: &Tensor) -> Vec<f64> {
+pub(in crate::models) fn floats(tensor: &Tensor) -> Vec<f64> {
     let bytes = tensor.body.contiguous();
     let halves =
         |decode: fn([u8; 2]) -> f64| bytes.as_chunks::<2>().0.iter().map(|chunk| decode(*chunk)).collect();

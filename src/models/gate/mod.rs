@@ -8,6 +8,7 @@ mod shared;
 
 use std::{sync::Arc, time::Duration};
 
+pub(super) use compare::floats;
 pub use compare::{INPUTS_MIN, compare, not_finite};
 pub use seeded::{seeded, shape_candidates};
 pub use shared::{alike, shared_barred};

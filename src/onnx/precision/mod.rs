@@ -19,7 +19,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    OnnxError, analyse,
+    FILE_BYTES_MAX, OnnxError, TakeError, analyse, external,
     proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, element},
     read::{decode, visit_graphs},
 };
@@ -59,6 +59,12 @@ pub enum PrecisionError {
     UnknownType { value: String, operator: String },
     #[error("weight {name:?} has not as many elements as its shape says")]
     Weight { name: String },
+    #[error(transparent)]
+    Outside(#[from] TakeError),
+    #[error(
+        "the variant has at least {bytes} bytes, and one file takes {FILE_BYTES_MAX}; choose a precision of fewer bits"
+    )]
+    TooLarge { bytes: u64 },
     #[error("nothing in the model can be made {recipe}: {reason}")]
     Nothing { recipe: String, reason: String },
 }
@@ -129,10 +135,16 @@ impl Report {
     }
 }
 
-/// Makes the variant. Takes as much memory again as the weights that it changes.
-pub fn apply(model: &Bytes, recipe: &Recipe) -> Result<Variant, PrecisionError> {
+/// Makes the variant, as one file; `files` are those beside the model that its weights lie in, by the names that it has
+/// for them. Takes as much memory again as the weights that it changes.
+pub fn apply(
+    model: &Bytes,
+    files: &BTreeMap<String, Bytes>,
+    recipe: &Recipe,
+) -> Result<Variant, PrecisionError> {
     analyse(model)?;
     let (mut decoded, mut graph) = decode(model)?;
+    external::take_in(&mut graph, files)?;
     weights_are_no_inputs(&mut decoded, &mut graph);
     let mut report = if recipe.is_half() {
         half::rewrite(&decoded, &mut graph)?
@@ -154,10 +166,18 @@ pub fn apply(model: &Bytes, recipe: &Recipe) -> Result<Variant, PrecisionError> 
         return Err(PrecisionError::Nothing { recipe: recipe.to_string(), reason });
     }
     decoded.graph = Some(graph);
-    note(&mut decoded, "converter", concat!("weft ", env!("CARGO_PKG_VERSION")).to_owned());
+    // Who else has had a hand in it goes on being told.
+    let converted = decoded.metadata_props.iter().find(|entry| entry.key == "converter");
+    let with = converted.and_then(|entry| entry.value.strip_prefix("weft ")?.split_once(" with "));
+    let with = with.map_or(String::new(), |(_, with)| format!(" with {with}"));
+    note(&mut decoded, "converter", format!("weft {}{with}", env!("CARGO_PKG_VERSION")));
     note(&mut decoded, "precision", recipe.to_string());
+    let bytes = decoded.encoded_len() as u64;
+    if bytes > FILE_BYTES_MAX {
+        return Err(PrecisionError::TooLarge { bytes });
+    }
     let bytes: Bytes = decoded.encode_to_vec().into();
-    report.bytes_before = model.len() as u64;
+    report.bytes_before = files.values().fold(model.len(), |sum, file| sum + file.len()) as u64;
     report.bytes_after = bytes.len() as u64;
     (report.bits_per_changed_weight, report.bits_per_weight) = (report.changed_bits(), report.all_bits());
     Ok(Variant { bytes, report })

@@ -69,6 +69,17 @@ impl Serialize for Precision {
 }
 
 impl Precision {
+    fn bytes_least(self, bytes: u64) -> u64 {
+        match self {
+            Self::Fp32 => bytes,
+            Self::Fp16 => bytes / 2,
+            Self::Int8Dynamic => bytes / 4,
+            Self::Blocks { bits, block, .. } => {
+                bytes / 32 * u64::from(bits.count()) + bytes / u64::from(block)
+            }
+        }
+    }
+
     /// `fp16`, `int8-dynamic`, `int4,block=32,symmetric` and the like.
     pub fn parse(text: &str) -> Result<Self, PrecisionError> {
         let mut words = text.split(',').map(str::trim);
@@ -166,6 +177,12 @@ impl Recipe {
 
     pub(super) fn is_half(&self) -> bool {
         self.default == Precision::Fp16
+    }
+
+    /// What so many bytes of fp32 weights take at least, if all of them get the fewest bits that there are here.
+    pub fn bytes_least(&self, bytes: u64) -> u64 {
+        let all = self.layers.iter().map(|(_, precision)| *precision).chain([self.default]);
+        all.map(|precision| precision.bytes_least(bytes)).min().expect("there is a default")
     }
 
     /// What the layer gets, known by its node's and its weight's name.

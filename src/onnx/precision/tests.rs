@@ -1,5 +1,7 @@
 //! Blocks computed by hand; what is rewritten, what stays and why; recipes.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use half::f16;
 
@@ -12,8 +14,8 @@ use crate::onnx::{
     OnnxError,
     build::{bytes, integers, model, node, number, port, size, symbol, with},
     proto::{
-        AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-        attribute, element,
+        AttributeProto, EXTERNAL, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+        StringStringEntryProto, TensorProto, attribute, element,
     },
     read::decode,
 };
@@ -212,12 +214,17 @@ fn graph(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> GraphProto {
 /// Each node is named after what it makes, as exporters do, and must have that name for itself.
 fn made(mut graph: GraphProto, recipe: &str) -> Result<(GraphProto, Variant), PrecisionError> {
     graph.node.iter_mut().for_each(|node| node.name = node.output[0].clone());
-    let variant = apply(&bytes(&model(graph)), &Recipe::parse(recipe)?)?;
+    let variant = apply(&bytes(&model(graph)), &alone(), &Recipe::parse(recipe)?)?;
     let (_, graph) = decode(&variant.bytes)?;
     let mut names: Vec<_> = graph.node.iter().map(|node| node.name.as_str()).collect();
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1] && !pair[0].is_empty()), "{names:?}");
     Ok((graph, variant))
+}
+
+/// Of a model whose weights lie in its own file.
+fn alone() -> BTreeMap<String, Bytes> {
+    BTreeMap::new()
 }
 
 fn operators(graph: &GraphProto) -> Vec<&str> {
@@ -234,8 +241,12 @@ fn a_product_becomes_one_of_blocks_under_its_own_name() {
     product.name = "layer".to_owned();
     let source = bytes(&model(graph(vec![product], vec![square("w")])));
     let recipe = Recipe::parse("int4,block=16,asymmetric").expect("a recipe");
-    let variant = apply(&source, &recipe).expect("a product");
-    assert_eq!(apply(&source, &recipe).expect("a product").bytes, variant.bytes, "the same each time");
+    let variant = apply(&source, &alone(), &recipe).expect("a product");
+    assert_eq!(
+        apply(&source, &alone(), &recipe).expect("a product").bytes,
+        variant.bytes,
+        "the same each time"
+    );
     let (model, graph) = decode(&variant.bytes).expect("a model");
     let [product] = graph.node.as_slice() else { panic!("{:?}", operators(&graph)) };
     assert_eq!((product.op_type.as_str(), product.domain.as_str()), ("MatMulNBits", "com.microsoft"));
@@ -252,6 +263,52 @@ fn a_product_becomes_one_of_blocks_under_its_own_name() {
     // Each column: a block of 8 bytes, a scale of 4 and a zero point, for 4 weights.
     assert!((report.bits_per_changed_weight - f64::from((8 + 4 + 1) * 8) / 4.0).abs() < 1e-9);
     assert!(report.left.is_empty());
+}
+
+#[test]
+fn weights_beside_a_model_make_the_same_variant_as_those_within() {
+    let within = square("w");
+    let mut outside = within.clone();
+    outside.raw_data = Bytes::new();
+    outside.data_location = EXTERNAL;
+    let place = [("location", "weights"), ("offset", "8"), ("length", "64")];
+    outside.external_data = place
+        .map(|(key, value)| StringStringEntryProto { key: key.to_owned(), value: value.to_owned() })
+        .to_vec();
+    let file = [&[0; 8][..], &within.raw_data, &[0; 8]].concat();
+    let source = |weight| bytes(&model(graph(vec![node("MatMul", &["x", "w"], &["y"])], vec![weight])));
+    let recipe = Recipe::parse("int4,block=16").expect("a recipe");
+    let apply = |weight, files: &BTreeMap<_, _>| apply(&source(weight), files, &recipe);
+    let beside = |bytes: Vec<u8>| BTreeMap::from([("weights".to_owned(), Bytes::from(bytes))]);
+
+    let variant = apply(outside.clone(), &beside(file.clone())).expect("a product");
+    let wanted = apply(within, &alone()).expect("a product");
+    assert_eq!(variant.bytes, wanted.bytes);
+    assert_eq!(variant.report.bytes_before, (source(outside.clone()).len() + file.len()) as u64);
+
+    let refused = [
+        (alone(), "\"w\" lies in the file \"weights\", which did not come with the model"),
+        (beside(file[..71].to_vec()), "\"w\" lies beyond the end of the file \"weights\""),
+    ];
+    for (files, says) in refused {
+        let error = apply(outside.clone(), &files).expect_err(says).to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn what_no_file_takes_is_told_before_it_is_read() {
+    let least = |recipe: &str| Recipe::parse(recipe).expect("a recipe").bytes_least(64 << 20);
+    let cases = [
+        ("fp32", 64 << 20),
+        ("fp16", 32 << 20),
+        ("int8,block=16", 20 << 20),
+        ("int4", 10 << 20),
+        ("int2,block=256", (4 << 20) + (1 << 18)),
+    ];
+    for (recipe, wanted) in cases {
+        assert_eq!(least(recipe), wanted, "{recipe}");
+    }
 }
 
 #[test]
@@ -374,12 +431,13 @@ fn what_cannot_be_changed_says_why() {
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 10 }],
         ..model(graph(product(&["x", "w"]), vec![square("w")]))
     };
-    let error = apply(&bytes(&old), &Recipe::parse("int8-dynamic").expect("a recipe")).expect_err("too old");
+    let error = apply(&bytes(&old), &alone(), &Recipe::parse("int8-dynamic").expect("a recipe"))
+        .expect_err("too old");
     assert_eq!(
         error.to_string(),
         "the model is of opset 10, and int8-dynamic needs 11; export it with a later one"
     );
-    let error = apply(&Bytes::from_static(b"no model"), &Recipe::parse("int4").expect("a recipe"));
+    let error = apply(&Bytes::from_static(b"no model"), &alone(), &Recipe::parse("int4").expect("a recipe"));
     assert!(matches!(error, Err(PrecisionError::Model(OnnxError::NotProtobuf { .. }))));
 }
 
@@ -528,7 +586,7 @@ fn half_precision_refuses_what_it_cannot_judge() {
     assert_eq!(error.to_string(), "weight \"w\" has not as many elements as its shape says");
 
     let functions = ModelProto { functions: vec![FunctionProto::default()], ..model(graph(vec![], vec![])) };
-    let error = apply(&bytes(&functions), &Recipe::parse("fp16").expect("a recipe"));
+    let error = apply(&bytes(&functions), &alone(), &Recipe::parse("fp16").expect("a recipe"));
     assert!(matches!(error, Err(PrecisionError::Functions)));
 }
 

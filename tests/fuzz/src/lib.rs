@@ -51,6 +51,10 @@ pub fn fuzz_onnx(input: &[u8]) {
     properties::onnx(input);
 }
 
+pub fn fuzz_safetensors(input: &[u8]) {
+    properties::safetensors(input);
+}
+
 pub fn fuzz_torch(input: &[u8]) {
     properties::torch(input);
 }

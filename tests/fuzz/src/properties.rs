@@ -1,7 +1,7 @@
 //! What must hold for any input whatever. The fuzzer looks for one that breaks it; `tests/it` replays the corpus.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io::{Cursor, Write},
 };
 
@@ -18,7 +18,10 @@ use crate::{
     message::{self, Incoming, WORDS_MAX},
     onnx::{
         self, OnnxError,
-        convert::checkpoint::{Checkpoint, GgufCheckpoint, Stored, TorchCheckpoint},
+        convert::checkpoint::{
+            Checkpoint, GgufCheckpoint, Stored, TorchCheckpoint,
+            safetensors::{Safetensors, shards},
+        },
         precision::{Recipe, apply},
     },
     protocol::{
@@ -182,7 +185,7 @@ pub(crate) fn onnx(input: &[u8]) {
     if let Ok(analysis) = onnx::analyse(&file) {
         for recipe in ["fp16", "int8-dynamic", "int4,block=16,asymmetric", "int2,block=16"] {
             let recipe = Recipe::parse(recipe).expect("a recipe");
-            let Ok(variant) = apply(&file, &recipe) else { continue };
+            let Ok(variant) = apply(&file, &BTreeMap::new(), &recipe) else { continue };
             assert!(!variant.report.changed.is_empty(), "a variant without a change is refused");
             let variant = onnx::analyse(&variant.bytes).expect("what is written can be read");
             assert_eq!(variant.signature, analysis.signature, "{recipe}");
@@ -233,6 +236,45 @@ pub(crate) fn torch(input: &[u8]) {
             weights(&checkpoint);
         }
     }
+}
+
+/// Bytes behind a header that claims to describe them.
+const DATA: [u8; 64] = [7; 64];
+
+/// A safetensors file, the header of one whose length is right, or an index of several.
+pub(crate) fn safetensors(input: &[u8]) {
+    let header = [&(input.len() as u64).to_le_bytes(), input, &DATA].concat();
+    for file in [Bytes::copy_from_slice(input), header.into()] {
+        if let Ok(checkpoint) = Safetensors::new(&file) {
+            weights(&checkpoint);
+            apart(&checkpoint, file.len());
+            let names = checkpoint.tensors().keys().map(|name| (name, "a"));
+            let index = json!({"weight_map": names.collect::<BTreeMap<_, _>>()}).to_string();
+            let files = [("a".to_owned(), file)].into();
+            let again =
+                Safetensors::sharded(index.as_bytes(), &files).expect("its only file has all of them");
+            assert_eq!(again.tensors(), checkpoint.tensors());
+        }
+    }
+    if let Ok(files) = shards(input) {
+        assert!(files.is_sorted_by(|a, b| a < b), "each file once");
+        assert!(files.is_empty() || Safetensors::sharded(input, &BTreeMap::new()).is_err(), "no file came");
+    }
+}
+
+/// No byte belongs to two weights.
+fn apart(checkpoint: &dyn Checkpoint, file: usize) {
+    let bytes = |name| checkpoint.bytes(name).expect("checked when it was opened");
+    let mut places: Vec<_> = checkpoint
+        .tensors()
+        .keys()
+        .map(|name| bytes(name).as_ptr_range())
+        .filter(|at| !at.is_empty())
+        .collect();
+    places.sort_by_key(|at| at.start);
+    assert!(places.is_sorted_by(|a, b| a.end <= b.start), "{places:?}");
+    let sum: usize = checkpoint.tensors().keys().map(|name| bytes(name).len()).sum();
+    assert!(sum < file, "{sum} of {file} bytes");
 }
 
 /// Read no further than this, of a weight that repeats what is stored.

@@ -106,6 +106,16 @@ pub(crate) fn dense(width: u64, weights: &[Vec<u8>]) -> Vec<u8> {
     model(&nodes, &[port("x")], &[port("y")], &initializers)
 }
 
+/// One layer as `dense` has it, with its weight in another file.
+pub(crate) fn dense_outside(width: u64, file: &str) -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(width)]);
+    let dims = [number(1, width), number(1, width)].concat();
+    let location = [text(1, "location"), text(2, file)].concat();
+    let weight = [dims, number(2, FLOAT), text(8, "w0"), field(13, &location), number(14, 1)].concat();
+    let nodes = [node("MatMul", &["x", "w0"], &["p0"]), node("Relu", &["p0"], &["y"])];
+    model(&nodes, &[port("x")], &[port("y")], &[weight])
+}
+
 /// `y = (x - mean) / sqrt(variance + 1e-12) · w` over all of `f32[n, 4]`, as exporters write a norm; `w` turns nothing.
 pub(crate) fn norm() -> Vec<u8> {
     let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);

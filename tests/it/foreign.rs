@@ -1,0 +1,245 @@
+//! Weights that weft's own converter refuses, given to others: programs that stand in for optimum and Python, and the real
+//! ones where they are installed.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{self, Served, run, text, weft},
+    support::graphs,
+};
+
+/// A home whose daemon asks others, if so told.
+fn home(python: bool) -> tempfile::TempDir {
+    let home = cli::home();
+    let toml = format!("[browsers]\nchromium = 0\n[models]\npython = {python}\n");
+    std::fs::write(home.path().join("weft.toml"), toml).expect("room for a file");
+    home
+}
+
+/// A daemon that finds `program` before all others of its name.
+fn serve(home: &Path, program: &str, script: &str) -> Served {
+    let bin = home.join("bin");
+    std::fs::create_dir_all(&bin).expect("room for a folder");
+    let mut path = bin.clone().into_os_string();
+    if !program.is_empty() {
+        let file = bin.join(program);
+        std::fs::write(&file, format!("#!/bin/sh\n{script}")).expect("room for a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("our file");
+        path.push(":/usr/bin:/bin");
+    }
+    cli::start(weft(home, &["serve", "--listen", "127.0.0.1:0"]).env("PATH", path))
+}
+
+/// Weights of an architecture that weft has never heard of.
+fn unknown(home: &Path) -> String {
+    let folder = home.join("unknown");
+    std::fs::create_dir_all(&folder).expect("room for a folder");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints/bert/model.safetensors");
+    std::fs::copy(fixture, folder.join("model.safetensors")).expect("room for a file");
+    let config = r#"{"model_type": "nobody", "architectures": ["NobodyModel"]}"#;
+    std::fs::write(folder.join("config.json"), config).expect("room for a file");
+    folder.to_str().expect("UTF-8").to_owned()
+}
+
+fn graph(home: &Path) -> PathBuf {
+    let graph = home.join("neg.onnx");
+    std::fs::write(&graph, graphs::neg()).expect("room for a file");
+    graph
+}
+
+fn refused(home: &Path, source: &str) -> String {
+    let done = run(home, &["models", "add", source]);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stdout));
+    text(&done.stderr).to_owned()
+}
+
+fn json_of(home: &Path, arguments: &[&str]) -> Value {
+    let done = run(home, &[arguments, &["--json"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{arguments:?}: {}", text(&done.stderr));
+    serde_json::from_str(text(&done.stdout)).expect("JSON")
+}
+
+/// What is left of errands in the run's folder.
+fn errands(home: &Path) -> usize {
+    let runs = std::fs::read_dir(home.join("run")).expect("a folder").flatten();
+    let within = runs.filter_map(|run| std::fs::read_dir(run.path()).ok()).flatten().flatten();
+    within.filter(|entry| entry.file_name().to_string_lossy().starts_with("errand-")).count()
+}
+
+#[test]
+fn others_are_asked_only_when_the_owner_says_so_and_only_for_what_is_not_known() {
+    let home = home(false);
+    let served = serve(home.path(), "optimum-cli", "touch \"$(dirname \"$0\")/asked\"");
+    let said = refused(home.path(), &unknown(home.path()));
+    assert!(
+        said.contains("\"nobody\" are not supported") && said.contains("`python = true` in [models]"),
+        "{said}"
+    );
+    assert!(!home.path().join("bin/asked").exists());
+    assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+
+    let home = self::home(true);
+    let served = serve(home.path(), "", "");
+    let said = refused(home.path(), &unknown(home.path()));
+    assert!(said.contains("neither optimum-cli nor a python3"), "{said}");
+    let pickled = Path::new(&unknown(home.path())).join("pytorch_model.bin");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints/bert/pytorch_model.bin");
+    std::fs::copy(fixture, &pickled).expect("room for a file");
+    let said = refused(home.path(), pickled.to_str().expect("UTF-8"));
+    assert!(said.contains("only safetensors are"), "{said}");
+    assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+}
+
+#[test]
+fn what_optimum_makes_is_a_model_and_says_who_made_it() {
+    let home = home(true);
+    let (graph, bin) = (graph(home.path()), home.path().join("bin"));
+    let script = format!(
+        "if [ \"$1\" = env ]; then echo '- `optimum` version: 9.9'; exit; fi\n\
+         echo \"$@\" > {bin}/asked; env | sort >> {bin}/asked; ls \"$4\" >> {bin}/asked\n\
+         for made; do :; done\ncp {graph} \"$made/model.onnx\"\n",
+        bin = bin.display(),
+        graph = graph.display(),
+    );
+    let served = serve(home.path(), "optimum-cli", &script);
+    let added = json_of(home.path(), &["models", "add", &unknown(home.path()), "--name", "nobody"]);
+    let conversion = &added["items"][0]["conversion"];
+    assert_eq!(conversion["architecture"], "nobody", "{added}");
+    let by = concat!("weft ", env!("CARGO_PKG_VERSION"), " with optimum 9.9");
+    assert_eq!(conversion["converter"], by);
+    let answer = json_of(home.path(), &["infer", "nobody", "--input", "x=[[1,2,3,4]]"]);
+    assert_eq!(answer["outputs"][0]["data"], json!([-1.0, -2.0, -3.0, -4.0]), "{answer}");
+    assert_eq!(answer["parameters"]["provenance"]["converted"], "nobody by optimum 9.9");
+
+    let asked = std::fs::read_to_string(bin.join("asked")).expect("it was asked");
+    let wanted =
+        ["--task feature-extraction", "HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1", "model.safetensors"];
+    for wanted in wanted {
+        assert!(asked.contains(wanted), "{wanted}: {asked}");
+    }
+    assert!(asked.lines().all(|line| !line.starts_with("HOME=") || line.contains("errand-")), "{asked}");
+    assert_eq!(errands(home.path()), 0);
+    assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+}
+
+#[test]
+fn what_others_fail_at_is_told_in_their_words() {
+    let cases = [
+        ("echo 'no such task' >&2; exit 3", "ended with exit status: 3: no such task"),
+        ("if [ \"$1\" = env ]; then exit; fi", "what optimum of an unknown version made is no model of it"),
+        (
+            "if [ \"$1\" = env ]; then exit; fi; for made; do :; done; echo words > \"$made/model.onnx\"",
+            "not an ONNX file",
+        ),
+    ];
+    for (script, says) in cases {
+        let home = home(true);
+        let served = serve(home.path(), "optimum-cli", script);
+        let said = refused(home.path(), &unknown(home.path()));
+        assert!(said.contains(says), "{said}");
+        assert_eq!(errands(home.path()), 0);
+        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+    }
+}
+
+#[test]
+fn what_pytorch_makes_must_answer_what_pytorch_answers() {
+    for (second, good) in [(-2.0, true), (2.0, false)] {
+        let home = home(true);
+        let graph = graph(home.path());
+        let tensor = |data: [f32; 4]| json!({"datatype": "FP32", "shape": [1, 4], "data": data});
+        let check = json!({
+            "converter": "torch.onnx.export 9.9",
+            "inputs": [{"x": tensor([1.0, 2.0, 3.0, 4.0])}],
+            "outputs": [{"y": tensor([-1.0, second, -3.0, -4.0])}],
+        });
+        std::fs::write(home.path().join("check.json"), check.to_string()).expect("room for a file");
+        let script = format!(
+            "if [ \"$2\" = -c ]; then exit; fi\ncp {} \"$4/model.onnx\"; cp {} \"$4/check.json\"\n",
+            graph.display(),
+            home.path().join("check.json").display(),
+        );
+        let served = serve(home.path(), "python3", &script);
+        if good {
+            let added = json_of(home.path(), &["models", "add", &unknown(home.path())]);
+            let by = concat!("weft ", env!("CARGO_PKG_VERSION"), " with torch.onnx.export 9.9");
+            assert_eq!(added["items"][0]["conversion"]["converter"], by, "{added}");
+        } else {
+            let said = refused(home.path(), &unknown(home.path()));
+            assert!(said.contains("does not answer what PyTorch does") && said.contains("2 for"), "{said}");
+        }
+        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+    }
+}
+
+/// The real thing, where it is: an ELECTRA of random weights, which weft does not convert.
+#[test]
+#[allow(clippy::print_stderr, reason = "a skip is said")]
+fn pytorch_and_optimum_of_this_machine_export_what_weft_does_not() {
+    let home = home(true);
+    let folder = home.path().join("electra");
+    let make = format!(
+        "import torch, transformers as t; torch.manual_seed(1)\n\
+         c = t.ElectraConfig(vocab_size=99, embedding_size=16, hidden_size=32, num_hidden_layers=2,\n\
+         num_attention_heads=4, intermediate_size=37, max_position_embeddings=64)\n\
+         t.ElectraForSequenceClassification(c).save_pretrained({folder:?}, safe_serialization=True)\n"
+    );
+    let made = Command::new("python3").args(["-I", "-c", &make]).output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        eprintln!(
+            "skipped: python3 on the PATH has no torch and transformers; docs/models.md says how they are used"
+        );
+        return;
+    }
+    let folder = folder.to_str().expect("UTF-8").to_owned();
+    // Whatever there is beside Python, and Python alone.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let python =
+        std::env::split_paths(&path).map(|folder| folder.join("python3")).find(|file| file.is_file());
+    let alone = home.path().join("bin");
+    std::fs::create_dir_all(&alone).expect("room for a folder");
+    let forward = format!("#!/bin/sh\nexec {} \"$@\"\n", python.expect("it was run above").display());
+    std::fs::write(alone.join("python3"), forward).expect("room for a file");
+    std::fs::set_permissions(alone.join("python3"), std::fs::Permissions::from_mode(0o755))
+        .expect("our file");
+    let mut names = vec!["torch.onnx.export"];
+    let mut paths = vec![alone.clone().into_os_string()];
+    if std::env::split_paths(&path).any(|folder| folder.join("optimum-cli").is_file()) {
+        names.push("optimum");
+        paths.push(path.clone());
+    }
+    let mut answers = Vec::new();
+    for (name, mut path) in names.iter().zip(paths) {
+        if *name != "optimum" {
+            path.push(":/bin:/usr/bin");
+        }
+        let served = cli::start(weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]).env("PATH", path));
+        let called = name.replace('.', "-");
+        let added = json_of(home.path(), &["models", "add", &folder, "--name", &called]);
+        let converter = added["items"][0]["conversion"]["converter"].as_str().unwrap_or_default();
+        assert!(converter.contains(&format!(" with {name} ")), "{added}");
+        let inputs = added["items"][0]["signature"]["inputs"].as_array().expect("inputs");
+        let values = |input: &Value| match input["name"].as_str() {
+            Some("input_ids") => "input_ids=[[11,12,13,14,15]]".to_owned(),
+            Some("token_type_ids") => "token_type_ids=[[0,0,0,0,0]]".to_owned(),
+            _ => "attention_mask=[[1,1,1,1,1]]".to_owned(),
+        };
+        let given: Vec<_> = inputs.iter().map(values).collect();
+        let given = given.iter().flat_map(|input| ["--input", input.as_str()]);
+        let answer = json_of(home.path(), &[vec!["infer", called.as_str()], given.collect()].concat());
+        let data = answer["outputs"][0]["data"].as_array().expect("numbers").clone();
+        answers.push(data.iter().filter_map(Value::as_f64).collect::<Vec<_>>());
+        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+    }
+    for other in &answers[1..] {
+        let off = answers[0].iter().zip(other).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-5, "{answers:?}");
+    }
+}
