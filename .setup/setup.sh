@@ -208,7 +208,7 @@ downloads() {
     if [ "$1" = tests ]; then
       python3 .setup/clients.py tests || lacks "clients for the tests: python3 .setup/clients.py tests"
     elif [ "$1" = bench ]; then
-      python3 .setup/models.py tests/bench/models.toml || lacks "models: python3 .setup/models.py tests/bench/models.toml"
+      python3 .setup/models.py fixtures/precision.toml || lacks "models: python3 .setup/models.py fixtures/precision.toml"
       python3 .setup/clients.py bench || say "the bench goes without its peer; to bring it: python3 .setup/clients.py bench"
     fi
   fi

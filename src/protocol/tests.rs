@@ -170,13 +170,13 @@ fn a_lane_says_what_it_holds_in_bytes() {
         (r#"{"type":"memory","wasm_bytes":4294967296,"gpu_bytes":5}"#, Ok(told)),
         (
             r#"{"type":"loaded","id":1,"placement":{"wasm":1},"inputs":[],"outputs":[],"timing_us":{"fetch":1},
-                "grown":{"wasm_bytes":4294967296,"gpu_bytes":5}}"#,
+                "fetched_bytes":{"network":7,"cache":0},"grown":{"wasm_bytes":4294967296,"gpu_bytes":5}}"#,
             Ok(told),
         ),
         (r#"{"type":"memory","wasm_bytes":-1,"gpu_bytes":5}"#, Err("invalid value: integer `-1`")),
         (r#"{"type":"memory","wasm_bytes":1.5,"gpu_bytes":5}"#, Err("invalid type: floating point")),
         (r#"{"type":"memory","wasm_bytes":1}"#, Err("missing field `gpu_bytes`")),
-        (r#"{"type":"loaded","id":1,"placement":{},"timing_us":{}}"#, Err("missing field `grown`")),
+        (r#"{"type":"loaded","id":1,"placement":{},"timing_us":{}}"#, Err("missing field `fetched_bytes`")),
     ];
     for (message, wanted) in cases {
         match (memory(message), wanted) {

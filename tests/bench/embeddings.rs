@@ -73,7 +73,7 @@ pub(crate) async fn measure(program: &Path, model: &Model) -> anyhow::Result<Mea
     let (python, folder) = (peer::python()?, minilm()?);
     for (needed, script) in [
         (&python, "python3 .setup/clients.py bench"),
-        (&folder, "python3 .setup/models.py tests/bench/models.toml"),
+        (&folder, "python3 .setup/models.py fixtures/precision.toml"),
     ] {
         if !needed.exists() {
             return Ok(Err(format!("{} is missing; `{script}` brings it", needed.display())));

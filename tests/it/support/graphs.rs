@@ -39,18 +39,17 @@ pub(crate) fn weighing_outside(size: u64, file: &str, offset: u64, length: u64) 
         [("location", file.to_owned()), ("offset", offset.to_string()), ("length", length.to_string())];
     let entry = |(key, value): (&str, String)| field(13, &[text(1, key), text(2, &value)].concat());
     let outside: Vec<u8> = entries.into_iter().flat_map(entry).collect();
-    weighing_by(&[number(1, size), number(2, FLOAT), text(8, "w"), outside, number(14, 1)].concat())
-}
-
-/// The same with zeros in its own file.
-pub(crate) fn weighing_inside(size: u64) -> Vec<u8> {
-    let zeros = field(9, &vec![0; size as usize * 4]);
-    weighing_by(&[number(1, size), number(2, FLOAT), text(8, "w"), zeros].concat())
-}
-
-fn weighing_by(weight: &[u8]) -> Vec<u8> {
+    let weight = [number(1, size), number(2, FLOAT), text(8, "w"), outside, number(14, 1)].concat();
     let port = |name, symbol| port(name, FLOAT, &[Dim::Symbol(symbol)]);
-    model(&[node("Add", &["x", "w"], &["y"])], &[port("x", "n")], &[port("y", "m")], &[weight.to_vec()])
+    model(&[node("Add", &["x", "w"], &["y"])], &[port("x", "n")], &[port("y", "m")], &[weight])
+}
+
+/// `y = w[x]`, where `w` is 0, 1, 2, … in so many elements, and `x` says which.
+pub(crate) fn table(size: u32) -> Vec<u8> {
+    let values: Vec<u8> = (0..size).flat_map(|at| (at as f32).to_le_bytes()).collect();
+    let weight = [number(1, size.into()), number(2, FLOAT), text(8, "w"), field(9, &values)].concat();
+    let port = |name, element| port(name, element, &[Dim::Symbol("n")]);
+    model(&[node("Gather", &["w", "x"], &["y"])], &[port("x", INT64)], &[port("y", FLOAT)], &[weight])
 }
 
 /// `y = x · (xᵀ · x)`, both `f32[n, 4]`: each row's answer is made of all rows.
