@@ -254,12 +254,7 @@ impl Daemon {
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
         let (events, metrics) = (Events::default(), Metrics::default());
         let downloads = downloads(config, &registry, &events, tasks)?;
-        let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
-        let (lane_events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
-        for native in &natives {
-            // The receiver is held above.
-            let _ = lane_events.send(PoolEvent::LaneUp(native.clone())).await;
-        }
+        let (lane_events, lanes) = lane_events(&natives, &fleets).await;
         let backlog = Arc::new(AtomicUsize::new(0));
         let surroundings = pool::Surroundings {
             bridge,
@@ -407,6 +402,20 @@ fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>
     let Native { providers, threads, .. } = &config.native;
     let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
     providers.iter().map(lane).collect()
+}
+
+/// The pool's word on lanes; native ones are up before it begins.
+async fn lane_events(
+    natives: &[Arc<dyn Backend>],
+    fleets: &[Fleet],
+) -> (mpsc::Sender<PoolEvent>, mpsc::Receiver<PoolEvent>) {
+    let wanted: usize = fleets.iter().map(|fleet| fleet.instances.least as usize).sum();
+    let (events, lanes) = mpsc::channel(LANE_EVENTS + natives.len() + wanted);
+    for native in natives {
+        // The receiver is held above.
+        let _ = events.send(PoolEvent::LaneUp(native.clone())).await;
+    }
+    (events, lanes)
 }
 
 async fn registry(

@@ -4,6 +4,9 @@
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
 mod attach;
+#[path = "../support/checkpoints.rs"]
+mod checkpoints;
+mod converted;
 mod daemon;
 mod doctor;
 mod driver;

@@ -1,12 +1,8 @@
 //! Weights turned into graphs, and the graphs run by native ONNX Runtime against what `PyTorch` computes with the same
 //! weights (`fixtures/checkpoints`). Each fault that is planted must fail the same comparison.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use weft::{
@@ -14,106 +10,15 @@ use weft::{
         Backend, LoadOrder, SessionName, Step,
         ort::{OrtLane, OrtLibrary},
     },
-    domain::{Datatype, Digest, DimBinding, Tensor},
-    onnx::{
-        self,
-        convert::{
-            ConvertError, Part,
-            checkpoint::{Checkpoint, Element, Stored, safetensors::Safetensors},
-            convert,
-        },
-    },
+    domain::{Digest, DimBinding, Tensor},
+    onnx::{self, convert::checkpoint::Checkpoint},
+};
+
+use crate::checkpoints::{
+    FAMILIES, Original, TOLERANCE, complete, difference, floats, named, values, written,
 };
 
 const LIBRARY: &str = concat!(env!("WEFT_NATIVE_DIR"), "/libonnxruntime.so.1");
-
-/// Of the largest value, as for every proof of numbers in single precision; what is measured is below a tenth of it.
-const TOLERANCE: f64 = 1e-4;
-
-const FAMILIES: [&str; 19] = [
-    "bert",
-    "bert-classifier",
-    "clip",
-    "clip-eos",
-    "distilbert",
-    "llama",
-    "llama3",
-    "mistral",
-    "mpnet",
-    "qwen2",
-    "roberta",
-    "t5",
-    "t5-gated",
-    "vit",
-    "vit-classifier",
-    "wav2vec2",
-    "wav2vec2-stable",
-    "whisper",
-    "xlm-roberta",
-];
-
-/// A model as `PyTorch` saved it, and what is changed about it.
-struct Original {
-    config: Value,
-    weights: Altered,
-    expected: Safetensors,
-}
-
-/// A checkpoint of which some tensors have other bytes.
-struct Altered {
-    stored: Safetensors,
-    instead: BTreeMap<String, Bytes>,
-}
-
-impl Checkpoint for Altered {
-    fn tensors(&self) -> &BTreeMap<String, Stored> {
-        self.stored.tensors()
-    }
-
-    fn bytes(&self, name: &str) -> Result<Bytes, ConvertError> {
-        self.instead.get(name).map_or_else(|| self.stored.bytes(name), |bytes| Ok(bytes.clone()))
-    }
-}
-
-impl Original {
-    fn read(family: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints").join(family);
-        let bytes = |name: &str| Bytes::from(std::fs::read(folder.join(name)).expect("a committed file"));
-        let safetensors = |name: &str| Safetensors::new(&bytes(name)).expect("a good file");
-        Self {
-            config: serde_json::from_slice(&bytes("config.json")).expect("JSON"),
-            weights: Altered { stored: safetensors("model.safetensors"), instead: BTreeMap::new() },
-            expected: safetensors("expected.safetensors"),
-        }
-    }
-
-    fn parts(&self) -> Vec<Part<'_>> {
-        convert(self.config.to_string().as_bytes(), &self.weights).expect("a model that is supported")
-    }
-
-    /// The cases of a part by name: inputs and outputs.
-    fn cases(&self, part: &str) -> BTreeMap<String, (Vec<Tensor>, Vec<Tensor>)> {
-        let mut cases = BTreeMap::<String, (Vec<Tensor>, Vec<Tensor>)>::new();
-        for (path, stored) in self.expected.tensors() {
-            let words: Vec<_> = path.splitn(4, '/').collect();
-            let [of, case, way, name] = words[..] else { panic!("{path}") };
-            if of != part {
-                continue;
-            }
-            let datatype = match stored.element {
-                Element::I64 => Datatype::Int64,
-                Element::F32 => Datatype::Fp32,
-                other => panic!("{path} is of {other:?}"),
-            };
-            let body = self.expected.bytes(path).expect("just listed").to_vec().into();
-            let tensor = Tensor { name: name.to_owned(), datatype, shape: stored.shape.clone(), body };
-            let (inputs, outputs) = cases.entry(case.to_owned()).or_default();
-            if way == "in" { inputs.push(tensor) } else { outputs.push(tensor) }
-        }
-        assert!(!cases.is_empty(), "{part} has cases");
-        cases
-    }
-}
 
 /// A part's graph in the engine.
 struct Loaded {
@@ -130,13 +35,6 @@ async fn load(path: PathBuf, analysis: onnx::Analysis) -> Loaded {
         .await
         .expect("a good graph");
     Loaded { lane, session, analysis }
-}
-
-fn written(part: &Part<'_>) -> Vec<u8> {
-    let mut file = Vec::new();
-    part.write(&mut file).expect("memory takes it");
-    assert_eq!(file.len() as u64, part.file_bytes(), "{}", part.name);
-    file
 }
 
 async fn load_bytes(file: Vec<u8>) -> Loaded {
@@ -158,52 +56,6 @@ impl Loaded {
         };
         self.lane.execute(step).await.expect("it runs").outputs
     }
-
-    /// Completes a case: caches are empty, and the encoder's keys and values are those that its graph gave.
-    fn complete(&self, mut inputs: Vec<Tensor>, encoded: &[Tensor]) -> Vec<Tensor> {
-        let batch = inputs[0].shape[0];
-        for port in &self.analysis.signature.inputs {
-            if inputs.iter().any(|input| input.name == port.name) {
-                continue;
-            }
-            let name = port.name.replace("past_key_values", "present");
-            inputs.push(match encoded.iter().find(|output| output.name == name) {
-                Some(output) => Tensor { name: port.name.clone(), ..output.clone() },
-                None => {
-                    let fixed = |axis: usize| match port.shape[axis] {
-                        weft::domain::Dim::Fixed(size) => size,
-                        _ => 0,
-                    };
-                    floats(&port.name, &[batch, fixed(1), 0, fixed(3)], &[])
-                }
-            });
-        }
-        inputs
-    }
-}
-
-fn floats(name: &str, shape: &[u64], values: &[f32]) -> Tensor {
-    let bytes: Vec<_> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor { name: name.to_owned(), datatype: Datatype::Fp32, shape: shape.to_vec(), body: bytes.into() }
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    let bytes = tensor.body.contiguous();
-    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
-}
-
-fn named<'t>(tensors: &'t [Tensor], name: &str) -> &'t Tensor {
-    tensors.iter().find(|tensor| tensor.name == name).unwrap_or_else(|| panic!("no {name}"))
-}
-
-/// The largest difference, as a share of the largest value that is expected. Where nothing is expected stands NaN.
-fn difference(wanted: &Tensor, got: &Tensor) -> f64 {
-    assert_eq!(wanted.shape, got.shape, "{}", wanted.name);
-    let (wanted, got) = (values(wanted), values(got));
-    assert!(got.iter().all(|value| value.is_finite()), "no row is without a number");
-    let expected = || wanted.iter().zip(&got).filter(|(wanted, _)| !wanted.is_nan());
-    let largest = expected().map(|(wanted, _)| f64::from(wanted.abs())).fold(0.0, f64::max);
-    expected().map(|(wanted, got)| f64::from((wanted - got).abs())).fold(0.0, f64::max) / largest
 }
 
 /// The largest difference over all outputs of all cases of all parts; `patch` changes a part's file.
@@ -215,7 +67,7 @@ async fn differences(original: &Original, patch: impl Fn(&mut Vec<u8>)) -> f64 {
         patch(&mut file);
         let loaded = load_bytes(file).await;
         for (case, (inputs, outputs)) in original.cases(part.name) {
-            let answers = loaded.run(loaded.complete(inputs, &encoded)).await;
+            let answers = loaded.run(complete(&loaded.analysis.signature, inputs, &encoded)).await;
             for wanted in &outputs {
                 worst = worst.max(difference(wanted, named(&answers, &wanted.name)));
             }
@@ -263,7 +115,7 @@ async fn stepwise(loaded: &Loaded, inputs: &[Tensor], encoded: &[Tensor], wanted
             "attention_mask" => columns(input, 0, to),
             _ => columns(input, from, to),
         });
-        let answers = loaded.run(loaded.complete(step.collect(), &cache)).await;
+        let answers = loaded.run(complete(&loaded.analysis.signature, step.collect(), &cache)).await;
         let scores = values(named(&answers, "logits"));
         let wide = ((to - from) * tokens) as usize;
         for row in 0..batch as usize {
@@ -315,7 +167,7 @@ async fn a_graph_with_its_weights_in_another_file_computes_the_same() {
     let analysis = onnx::analyse(&written(part).into()).expect("a good graph");
     let loaded = load(path, analysis).await;
     let (inputs, outputs) = original.cases("model").remove("padded").expect("a case");
-    let answers = loaded.run(loaded.complete(inputs, &[])).await;
+    let answers = loaded.run(complete(&loaded.analysis.signature, inputs, &[])).await;
     let found = difference(named(&outputs, "logits"), named(&answers, "logits"));
     assert!(found <= TOLERANCE, "{found:.1e}");
 }

@@ -13,6 +13,8 @@ mod batching;
 #[path = "../fuzz/src/blocks.rs"]
 mod blocks;
 mod caching;
+#[path = "../support/checkpoints.rs"]
+mod checkpoints;
 mod cli;
 mod converting;
 mod downloads;

@@ -68,12 +68,17 @@ impl Harness {
 
     /// Another WASM lane.
     pub(crate) async fn lane(&mut self) -> PageLane {
+        self.lane_on(BackendKind::Wasm).await.expect("WASM runs everywhere")
+    }
+
+    /// Another lane, or why there is none.
+    pub(crate) async fn lane_on(&mut self, backend: BackendKind) -> Result<PageLane, String> {
         let mut expected = self.bridge.expect_lane(self.epoch);
         self.lanes += 1;
         let start = DaemonToPage::StartLane {
-            lane: format!("wasm#{}", self.lanes),
+            lane: format!("{backend}#{}", self.lanes),
             ticket: expected.ticket.clone(),
-            backend: BackendKind::Wasm,
+            backend: backend.clone(),
             threads: 1,
             webnn_device: None,
         };
@@ -81,9 +86,11 @@ impl Harness {
         let mut link = timeout(WITHIN, expected.session()).await.expect("a Worker starts").expect("its link");
         link.sender.control(&DaemonToLane::Welcome).expect("the Worker listens");
         let ready = timeout(WITHIN, link.receiver.receive::<LaneToDaemon>()).await.expect("an engine starts");
-        let said = ready.expect("the link is open").message;
-        assert!(matches!(said, LaneToDaemon::LaneReady { .. }), "{said:?}");
-        PageLane::start(environment(), link, &self.tasks)
+        match ready.expect("the link is open").message {
+            LaneToDaemon::LaneReady { .. } => Ok(PageLane::start(environment(backend), link, &self.tasks)),
+            LaneToDaemon::LaneUnavailable { reason, .. } => Err(reason),
+            other => panic!("{other:?} before the lane was ready"),
+        }
     }
 
     pub(crate) fn put(&self, bytes: &[u8]) -> DeliveredFile {
@@ -111,13 +118,13 @@ async fn ready(page: &mut Page) -> (Session, Option<String>) {
     }
 }
 
-fn environment() -> Environment {
+fn environment(backend: BackendKind) -> Environment {
     Environment {
         instance: InstanceId::new("harness-1"),
         lane: LaneId::new("harness-1/wasm"),
         browser: "a test's".to_owned(),
         browser_version: String::new(),
-        backend: BackendKind::Wasm,
+        backend,
         adapter: None,
         webnn_device: None,
         sandbox: None,
@@ -139,8 +146,18 @@ pub(crate) async fn load(
     files: &[&DeliveredFile],
     graph: Option<Bytes>,
 ) -> Result<Loaded, BackendError> {
+    load_shaped(lane, session(files[0].digest), files, graph).await
+}
+
+/// The same for sizes that are fixed.
+pub(crate) async fn load_shaped(
+    lane: &PageLane,
+    session: SessionName,
+    files: &[&DeliveredFile],
+    graph: Option<Bytes>,
+) -> Result<Loaded, BackendError> {
     let order = LoadOrder {
-        session: session(files[0].digest),
+        session,
         path: "/nowhere".into(),
         bytes: 0,
         delivery: Some(Delivery { graph, files: files.iter().map(|file| (*file).clone()).collect() }),

@@ -1,0 +1,157 @@
+//! Weights turned into graphs, and the graphs run in browsers against what `PyTorch` computes with the same weights.
+//! `make test` takes one family in each engine; `make prove` all of them on every backend, a file for each.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use weft::{
+    backend::{Backend as _, SessionName, Step, page::PageLane},
+    domain::{BackendKind, DimBinding, Tensor},
+    driver::recipe::Recipe,
+    onnx::{self, Analysis, convert::Part},
+};
+
+use crate::{
+    checkpoints::{FAMILIES, Original, TOLERANCE, complete, difference, named, written},
+    daemon::FIXTURES,
+    harness::{Harness, load_shaped},
+    proof,
+    stage::{LIMIT, Stage, on_each, places},
+    webkit,
+};
+
+/// A graph that lies where the page finds it.
+struct Graph<'b> {
+    browser: &'b Harness,
+    lane: &'b PageLane,
+    file: weft::backend::DeliveredFile,
+    analysis: Analysis,
+    /// WebNN takes no open dimension, so that there each shape is a session of its own.
+    fixed: bool,
+}
+
+impl<'b> Graph<'b> {
+    fn of(browser: &'b Harness, lane: &'b PageLane, part: &Part<'_>) -> Self {
+        let bytes = written(part);
+        let file = browser.put(&bytes);
+        let analysis = onnx::analyse(&bytes.into()).unwrap();
+        let fixed = lane.environment().backend == BackendKind::Webnn;
+        Self { browser, lane, file, analysis, fixed }
+    }
+
+    async fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+        let binding = self.analysis.signature.bind(&inputs).unwrap();
+        let shapes = if self.fixed { binding } else { DimBinding::new() };
+        let session = SessionName { model: self.file.digest, shapes };
+        let loaded = load_shaped(self.lane, session.clone(), &[&self.file], None).await;
+        loaded.map_err(|error| error.to_string())?;
+        let step = Step { session, inputs, outputs: Vec::new(), cancelled: CancellationToken::new() };
+        let answer = timeout(LIMIT, self.lane.execute(step)).await.map_err(|_| "no answer".to_owned())?;
+        answer.map(|output| output.outputs).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Graph<'_> {
+    fn drop(&mut self) {
+        // The next family's may need the room.
+        let _ = fs::remove_file(self.browser.path(&self.file));
+    }
+}
+
+/// The largest difference over all outputs of all cases of all parts, or why a case has no answer.
+async fn differences(browser: &Harness, lane: &PageLane, family: &str) -> Result<f64, String> {
+    let (original, mut worst, mut encoded) = (Original::read(family), 0f64, Vec::new());
+    for part in original.parts() {
+        let graph = Graph::of(browser, lane, &part);
+        for (case, (inputs, outputs)) in original.cases(part.name) {
+            let inputs = complete(&graph.analysis.signature, inputs, &encoded);
+            let answers = graph.run(inputs).await.map_err(|why| format!("{}, {case}: {why}", part.name))?;
+            for wanted in &outputs {
+                worst = worst.max(difference(wanted, named(&answers, &wanted.name)));
+            }
+            if part.name == "encoder" && case == "two" {
+                encoded = answers;
+            }
+        }
+    }
+    Ok(worst)
+}
+
+async fn launch(stage: &Stage, recipe: Recipe) -> Harness {
+    let folder = stage.home.path().join("models");
+    fs::create_dir(&folder).unwrap();
+    Harness::launch(stage.driver(recipe, places()), folder, &stage.tasks).await
+}
+
+async fn one_family(stage: Stage, recipe: Recipe) {
+    let name = recipe.name.clone();
+    let mut browser = launch(&stage, recipe).await;
+    let lane = browser.lane().await;
+    let found = differences(&browser, &lane, "llama").await.unwrap();
+    assert!(found <= TOLERANCE, "{name}: {found:.1e}");
+    drop(lane);
+    browser.close().await;
+    stage.assert_clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_converted_model_computes_in_browsers_what_pytorch_does() {
+    on_each(one_family).await;
+    if webkit::here() {
+        one_family(Stage::set(), webkit::recipe()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a full matrix: run by `make prove`"]
+async fn every_family_computes_on_every_backend_what_pytorch_does() {
+    on_each(every_family).await;
+    if webkit::here() {
+        every_family(Stage::set(), webkit::recipe()).await;
+    }
+}
+
+async fn every_family(stage: Stage, recipe: Recipe) {
+    let (name, commit) = (recipe.name.clone(), proof::commit());
+    let wanted = recipe.backends.clone().into_iter().filter(|backend| !file(&name, backend).exists());
+    let wanted: Vec<_> = wanted.collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let mut browser = launch(&stage, recipe).await;
+    let mut wrong = Vec::new();
+    for backend in wanted {
+        let mut families = Map::new();
+        for family in FAMILIES {
+            // A fresh lane each: none has room for all.
+            let found = match browser.lane_on(backend.clone()).await {
+                Ok(lane) => differences(&browser, &lane, family).await,
+                Err(reason) => Err(reason),
+            };
+            eprintln!("{name} {backend} {family}: {found:?}");
+            if found.as_ref().is_ok_and(|found| *found > TOLERANCE) {
+                wrong.push(format!("{backend} {family}: {found:?}"));
+            }
+            families.insert(
+                family.to_owned(),
+                found.map_or_else(|why| json!({"refused": why}), |found| json!(found)),
+            );
+        }
+        let slice: Value = json!({
+            "commit": commit, "machine": proof::machine(), "command": proof::COMMAND, "browser": name,
+            "version": browser.version(), "backend": backend, "error": families,
+        });
+        let file = file(&name, &backend);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, format!("{slice}\n")).unwrap();
+    }
+    browser.close().await;
+    stage.assert_clear().await;
+    assert!(wrong.is_empty(), "{name}: {}", wrong.join("\n"));
+}
+
+fn file(browser: &str, backend: &BackendKind) -> PathBuf {
+    PathBuf::from(FIXTURES).join("measurements/converted").join(format!("{browser}-{backend}.json"))
+}
