@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use weft::{
     backend::{Backend as _, SessionName, Step, page::PageLane},
-    domain::{BackendKind, DimBinding, Tensor},
+    domain::{BackendKind, DimBinding, Placement, Tensor},
     driver::recipe::Recipe,
     onnx::{self, Analysis, convert::Part},
 };
@@ -41,12 +41,14 @@ impl<'b> Graph<'b> {
         Self { browser, lane, file, analysis, fixed }
     }
 
-    async fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    async fn run(&self, inputs: Vec<Tensor>, nodes: &mut Placement) -> Result<Vec<Tensor>, String> {
         let binding = self.analysis.signature.bind(&inputs).unwrap();
         let shapes = if self.fixed { binding } else { DimBinding::new() };
         let session = SessionName { model: self.file.digest, shapes };
         let loaded = load_shaped(self.lane, session.clone(), &[&self.file], None).await;
-        loaded.map_err(|error| error.to_string())?;
+        for (provider, count) in loaded.map_err(|error| error.to_string())?.placement {
+            *nodes.entry(provider).or_default() += count;
+        }
         let step = Step { session, inputs, outputs: Vec::new(), cancelled: CancellationToken::new() };
         let answer = timeout(LIMIT, self.lane.execute(step)).await.map_err(|_| "no answer".to_owned())?;
         answer.map(|output| output.outputs).map_err(|error| error.to_string())
@@ -60,14 +62,17 @@ impl Drop for Graph<'_> {
     }
 }
 
-/// The largest difference over all outputs of all cases of all parts, or why a case has no answer.
-async fn differences(browser: &Harness, lane: &PageLane, family: &str) -> Result<f64, String> {
+/// The largest difference over all outputs of all cases of all parts, and on what the nodes of all cases ran; or why a
+/// case has no answer.
+async fn differences(browser: &Harness, lane: &PageLane, family: &str) -> Result<(f64, Placement), String> {
     let (original, mut worst, mut encoded) = (Original::read(family), 0f64, Vec::new());
+    let mut nodes = Placement::new();
     for part in original.parts() {
         let graph = Graph::of(browser, lane, &part);
         for (case, (inputs, outputs)) in original.cases(part.name) {
             let inputs = complete(&graph.analysis.signature, inputs, &encoded);
-            let answers = graph.run(inputs).await.map_err(|why| format!("{}, {case}: {why}", part.name))?;
+            let answers =
+                graph.run(inputs, &mut nodes).await.map_err(|why| format!("{}, {case}: {why}", part.name))?;
             for wanted in &outputs {
                 worst = worst.max(difference(wanted, named(&answers, &wanted.name)));
             }
@@ -76,7 +81,7 @@ async fn differences(browser: &Harness, lane: &PageLane, family: &str) -> Result
             }
         }
     }
-    Ok(worst)
+    Ok((worst, nodes))
 }
 
 async fn launch(stage: &Stage, recipe: Recipe) -> Harness {
@@ -89,7 +94,7 @@ async fn one_family(stage: Stage, recipe: Recipe) {
     let name = recipe.name.clone();
     let mut browser = launch(&stage, recipe).await;
     let lane = browser.lane().await;
-    let found = differences(&browser, &lane, "llama").await.unwrap();
+    let (found, _) = differences(&browser, &lane, "llama").await.unwrap();
     assert!(found <= TOLERANCE, "{name}: {found:.1e}");
     drop(lane);
     browser.close().await;
@@ -130,18 +135,20 @@ async fn every_family(stage: Stage, recipe: Recipe) {
                 Ok(lane) => differences(&browser, &lane, family).await,
                 Err(reason) => Err(reason),
             };
+            browser.end_lane(&backend);
             eprintln!("{name} {backend} {family}: {found:?}");
-            if found.as_ref().is_ok_and(|found| *found > TOLERANCE) {
+            if found.as_ref().is_ok_and(|(found, _)| *found > TOLERANCE) {
                 wrong.push(format!("{backend} {family}: {found:?}"));
             }
-            families.insert(
-                family.to_owned(),
-                found.map_or_else(|why| json!({"refused": why}), |found| json!(found)),
-            );
+            let told = match found {
+                Ok((error, nodes)) => json!({"error": error, "nodes": nodes}),
+                Err(why) => json!({"refused": why}),
+            };
+            families.insert(family.to_owned(), told);
         }
         let slice: Value = json!({
             "commit": commit, "machine": proof::machine(), "command": proof::COMMAND, "browser": name,
-            "version": browser.version(), "backend": backend, "error": families,
+            "version": browser.version(), "backend": backend, "families": families,
         });
         let file = file(&name, &backend);
         fs::create_dir_all(file.parent().unwrap()).unwrap();

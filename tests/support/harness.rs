@@ -93,6 +93,12 @@ impl Harness {
         }
     }
 
+    /// Ends the Worker of the latest lane: a browser has address space for a few of their heaps.
+    pub(crate) fn end_lane(&self, backend: &BackendKind) {
+        let stop = DaemonToPage::StopLane { lane: format!("{backend}#{}", self.lanes) };
+        self.control.sender.control(&stop).expect("the page listens");
+    }
+
     pub(crate) fn put(&self, bytes: &[u8]) -> DeliveredFile {
         let file = delivered(bytes);
         fs::write(self.path(&file), bytes).expect("room for a file");
