@@ -107,7 +107,6 @@ pub struct LoadOrder {
     pub session: SessionName,
     /// The verified file, for backends that read it themselves.
     pub path: PathBuf,
-    pub bytes: u64,
     /// For backends that cannot.
     pub delivery: Option<Delivery>,
 }

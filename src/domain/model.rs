@@ -69,8 +69,10 @@ pub struct Conversion {
     pub architecture: Option<String>,
     /// Which of the model's graphs it is.
     pub part: Option<String>,
-    /// The program and its version, and who it had do the work where that was another.
+    /// The program and its version.
     pub converter: Option<String>,
+    /// Whom it had do the work, where that was another program.
+    pub exporter: Option<String>,
     /// What the weights were.
     pub source_dtype: Option<String>,
     /// The recipe of a variant.
@@ -85,10 +87,8 @@ impl fmt::Display for Conversion {
         if let (Some(_), Some(source)) = (&self.architecture, &self.source_dtype) {
             write!(f, " from {source} weights")?;
         }
-        if let Some((_, with)) =
-            self.converter.as_deref().and_then(|converter| converter.split_once(" with "))
-        {
-            write!(f, " by {with}")?;
+        if let Some(exporter) = &self.exporter {
+            write!(f, " by {exporter}")?;
         }
         if let Some(precision) = &self.precision {
             let separator = if self.architecture.is_some() { ", " } else { "" };

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     DriverError, Drivers,
     process::{Order, Process, Watch},
+    recipe::on_path,
 };
 
 const PROGRAM: &str = "Xvfb";
@@ -48,10 +49,7 @@ impl Display {
     ) -> Result<Self, DriverError> {
         let started = Instant::now();
         let none = |hint: String| DriverError::NoDisplay { product: product.to_owned(), hint };
-        let program = std::env::split_paths(&drivers.places.path)
-            .map(|folder| folder.join(PROGRAM))
-            .find(|path| path.is_file())
-            .ok_or_else(|| none(INSTALL.to_owned()))?;
+        let program = on_path(PROGRAM, &drivers.places.path).ok_or_else(|| none(INSTALL.to_owned()))?;
         let refused = |source| DriverError::Spawn { program: PROGRAM.to_owned(), source };
         let folders = drivers.run.folders(&format!("{name}-display"));
         let folders = folders.map_err(|error| refused(io::Error::other(error)))?;

@@ -2,7 +2,7 @@
 //! their own, of which nothing is left afterwards.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -145,11 +145,6 @@ impl Drop for Workshop {
             tracing::warn!(%error, "an errand's folder was not removed; the run's end removes it");
         }
     }
-}
-
-/// Where a program lies on a search path.
-pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn last_line(said: &str) -> Option<&str> {

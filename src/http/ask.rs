@@ -11,7 +11,6 @@ use axum::{
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -23,7 +22,7 @@ use super::{
 use crate::{
     domain::{Caller, Failure, ModelName, Policy},
     modality::{Finding, Input, Task, Text},
-    models::{Entry, recipe},
+    models::Entry,
     protocol::client::{FallbackPolicy, OneOrMany, Parameters},
     telemetry::Origin,
 };
@@ -101,9 +100,7 @@ pub(super) async fn ask(
     let body = body.map_err(Failure::from).inspect_err(refused)?;
     let bytes = body.len();
     let input = input(&headers, body).inspect_err(refused)?;
-    let files = try_join_all(entries.iter().map(|entry| api.cache.hold(entry)));
-    let _held = files.await.inspect_err(refused)?;
-    let recipe = recipe(&entries, task).await.inspect_err(refused)?;
+    let recipe = api.cache.recipe(&entries, task).await.inspect_err(refused)?;
     let task = recipe.task();
     let names = entries.iter().map(|entry| entry.model.name.clone()).collect();
     let order = Order { api: api.clone(), entries, parameters, caller, origin };

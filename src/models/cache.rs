@@ -6,16 +6,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use futures_util::future::try_join_all;
 use tokio::sync::watch;
 
 use super::{
     Entry, Held, ModelError, Registry,
     blobs::Soundness,
     files::Files,
+    recipes,
     source::{Brought, Downloads, Locator},
 };
 use crate::{
     domain::{Code, Digest, Failure, Model, Retry},
+    modality::{Recipe, Task},
     onnx,
     tasks::Tasks,
 };
@@ -40,6 +43,20 @@ impl Cache {
     pub async fn hold(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Held, Failure> {
         entry.check_usable()?;
         self.whole(entry).await
+    }
+
+    /// What these models do, alone or together; `task` says it where their files leave it open.
+    pub async fn recipe(
+        self: &Arc<Self>,
+        entries: &[Arc<Entry>],
+        task: Option<Task>,
+    ) -> Result<Recipe, Failure> {
+        entries.iter().try_for_each(|entry| entry.check_usable())?;
+        if let Some(known) = recipes::known(entries, task) {
+            return Ok(known);
+        }
+        let _held = try_join_all(entries.iter().map(|entry| self.whole(entry))).await?;
+        recipes::recipe(entries, task).await
     }
 
     /// The same for some model that has this file; nothing when none has.

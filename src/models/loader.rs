@@ -48,7 +48,7 @@ impl Loader {
         native: bool,
     ) -> Result<LoadOrder, ModelError> {
         let delivery = if native { None } else { Some(self.delivery(entry).await?) };
-        Ok(LoadOrder { session, path: entry.path.clone(), bytes: entry.model.whole_bytes(), delivery })
+        Ok(LoadOrder { session, path: entry.path.clone(), delivery })
     }
 
     async fn delivery(&self, entry: &Arc<Entry>) -> Result<Delivery, ModelError> {

@@ -28,7 +28,6 @@ pub use entry::{Entry, GateInputs, History};
 pub use files::FILES_MAX;
 pub use layouts::Layouts;
 pub use loader::Loader;
-pub use recipes::recipe;
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};

@@ -47,12 +47,7 @@ impl Reference {
     ) -> Result<T, BackendError> {
         let mut lane = self.lane.lock().await;
         let session = SessionName { model: entry.model.digest, shapes: DimBinding::new() };
-        let order = LoadOrder {
-            session: session.clone(),
-            path: entry.path.clone(),
-            bytes: entry.model.whole_bytes(),
-            delivery: None,
-        };
+        let order = LoadOrder { session: session.clone(), path: entry.path.clone(), delivery: None };
         let done = tokio::time::timeout(WITHIN, async {
             let load_us = lane.load(order).await?.load_us;
             let result = work(&Loaded { backend: &**lane, session: &session }, load_us).await;

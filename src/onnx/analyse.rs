@@ -83,6 +83,7 @@ fn conversion(model: &ModelProto) -> Option<Conversion> {
         architecture: said("architecture"),
         part: said("part"),
         converter,
+        exporter: said("exporter"),
         source_dtype: said("source_dtype"),
         precision: said("precision"),
     })

@@ -13,8 +13,11 @@ use super::{
 
 /// The key of a tensor's external data that names its file.
 const LOCATION: &str = "location";
+/// Where in it the tensor begins, and its bytes.
+const OFFSET: &str = "offset";
+const LENGTH: &str = "length";
 
-fn is_external(tensor: &TensorProto) -> bool {
+pub(super) fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location == EXTERNAL || !tensor.external_data.is_empty()
 }
 
@@ -68,8 +71,8 @@ fn take(tensor: &mut TensorProto, files: &BTreeMap<String, Bytes>) -> Result<(),
         return Err(TakeError::Missing { tensor: tensor.name.clone(), file });
     };
     let number = |key: &str, absent: usize| entry(key).map_or(Some(absent), |entry| entry.value.parse().ok());
-    let range = number("offset", 0).and_then(|from| {
-        let to = from.checked_add(number("length", bytes.len().saturating_sub(from))?)?;
+    let range = number(OFFSET, 0).and_then(|from| {
+        let to = from.checked_add(number(LENGTH, bytes.len().saturating_sub(from))?)?;
         (to <= bytes.len()).then_some(from..to)
     });
     let Some(range) = range else {
@@ -79,18 +82,6 @@ fn take(tensor: &mut TensorProto, files: &BTreeMap<String, Bytes>) -> Result<(),
     tensor.external_data.clear();
     tensor.data_location = 0;
     Ok(())
-}
-
-/// The same model with these remarks, in place of those of the same keys.
-pub fn annotate(model: &Bytes, notes: &[(&str, &str)]) -> Result<Bytes, OnnxError> {
-    let mut model = ModelProto::decode(model.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
-    model.metadata_props.retain(|entry| notes.iter().all(|(key, _)| entry.key != *key));
-    let entry = |(key, value): &(&str, &str)| StringStringEntryProto {
-        key: (*key).to_owned(),
-        value: (*value).to_owned(),
-    };
-    model.metadata_props.extend(notes.iter().map(entry));
-    Ok(model.encode_to_vec().into())
 }
 
 /// The same model, with the files called what `names` says; those that it does not name stay.
@@ -116,16 +107,22 @@ pub fn lean(path: &Path, name: &str) -> Result<Bytes, OnnxError> {
     Ok(model.encode_to_vec().into())
 }
 
+/// Says that a tensor's bytes lie in a file.
+pub(super) fn place(tensor: &mut TensorProto, file: &str, offset: u64, length: u64) {
+    tensor.external_data = vec![
+        StringStringEntryProto::new(LOCATION, file),
+        StringStringEntryProto::new(OFFSET, offset.to_string()),
+        StringStringEntryProto::new(LENGTH, length.to_string()),
+    ];
+    tensor.data_location = EXTERNAL;
+}
+
 fn leave(graph: &mut GraphProto, file: &Bytes, name: &str) {
     for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.raw_data.len() >= LEFT_FROM) {
         let raw = std::mem::take(&mut tensor.raw_data);
         // Decoding shares the file's memory.
         let offset = raw.as_ptr().addr() - file.as_ptr().addr();
-        let entries =
-            [(LOCATION, name.to_owned()), ("offset", offset.to_string()), ("length", raw.len().to_string())];
-        let entry = |(key, value): (&str, String)| StringStringEntryProto { key: key.to_owned(), value };
-        tensor.external_data = entries.into_iter().map(entry).collect();
-        tensor.data_location = EXTERNAL;
+        place(tensor, name, offset as u64, raw.len() as u64);
     }
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
         attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|inner| leave(inner, file, name));

@@ -186,6 +186,12 @@ pub(crate) struct StringStringEntryProto {
     pub(crate) value: String,
 }
 
+impl StringStringEntryProto {
+    pub(crate) fn new(key: &str, value: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), value: value.into() }
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ValueInfoProto {
     #[prost(string, tag = "1")]

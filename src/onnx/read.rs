@@ -1,6 +1,6 @@
 //! From a path to a decoded model: bounded, and with a name for everything that can be wrong with a file.
 
-use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, path::Path};
 
 use bytes::Bytes;
 use prost::Message;
@@ -37,12 +37,6 @@ fn open_with(path: &Path, outside: &dyn Fn(&str) -> Outside) -> Result<(Bytes, A
 pub fn external_files(path: &Path) -> Vec<String> {
     let graph = read(path).and_then(|bytes| decode(&bytes));
     graph.and_then(|(_, graph)| external::files(&graph)).unwrap_or_default()
-}
-
-/// What a file says of itself, by whatever names its maker chose. Blocks for as long as the disk takes.
-pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, OnnxError> {
-    let (model, _) = decode(&read(path)?)?;
-    Ok(model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect())
 }
 
 /// Checks how a model is put together; `outside` tells what lies at a path beside its file.

@@ -88,6 +88,7 @@ fn model(name: &str, digest: u8) -> StoredModel {
             architecture: Some("bert".into()),
             part: Some("model".into()),
             converter: Some("weft 0.1.0".into()),
+            exporter: Some("another 2.3".into()),
             source_dtype: Some("f16".into()),
             precision: Some("int4".into()),
         }),

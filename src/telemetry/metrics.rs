@@ -136,7 +136,11 @@ impl Metrics {
         let labels = [("model", &*model), of[0], of[1]];
         let recorder = &self.0.recorder;
         recorder.register_histogram(&key("weft_load_seconds", &labels), &METADATA).record(seconds(us));
-        for (from, bytes) in [("network", fetched.network), ("cache", fetched.cache)] {
+        // Native lanes fetch nothing.
+        let page = !lane.backend.is_native();
+        for (from, bytes) in
+            [("network", fetched.network), ("cache", fetched.cache)].into_iter().filter(|_| page)
+        {
             let labels = [of[0], of[1], ("from", from)];
             recorder.register_counter(&key("weft_fetched_bytes_total", &labels), &METADATA).increment(bytes);
         }

@@ -1,9 +1,8 @@
 //! What becomes of a lane in a real browser: without memory, without its GPU, without its Worker.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,21 +15,15 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 use weft::{
-    bridge::Bridge,
     domain::BackendKind,
-    driver::{
-        Drivers, LaunchOrder,
-        ledger::RunDir,
-        procs,
-        recipe::{GpuMode, Places, Recipe},
-    },
-    protocol::link::{DaemonToPage, PageToDaemon},
-    tasks::Tasks,
+    driver::{procs, recipe::Recipe},
 };
 
 use crate::{
     daemon::served,
+    harness::Harness,
     serve::{Client, Lane, Served, numbers},
+    stage::{Stage, places},
 };
 
 const WASM: Lane = Lane { browser: "chromium", backend: "wasm" };
@@ -258,59 +251,21 @@ fn find_file(folder: &Path, name: &str) -> Option<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_ends_itself_before_its_handshake_is_missed_at_once() {
     let recipe = Recipe::embedded().into_iter().find(|recipe| recipe.name == "chromium").unwrap();
-    let places = Places { cache: PathBuf::new(), path: env::var_os("PATH").unwrap() };
-    if let Err(missing) = recipe.locate(&places) {
+    if let Err(missing) = recipe.locate(&places()) {
         return crate::skip("chromium", Path::new(&missing.to_string()));
     }
-    let home = tempfile::tempdir().unwrap();
-    let (run, tasks) = (RunDir::create(home.path()).unwrap(), Tasks::new());
-    let bridge = Bridge::bind(
-        "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(),
-        500,
-        home.path().to_owned(),
-        &tasks,
-    )
-    .await
-    .unwrap();
-    let mut page = bridge.open_page(1);
-    let order = LaunchOrder {
-        name: "chromium-1".to_owned(),
-        url: page.url.clone(),
-        gpu: GpuMode::Software,
-        deadline: LIMIT,
-    };
-    let drivers =
-        Drivers { places, run: Arc::clone(&run), tasks: tasks.clone(), display: None, certificate_pin: None };
-    let instance = drivers.of(recipe).launch(order).await.unwrap();
-    let mut control = timeout(LIMIT, page.control.session()).await.unwrap().unwrap();
-    control.sender.control(&DaemonToPage::Welcome).unwrap();
-    let mut lane = bridge.expect_lane(1);
-    let start = DaemonToPage::StartLane {
-        lane: "chromium-1/wasm#1".to_owned(),
-        ticket: lane.ticket.clone(),
-        backend: BackendKind::Wasm,
-        threads: 1,
-        webnn_device: None,
-    };
-    control.sender.control(&start).unwrap();
+    let stage = Stage::set();
+    let driver = stage.driver(recipe, places());
+    let mut browser = Harness::launch(driver, stage.home.path().to_owned(), &stage.tasks).await;
     // It says hello and is never welcomed.
-    let link = timeout(LIMIT, lane.session()).await.unwrap().unwrap();
-    close_worker(run.path()).await;
+    let link = browser.link(&BackendKind::Wasm).await;
+    close_worker(stage.run.path()).await;
     let closed = Instant::now();
-    let exited = async {
-        loop {
-            if let PageToDaemon::LaneExited { lane, message } =
-                control.receiver.receive().await.unwrap().message
-            {
-                return (lane, message);
-            }
-        }
-    };
-    let (lane, message) = timeout(LIMIT, exited).await.expect("the page misses its Worker");
-    assert_eq!((lane.as_str(), message.as_str()), ("chromium-1/wasm#1", "the Worker ended by itself"));
+    let (lane, message) = browser.exited().await;
+    assert_eq!((lane.as_str(), message.as_str()), ("wasm#1", "the Worker ended by itself"));
     assert!(closed.elapsed() < AT_ONCE, "{:?}", closed.elapsed());
-    instance.close().await;
     // Links are written for as long as somebody holds them.
-    drop((control, link));
-    timeout(LIMIT, tasks.stop()).await.unwrap();
+    drop(link);
+    browser.close().await;
+    stage.assert_clear().await;
 }

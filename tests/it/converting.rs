@@ -31,9 +31,7 @@ async fn load(path: PathBuf, analysis: onnx::Analysis) -> Loaded {
     let library = OrtLibrary::load(Path::new(LIBRARY)).expect("`make setup` has brought the library");
     let lane = OrtLane::start(&library, "cpu", 1).expect("the CPU is always there");
     let session = SessionName { model: Digest::new([0; 32]), shapes: DimBinding::new() };
-    lane.load(LoadOrder { session: session.clone(), path, bytes: 0, delivery: None })
-        .await
-        .expect("a good graph");
+    lane.load(LoadOrder { session: session.clone(), path, delivery: None }).await.expect("a good graph");
     Loaded { lane, session, analysis }
 }
 

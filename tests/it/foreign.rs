@@ -112,8 +112,8 @@ fn what_optimum_makes_is_a_model_and_says_who_made_it() {
     let added = json_of(home.path(), &["models", "add", &unknown(home.path()), "--name", "nobody"]);
     let conversion = &added["items"][0]["conversion"];
     assert_eq!(conversion["architecture"], "nobody", "{added}");
-    let by = concat!("weft ", env!("CARGO_PKG_VERSION"), " with optimum 9.9");
-    assert_eq!(conversion["converter"], by);
+    assert_eq!(conversion["converter"], concat!("weft ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(conversion["exporter"], "optimum 9.9");
     let answer = json_of(home.path(), &["infer", "nobody", "--input", "x=[[1,2,3,4]]"]);
     assert_eq!(answer["outputs"][0]["data"], json!([-1.0, -2.0, -3.0, -4.0]), "{answer}");
     assert_eq!(answer["parameters"]["provenance"]["converted"], "nobody by optimum 9.9");
@@ -169,8 +169,8 @@ fn what_pytorch_makes_must_answer_what_pytorch_answers() {
         let served = serve(home.path(), "python3", &script);
         if good {
             let added = json_of(home.path(), &["models", "add", &unknown(home.path())]);
-            let by = concat!("weft ", env!("CARGO_PKG_VERSION"), " with torch.onnx.export 9.9");
-            assert_eq!(added["items"][0]["conversion"]["converter"], by, "{added}");
+            let exporter = &added["items"][0]["conversion"]["exporter"];
+            assert_eq!(exporter, "torch.onnx.export 9.9", "{added}");
         } else {
             let said = refused(home.path(), &unknown(home.path()));
             assert!(said.contains("does not answer what PyTorch does") && said.contains("2 for"), "{said}");
@@ -223,8 +223,8 @@ fn pytorch_and_optimum_of_this_machine_export_what_weft_does_not() {
         let served = cli::start(weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]).env("PATH", path));
         let called = name.replace('.', "-");
         let added = json_of(home.path(), &["models", "add", &folder, "--name", &called]);
-        let converter = added["items"][0]["conversion"]["converter"].as_str().unwrap_or_default();
-        assert!(converter.contains(&format!(" with {name} ")), "{added}");
+        let exporter = added["items"][0]["conversion"]["exporter"].as_str().unwrap_or_default();
+        assert!(exporter.starts_with(&format!("{name} ")), "{added}");
         let inputs = added["items"][0]["signature"]["inputs"].as_array().expect("inputs");
         let values = |input: &Value| match input["name"].as_str() {
             Some("input_ids") => "input_ids=[[11,12,13,14,15]]".to_owned(),

@@ -45,7 +45,7 @@ pub(crate) async fn load(path: &Path, threads: u32) -> Loaded {
     let library = OrtLibrary::load(Path::new(LIBRARY)).expect("`make setup` has brought the library");
     let lane = OrtLane::start(&library, "cpu", threads).expect("the CPU is always there");
     let session = SessionName { model: Digest::new([0; 32]), shapes: DimBinding::new() };
-    let order = LoadOrder { session: session.clone(), path: path.to_owned(), bytes: 0, delivery: None };
+    let order = LoadOrder { session: session.clone(), path: path.to_owned(), delivery: None };
     let loaded = lane.load(order).await.expect("a good model");
     assert_eq!(loaded.placement.keys().collect::<Vec<_>>(), ["cpu"], "everything runs on the CPU");
     Loaded { lane, session, nodes: loaded.placement["cpu"] }

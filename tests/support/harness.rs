@@ -73,6 +73,18 @@ impl Harness {
 
     /// Another lane, or why there is none.
     pub(crate) async fn lane_on(&mut self, backend: BackendKind) -> Result<PageLane, String> {
+        let mut link = self.link(&backend).await;
+        link.sender.control(&DaemonToLane::Welcome).expect("the Worker listens");
+        let ready = timeout(WITHIN, link.receiver.receive::<LaneToDaemon>()).await.expect("an engine starts");
+        match ready.expect("the link is open").message {
+            LaneToDaemon::LaneReady { .. } => Ok(PageLane::start(environment(backend), link, &self.tasks)),
+            LaneToDaemon::LaneUnavailable { reason, .. } => Err(reason),
+            other => panic!("{other:?} before the lane was ready"),
+        }
+    }
+
+    /// The link of another lane, which has said hello and waits for its welcome.
+    pub(crate) async fn link(&mut self, backend: &BackendKind) -> Session {
         let mut expected = self.bridge.expect_lane(self.epoch);
         self.lanes += 1;
         let start = DaemonToPage::StartLane {
@@ -83,14 +95,20 @@ impl Harness {
             webnn_device: None,
         };
         self.control.sender.control(&start).expect("the page listens");
-        let mut link = timeout(WITHIN, expected.session()).await.expect("a Worker starts").expect("its link");
-        link.sender.control(&DaemonToLane::Welcome).expect("the Worker listens");
-        let ready = timeout(WITHIN, link.receiver.receive::<LaneToDaemon>()).await.expect("an engine starts");
-        match ready.expect("the link is open").message {
-            LaneToDaemon::LaneReady { .. } => Ok(PageLane::start(environment(backend), link, &self.tasks)),
-            LaneToDaemon::LaneUnavailable { reason, .. } => Err(reason),
-            other => panic!("{other:?} before the lane was ready"),
-        }
+        timeout(WITHIN, expected.session()).await.expect("a Worker starts").expect("its link")
+    }
+
+    /// The next lane that the page misses, and why.
+    pub(crate) async fn exited(&mut self) -> (String, String) {
+        let exited = async {
+            loop {
+                let said = self.control.receiver.receive().await.expect("the link is open").message;
+                if let PageToDaemon::LaneExited { lane, message } = said {
+                    return (lane, message);
+                }
+            }
+        };
+        timeout(WITHIN, exited).await.expect("the page misses a Worker")
     }
 
     /// Ends the Worker of the latest lane: a browser has address space for a few of their heaps.
@@ -165,7 +183,6 @@ pub(crate) async fn load_shaped(
     let order = LoadOrder {
         session,
         path: "/nowhere".into(),
-        bytes: 0,
         delivery: Some(Delivery { graph, files: files.iter().map(|file| (*file).clone()).collect() }),
     };
     timeout(WITHIN, lane.load(order)).await.expect("a load ends")

@@ -77,7 +77,7 @@ vi.mock('./memory.ts', async (original) => {
 
 vi.mock('./weights.ts', () => ({
   fetchFiles: () => Promise.resolve({ files: [{ digest: 'd', data: new Uint8Array() }], bytes: { network: 0, cache: 0 } }),
-  leavesOf: () => 0,
+  digestsOf: () => 0,
 }));
 
 const CAPABILITY: StartedEngine['capability'] = {

@@ -18,7 +18,7 @@ import { holdLifeline } from './lifeline.ts';
 import { Link } from './link.ts';
 import { NoAdapter } from './gpu.ts';
 import { growth, laneMemory, MemoryMeter } from './memory.ts';
-import { type FetchedFile, fetchFiles, leavesOf } from './weights.ts';
+import { digestsOf, type FetchedFile, fetchFiles } from './weights.ts';
 
 interface Job {
   readonly message: Load | Unload | Step;
@@ -27,9 +27,6 @@ interface Job {
   /** When the message had been read. */
   readonly read: number;
 }
-
-/** The bytes of a leaf's SHA-256. */
-const DIGEST = 32;
 
 /** What a session was loaded from, and what its load said. */
 interface Held {
@@ -200,7 +197,7 @@ class Lane {
 
 /** What a load's body holds: the digests of the files' leaves, and a graph that is no file. */
 function partsOf({ files, graphBytes }: Load['model'], body: Bytes): { leaves: Bytes; graph: Bytes } {
-  const digests = files.reduce((sum, { bytes }) => sum + leavesOf(bytes), 0) * DIGEST;
+  const digests = digestsOf(files);
   if (body.length !== digests + graphBytes) {
     const message = `the load came with ${body.length} bytes instead of ${digests + graphBytes}`;
     throw new Failure('invalid_request', 'never', message);

@@ -37,7 +37,7 @@ export async function fetchFiles(files: readonly FileFetch[], leaves: Bytes): Pr
   let start = 0;
   // Room first: what cannot be held is not fetched.
   const loads = files.map((file) => {
-    const end = start + leavesOf(file.bytes) * DIGEST;
+    const end = start + digestsOf([file]);
     const own = leaves.subarray(start, end);
     start = end;
     return new FileLoad(file, own, allocate(file.bytes), bytes);
@@ -47,8 +47,12 @@ export async function fetchFiles(files: readonly FileFetch[], leaves: Bytes): Pr
   return { files: loads.map(({ file, data }) => ({ digest: file.digest, data })), bytes };
 }
 
-/** How many digests a file of so many bytes has. */
-export function leavesOf(bytes: number): number {
+/** How many bytes the digests of these files' leaves have. */
+export function digestsOf(files: readonly FileFetch[]): number {
+  return files.reduce((sum, { bytes }) => sum + leavesOf(bytes), 0) * DIGEST;
+}
+
+function leavesOf(bytes: number): number {
   return Math.max(1, Math.ceil(bytes / LEAF));
 }
 

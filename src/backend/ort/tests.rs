@@ -33,7 +33,7 @@ async fn load(lane: &OrtLane, session: SessionName, file: &[u8]) -> Result<super
     let home = tempfile::tempdir().expect("a temporary directory");
     let path = home.path().join("model.onnx");
     std::fs::write(&path, file).expect("writable");
-    lane.load(LoadOrder { session, path, bytes: file.len() as u64, delivery: None }).await
+    lane.load(LoadOrder { session, path, delivery: None }).await
 }
 
 async fn run(lane: &OrtLane, inputs: Vec<Tensor>, outputs: &[&str]) -> Result<StepOutput, BackendError> {

@@ -1,6 +1,7 @@
 //! Finds a recipe's program. A shim to a confined browser is none.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::Read as _,
     os::unix::fs::PermissionsExt as _,
@@ -44,6 +45,12 @@ impl Recipe {
     }
 }
 
+/// Where a program lies on a search path.
+pub fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
+    let mut candidates = std::env::split_paths(path).map(|folder| folder.join(program));
+    candidates.find(|candidate| runs(candidate).is_some())
+}
+
 impl Places {
     fn candidates(&self, place: &str) -> Vec<PathBuf> {
         match place.strip_prefix("{cache}/") {
@@ -61,17 +68,21 @@ enum Found {
 }
 
 fn inspect(candidate: &Path) -> Found {
-    let Ok(target) = candidate.canonicalize() else { return Found::Nothing };
-    let Ok(metadata) = fs::metadata(&target) else { return Found::Nothing };
-    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
-        return Found::Nothing;
-    }
+    let Some((target, size)) = runs(candidate) else { return Found::Nothing };
     let in_snap = |path: &Path| path.starts_with("/snap") || path.starts_with("/var/lib/snapd");
     let runs_snap = target.file_name().is_some_and(|name| name == "snap");
-    if in_snap(candidate) || in_snap(&target) || runs_snap || is_snap_script(&target, metadata.len()) {
+    if in_snap(candidate) || in_snap(&target) || runs_snap || is_snap_script(&target, size) {
         return Found::Snap;
     }
     Found::Program
+}
+
+/// A program's own file and its size, links followed.
+fn runs(candidate: &Path) -> Option<(PathBuf, u64)> {
+    let target = candidate.canonicalize().ok()?;
+    let metadata = fs::metadata(&target).ok()?;
+    let runs = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+    runs.then_some((target, metadata.len()))
 }
 
 fn is_snap_script(target: &Path, size: u64) -> bool {

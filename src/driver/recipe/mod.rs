@@ -6,6 +6,8 @@
 mod find;
 mod parse;
 
+pub use find::on_path;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,

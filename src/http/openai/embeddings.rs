@@ -130,8 +130,7 @@ pub(in super::super) async fn embed(
         serde_json::from_slice(&body).map_err(|error| refused(Failure::invalid(error.to_string())))?;
     check(&asked.weft).map_err(refused)?;
     let entry = models::find(&api, &asked.model).map_err(refused)?;
-    let _held = api.cache.hold(&entry).await.map_err(refused)?;
-    let recipe = entry.recipe().await.map_err(refused)?;
+    let recipe = api.cache.recipe(std::slice::from_ref(&entry), None).await.map_err(refused)?;
     let Recipe::Embedding(model) = recipe else {
         let message = format!("the task of {} is {}, not embedding", entry.model.name, recipe.task());
         return Err(refused(Failure::invalid(message)));

@@ -93,6 +93,9 @@ impl Homes {
             needed.map(|(file, Claim { stay, used_ms })| format!("{file} {} {used_ms}", stay.as_str()));
         let lines: Vec<_> = [self.home.display().to_string()].into_iter().chain(needed).collect();
         let text = lines.join("\n") + "\n";
+        if std::fs::read_to_string(self.lists.join(&self.id)).is_ok_and(|told| told == text) {
+            return Ok(());
+        }
         let (list, unfinished) = (self.lists.join(&self.id), self.lists.join(format!("{}.new", self.id)));
         let mut file = File::create(&unfinished)?;
         file.write_all(text.as_bytes())?;

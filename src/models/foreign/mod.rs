@@ -21,8 +21,9 @@ use super::{
 use crate::{
     domain::{Batching, Digest, Model, ModelKind, Tolerance, Uses, VerdictStatus},
     driver::{
-        errand::{self, Errand, ErrandError, Workshop},
+        errand::{Errand, ErrandError, Workshop},
         ledger::RunDir,
+        recipe::on_path,
     },
     onnx::{self, convert::ConvertError},
     protocol::client::TensorJson,
@@ -123,7 +124,7 @@ impl Foreign {
         let laid = tokio::task::spawn_blocking(move || lay_out(&blobs, weights, &folder)).await;
         let (weights, class) = laid.expect("copying does not panic")?;
         let errand = |source| ForeignError::Errand { refused: refused(), source };
-        let (converter, check) = if let Some(program) = errand::find("optimum-cli", &self.path) {
+        let (converter, check) = if let Some(program) = on_path("optimum-cli", &self.path) {
             let task = TASKS.iter().find(|(end, _)| class.ends_with(end)).map(|(_, task)| *task);
             let task = task.ok_or_else(|| ForeignError::Task { refused: refused(), class })?;
             (optimum(&workshop, program, task).await.map_err(errand)?, None)
@@ -145,11 +146,11 @@ impl Foreign {
             let model = workshop.folder().join("made/model.onnx");
             registry.same_answers(model, check).await.map_err(wrong)?;
         }
-        let noted = format!("{} with {converter}", concat!("weft ", env!("CARGO_PKG_VERSION")));
         let (blobs, folder) = (registry.blobs.clone(), workshop.folder().join("made"));
-        let architecture = architecture.clone();
-        let taken =
-            tokio::task::spawn_blocking(move || take(&blobs, &folder, &weights.files, &architecture, &noted));
+        let (architecture, exporter) = (architecture.clone(), converter.clone());
+        let taken = tokio::task::spawn_blocking(move || {
+            take(&blobs, &folder, &weights.files, &architecture, &exporter)
+        });
         let made = taken.await.expect("reading files does not panic")?;
         if made.is_empty() {
             return Err(wrong("it wrote no ONNX file".to_owned()).into());
@@ -203,7 +204,7 @@ async fn optimum(workshop: &Arc<Workshop>, program: PathBuf, task: &str) -> Resu
 
 /// A Python that has what the script needs.
 async fn python(workshop: &Arc<Workshop>, path: &OsStr) -> Option<PathBuf> {
-    let program = errand::find("python3", path)?;
+    let program = on_path("python3", path)?;
     let arguments = ["-I", "-c", "import torch, transformers"].map(OsString::from).to_vec();
     workshop.run(errand(program.clone(), arguments, LOOK_WITHIN)).await.ok().map(|_| program)
 }
@@ -225,7 +226,7 @@ fn take(
     folder: &Path,
     companions: &BTreeMap<String, Digest>,
     architecture: &str,
-    converter: &str,
+    exporter: &str,
 ) -> Result<Vec<Made>, ModelError> {
     let keep = |source| ModelError::Keep { path: folder.to_owned(), source };
     let mut graphs = Vec::new();
@@ -249,7 +250,12 @@ fn take(
             let beside = folder.join(&name);
             files.insert(name, blobs.adopt(&beside, Blobs::weigh(&beside)?)?.digest);
         }
-        let notes = [("architecture", architecture), ("part", part.as_str()), ("converter", converter)];
+        let notes = [
+            ("architecture", architecture),
+            ("part", part.as_str()),
+            ("converter", onnx::CONVERTER),
+            ("exporter", exporter),
+        ];
         let upload = blobs.put(&onnx::annotate(&bytes, &notes)?)?;
         let (digest, bytes, kind) = (upload.digest, upload.bytes, ModelKind::default());
         Ok(Made { part, kind, digest, bytes, files, report: None, accuracy: None })

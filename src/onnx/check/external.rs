@@ -3,7 +3,7 @@
 //! It opens nothing: whoever calls says what there is.
 
 use super::error::{CheckError, Name};
-use crate::onnx::proto::{EXTERNAL, TensorProto};
+use crate::onnx::proto::TensorProto;
 
 /// What is found at a relative path beside the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +12,6 @@ pub enum Outside {
     /// A link, a folder, a device: nothing that is followed.
     NoFile,
     Bytes(u64),
-}
-
-pub(super) fn is(tensor: &TensorProto) -> bool {
-    tensor.data_location == EXTERNAL || !tensor.external_data.is_empty()
 }
 
 /// Checks a tensor that takes so many bytes.

@@ -4,7 +4,10 @@ use super::{
     error::CheckError,
     external::{self, Outside},
 };
-use crate::onnx::proto::{SparseTensorProto, TensorProto, element};
+use crate::onnx::{
+    external::is_external,
+    proto::{SparseTensorProto, TensorProto, element},
+};
 
 /// Where an element type keeps its elements when they are not raw.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,7 @@ pub(super) fn check(
     ];
     let mut filled = lists.into_iter().filter(|(.., len)| *len > 0);
     let (first, raw) = (filled.next(), tensor.raw_data.len() as u64);
-    let external = external::is(tensor);
+    let external = is_external(tensor);
     if usize::from(external) + usize::from(raw > 0) + usize::from(first.is_some()) > 1
         || filled.next().is_some()
     {

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     domain::ModelKind,
-    onnx::proto::{EXTERNAL, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto},
+    onnx::{
+        CONVERTER, external,
+        proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto},
+    },
 };
 
 /// `LayerNormalization` came with 17; every engine that is used here has all of it.
@@ -103,12 +106,7 @@ impl Part<'_> {
                 put(weights, &vec![0; (from - offset) as usize])?;
                 weight.write(self.checkpoint, weights)?;
                 offset = from + bytes;
-                tensor.data_location = EXTERNAL;
-                tensor.external_data = vec![
-                    entry("location", location),
-                    entry("offset", from.to_string()),
-                    entry("length", bytes.to_string()),
-                ];
+                external::place(&mut tensor, location, from, bytes);
             }
             proto.initializer.push(tensor);
         }
@@ -133,18 +131,14 @@ impl Part<'_> {
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
             metadata_props: vec![
-                entry("architecture", self.architecture),
-                entry("part", self.name),
-                entry("converter", concat!("weft ", env!("CARGO_PKG_VERSION"))),
-                entry("source_dtype", elements.join(",")),
+                StringStringEntryProto::new("architecture", self.architecture),
+                StringStringEntryProto::new("part", self.name),
+                StringStringEntryProto::new("converter", CONVERTER),
+                StringStringEntryProto::new("source_dtype", elements.join(",")),
             ],
             ..ModelProto::default()
         }
     }
-}
-
-fn entry(key: &str, value: impl Into<String>) -> StringStringEntryProto {
-    StringStringEntryProto { key: key.to_owned(), value: value.into() }
 }
 
 fn tensor(weight: &Weight) -> TensorProto {

@@ -19,8 +19,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    FILE_BYTES_MAX, OnnxError, TakeError, analyse, external,
-    proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, element},
+    CONVERTER, FILE_BYTES_MAX, OnnxError, TakeError, analyse, external,
+    notes::note,
+    proto::{GraphProto, ModelProto, OperatorSetIdProto, TensorProto, element},
     read::{decode, visit_graphs},
 };
 pub use recipe::{Bits, Precision, Recipe};
@@ -166,11 +167,7 @@ pub fn apply(
         return Err(PrecisionError::Nothing { recipe: recipe.to_string(), reason });
     }
     decoded.graph = Some(graph);
-    // Who else has had a hand in it goes on being told.
-    let converted = decoded.metadata_props.iter().find(|entry| entry.key == "converter");
-    let with = converted.and_then(|entry| entry.value.strip_prefix("weft ")?.split_once(" with "));
-    let with = with.map_or(String::new(), |(_, with)| format!(" with {with}"));
-    note(&mut decoded, "converter", format!("weft {}{with}", env!("CARGO_PKG_VERSION")));
+    note(&mut decoded, "converter", CONVERTER);
     note(&mut decoded, "precision", recipe.to_string());
     let bytes = decoded.encoded_len() as u64;
     if bytes > FILE_BYTES_MAX {
@@ -184,14 +181,6 @@ pub fn apply(
 }
 
 /// So that the file says that it is one.
-fn note(model: &mut ModelProto, key: &str, value: String) {
-    let entry = model.metadata_props.iter_mut().find(|entry| entry.key == key);
-    match entry {
-        Some(entry) => entry.value = value,
-        None => model.metadata_props.push(StringStringEntryProto { key: key.to_owned(), value }),
-    }
-}
-
 /// Before IR version 4 weights were listed as inputs too, and inputs are what stays as it is.
 fn weights_are_no_inputs(model: &mut ModelProto, graph: &mut GraphProto) {
     let given: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();

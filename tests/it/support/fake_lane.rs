@@ -297,7 +297,7 @@ impl Lane {
         let digest = digest.parse().expect("a digest");
         let shapes = serde_json::from_value(order["free_dimensions"].clone()).expect("sizes by name");
         let name = SessionName { model: digest, shapes };
-        let loaded = self.native.load(LoadOrder { session: name.clone(), path, bytes, delivery: None }).await;
+        let loaded = self.native.load(LoadOrder { session: name.clone(), path, delivery: None }).await;
         self.sessions.insert(session, name);
         match loaded {
             Ok(loaded) => {
