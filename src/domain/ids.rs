@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::BackendKind;
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -37,6 +39,13 @@ text_id! {
     /// One execution slot, as `chromium-1/wasm`.
     LaneId
 }
+impl LaneId {
+    /// An instance has one lane of a backend.
+    pub fn of(instance: &InstanceId, backend: &BackendKind) -> Self {
+        Self(format!("{instance}/{backend}"))
+    }
+}
+
 text_id! {
     /// A caller's exclusive right to an instance.
     LeaseId
@@ -44,6 +53,10 @@ text_id! {
 text_id! {
     /// One attempt at a request.
     RunId
+}
+text_id! {
+    /// A model's computation in stages, named after what it consists of.
+    PlanId
 }
 
 /// What joins a request's answer, logs, spans and rows; a caller may choose it.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, RequestId, RunId,
-    VerdictStatus,
+    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, PlanId, RequestId,
+    RunId, VerdictStatus,
 };
 
 /// Graph nodes per execution provider, as the engine reported them.
@@ -26,6 +26,21 @@ pub struct Timing {
     pub encode: u64,
     /// From acceptance to the answer.
     pub total: u64,
+}
+
+impl Timing {
+    /// The sums of what stages took, and `total` for all of them: stages beside each other take longer than that.
+    pub fn of_stages(stages: &[StageRun], total: u64) -> Self {
+        let sum = |part: fn(&Self) -> u64| stages.iter().map(|stage| part(&stage.timing_us)).sum();
+        Self {
+            queue: sum(|timing| timing.queue),
+            transfer: sum(|timing| timing.transfer),
+            decode: sum(|timing| timing.decode),
+            compute: sum(|timing| timing.compute),
+            encode: sum(|timing| timing.encode),
+            total,
+        }
+    }
 }
 
 /// What was wanted when something else answered, and why.
@@ -61,6 +76,26 @@ pub struct Provenance {
     /// Requests that shared its step; 1 when it had none beside it.
     pub batch: u32,
     pub fallback: Option<Fallback>,
+    /// Of an answer that several stages made, each of them; absent for all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(no_recursion)]
+    pub stages: Vec<StageRun>,
+}
+
+/// Where and how one stage of an answer was computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StageRun {
+    /// Its place in the plan, from 0.
+    pub stage: usize,
+    pub run: RunId,
+    #[serde(flatten)]
+    pub provenance: Provenance,
+    /// Bytes of the tensors that it read.
+    pub bytes_in: u64,
+    /// Bytes of the tensors that it made.
+    pub bytes_out: u64,
+    /// From when its inputs were there.
+    pub timing_us: Timing,
 }
 
 impl Provenance {
@@ -91,7 +126,32 @@ impl Provenance {
             converted: None,
             batch: 1,
             fallback: None,
+            stages: Vec::new(),
         }
+    }
+
+    /// Of what these stages of a plan made together, in their order; nothing without any.
+    /// Where one lane is told it is the last stage's; nodes are those of all, and one that was compared with the
+    /// reference makes the whole so.
+    pub fn of_stages(stages: Vec<StageRun>, model: Digest, plan: &PlanId) -> Option<Self> {
+        let last = stages.last()?.provenance.clone();
+        let each = || stages.iter().map(|stage| &stage.provenance);
+        let mut placement = Placement::new();
+        for (provider, nodes) in each().flat_map(|stage| &stage.placement) {
+            *placement.entry(provider.clone()).or_default() += nodes;
+        }
+        let compared = each().map(|stage| stage.verdict).find(|verdict| *verdict != VerdictStatus::Reference);
+        Some(Self {
+            placement,
+            software_adapter: each().any(|stage| stage.software_adapter),
+            model_digest: model,
+            verdict: compared.unwrap_or(last.verdict),
+            plan: plan.to_string(),
+            attempt: each().map(|stage| stage.attempt).max().unwrap_or(1),
+            fallback: each().find_map(|stage| stage.fallback.clone()),
+            stages,
+            ..last
+        })
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use super::{Api, FRAME_MAX, models};
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Policy, Retry},
     models::Entry,
     protocol::client::{FallbackPolicy, Parameters, ParsedInfer, Told},
-    scheduler::{Accepted, Answer, Permit, Request, Submitted, Wants},
-    tasks,
+    scheduler::{Accepted, Answer, Permit, Request, Submitted, Under, Wants},
     telemetry::Origin,
 };
 
@@ -46,7 +45,7 @@ fn checked(
     origin: Origin,
     api: &Api,
 ) -> Result<(Request, Form), Failure> {
-    let accepted = Accepted { at: Instant::now(), at_us: tasks::now_us() };
+    let accepted = Accepted::now();
     let entry = match found {
         Some(entry) => entry,
         None => models::find_version(api, &parsed.model, parsed.version.as_deref())?,
@@ -71,6 +70,7 @@ fn checked(
         native_fallback: policy != Policy::Pin && native_fallback(parameters.fallback, restricted),
         strict: parameters.strict,
         lease: parameters.lease.clone(),
+        ..Wants::default()
     };
     let form = Form {
         all_binary: parameters.binary_data_output,
@@ -83,6 +83,7 @@ fn checked(
         wants,
         priority: parameters.priority,
         sequence: parameters.sequence()?,
+        under: Under::Single,
         caller,
         accepted,
         trace: origin.trace(entry.model.name.as_str()),

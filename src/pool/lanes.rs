@@ -81,7 +81,7 @@ pub(super) struct Order<'a> {
 
 /// The name of an instance's lane.
 pub(super) fn id(instance: &InstanceId, backend: &BackendKind) -> LaneId {
-    LaneId::new(format!("{instance}/{backend}"))
+    LaneId::of(instance, backend)
 }
 
 /// Asks the page for a lane; the future resolves with the lane or why there is none.

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, Failure, InstanceId, LaneId, ModelName},
+    domain::{Code, Digest, DimBinding, Failure, InstanceId, LaneId, ModelName},
     models::{Entry, Held, Loader},
     pool::{Hold, PoolEvent},
     tasks::Tasks,
@@ -97,6 +97,8 @@ pub(super) enum Message {
         keep: bool,
         done: oneshot::Sender<Vec<Judged>>,
     },
+    /// Shards whose plan is about to be asked, and where.
+    Warm(Vec<(Arc<Entry>, Wants, DimBinding)>),
     Unload {
         entry: Arc<Entry>,
         done: oneshot::Sender<()>,
@@ -257,6 +259,7 @@ impl Actor {
             Message::Prove { entry, wants, keep, done } => {
                 self.proofs.push(Proof::new(entry, wants, keep, done));
             }
+            Message::Warm(shards) => self.warm(shards),
             Message::Unload { entry, done } => {
                 self.unload_model(&entry);
                 // Whoever asked may have left.

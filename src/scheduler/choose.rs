@@ -118,14 +118,30 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         return Choice { decision: Decision::Wait, prepare, full: Some(wanted.serving) };
     }
     let mut reason = unmet(case, &wanted, lanes, outlook);
+    let why = if hopeful { pending_reason(&wanted) } else { reason.message.clone() };
+    let instead = |lane: &LaneId, session| {
+        let fallback = Some(Fallback { wanted: case.wants.describe(), reason: why.clone() });
+        Decision::Run { lane: lane.clone(), session, fallback }
+    };
+    let mut coming = false;
+    if case.wants.stand_in && case.tied.is_none() {
+        let spares = survey(case, lanes, outlook, |lane| lane.stands_in(case.wants));
+        if let Some((_, lane, session)) = spares.free {
+            return Choice { decision: instead(lane, session), prepare, full: None };
+        }
+        if spares.busy {
+            return Choice { decision: Decision::Wait, prepare, full: Some(spares.serving) };
+        }
+        coming = spares.preparing || !spares.absent.is_empty();
+        if !spares.preparing {
+            prepare.extend(emptiest(spares.absent, lanes));
+        }
+    }
     if case.wants.native_fallback && case.tied.is_none() {
         let native = survey(case, lanes, outlook, Lane::native);
         prepare.extend(native.absent.iter().cloned());
         if let Some((_, lane, session)) = native.free {
-            let reason = if hopeful { pending_reason(&wanted) } else { reason.message };
-            let fallback = Some(Fallback { wanted: case.wants.describe(), reason });
-            let decision = Decision::Run { lane: lane.clone(), session, fallback };
-            return Choice { decision, prepare, full: None };
+            return Choice { decision: instead(lane, session), prepare, full: None };
         }
         if native.busy || native.preparing || native.held.is_some() || !native.absent.is_empty() {
             return Choice { decision: Decision::Wait, prepare, full: native.busy.then_some(native.serving) };
@@ -138,8 +154,16 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
             reason = refused;
         }
     }
-    let decision = if hopeful { Decision::Wait } else { Decision::Fail(reason) };
+    let decision = if hopeful || coming { Decision::Wait } else { Decision::Fail(reason) };
     Choice { decision, prepare, full: None }
+}
+
+/// Of lanes that have not met the model the one that holds least: one spare is enough.
+fn emptiest(
+    absent: Vec<(LaneId, SessionName)>,
+    lanes: &BTreeMap<LaneId, Lane>,
+) -> Option<(LaneId, SessionName)> {
+    absent.into_iter().min_by_key(|(id, _)| lanes.get(id).map(|lane| lane.sessions.len()))
 }
 
 /// The best lane of another instance that does nothing and is proven for the request: a second copy may go there.
@@ -303,26 +327,25 @@ impl Outlook {
     }
 
     pub(super) fn may_come(&self, wants: &Wants) -> bool {
-        self.starting.values().any(|(browser, backends)| {
-            (wants.browsers.is_empty() || wants.browsers.contains(browser))
-                && backends
-                    .iter()
-                    .any(|backend| wants.backends.is_empty() || wants.backends.contains(backend))
+        self.starting.iter().any(|(instance, (browser, backends))| {
+            backends.iter().any(|backend| wants.name(instance, browser, backend))
         })
     }
 
     fn absences(&self, wants: &Wants) -> Vec<String> {
-        let concerns = |absence: &&Absence| {
-            (wants.browsers.is_empty() || wants.browsers.contains(&absence.browser))
-                && absence
-                    .backend
-                    .as_ref()
-                    .is_none_or(|backend| wants.backends.is_empty() || wants.backends.contains(backend))
+        let concerns = |(instance, absence): &(&InstanceId, &Absence)| match (&absence.backend, &wants.lane) {
+            (Some(backend), _) => wants.name(instance, &absence.browser, backend),
+            (None, Some(lane)) => lane.as_str().starts_with(&format!("{instance}/")),
+            (None, None) => wants.browsers.is_empty() || wants.browsers.contains(&absence.browser),
         };
         let describe = |absence: &Absence| match &absence.backend {
             Some(backend) => format!("{} in {}: {}", backend, absence.browser, absence.reason),
             None => format!("{}: {}", absence.browser, absence.reason),
         };
-        self.absent.values().flatten().filter(concerns).map(describe).collect()
+        let all = self
+            .absent
+            .iter()
+            .flat_map(|(instance, absences)| absences.iter().map(move |absence| (instance, absence)));
+        all.filter(concerns).map(|(_, absence)| describe(absence)).collect()
     }
 }

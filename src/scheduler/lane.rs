@@ -103,22 +103,28 @@ impl Lane {
     /// Whether a caller's restrictions leave this lane in.
     pub(super) fn named(&self, wants: &Wants) -> bool {
         let environment = self.environment();
-        (wants.backends.is_empty() || wants.backends.contains(&environment.backend))
-            && (wants.browsers.is_empty() || wants.browsers.contains(&environment.browser))
+        wants.name(&environment.instance, &environment.browser, &environment.backend)
+    }
+
+    /// Whether it may stand in for a browser's lane that a request wants.
+    pub(super) fn stands_in(&self, wants: &Wants) -> bool {
+        let environment = self.environment();
+        let software = environment.software_adapter() && !wants.backends.contains(&environment.backend);
+        !self.native() && !software && !self.named(wants)
     }
 
     /// Whether it serves a request with these restrictions.
     /// Where browsers come first, native lanes are the fallback of a request that names nothing; and software adapters
     /// prove correctness rather than serve, unless their backend is asked for.
     pub(super) fn admitted(&self, wants: &Wants) -> bool {
-        let software = self.environment().software_adapter() && wants.backends.is_empty();
+        let software = self.environment().software_adapter() && unnamed(wants);
         let fallback = wants.policy == Policy::BrowserFirst && wants.any() && self.native();
         self.named(wants) && !software && !fallback
     }
 
     /// Whether a model that is loaded for these restrictions is held here; natively too, unless other lanes are named.
     pub(super) fn holds_for(&self, wants: &Wants) -> bool {
-        self.named(wants) && !(self.environment().software_adapter() && wants.backends.is_empty())
+        self.named(wants) && !(self.environment().software_adapter() && unnamed(wants))
     }
 
     /// The session that a request needs here: WebNN compiles its graph for fixed dimensions.
@@ -256,6 +262,11 @@ impl Lane {
             sessions: self.session_loads(|_| true).collect(),
         }
     }
+}
+
+/// Whether a request names no backend, nor a lane, which has one.
+fn unnamed(wants: &Wants) -> bool {
+    wants.backends.is_empty() && wants.lane.is_none()
 }
 
 /// A lane's load as the API shows it.

@@ -24,6 +24,7 @@ mod relief;
 mod residence;
 mod sequence;
 mod shares;
+mod staged;
 mod step;
 
 use std::{
@@ -42,17 +43,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        BackendKind, Caller, Code, Digest, DimBinding, Failure, LeaseId, ModelName, Policy, Provenance,
-        RequestId, Retry, RunId, Sequence, Tensor, Timing,
+        BackendKind, Caller, Code, Digest, DimBinding, Failure, InstanceId, LaneId, LeaseId, ModelName,
+        PlanId, Policy, Provenance, RequestId, Retry, RunId, Sequence, Tensor, Timing,
     },
     models::{Entry, Loader},
     pool::PoolEvent,
     tasks::{self, Tasks},
-    telemetry::{Metrics, Trace},
+    telemetry::Trace,
 };
 use actor::{Actor, Message};
 use admission::Admission;
 use pending::Pending;
+use staged::Flows;
 
 pub use admission::{Limits, Permit};
 pub use lane::LaneLoad;
@@ -60,6 +62,7 @@ pub use latency::RecipePriors;
 pub use proofs::Judged;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_LAST};
 pub use residence::{Residence, Seat, Stay};
+pub use staged::{Planned, Seated};
 pub use step::Ledger;
 
 /// Messages that wait for the actor; admission bounds the requests among them.
@@ -84,6 +87,18 @@ pub struct Request {
     pub deadline: Instant,
     pub trace: Trace,
     pub sequence: Option<Sequence>,
+    pub under: Under,
+}
+
+/// Under which plan a request runs.
+#[derive(Default)]
+pub enum Under {
+    /// None: the whole model in one lane.
+    #[default]
+    Single,
+    Plan(Arc<Planned>),
+    /// It is a stage of another request, which has this plan.
+    Stage(PlanId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +106,12 @@ pub struct Accepted {
     pub at: Instant,
     /// Microseconds since the Unix epoch.
     pub at_us: i64,
+}
+
+impl Accepted {
+    pub fn now() -> Self {
+        Self { at: Instant::now(), at_us: tasks::now_us() }
+    }
 }
 
 /// Which lanes a caller accepts.
@@ -102,7 +123,11 @@ pub struct Wants {
     pub backends: Vec<BackendKind>,
     /// Recipe names; empty for any.
     pub browsers: Vec<String>,
-    /// Whether a native lane may answer when no wanted one can.
+    /// The only lane that is wanted.
+    pub lane: Option<LaneId>,
+    /// Whether another lane of a browser may answer when no wanted one can.
+    pub stand_in: bool,
+    /// Whether a native lane may answer when no other can.
     pub native_fallback: bool,
     /// Refuse sessions whose nodes are spread over several execution providers.
     pub strict: bool,
@@ -113,10 +138,20 @@ pub struct Wants {
 impl Wants {
     /// Whether the caller left the choice to us.
     pub fn any(&self) -> bool {
-        self.backends.is_empty() && self.browsers.is_empty() && self.lease.is_none()
+        self.backends.is_empty() && self.browsers.is_empty() && self.lane.is_none() && self.lease.is_none()
+    }
+
+    /// Whether these restrictions leave in a lane of this instance, browser and backend.
+    fn name(&self, instance: &InstanceId, browser: &String, backend: &BackendKind) -> bool {
+        (self.backends.is_empty() || self.backends.contains(backend))
+            && (self.browsers.is_empty() || self.browsers.contains(browser))
+            && self.lane.as_ref().is_none_or(|lane| *lane == LaneId::of(instance, backend))
     }
 
     fn describe(&self) -> String {
+        if let Some(lane) = &self.lane {
+            return lane.to_string();
+        }
         let backends: Vec<_> = self.backends.iter().map(ToString::to_string).collect();
         match (backends.is_empty(), self.browsers.is_empty()) {
             (true, true) if self.policy == Policy::BrowserFirst => "a browser".to_owned(),
@@ -146,7 +181,9 @@ pub struct Scheduler {
     sweep: Arc<AtomicBool>,
     admission: Admission,
     backlog: Arc<AtomicUsize>,
-    metrics: Metrics,
+    ledger: Ledger,
+    tasks: Tasks,
+    flows: Flows,
 }
 
 /// A submitted request, for cancelling it.
@@ -180,18 +217,20 @@ impl Scheduler {
         let (inbox, messages) = mpsc::channel(INBOX);
         let sweep = Arc::new(AtomicBool::new(false));
         let mailbox = (inbox.clone(), sweep.clone());
-        let metrics = ledger.metrics.clone();
         let priors = Arc::new(priors);
-        let actor =
-            Actor::new(mailbox, limits.clone(), loader, ledger, priors, backlog.clone(), tasks.clone());
+        let (own, backlog_told) = (ledger.clone(), backlog.clone());
+        let actor = Actor::new(mailbox, limits.clone(), loader, own, priors, backlog_told, tasks.clone());
         tasks.spawn("scheduler", actor.run(messages, lanes));
-        Self { inbox, sweep, admission: Admission::new(limits, tasks.clone()), backlog, metrics }
+        let admission = Admission::new(limits, tasks.clone());
+        Self { inbox, sweep, admission, backlog, ledger, tasks: tasks.clone(), flows: Flows::default() }
     }
 
     /// Admits a message of so many bytes before it is parsed, or refuses it at once.
     /// What comes of the message, if anything, is submitted with the permit.
     pub fn admit(&self, caller: &Caller, bytes: usize) -> Result<Permit, Failure> {
-        self.admission.admit(caller, bytes).inspect_err(|failure| self.metrics.refused(None, failure.code))
+        self.admission
+            .admit(caller, bytes)
+            .inspect_err(|failure| self.ledger.metrics.refused(None, failure.code))
     }
 
     /// Takes a request, or refuses it at once; then `reply` is not called.
@@ -199,14 +238,21 @@ impl Scheduler {
         let (entry, at) = (request.entry.clone(), request.accepted.at);
         self.offer(request, permit, reply).inspect_err(|failure| {
             entry.served.failed(at.elapsed(), tasks::now_us());
-            self.metrics.refused(Some(&entry.model.name), failure.code);
+            self.ledger.metrics.refused(Some(&entry.model.name), failure.code);
         })
     }
 
     fn offer(&self, request: Request, mut permit: Permit, reply: Reply) -> Result<Submitted, Failure> {
         permit.hold(request.inputs.iter().map(|tensor| tensor.body.len()).sum())?;
         let cancelled = CancellationToken::new();
-        let pending = Pending::new(request, reply, cancelled.clone(), permit);
+        let submitted =
+            Submitted { cancelled: cancelled.clone(), inbox: self.inbox.clone(), sweep: self.sweep.clone() };
+        if let Under::Plan(planned) = &request.under {
+            let planned = planned.clone();
+            staged::start(self.clone(), planned, request, permit, reply, submitted.clone());
+            return Ok(submitted);
+        }
+        let pending = Pending::new(request, reply, cancelled, Some(permit));
         if let Err(error) = self.inbox.try_send(Message::Submit(Box::new(pending))) {
             let refused = overloaded(match &error {
                 mpsc::error::TrySendError::Full(_) => "the scheduler's inbox is full",
@@ -218,7 +264,7 @@ impl Scheduler {
             }
             return Err(refused);
         }
-        Ok(Submitted { cancelled, inbox: self.inbox.clone(), sweep: self.sweep.clone() })
+        Ok(submitted)
     }
 
     /// Loads and proves `entry` in every lane that `wants` admits; answers when each has a verdict or a reason.

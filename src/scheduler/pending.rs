@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
-    Answer, Reply, Request, Wants, admission::Permit, choose::Case, latency::Expected, queue::Place,
+    Answer, Reply, Request, Under, Wants, admission::Permit, choose::Case, latency::Expected, queue::Place,
     sequence::SequenceKey, step,
 };
 use crate::{
@@ -32,7 +32,8 @@ pub(super) struct Pending {
     pub(super) charged: f64,
     /// The sequence that waits for its end.
     pub(super) sequence: Option<SequenceKey>,
-    _permit: Permit,
+    /// Absent for a stage, which the request that it is part of was admitted for.
+    _permit: Option<Permit>,
 }
 
 /// A stopping daemon drops what it holds; the caller is told all the same.
@@ -53,7 +54,10 @@ impl Attempt {
     /// One attempt more, in the lane that this is about.
     pub(super) fn begin(pending: &mut Pending, lane: Provenance) -> Self {
         pending.attempts += 1;
-        let provenance = Provenance { attempt: pending.attempts, ..lane };
+        let mut provenance = Provenance { attempt: pending.attempts, ..lane };
+        if let Under::Stage(plan) = &pending.request.under {
+            plan.as_str().clone_into(&mut provenance.plan);
+        }
         let run = step::run_id();
         let span = pending.request.trace.step(&run, &provenance);
         Self { run, provenance, span }
@@ -81,7 +85,12 @@ pub(super) struct Lot {
 }
 
 impl Pending {
-    pub(super) fn new(request: Request, reply: Reply, cancelled: CancellationToken, permit: Permit) -> Self {
+    pub(super) fn new(
+        request: Request,
+        reply: Reply,
+        cancelled: CancellationToken,
+        permit: Option<Permit>,
+    ) -> Self {
         let sequence = request.sequence.as_ref().map(|sequence| SequenceKey {
             caller: request.caller.id.clone(),
             model: request.entry.model.name.clone(),

@@ -17,12 +17,13 @@ use tokio::{
 };
 
 use super::{
-    Accepted, Limits, Request, Scheduler, Wants,
+    Accepted, Ledger, Limits, Request, Scheduler, Under, Wants,
     admission::Admission,
     choose::{Absence, Case, Decision, Outlook, choose},
     lane::{DEPTH, Lane, SessionState},
     latency::{Expected, Means, RecipePriors},
     relief::{Relief, relief, room_for},
+    staged::Flows,
 };
 use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
@@ -31,7 +32,9 @@ use crate::{
         LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, Uses,
         VerdictStatus,
     },
+    events::Events,
     models::{Entry, Held, History},
+    store::Store,
     telemetry::{Metrics, Origin},
 };
 
@@ -423,6 +426,7 @@ pub(super) fn request() -> Request {
         deadline: at,
         trace: Origin::of(&http::HeaderMap::new()).trace("m"),
         sequence: None,
+        under: Under::default(),
     }
 }
 
@@ -490,7 +494,13 @@ fn a_refused_request_is_told_by_the_refusal_alone() {
             crate::tasks::Tasks::new(),
         ),
         backlog: Arc::default(),
-        metrics: Metrics::default(),
+        ledger: Ledger {
+            store: Arc::new(Store::open_in_memory().expect("a store")),
+            events: Events::default(),
+            metrics: Metrics::default(),
+        },
+        tasks: crate::tasks::Tasks::new(),
+        flows: Flows::default(),
     };
     assert_eq!(submit(&scheduler), Ok(()));
     assert_eq!(submit(&scheduler), Err("the scheduler's inbox is full".to_owned()));

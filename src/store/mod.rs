@@ -6,6 +6,7 @@
 mod error;
 mod models;
 mod open;
+mod plans;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use self::writer::{Order, Signals, Writer};
 pub use self::{
     error::StoreError,
     models::{StoredModel, StoredUses},
+    plans::StoredPlan,
     variants::StoredVariant,
 };
 use crate::domain::{Digest, RunId, RunRecord, Scopes, Verdict, VerdictKey};

@@ -55,6 +55,7 @@ pub(super) fn append_run(appender: &mut Appender<'_>, seq: i64, record: &RunReco
         lane.map(|lane| lane.batch),
         record.caller.as_str(),
         lane.and_then(|lane| lane.converted.as_deref()),
+        lane.filter(|lane| !lane.stages.is_empty()).map(|lane| json(&lane.stages)),
     ])
 }
 
@@ -93,6 +94,7 @@ pub(super) fn read_run(row: &Row<'_>) -> duckdb::Result<(RunCursor, RunRecord)> 
     let caller = cells.next()?;
     if let Some(provenance) = &mut provenance {
         provenance.converted = cells.next::<Option<String>>()?.map(Into::into);
+        provenance.stages = cells.optional_json()?.unwrap_or_default();
     }
     Ok((cursor, RunRecord { run, request, accepted_at_us, caller, model, provenance, timing, error }))
 }
@@ -121,9 +123,10 @@ fn read_provenance(cells: &mut Cells<'_, '_>) -> duckdb::Result<Provenance> {
         verdict: cells.word()?,
         plan: cells.next()?,
         attempt: cells.next()?,
-        // The columns of these two came later; runs of an earlier weft have none.
+        // The columns of these came later; runs of an earlier weft have none.
         batch: 1,
         converted: None,
+        stages: Vec::new(),
         fallback: cells.optional_json()?,
     })
 }

@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "010_conversion", sql: include_str!("schema/010_conversion.sql") },
     Migration { name: "011_cache", sql: include_str!("schema/011_cache.sql") },
     Migration { name: "012_variants", sql: include_str!("schema/012_variants.sql") },
+    Migration { name: "013_plans", sql: include_str!("schema/013_plans.sql") },
 ];
 
 impl Migration {

@@ -5,14 +5,16 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::mpsc as std_mpsc};
 
 use super::{
-    PAGE_MAX, RunCursor, RunPage, Spent, Store, StoreError, StoredModel, StoredUses, StoredVerdict, open,
+    PAGE_MAX, RunCursor, RunPage, Spent, Store, StoreError, StoredModel, StoredPlan, StoredUses,
+    StoredVerdict, open,
     schema::{MIGRATIONS, Migration, migrate},
     writer,
 };
 use crate::domain::{
     Adapter, Anatomy, BackendKind, Batching, Code, Conversion, Cost, Datatype, Digest, Dim, Failure,
-    Fallback, InstanceId, LaneId, Model, ModelKind, Port, ProofCost, Provenance, Retry, RunId, RunRecord,
-    Signature, StageKind, Timing, Tolerance, Uses, Verdict, VerdictKey, VerdictStatus, Verification,
+    Fallback, InstanceId, LaneId, Model, ModelKind, Place, Plan, PlanFallback, PlanId, Port, ProofCost,
+    Provenance, Retry, RunId, RunRecord, Shard, Signature, StageKind, StageRun, Timing, Tolerance, Uses,
+    Verdict, VerdictKey, VerdictStatus, Verification,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -58,6 +60,7 @@ fn provenance() -> Provenance {
         converted: Some("bert from f16 weights".into()),
         batch: 5,
         fallback: Some(Fallback { wanted: "webnn".into(), reason: "no \"lane\"\nlives".into() }),
+        stages: Vec::new(),
     }
 }
 
@@ -159,11 +162,22 @@ async fn every_kind_of_run_reads_back_as_it_was_recorded() {
         verdict: VerdictStatus::Reference,
         ..provenance()
     };
+    let stage = StageRun {
+        stage: 1,
+        run: RunId::new("a stage"),
+        provenance: provenance(),
+        bytes_in: u64::MAX,
+        bytes_out: 0,
+        timing_us: run("").timing,
+    };
+    let staged =
+        Provenance { plan: "plan-0123".into(), stages: vec![stage.clone(), stage], ..native.clone() };
     let extreme = Timing { queue: u64::MAX, total: u64::MAX, ..Timing::default() };
     let cases = [
         run("without a lane"),
         RunRecord { provenance: Some(provenance()), ..run("everything") },
         RunRecord { provenance: Some(native), ..run("native") },
+        RunRecord { provenance: Some(staged), ..run("in stages") },
         RunRecord { request: None, ..run("of an earlier version") },
         RunRecord { accepted_at_us: -1, timing: extreme, ..run("extremes") },
         RunRecord { run: RunId::new("nul \0 and ✓"), ..run("") },
@@ -177,6 +191,29 @@ async fn every_kind_of_run_reads_back_as_it_was_recorded() {
         store.flush().await.unwrap();
         assert_eq!(store.runs(1, None).await.unwrap().runs, [case]);
     }
+}
+
+#[tokio::test]
+async fn plans_stay_until_they_are_removed() {
+    let store = Store::open_in_memory().unwrap();
+    let plan = |byte: u8| {
+        let place = Place { lane: Some(LaneId::new("a-1/wasm")), ..Place::default() };
+        let signature = model("m", byte).model.signature;
+        let signature = Signature {
+            outputs: vec![Port { name: "y".into(), ..signature.outputs[0].clone() }],
+            ..signature
+        };
+        let shard = Shard { model: Digest::new([byte; 32]), signature: &signature, place };
+        let whole = (Digest::new([byte; 32]), &signature);
+        let plan = Plan::new(whole, &[shard], PlanFallback::Lanes).unwrap();
+        StoredPlan { id: PlanId::new(format!("plan-{byte}")), plan, made_at_us: 9 - i64::from(byte) }
+    };
+    for byte in [1, 2, 1] {
+        store.put_plan(plan(byte)).await.unwrap();
+    }
+    assert_eq!(store.plans().await.unwrap(), [plan(2), plan(1)]);
+    store.remove_plan(PlanId::new("plan-2")).await.unwrap();
+    assert_eq!(store.plans().await.unwrap(), [plan(1)]);
 }
 
 #[tokio::test]

@@ -120,6 +120,14 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Begins a span for one stage of the request.
+    pub fn stage(&self, stage: usize, model: &str) -> Self {
+        let span = debug_span!(
+            target: TRACES, parent: &self.request, "stage", stage, model, run = field::Empty, outcome = field::Empty
+        );
+        Self { id: self.id.clone(), request: span, queue: Span::none() }
+    }
+
     /// It waits for a lane, for the first time or again.
     pub fn queued(&mut self) {
         self.queue = debug_span!(target: TRACES, parent: &self.request, "queue");

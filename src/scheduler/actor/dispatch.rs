@@ -209,7 +209,7 @@ impl Actor {
         choose::choose(&pending.case(tied, expected, now), &self.lanes, &self.outlook)
     }
 
-    fn prepare_all(&mut self, choice: &Choice, entry: &Arc<Entry>) {
+    pub(super) fn prepare_all(&mut self, choice: &Choice, entry: &Arc<Entry>) {
         for (lane, session) in &choice.prepare {
             self.prepare(lane, session.clone(), entry.clone());
         }

@@ -7,16 +7,38 @@ use tokio::time::Instant;
 use super::Actor;
 use crate::{
     backend::SessionName,
-    domain::{LaneId, Model},
+    domain::{DimBinding, LaneId, Model},
     models::Entry,
     scheduler::{
         Wants,
+        choose::{self, Case},
         lane::Standing,
         residence::{Residence, Seat},
     },
 };
 
 impl Actor {
+    /// Has shards loaded where they are wanted and not there yet, all at once.
+    pub(super) fn warm(&mut self, shards: Vec<(Arc<Entry>, Wants, DimBinding)>) {
+        for (entry, wants, binding) in shards {
+            if self.residences.check_model(&entry.model).is_err() {
+                continue;
+            }
+            let case = Case {
+                model: entry.model.digest,
+                binding: &binding,
+                wants: &wants,
+                tied: None,
+                excluded: &[],
+                failed: None,
+                expected: self.expected(&entry.model),
+                now: Instant::now(),
+            };
+            let choice = choose::choose(&case, &self.lanes, &self.outlook);
+            self.prepare_all(&choice, &entry);
+        }
+    }
+
     /// Keeps a model from now on, in lanes that have it already and in those that come.
     pub(super) fn keep(&mut self, entry: &Arc<Entry>, wants: &Wants) {
         self.residences.load(entry.clone(), wants.clone());

@@ -30,6 +30,7 @@ use crate::{
         Accepted, Answer, Ledger, Limits, Request, Scheduler, Wants,
         admission::Admission,
         lane::{Lane, SessionState},
+        staged::Flows,
         tests::{LIMITS, request},
     },
     store::Store,
@@ -133,12 +134,13 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
     let loader =
         Loader::new(gate, Layouts::new(blobs, tasks.clone()), |_| unreachable!("nothing is loaded here"));
     let limits = watch::Sender::new(limits).subscribe();
-    let (backlog, metrics) = (Arc::new(AtomicUsize::new(0)), Metrics::default());
+    let backlog = Arc::new(AtomicUsize::new(0));
+    let ledger = Ledger { store, events: Events::default(), metrics: Metrics::default() };
     let mut actor = Actor::new(
         (inbox.clone(), sweep.clone()),
         limits.clone(),
         Arc::new(loader),
-        Ledger { store, events: Events::default(), metrics: metrics.clone() },
+        ledger.clone(),
         Arc::default(),
         backlog.clone(),
         tasks.clone(),
@@ -161,8 +163,8 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
     let (pool, events) = mpsc::channel(1);
     tasks.spawn("scheduler", actor.run(messages, events));
     let (told, answers) = mpsc::unbounded_channel();
-    let admission = Admission::new(limits, tasks);
-    let scheduler = Scheduler { inbox, sweep, admission, backlog, metrics };
+    let (admission, flows) = (Admission::new(limits, tasks.clone()), Flows::default());
+    let scheduler = Scheduler { inbox, sweep, admission, backlog, ledger, tasks, flows };
     Stage { scheduler, told, answers, _pool: pool }
 }
 
