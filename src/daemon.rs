@@ -37,7 +37,7 @@ use crate::{
     events::Events,
     http::{self, Api, Doors, ListenError, Readers},
     models::{
-        Blobs, Cache, Layouts, Loader, ModelError, Reference, Registry,
+        Blobs, Cache, Layouts, Loader, ModelError, Plans, Reference, Registry,
         foreign::Foreign,
         gate::Gate,
         source::{Downloads, SourceError},
@@ -172,7 +172,7 @@ struct Rooms {
 }
 
 /// The instances that a configuration wants.
-type Plans = Box<dyn Fn(&Config) -> Vec<Fleet> + Send + Sync>;
+type Fleets = Box<dyn Fn(&Config) -> Vec<Fleet> + Send + Sync>;
 
 impl Daemon {
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
@@ -206,8 +206,8 @@ impl Daemon {
         let started = async {
             let reaper = config.alone.then(|| Reaper::start(run.clone(), &tasks)).transpose()?;
             let (own, started) = (run.clone(), tasks.clone());
-            let plans: Plans = Box::new(move |config| fleets(config, &own, &started));
-            let rooms = Self::start_rooms(&config, doors, plans, &run, &tasks).await?;
+            let wanted: Fleets = Box::new(move |config| fleets(config, &own, &started));
+            let rooms = Self::start_rooms(&config, doors, wanted, &run, &tasks).await?;
             Ok::<_, DaemonError>((rooms, reaper))
         };
         let (Rooms { local, pool, native, store, drain, reloader }, reaper) = match started.await {
@@ -239,11 +239,11 @@ impl Daemon {
     async fn start_rooms(
         config: &Config,
         doors: Doors,
-        plans: Plans,
+        wanted: Fleets,
         run: &Arc<RunDir>,
         tasks: &Tasks,
     ) -> Result<Rooms, DaemonError> {
-        let (fleets, live) = (plans(config), Live::new(config));
+        let (fleets, live) = (wanted(config), Live::new(config));
         let store = Arc::new(Store::open(&config.home.join(STORE))?);
         let access = Access::open(config.access.clone(), store.clone(), tasks).await?;
         let library = OrtLibrary::load(&config.native.library)?;
@@ -265,6 +265,7 @@ impl Daemon {
         };
         let pool = Pool::start(fleets, surroundings, tasks).await;
         let cache = Cache::new(registry.clone(), downloads.clone(), tasks.clone());
+        let plans = Plans::open(registry.clone(), cache.clone()).await?;
         let loader = loader(Gate::new(reference, store.clone()), registry.layouts.clone(), cache.clone());
         let ledger = Ledger { store: store.clone(), events: events.clone(), metrics: metrics.clone() };
         let priors = config.recipes.iter().map(|recipe| (recipe.name.clone(), recipe.priors.clone()));
@@ -275,7 +276,7 @@ impl Daemon {
         let local = Local { url: doors.local_url().to_owned(), key: access.owner_key().to_owned() };
         tasks.spawn("metrics upkeep", metrics.clone().upkeep(tasks.stopping()));
         let (drain, timeout) = (live.drain.subscribe(), live.timeout.subscribe());
-        let reloader = Reloader::new(config, plans, pool.clone(), live);
+        let reloader = Reloader::new(config, wanted, pool.clone(), live);
         let api = Api {
             id: id.clone(),
             access,
@@ -285,6 +286,7 @@ impl Daemon {
             scheduler,
             registry,
             cache,
+            plans,
             downloads,
             foreign: foreign(config, run, tasks),
             pool: pool.clone(),

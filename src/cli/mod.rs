@@ -9,6 +9,7 @@ mod infer;
 mod keys;
 mod models;
 mod output;
+mod plan;
 mod runs;
 mod serve;
 mod top;
@@ -99,6 +100,9 @@ enum Command {
     /// Add, list, show, verify and remove models
     #[command(subcommand)]
     Models(models::Models),
+    /// Make, list, show and remove plans: models in stages over several lanes
+    #[command(subcommand)]
+    Plan(plan::Plan),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -153,6 +157,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor => doctor::run(&common).await,
         Command::Infer(infer) => infer.run(&common).await,
         Command::Models(models) => models.run(&common).await,
+        Command::Plan(plan) => plan.run(&common).await,
         Command::Keys(keys) => keys.run(&common).await,
         Command::Runs(runs) => runs.run(&common).await,
         Command::Top(top) => top.run(&common).await,

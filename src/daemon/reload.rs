@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
 
-use super::Plans;
+use super::Fleets;
 use crate::{
     config::{Config, ConfigError, Source, Written},
     domain::Failure,
@@ -72,7 +72,7 @@ pub struct Reloader(Arc<Inner>);
 struct Inner {
     source: Option<Arc<Source>>,
     log: Option<Log>,
-    plans: Plans,
+    wanted: Fleets,
     pool: Pool,
     live: Live,
     /// What the file said at the start: keys that wait for a restart are told from it.
@@ -83,11 +83,11 @@ struct Inner {
 }
 
 impl Reloader {
-    pub(super) fn new(config: &Config, plans: Plans, pool: Pool, live: Live) -> Self {
+    pub(super) fn new(config: &Config, wanted: Fleets, pool: Pool, live: Live) -> Self {
         Self(Arc::new(Inner {
             source: config.source.clone(),
             log: config.log.clone(),
-            plans,
+            wanted,
             pool,
             live,
             started: config.written.clone(),
@@ -134,7 +134,7 @@ impl Reloader {
         if let Some(log) = &inner.log {
             log.filter(&config.telemetry.filter).expect("the configuration's filter was checked");
         }
-        if !inner.pool.target((inner.plans)(&config)).await {
+        if !inner.pool.target((inner.wanted)(&config)).await {
             return Err(ReloadError::Stopping);
         }
         *latest = config.written;

@@ -11,7 +11,8 @@ use utoipa::{
 };
 
 use super::{
-    BackendKind, Datatype, Digest, Dim, InstanceId, LaneId, LeaseId, ModelName, RequestId, RunId, tensor,
+    BackendKind, Datatype, Digest, Dim, InstanceId, LaneId, LeaseId, ModelName, PlanId, RequestId, RunId,
+    tensor,
 };
 
 /// Types that are text on the wire, with what they look like and what they are.
@@ -36,6 +37,7 @@ text! {
     InstanceId, None::<&str>, "One running browser, as `chromium-1`; `native` for the daemon's own process";
     LaneId, None::<&str>, "One execution slot, as `chromium-1/wasm`";
     LeaseId, None::<&str>, "A caller's exclusive right to an instance";
+    PlanId, None::<&str>, "A model's computation in stages, named after what it consists of";
     RunId, None::<&str>, "One attempt at a request";
     RequestId, None::<&str>, "What a caller asked, in all its attempts";
     ModelName, Some("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"), "The name under which a model was added";

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Api, FRAME_MAX, models};
+use super::{Api, FRAME_MAX, models, plans};
 use crate::{
     domain::{Caller, Code, Failure, ModelName, Policy, Retry},
     models::Entry,
     protocol::client::{FallbackPolicy, Parameters, ParsedInfer, Told},
-    scheduler::{Accepted, Answer, Permit, Request, Submitted, Under, Wants},
+    scheduler::{Accepted, Answer, Permit, Request, Submitted, Wants},
     telemetry::Origin,
 };
 
@@ -59,6 +59,7 @@ fn checked(
         return Err(Failure::invalid(format!("output {:?} is asked for twice", twice.1)));
     }
     let parameters = &parsed.parameters;
+    let under = plans::wanted(api, &entry, parameters)?;
     let (backends, browsers) = (parameters.backends(), parameters.browsers());
     let restricted = !backends.is_empty() || !browsers.is_empty();
     let policy = parameters.policy.unwrap_or(api.policy);
@@ -83,7 +84,7 @@ fn checked(
         wants,
         priority: parameters.priority,
         sequence: parameters.sequence()?,
-        under: Under::Single,
+        under,
         caller,
         accepted,
         trace: origin.trace(entry.model.name.as_str()),

@@ -25,6 +25,7 @@ mod openapi;
 mod origin;
 mod pace;
 mod places;
+mod plans;
 mod pool;
 mod reload;
 mod resources;
@@ -48,7 +49,7 @@ use crate::{
     bridge::guard::Origin,
     domain::Policy,
     events::Events,
-    models::{Cache, Registry, foreign::Foreign, source::Downloads},
+    models::{Cache, Plans, Registry, foreign::Foreign, source::Downloads},
     pool::Pool,
     scheduler::Scheduler,
     store::Store,
@@ -79,6 +80,7 @@ pub struct Api {
     pub scheduler: Scheduler,
     pub registry: Arc<Registry>,
     pub cache: Arc<Cache>,
+    pub plans: Plans,
     pub downloads: Downloads,
     pub foreign: Foreign,
     pub pool: Pool,
@@ -132,6 +134,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(resources::run))
         .routes(routes!(models::show, models::remove))
         .routes(routes!(downloads::show, downloads::cancel))
+        .routes(routes!(plans::show, plans::remove))
         .routes(routes!(models::upload).layer(DefaultBodyLimit::disable()))
         .routes(routes!(pool::release))
         .routes(routes!(keys::begin_session, keys::end_session))
@@ -158,6 +161,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::list, models::add))
         .routes(routes!(downloads::list, downloads::order))
         .routes(routes!(conversions::order))
+        .routes(routes!(plans::list, plans::make))
         .routes(routes!(ask::ask))
         .routes(routes!(openai::embeddings::embed))
         .routes(routes!(models::verify))

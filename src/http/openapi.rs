@@ -39,6 +39,7 @@ use super::{
         (name = "open inference protocol", description = "Inference, as KServe and Triton speak it"),
         (name = "openai", description = "What OpenAI's clients ask"),
         (name = "models", description = "Files, names and verdicts"),
+        (name = "plans", description = "Models in stages, each in a lane of its own"),
         (name = "pool", description = "Browsers, their lanes, and leases"),
         (name = "runs", description = "What was computed where"),
         (name = "access", description = "Keys, and browsers that log in with them"),
@@ -128,7 +129,7 @@ fn secure(need: Need, operation: &mut Operation) {
 }
 
 /// Routes whose query or body names a model.
-const NAMING: [&str; 3] = ["/api/v1/ask", "/api/v1/conversions", "/v1/embeddings"];
+const NAMING: [&str; 4] = ["/api/v1/ask", "/api/v1/conversions", "/api/v1/plans", "/v1/embeddings"];
 
 fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation) {
     let addressed = path.contains('{');

@@ -76,6 +76,12 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/api/v1/downloads", ADMIN),
     ("GET", "/api/v1/downloads/{id}", READ),
     ("DELETE", "/api/v1/downloads/{id}", ADMIN),
+    // Whoever asks under a plan must see which there are.
+    ("GET", "/api/v1/plans", Need::Any),
+    // It loads models and keeps lanes busy for as long as its proof takes.
+    ("POST", "/api/v1/plans", ADMIN),
+    ("GET", "/api/v1/plans/{id}", Need::Any),
+    ("DELETE", "/api/v1/plans/{id}", ADMIN),
     ("POST", "/api/v1/reload", ADMIN),
     ("POST", "/api/v1/session", Need::Any),
     ("DELETE", "/api/v1/session", Need::Any),

@@ -178,6 +178,21 @@ impl Registry {
         self.whole(|registry| async move { registry.verify_alone(&entry).await }).await?
     }
 
+    /// Has a model judged by these inputs from now on, once it has run on them natively.
+    pub(super) async fn give(
+        self: &Arc<Self>,
+        entry: Arc<Entry>,
+        inputs: GateInputs,
+    ) -> Result<Arc<Entry>, ModelError> {
+        self.whole(|registry| async move {
+            let (mut entry, mut log) = (anew(&entry), Verification::begun(tasks::now_us()));
+            let contents = registry.contents(&entry, &mut log).await?;
+            let kept = registry.prove(&mut entry, contents, inputs, log).await?;
+            registry.renew(entry, kept).await
+        })
+        .await
+    }
+
     /// Keeps a version's files whatever room others need, or no longer.
     pub async fn pin(self: &Arc<Self>, entry: Arc<Entry>, pinned: bool) -> Result<(), ModelError> {
         self.whole(|registry| async move {
@@ -345,25 +360,17 @@ impl Registry {
 
     async fn verify_alone(&self, old: &Entry) -> Result<Result<Arc<Entry>, Failure>, ModelError> {
         let Model { name, digest, .. } = &old.model;
-        let mut entry = Entry::new(old.model.clone(), old.path.clone(), old.history.clone(), Uses::default());
-        (entry.served, entry.keeping) = (old.served.clone(), old.keeping.clone());
-        entry.history.verification = None;
+        let mut entry = anew(old);
         let kept = self.store.model_inputs(name.clone(), *digest).await?;
         let mut log = Verification::begun(tasks::now_us());
         let proven = async {
             let inputs = read_inputs(kept.as_deref())?;
-            let all: Vec<_> = entry.model.files().collect();
-            let contents = verify::read(&self.blobs, &all, &mut log).await?;
+            let contents = self.contents(&entry, &mut log).await?;
             self.prove(&mut entry, contents, inputs, log.clone()).await
         }
         .await;
         match proven {
-            Ok(inputs) => {
-                self.store.put_verification(stored(&entry), Some(inputs)).await?;
-                let entry = Arc::new(entry);
-                self.write().replace(&entry);
-                Ok(Ok(entry))
-            }
+            Ok(inputs) => self.renew(entry, inputs).await.map(Ok),
             // Nothing that the file has done.
             Err(error) if error.retry() != Retry::Never => Err(error),
             Err(error) => {
@@ -376,6 +383,19 @@ impl Registry {
                 Ok(Err(failed.unwrap_or_else(|| error.into())))
             }
         }
+    }
+
+    async fn contents(&self, entry: &Entry, log: &mut Verification) -> Result<Contents, ModelError> {
+        let all: Vec<_> = entry.model.files().collect();
+        verify::read(&self.blobs, &all, log).await
+    }
+
+    /// Puts what was verified anew, with these inputs, in its own place.
+    async fn renew(&self, entry: Entry, inputs: String) -> Result<Arc<Entry>, ModelError> {
+        self.store.put_verification(stored(&entry), Some(inputs)).await?;
+        let entry = Arc::new(entry);
+        self.write().replace(&entry);
+        Ok(entry)
     }
 
     /// Takes a file out of use, whatever names stand for it.
@@ -415,6 +435,14 @@ impl Registry {
         let gone = removed.iter().map(|removed| removed.model.digest);
         Ok(gone.filter(|digest| unused.contains(digest)).collect())
     }
+}
+
+/// The same version before its verification.
+fn anew(old: &Entry) -> Entry {
+    let history = History { verification: None, ..old.history.clone() };
+    let mut entry = Entry::new(old.model.clone(), old.path.clone(), history, Uses::default());
+    (entry.served, entry.keeping) = (old.served.clone(), old.keeping.clone());
+    entry
 }
 
 fn anatomy(contents: Contents, sizes: &Sizes) -> Anatomy {

@@ -85,7 +85,7 @@ fn requests() -> Vec<(Value, &'static str, &'static str)> {
         ),
         (with("bakend", json!("wasm")), "invalid_request", "bakend"),
         (with("backend", json!("cuda")), "invalid_request", "did not match"),
-        (with("plan", json!("sharded")), "invalid_request", "the only plan"),
+        (with("plan", json!("sharded")), "invalid_request", "no plan is called"),
         (with("fallback", json!("maybe")), "invalid_request", "maybe"),
         (wanting(json!([{"name": "z"}])), "invalid_request", "no output \"z\""),
         (wanting(json!([{"name": "y"}, {"name": "y"}])), "invalid_request", "asked for twice"),

@@ -38,6 +38,7 @@ mod native;
 mod oip;
 mod outside;
 mod packages;
+mod plans;
 mod pool;
 mod precision;
 #[path = "../fuzz/src/properties.rs"]

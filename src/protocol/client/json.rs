@@ -244,6 +244,12 @@ pub struct TensorJson {
 }
 
 impl TensorJson {
+    pub fn of(tensor: &Tensor) -> Self {
+        let data = serde_json::value::to_raw_value(&Data(tensor));
+        let data = data.expect("elements are numbers, booleans and strings");
+        Self { datatype: tensor.datatype, shape: tensor.shape.clone(), data }
+    }
+
     pub fn tensor(&self, name: &str) -> Result<Tensor, String> {
         let bytes = parse(self.datatype, &self.data).map_err(|error| format!("input {name:?}: {error}"))?;
         let (name, shape) = (name.to_owned(), self.shape.clone());

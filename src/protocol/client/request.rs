@@ -45,6 +45,7 @@ pub enum Topic {
     Pool,
     Runs,
     Models,
+    Plans,
 }
 
 #[derive(Debug, PartialEq)]
@@ -324,9 +325,6 @@ impl Infer {
     fn check(self, body: &Bytes) -> Result<ParsedInfer, String> {
         if self.inputs.len() > TENSORS_MAX || self.outputs.len() > TENSORS_MAX {
             return Err(format!("more than {TENSORS_MAX} inputs or outputs"));
-        }
-        if self.parameters.plan.as_deref().is_some_and(|plan| plan != "single") {
-            return Err("the only plan is \"single\"".to_owned());
         }
         let mut from = 0;
         let inputs = self

@@ -20,6 +20,16 @@ pub(crate) fn of(nodes: &[Node<'_>]) -> Vec<u8> {
     with_weights(nodes, &[])
 }
 
+/// From these values to those by these nodes, all `f32[n, 4]`.
+pub(crate) fn part(nodes: &[Node<'_>], inputs: &[&str], outputs: &[&str]) -> Vec<u8> {
+    let ports = |names: &[&str]| -> Vec<_> {
+        names.iter().map(|name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)])).collect()
+    };
+    let nodes: Vec<_> =
+        nodes.iter().map(|(operator, inputs, outputs)| node(operator, inputs, outputs)).collect();
+    model(&nodes, &ports(inputs), &ports(outputs), &[])
+}
+
 fn with_weights(nodes: &[Node<'_>], weights: &[Vec<u8>]) -> Vec<u8> {
     let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(4)]);
     let nodes: Vec<_> =
@@ -61,6 +71,22 @@ pub(crate) fn mixing() -> Vec<u8> {
         node("MatMul", &["x", "square"], &["y"]),
     ];
     model(&nodes, &[port("x")], &[port("y")], &[])
+}
+
+/// `y = (x · xᵀ) · x`, its first half, which makes `h` of as many columns as rows, and its second.
+pub(crate) fn widening() -> [Vec<u8>; 3] {
+    let port = |name, columns| port(name, FLOAT, &[Dim::Symbol("n"), columns]);
+    let (x, y, h) = (port("x", Dim::Size(4)), port("y", Dim::Size(4)), port("h", Dim::Symbol("n")));
+    let nodes = [
+        node("Transpose", &["x"], &["t"]),
+        node("MatMul", &["x", "t"], &["h"]),
+        node("MatMul", &["h", "x"], &["y"]),
+    ];
+    [
+        model(&nodes, &[x.clone()], &[y.clone()], &[]),
+        model(&nodes[..2], &[x.clone()], &[h.clone()], &[]),
+        model(&nodes[2..], &[h, x], &[y], &[]),
+    ]
 }
 
 /// `y = x`, both of any length.

@@ -1,0 +1,236 @@
+//! Plans: a model's computation in stages that somebody chose. Make, list, show, remove.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::{
+        Path, State,
+        rejection::{PathRejection, StringRejection},
+    },
+    http::StatusCode,
+};
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::{Api, Problem, infer, models, resources::List};
+use crate::{
+    domain::{
+        BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId, Policy, Shard,
+        Tensor,
+    },
+    models::{Entry, KeptPlan, Plans, PlansError, Proof},
+    protocol::client::{Parameters, Topic},
+    scheduler::{Accepted, Planned, Request, Seated, Under, Wants},
+    tasks,
+    telemetry::Origin,
+};
+
+type Named = Result<Path<String>, PathRejection>;
+
+/// A model's computation in stages
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewPlan)]
+pub(super) struct Order {
+    /// The whole model: a name, `NAME@VERSION` or a SHA-256.
+    model: String,
+    /// In an order in which they can run. What one makes, others read under the same name.
+    stages: Vec<StageOrder>,
+    #[serde(default)]
+    fallback: PlanFallback,
+}
+
+/// A shard, and where it runs: in one lane, in those of a browser or a backend, or in any
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewPlanStage)]
+struct StageOrder {
+    /// A model: a name, `NAME@VERSION` or a SHA-256.
+    model: String,
+    lane: Option<LaneId>,
+    /// A recipe's name, or `native`.
+    browser: Option<String>,
+    backend: Option<BackendKind>,
+}
+
+/// A plan as it is kept.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ShownPlan)]
+pub(super) struct Shown {
+    id: PlanId,
+    #[serde(flatten)]
+    plan: Plan,
+    /// What the whole model's file is called; null when it is not here any more.
+    name: Option<ModelName>,
+    /// What the stages' files are called.
+    shards: Vec<Option<ModelName>>,
+    made_at_us: i64,
+    /// Why it cannot run, when a shard is gone.
+    unusable: Option<String>,
+}
+
+impl Shown {
+    fn of(KeptPlan { id, plan, made_at_us }: KeptPlan, api: &Api) -> Self {
+        let name = |digest| api.plans.of_file(digest).map(|entry| entry.model.name.clone());
+        Self {
+            name: name(plan.model),
+            shards: plan.stages.iter().map(|stage| name(stage.model)).collect(),
+            unusable: api.plans.shards(&plan).err().map(|error| error.to_string()),
+            id,
+            plan: (*plan).clone(),
+            made_at_us,
+        }
+    }
+}
+
+/// Make a plan
+///
+/// Its stages run natively one after the other, and then in their own lanes, and must answer as the whole model.
+#[utoipa::path(post, path = "/api/v1/plans", tag = "plans", request_body = Order,
+    responses((status = 201, body = Shown)))]
+pub(super) async fn make(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Extension(origin): Extension<Origin>,
+    body: Result<String, StringRejection>,
+) -> Result<(StatusCode, Json<Shown>), Problem> {
+    let Order { model, stages, fallback } =
+        serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
+    let whole = models::find(&api, &model)?;
+    let entries = stages.iter().map(|stage| models::find(&api, &stage.model));
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
+    let shards = entries.iter().zip(stages).map(|(entry, StageOrder { lane, browser, backend, .. })| Shard {
+        model: entry.model.digest,
+        signature: &entry.model.signature,
+        place: Place { lane, browser, backend },
+    });
+    let shards: Vec<_> = shards.collect();
+    let plan =
+        Plan::new((whole.model.digest, &whole.model.signature), &shards, fallback).map_err(Failure::from)?;
+    let proof = api.plans.prove(&whole, &plan).await?;
+    for shard in &proof.given {
+        let (name, digest) = (shard.model.name.clone(), shard.model.digest);
+        api.scheduler.forget(name, vec![digest], vec![digest]).await;
+    }
+    rehearse(&api, &whole, &plan, &proof, (caller, origin)).await?;
+    let kept = api.plans.keep(plan, tasks::now_us()).await?;
+    let shown = Shown::of(kept, &api);
+    api.events.publish(Topic::Plans, || json!({"event": "made", "plan": &shown}));
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+/// Runs a plan in its own lanes and nowhere else, which loads and proves every stage there.
+async fn rehearse(
+    api: &Arc<Api>,
+    whole: &Arc<Entry>,
+    plan: &Plan,
+    proof: &Proof,
+    (caller, origin): (Caller, Origin),
+) -> Result<(), Failure> {
+    let strictly = Plan { fallback: PlanFallback::None, ..plan.clone() };
+    let planned = Arc::new(planned(api, Plans::name(plan), Arc::new(strictly), false)?);
+    let ask = async |inputs: Vec<Tensor>| {
+        let bytes = inputs.iter().map(|tensor| tensor.body.len()).sum();
+        let permit = api.scheduler.admit(&caller, bytes)?;
+        let request = Request {
+            entry: whole.clone(),
+            binding: whole.model.signature.bind(&inputs)?,
+            inputs,
+            outputs: Vec::new(),
+            wants: Wants::default(),
+            priority: 0,
+            caller: caller.clone(),
+            accepted: Accepted::now(),
+            deadline: Instant::now() + models::PROVE_WITHIN,
+            trace: origin.part(None, None).trace(whole.model.name.as_str()),
+            sequence: None,
+            under: Under::Plan(planned.clone()),
+        };
+        infer::answered(api, request, permit).await
+    };
+    let answers = try_join_all(proof.inputs.iter().map(|inputs| ask(inputs.clone()))).await?;
+    let outputs: Vec<_> = answers.into_iter().map(|answer| answer.outputs).collect();
+    Ok(proof.check(&outputs)?)
+}
+
+/// Plans
+///
+/// In the order in which they were made.
+#[utoipa::path(get, path = "/api/v1/plans", tag = "plans", responses((status = 200, body = List<Shown>)))]
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Shown>> {
+    List::whole(api.plans.list().into_iter().map(|kept| Shown::of(kept, &api)).collect())
+}
+
+/// One plan
+#[utoipa::path(get, path = "/api/v1/plans/{id}", tag = "plans", params(("id" = String, Path)),
+    responses((status = 200, body = Shown)))]
+pub(super) async fn show(State(api): State<Arc<Api>>, id: Named) -> Result<Json<Shown>, Problem> {
+    let Path(id) = id?;
+    Ok(Json(Shown::of(api.plans.find(&id).map_err(told)?, &api)))
+}
+
+/// Forget a plan
+///
+/// Its shards stay, and requests under way go on.
+#[utoipa::path(delete, path = "/api/v1/plans/{id}", tag = "plans", params(("id" = String, Path)),
+    responses((status = 200, body = Shown)))]
+pub(super) async fn remove(State(api): State<Arc<Api>>, id: Named) -> Result<Json<Shown>, Problem> {
+    let Path(id) = id?;
+    let shown = Shown::of(api.plans.remove(&id).await.map_err(told)?, &api);
+    api.events.publish(Topic::Plans, || json!({"event": "removed", "plan": &shown}));
+    Ok(Json(shown))
+}
+
+fn told(error: PlansError) -> Problem {
+    match error {
+        PlansError::Unknown { .. } => Problem::not_found(error.to_string()),
+        error => error.into(),
+    }
+}
+
+/// The plan that a request names, ready to be asked; none for `single`.
+pub(super) fn wanted(api: &Api, entry: &Entry, parameters: &Parameters) -> Result<Under, Failure> {
+    let Some(id) = parameters.plan.as_deref().filter(|id| *id != "single") else { return Ok(Under::Single) };
+    let KeptPlan { id, plan, .. } = api.plans.find(id)?;
+    if plan.model != entry.model.digest {
+        let message = format!("{id} is a plan of the model {}, not of {}", plan.model, entry.model.name);
+        return Err(Failure::invalid(message));
+    }
+    if parameters.sequence()?.is_some() {
+        let message =
+            "a sequence does not run under a plan, whose lanes hold no state for it: leave out `plan`";
+        return Err(Failure::invalid(message));
+    }
+    let Parameters { backend, browser, fallback, policy, lease, .. } = parameters;
+    if backend.is_some() || browser.is_some() || fallback.is_some() || policy.is_some() || lease.is_some() {
+        let message =
+            "a plan says where its stages run: leave out backend, browser, fallback, policy and lease";
+        return Err(Failure::invalid(message));
+    }
+    Ok(Under::Plan(Arc::new(planned(api, id, plan, parameters.strict)?)))
+}
+
+fn planned(api: &Api, id: PlanId, plan: Arc<Plan>, strict: bool) -> Result<Planned, PlansError> {
+    let shards = api.plans.shards(&plan)?;
+    let seated = |(entry, at): (Arc<Entry>, usize)| {
+        let Place { lane, browser, backend } = plan.stages[at].place.clone();
+        let wants = Wants {
+            // Nothing is pinned that names nothing.
+            policy: if api.policy == Policy::Pin { Policy::default() } else { api.policy },
+            backends: backend.into_iter().collect(),
+            browsers: browser.into_iter().collect(),
+            lane,
+            stand_in: plan.fallback != PlanFallback::None,
+            native_fallback: plan.fallback == PlanFallback::Native,
+            strict,
+            lease: None,
+        };
+        Seated { entry, wants }
+    };
+    let stages = shards.into_iter().zip(0..).map(seated).collect();
+    Ok(Planned { id, plan, stages })
+}
