@@ -112,6 +112,13 @@ fn show(plan: &Value) {
     let stages = plan["stages"].as_array().into_iter().flatten().zip(names).enumerate();
     let rows: Vec<_> = stages.map(|(at, (stage, name))| row(at, stage, name)).collect();
     output::table(&["stage", "shard", "where", "reads", "makes"], &rows);
+    for moved in plan["recoveries"].as_array().into_iter().flatten() {
+        let (stage, lane) = (&moved["stage"], text(&moved["lane"]));
+        output::line(&match moved["fallback"]["reason"].as_str() {
+            Some(reason) => format!("stage {stage} went to {lane}: {reason}"),
+            None => format!("stage {stage} came back to {lane}"),
+        });
+    }
 }
 
 fn row(at: usize, stage: &Value, name: String) -> Vec<String> {

@@ -33,7 +33,7 @@ pub use failure::{Code, Failure, Retry};
 pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, ModelRef, PlanId, RequestId, RunId};
 pub use memory::{FetchedBytes, LaneMemory};
 pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
-pub use plan::{Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, STAGES_MAX, Shard};
+pub use plan::{Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, STAGES_MAX, Shard};
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};
 pub use run::{Fallback, Placement, Provenance, RunRecord, StageRun, Timing};

@@ -19,8 +19,8 @@ use utoipa::ToSchema;
 use super::{Api, Problem, infer, models, resources::List};
 use crate::{
     domain::{
-        BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId, Policy, Shard,
-        Tensor,
+        BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId, Policy, Recovery,
+        Shard, Tensor,
     },
     models::{Entry, KeptPlan, Plans, PlansError, Proof},
     protocol::client::{Parameters, Topic},
@@ -119,7 +119,7 @@ pub(super) async fn make(
     rehearse(&api, &whole, &plan, &proof, (caller, origin)).await?;
     let kept = api.plans.keep(plan, tasks::now_us()).await?;
     let shown = Shown::of(kept, &api);
-    api.events.publish(Topic::Plans, || json!({"event": "made", "plan": &shown}));
+    api.events.publish(Topic::Plans, || json!({"made": &shown}));
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
@@ -165,12 +165,24 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List<Shown>> {
     List::whole(api.plans.list().into_iter().map(|kept| Shown::of(kept, &api)).collect())
 }
 
+/// A plan, with where its stages went when they had to.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PlanWithRecoveries)]
+pub(super) struct Followed {
+    #[serde(flatten)]
+    shown: Shown,
+    /// The newest first.
+    recoveries: Vec<Recovery>,
+}
+
 /// One plan
 #[utoipa::path(get, path = "/api/v1/plans/{id}", tag = "plans", params(("id" = String, Path)),
-    responses((status = 200, body = Shown)))]
-pub(super) async fn show(State(api): State<Arc<Api>>, id: Named) -> Result<Json<Shown>, Problem> {
+    responses((status = 200, body = Followed)))]
+pub(super) async fn show(State(api): State<Arc<Api>>, id: Named) -> Result<Json<Followed>, Problem> {
     let Path(id) = id?;
-    Ok(Json(Shown::of(api.plans.find(&id).map_err(told)?, &api)))
+    let kept = api.plans.find(&id).map_err(told)?;
+    let recoveries = api.store.recoveries(kept.id.clone()).await?;
+    Ok(Json(Followed { shown: Shown::of(kept, &api), recoveries }))
 }
 
 /// Forget a plan
@@ -181,7 +193,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, id: Named) -> Result<Json<
 pub(super) async fn remove(State(api): State<Arc<Api>>, id: Named) -> Result<Json<Shown>, Problem> {
     let Path(id) = id?;
     let shown = Shown::of(api.plans.remove(&id).await.map_err(told)?, &api);
-    api.events.publish(Topic::Plans, || json!({"event": "removed", "plan": &shown}));
+    api.events.publish(Topic::Plans, || json!({"removed": &shown}));
     Ok(Json(shown))
 }
 

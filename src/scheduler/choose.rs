@@ -133,7 +133,8 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
             return Choice { decision: Decision::Wait, prepare, full: Some(spares.serving) };
         }
         coming = spares.preparing || !spares.absent.is_empty();
-        if !spares.preparing {
+        // A lane that is there and only loads is sooner ready than another that has not begun.
+        if !spares.preparing && !wanted.preparing && wanted.absent.is_empty() {
             prepare.extend(emptiest(spares.absent, lanes));
         }
     }

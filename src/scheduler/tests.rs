@@ -1,5 +1,7 @@
 //! Which lane a request goes to, as a table; and that a refused request is told once.
 
+mod standing_in;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -153,6 +155,8 @@ fn wants(text: &str) -> Wants {
             "native-first" => wants.policy = Policy::NativeFirst,
             "spread" => wants.policy = Policy::Spread,
             "pin" => wants.policy = Policy::Pin,
+            "stand-in" => wants.stand_in = true,
+            _ if word.contains('/') => wants.lane = Some(LaneId::new(word)),
             _ => match word.parse::<BackendKind>() {
                 Ok(backend) => wants.backends.push(backend),
                 Err(_) => wants.browsers.push(word.to_owned()),

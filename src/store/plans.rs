@@ -6,7 +6,10 @@ use super::{
     Store, StoreError, all,
     rows::{Cells, json},
 };
-use crate::domain::{Plan, PlanId};
+use crate::domain::{LaneId, Plan, PlanId, Recovery};
+
+/// Recoveries of one plan: a lane that comes and goes makes one each time.
+const RECOVERIES_KEPT: u32 = 100;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredPlan {
@@ -28,9 +31,30 @@ impl Store {
 
     pub async fn remove_plan(&self, id: PlanId) -> Result<(), StoreError> {
         self.change("plan", move |connection| {
+            connection.execute(include_str!("queries/remove_recoveries.sql"), [id.as_str()])?;
             connection.execute(include_str!("queries/remove_plan.sql"), [id.as_str()]).map(drop)
         })
         .await
+    }
+
+    /// Keeps where a stage went, and of its plan no more than the newest.
+    pub async fn put_recovery(&self, recovery: Recovery) -> Result<(), StoreError> {
+        self.change("recovery", move |connection| {
+            let Recovery { plan, stage, at_us, lane, fallback } = &recovery;
+            let columns =
+                params![plan.as_str(), *stage as u64, at_us, lane.as_str(), fallback.as_ref().map(json)];
+            connection.execute(include_str!("queries/put_recovery.sql"), columns)?;
+            let newest = params![plan.as_str(), plan.as_str(), RECOVERIES_KEPT];
+            connection.execute(include_str!("queries/prune_recoveries.sql"), newest).map(drop)
+        })
+        .await
+    }
+
+    /// Where a plan's stages went, the newest first.
+    pub async fn recoveries(&self, plan: PlanId) -> Result<Vec<Recovery>, StoreError> {
+        let sql = include_str!("queries/recoveries.sql");
+        self.read("recoveries", move |connection| all(connection, sql, Some(plan.as_str()), read_recovery))
+            .await
     }
 
     /// In the order in which they were made.
@@ -44,4 +68,15 @@ fn read_plan(row: &Row<'_>) -> duckdb::Result<StoredPlan> {
     let mut cells = Cells::new(row);
     let id = PlanId::new(cells.next::<String>()?);
     Ok(StoredPlan { id, plan: cells.json()?, made_at_us: cells.next()? })
+}
+
+fn read_recovery(row: &Row<'_>) -> duckdb::Result<Recovery> {
+    let mut cells = Cells::new(row);
+    Ok(Recovery {
+        plan: PlanId::new(cells.next::<String>()?),
+        stage: cells.next::<u64>()? as usize,
+        at_us: cells.next()?,
+        lane: LaneId::new(cells.next::<String>()?),
+        fallback: cells.optional_json()?,
+    })
 }

@@ -13,8 +13,8 @@ use super::{
 use crate::domain::{
     Adapter, Anatomy, BackendKind, Batching, Code, Conversion, Cost, Datatype, Digest, Dim, Failure,
     Fallback, InstanceId, LaneId, Model, ModelKind, Place, Plan, PlanFallback, PlanId, Port, ProofCost,
-    Provenance, Retry, RunId, RunRecord, Shard, Signature, StageKind, StageRun, Timing, Tolerance, Uses,
-    Verdict, VerdictKey, VerdictStatus, Verification,
+    Provenance, Recovery, Retry, RunId, RunRecord, Shard, Signature, StageKind, StageRun, Timing, Tolerance,
+    Uses, Verdict, VerdictKey, VerdictStatus, Verification,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -212,8 +212,24 @@ async fn plans_stay_until_they_are_removed() {
         store.put_plan(plan(byte)).await.unwrap();
     }
     assert_eq!(store.plans().await.unwrap(), [plan(2), plan(1)]);
+    let moved = |plan: &str, at_us: i64| Recovery {
+        plan: PlanId::new(plan),
+        stage: 3,
+        at_us,
+        lane: LaneId::new("b-1/wasm"),
+        fallback: (at_us % 2 == 0)
+            .then(|| Fallback { wanted: "a-1/wasm".into(), reason: "it's gone".into() }),
+    };
+    store.put_recovery(moved("plan-2", 0)).await.unwrap();
+    for at_us in 0..102 {
+        store.put_recovery(moved("plan-1", at_us)).await.unwrap();
+    }
+    let kept: Vec<_> = (2..102).rev().map(|at_us| moved("plan-1", at_us)).collect();
+    assert_eq!(store.recoveries(PlanId::new("plan-1")).await.unwrap(), kept, "the newest hundred");
+    assert_eq!(store.recoveries(PlanId::new("plan-2")).await.unwrap(), [moved("plan-2", 0)]);
     store.remove_plan(PlanId::new("plan-2")).await.unwrap();
     assert_eq!(store.plans().await.unwrap(), [plan(1)]);
+    assert_eq!(store.recoveries(PlanId::new("plan-2")).await.unwrap(), []);
 }
 
 #[tokio::test]

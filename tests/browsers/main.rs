@@ -16,6 +16,7 @@ mod graphs;
 mod harness;
 mod lanes;
 mod matrix;
+mod plans;
 mod precision;
 #[path = "../support/proof.rs"]
 mod proof;

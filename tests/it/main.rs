@@ -38,6 +38,7 @@ mod native;
 mod oip;
 mod outside;
 mod packages;
+mod plan_orders;
 mod plans;
 mod pool;
 mod precision;

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 pub use error::PlanError;
 
-use super::{BackendKind, Datatype, Digest, LaneId, Port, Signature};
+use super::{BackendKind, Datatype, Digest, Fallback, LaneId, PlanId, Port, Signature};
 
 /// Stages of one plan. Every hop between two lanes costs a round trip, so that no model gains from more.
 pub const STAGES_MAX: usize = 64;
@@ -82,6 +82,19 @@ pub enum PlanFallback {
     /// The same, and a native lane where there is none.
     #[default]
     Native,
+}
+
+/// A stage that has gone to another lane than its place, or has come back to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Recovery {
+    pub plan: PlanId,
+    pub stage: usize,
+    /// Microseconds since the Unix epoch.
+    pub at_us: i64,
+    /// Where it runs from now on.
+    pub lane: LaneId,
+    /// Why it is not where it was wanted; absent when it is.
+    pub fallback: Option<Fallback>,
 }
 
 /// A shard as a plan takes it.

@@ -15,16 +15,18 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use serde_json::json;
 use tokio::sync::{Notify, oneshot};
 
 use self::{flow::Flow, progress::Progress};
 use super::{
-    Accepted, Answer, Permit, Reply, Request, Scheduler, Submitted, Under, Wants, actor::Message,
+    Accepted, Answer, Ledger, Permit, Reply, Request, Scheduler, Submitted, Under, Wants, actor::Message,
     pending::Pending, step,
 };
 use crate::{
-    domain::{Failure, Plan, PlanId, Provenance, RunRecord, StageRun, Tensor, Timing},
+    domain::{Failure, LaneId, Plan, PlanId, Provenance, Recovery, RunRecord, StageRun, Tensor, Timing},
     models::Entry,
+    protocol::client::Topic,
     tasks,
 };
 
@@ -42,13 +44,32 @@ pub struct Seated {
     pub wants: Wants,
 }
 
-/// The plans that have requests under way. Clones share them.
+/// Stages that are known to run elsewhere; beyond these, what is forgotten is told once more.
+const DISPLACED_MAX: usize = 4096;
+
+/// The plans that have requests under way, and their stages that run elsewhere than in their places. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Flows(Arc<Mutex<BTreeMap<PlanId, Flow<Arc<Notify>>>>>);
+pub(super) struct Flows {
+    under_way: Arc<Mutex<BTreeMap<PlanId, Flow<Arc<Notify>>>>>,
+    displaced: Arc<Mutex<BTreeMap<(PlanId, usize), LaneId>>>,
+}
 
 impl Flows {
     fn all(&self) -> MutexGuard<'_, BTreeMap<PlanId, Flow<Arc<Notify>>>> {
-        self.0.lock().expect("no holder of the plans under way panics")
+        self.under_way.lock().expect("no holder of the plans under way panics")
+    }
+
+    /// Takes note of where a stage ran; says whether that is news.
+    fn moved(&self, plan: &PlanId, stage: usize, ran: &Provenance) -> bool {
+        let mut displaced = self.displaced.lock().expect("no holder of the displaced stages panics");
+        let key = (plan.clone(), stage);
+        if displaced.len() >= DISPLACED_MAX {
+            displaced.clear();
+        }
+        match &ran.fallback {
+            None => displaced.remove(&key).is_some(),
+            Some(_) => displaced.insert(key, ran.lane.clone()).is_none_or(|before| before != ran.lane),
+        }
     }
 }
 
@@ -300,9 +321,29 @@ impl Staged {
     ) -> Result<Vec<Tensor>, Failure> {
         let Answer { run, outputs, provenance, timing, .. } =
             answer.map_err(|failure| of_stage(stage, &failure))?;
+        if self.scheduler.flows.moved(&self.planned.id, stage, &provenance) {
+            self.tell_moved(stage, &provenance);
+        }
         let bytes_out = outputs.iter().map(|tensor| tensor.body.len() as u64).sum();
         self.runs.push(StageRun { stage, run, provenance, bytes_in, bytes_out, timing_us: timing });
         Ok(outputs)
+    }
+}
+
+impl Staged {
+    /// Tells subscribers and the store that a stage has gone elsewhere, or has come back.
+    fn tell_moved(&self, stage: usize, ran: &Provenance) {
+        let Provenance { lane, fallback, .. } = ran.clone();
+        let recovery =
+            Recovery { plan: self.planned.id.clone(), stage, at_us: tasks::now_us(), lane, fallback };
+        let Ledger { store, events, .. } = self.scheduler.ledger.clone();
+        events.publish(Topic::Plans, || json!({"recovery": &recovery}));
+        self.scheduler.tasks.spawn("recovery", async move {
+            tracing::info!(?recovery, "a stage has moved");
+            if let Err(error) = store.put_recovery(recovery).await {
+                tracing::warn!(%error, "where a stage went was not kept");
+            }
+        });
     }
 }
 

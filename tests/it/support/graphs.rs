@@ -117,18 +117,23 @@ pub(crate) fn external(file: &str) -> Vec<u8> {
 
 /// Layers of `max(x · w, 0)`, `f32[n, width]` from end to end; each weight is the bytes of `f32[width, width]`.
 pub(crate) fn dense(width: u64, weights: &[Vec<u8>]) -> Vec<u8> {
+    dense_part(width, weights, "x", "y")
+}
+
+/// The same between other values.
+pub(crate) fn dense_part(width: u64, weights: &[Vec<u8>], from: &str, to: &str) -> Vec<u8> {
     let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(width)]);
-    let (mut nodes, mut initializers, mut input) = (Vec::new(), Vec::new(), "x".to_owned());
+    let (mut nodes, mut initializers, mut input) = (Vec::new(), Vec::new(), from.to_owned());
     for (at, values) in weights.iter().enumerate() {
         let (weight, product) = (format!("w{at}"), format!("p{at}"));
-        let output = if at + 1 == weights.len() { "y".to_owned() } else { format!("h{at}") };
+        let output = if at + 1 == weights.len() { to.to_owned() } else { format!("h{at}") };
         nodes.push(node("MatMul", &[&input, &weight], &[&product]));
         nodes.push(node("Relu", &[&product], &[&output]));
         let dims = [number(1, width), number(1, width)].concat();
         initializers.push([dims, number(2, FLOAT), text(8, &weight), field(9, values)].concat());
         input = output;
     }
-    model(&nodes, &[port("x")], &[port("y")], &initializers)
+    model(&nodes, &[port(from)], &[port(to)], &initializers)
 }
 
 /// One layer as `dense` has it, with its weight in another file.

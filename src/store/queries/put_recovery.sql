@@ -1,0 +1,1 @@
+INSERT INTO recoveries (plan, stage, moved_at, lane, fallback) VALUES (?, ?, make_timestamp(?), ?, ?)
