@@ -88,7 +88,7 @@ async fn what_is_no_plan_is_refused_by_name() {
             "invalid_request",
             "leave out browser and backend",
         ),
-        (order("wrong", LANES, "none"), 422, "invalid_request", "do not answer as the whole model: input 1"),
+        (order("wrong", LANES, "none"), 422, "invalid_request", "do not answer as the whole model: y: "),
         (
             order("first", ["alpha-1/wasm", "nobody-1/wasm"], "native"),
             503,

@@ -374,3 +374,51 @@ async fn what_is_kept_between_stages_is_bounded() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_stage_of_several_requests_is_one_step() {
+    let Set { browsers, daemon, mut client } = set().await;
+    for (name, nodes, from, to) in [
+        ("first", &NODES[..1], &["x"][..], "h"),
+        ("second", &NODES[1..2], &["h"], "g"),
+        ("third", &NODES[2..], &["g", "x"], "y"),
+    ] {
+        let file = graphs::part(nodes, from, &[to]);
+        let (status, said) = daemon.try_add_batching(name, file, &json!({"max": 4})).await;
+        assert_eq!(status, 200, "{said}");
+    }
+    let plan = make(&daemon, &spread("none")).await;
+    let mut asked = hold(&[&browsers[1]]);
+    for at in 1..=6 {
+        client.send(&under(&at.to_string(), &plan, at as f32, &json!({}))).await;
+    }
+    let mut held = vec![step(&mut asked).await, step(&mut asked).await];
+    let under_way: u64 = held.iter().map(|step| step.inputs[0].shape[0]).sum();
+    // The others wait for the second stage.
+    let waiting = format!("weft_queue_depth {}", 6 - under_way);
+    soon("the others' turn", async {
+        let metrics = format!("{}/metrics", daemon.url);
+        while !daemon
+            .http
+            .get(&metrics)
+            .send()
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("a text")
+            .contains(&waiting)
+        {}
+    })
+    .await;
+    held.remove(0).answer(Deed::Compute);
+    let joined = step(&mut asked).await;
+    assert_eq!(joined.inputs[0].shape, [(6 - under_way).min(4), 4]);
+    browsers[1].behaves(Conduct::Compute);
+    joined.answer(Deed::Compute);
+    held.into_iter().for_each(|step| step.answer(Deed::Compute));
+    for at in 1..=6 {
+        answered(&client.reply(&at.to_string()).await, at as f32);
+    }
+    daemon.stop().await;
+}
