@@ -121,6 +121,7 @@ pub struct Trace {
 
 impl Trace {
     /// Begins a span for one stage of the request.
+    #[must_use]
     pub fn stage(&self, stage: usize, model: &str) -> Self {
         let span = debug_span!(
             target: TRACES, parent: &self.request, "stage", stage, model, run = field::Empty, outcome = field::Empty

@@ -100,7 +100,9 @@ impl Turn {
     fn passed(&self, stage: usize) {
         let mut all = self.flows.all();
         let next = all.get_mut(&self.plan).and_then(|flow| flow.passed(self.number, stage));
-        next.iter().for_each(|room| room.notify_one());
+        if let Some(room) = next {
+            room.notify_one();
+        }
     }
 }
 
@@ -108,7 +110,9 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut all = self.flows.all();
         if let Some(flow) = all.get_mut(&self.plan) {
-            flow.leave(self.number).iter().for_each(|room| room.notify_one());
+            for room in flow.leave(self.number) {
+                room.notify_one();
+            }
             if flow.is_empty() {
                 all.remove(&self.plan);
             }

@@ -30,7 +30,9 @@ impl Progress {
     pub(super) fn new(plan: Arc<Plan>, inputs: Vec<Tensor>) -> Self {
         let phases = vec![Phase::Waits; plan.stages.len()];
         let mut progress = Self { plan, values: BTreeMap::new(), phases };
-        inputs.into_iter().for_each(|input| progress.keep(input));
+        for input in inputs {
+            progress.keep(input);
+        }
         progress
     }
 
@@ -67,7 +69,9 @@ impl Progress {
         if let Some(missing) = made.iter().find(|name| !outputs.iter().any(|output| output.name == **name)) {
             return Err(format!("it has not made {missing:?}"));
         }
-        outputs.into_iter().filter(|output| made.contains(&output.name)).for_each(|output| self.keep(output));
+        for output in outputs.into_iter().filter(|output| made.contains(&output.name)) {
+            self.keep(output);
+        }
         Ok(())
     }
 

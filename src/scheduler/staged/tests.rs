@@ -160,8 +160,7 @@ fn requests_never_wait_for_each_other() {
         let mut moved = false;
         // The last to come is looked at first, and so takes what it can.
         for (number, progress) in requests.iter_mut().rev() {
-            let ready =
-                progress.ready().into_iter().filter(|stage| flow.may_start(*number, *stage)).next_back();
+            let ready = progress.ready().into_iter().rfind(|stage| flow.may_start(*number, *stage));
             if let Some(stage) = ready {
                 progress.start(stage);
                 let made = tensors(&plan.stages[stage].outputs.join(" "));

@@ -76,16 +76,16 @@ pub(crate) fn mixing() -> Vec<u8> {
 /// `y = (x · xᵀ) · x`, its first half, which makes `h` of as many columns as rows, and its second.
 pub(crate) fn widening() -> [Vec<u8>; 3] {
     let port = |name, columns| port(name, FLOAT, &[Dim::Symbol("n"), columns]);
-    let (x, y, h) = (port("x", Dim::Size(4)), port("y", Dim::Size(4)), port("h", Dim::Symbol("n")));
+    let (x, y, h) = ([port("x", Dim::Size(4))], [port("y", Dim::Size(4))], [port("h", Dim::Symbol("n"))]);
     let nodes = [
         node("Transpose", &["x"], &["t"]),
         node("MatMul", &["x", "t"], &["h"]),
         node("MatMul", &["h", "x"], &["y"]),
     ];
     [
-        model(&nodes, &[x.clone()], &[y.clone()], &[]),
-        model(&nodes[..2], &[x.clone()], &[h.clone()], &[]),
-        model(&nodes[2..], &[h, x], &[y], &[]),
+        model(&nodes, &x, &y, &[]),
+        model(&nodes[..2], &x, &h, &[]),
+        model(&nodes[2..], &[h, x].concat(), &y, &[]),
     ]
 }
 
