@@ -280,8 +280,8 @@ fn browsers_lane(at: usize) -> String {
 async fn time_and_cancelling_hold_over_every_stage() {
     let Set { browsers, daemon, mut client } = set().await;
     let plan = make(&daemon, &spread("none")).await;
-    for at in 0..3 {
-        let mut asked = hold(&[&browsers[at]]);
+    for (at, browser) in browsers.iter().enumerate() {
+        let mut asked = hold(&[browser]);
         let says = format!("stage {at}: ");
         client.send(&under("cancelled", &plan, 1.0, &json!({}))).await;
         let held = step(&mut asked).await;
@@ -292,7 +292,7 @@ async fn time_and_cancelling_hold_over_every_stage() {
         let held = step(&mut asked).await;
         client.reply("late").await.refused("deadline_exceeded", "same", &says);
         held.answer(Deed::Compute);
-        browsers[at].behaves(Conduct::Compute);
+        browser.behaves(Conduct::Compute);
         answered(&client.ask(&under("after", &plan, 2.0, &json!({}))).await, 2.0);
     }
     // Nothing is left of any of them.
@@ -416,7 +416,9 @@ async fn a_stage_of_several_requests_is_one_step() {
     assert_eq!(joined.inputs[0].shape, [(6 - under_way).min(4), 4]);
     browsers[1].behaves(Conduct::Compute);
     joined.answer(Deed::Compute);
-    held.into_iter().for_each(|step| step.answer(Deed::Compute));
+    for step in held {
+        step.answer(Deed::Compute);
+    }
     for at in 1..=6 {
         answered(&client.reply(&at.to_string()).await, at as f32);
     }
