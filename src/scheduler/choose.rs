@@ -329,13 +329,13 @@ impl Outlook {
 
     pub(super) fn may_come(&self, wants: &Wants) -> bool {
         self.starting.iter().any(|(instance, (browser, backends))| {
-            backends.iter().any(|backend| wants.name(instance, browser, backend))
+            backends.iter().any(|backend| wants.leaves_in(instance, browser, backend))
         })
     }
 
     fn absences(&self, wants: &Wants) -> Vec<String> {
         let concerns = |(instance, absence): &(&InstanceId, &Absence)| match (&absence.backend, &wants.lane) {
-            (Some(backend), _) => wants.name(instance, &absence.browser, backend),
+            (Some(backend), _) => wants.leaves_in(instance, &absence.browser, backend),
             (None, Some(lane)) => lane.as_str().starts_with(&format!("{instance}/")),
             (None, None) => wants.browsers.is_empty() || wants.browsers.contains(&absence.browser),
         };

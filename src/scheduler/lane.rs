@@ -103,7 +103,7 @@ impl Lane {
     /// Whether a caller's restrictions leave this lane in.
     pub(super) fn named(&self, wants: &Wants) -> bool {
         let environment = self.environment();
-        wants.name(&environment.instance, &environment.browser, &environment.backend)
+        wants.leaves_in(&environment.instance, &environment.browser, &environment.backend)
     }
 
     /// Whether it may stand in for a browser's lane that a request wants.

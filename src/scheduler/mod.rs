@@ -142,7 +142,7 @@ impl Wants {
     }
 
     /// Whether these restrictions leave in a lane of this instance, browser and backend.
-    fn name(&self, instance: &InstanceId, browser: &String, backend: &BackendKind) -> bool {
+    fn leaves_in(&self, instance: &InstanceId, browser: &String, backend: &BackendKind) -> bool {
         (self.backends.is_empty() || self.backends.contains(backend))
             && (self.browsers.is_empty() || self.browsers.contains(browser))
             && self.lane.as_ref().is_none_or(|lane| *lane == LaneId::of(instance, backend))

@@ -222,6 +222,12 @@ async fn a_slow_stage_holds_back_the_first() {
     client.caught_up().await;
     assert!(asked.try_recv().is_err(), "there is no room for another before the second stage");
     assert_eq!(begun, CREDITS);
+    // Whoever waits for room is told in time, and leaves none.
+    let late = client.ask(&under("late", &plan, 1.0, &json!({"timeout": 200_000}))).await;
+    late.refused("deadline_exceeded", "same", "while a later stage had no room");
+    client.send(&under("cancelled", &plan, 1.0, &json!({}))).await;
+    client.send(&json!({"type": "cancel", "id": "cancelled"})).await;
+    client.reply("cancelled").await.refused("cancelled", "never", "cancelled by its caller");
     // Each that leaves the second stage makes room for one.
     held.remove(0).answer(Deed::Compute);
     let mut next = [step(&mut asked).await, step(&mut asked).await];
@@ -275,7 +281,7 @@ fn browsers_lane(at: usize) -> String {
     format!("{}-1/wasm", ["alpha", "beta", "gamma"][at])
 }
 
-/// What is done with a request whose stage is under way: its code, and whether it is retried.
+/// A request ends at once in whichever stage it is, and the plan serves the next.
 #[tokio::test]
 async fn time_and_cancelling_hold_over_every_stage() {
     let Set { browsers, daemon, mut client } = set().await;

@@ -24,7 +24,9 @@ use super::{
     pending::Pending, step,
 };
 use crate::{
-    domain::{Failure, LaneId, Plan, PlanId, Provenance, Recovery, RunRecord, StageRun, Tensor, Timing},
+    domain::{
+        Code, Failure, LaneId, Plan, PlanId, Provenance, Recovery, Retry, RunRecord, StageRun, Tensor, Timing,
+    },
     models::Entry,
     protocol::client::Topic,
     tasks,
@@ -241,8 +243,8 @@ impl Staged {
                 biased;
                 Some((stage, bytes_in, answer)) = running.next() => {
                     let outputs = self.ended(stage, bytes_in, answer)?;
-                    let kept = progress.ended(stage, outputs);
-                    kept.map_err(|problem| of_stage(stage, &Failure::invalid(problem)))?;
+                    let internal = |problem| Failure::new(Code::Internal, Retry::Same, problem);
+                    progress.ended(stage, outputs).map_err(|problem| of_stage(stage, &internal(problem)))?;
                     turn.passed(stage);
                 }
                 // A stage under way is told by itself.
@@ -332,9 +334,7 @@ impl Staged {
         self.runs.push(StageRun { stage, run, provenance, bytes_in, bytes_out, timing_us: timing });
         Ok(outputs)
     }
-}
 
-impl Staged {
     /// Tells subscribers and the store that a stage has gone elsewhere, or has come back.
     fn tell_moved(&self, stage: usize, ran: &Provenance) {
         let Provenance { lane, fallback, .. } = ran.clone();
