@@ -264,14 +264,15 @@ fn branches(shapes: &NodeShapes) -> Vec<Value> {
 }
 
 /// An input as the model declares it. A dimension without a name is called by its place, as `x[0]`.
-fn declared(port: &ValueInfoProto) -> Value {
+pub(super) fn declared(port: &ValueInfoProto) -> Value {
     let Some(TypeValue::Tensor(tensor)) = port.r#type.as_ref().and_then(|r#type| r#type.value.as_ref())
     else {
         return Value::default();
     };
     let size = |(at, value): (usize, Option<&DimensionValue>)| match value {
         Some(DimensionValue::Size(size)) if *size >= 0 => Some(Expr::constant(*size)),
-        Some(DimensionValue::Symbol(name)) if !name.is_empty() => Expr::symbol(name),
+        // A question mark stands for any size, not for one that all of them have.
+        Some(DimensionValue::Symbol(name)) if !matches!(name.as_str(), "" | "?") => Expr::symbol(name),
         _ => Expr::symbol(&format!("{}[{at}]", port.name)),
     };
     let dims = |shape: &super::proto::TensorShapeProto| {
