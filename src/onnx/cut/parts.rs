@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{class::class, links::Links};
+use super::{class::class, kinds::Kinds, links::Links};
 use crate::{
     domain::{OperatorClass, Part},
     onnx::proto::GraphProto,
@@ -28,11 +28,12 @@ enum Anchor {
 pub(super) struct Parts<'g> {
     graph: &'g GraphProto,
     links: &'g Links<'g>,
+    kinds: &'g Kinds<'g>,
 }
 
 impl<'g> Parts<'g> {
-    pub(super) fn new(graph: &'g GraphProto, links: &'g Links<'g>) -> Self {
-        Self { graph, links }
+    pub(super) fn new(graph: &'g GraphProto, links: &'g Links<'g>, kinds: &'g Kinds<'g>) -> Self {
+        Self { graph, links, kinds }
     }
 
     /// Whether a node multiplies by weights.
@@ -133,11 +134,14 @@ impl<'g> Parts<'g> {
         near
     }
 
+    /// The nodes right after or before one; what computes shapes is none of them.
     fn neighbours(&self, node: usize, after: bool) -> Vec<usize> {
+        let values = if after { &self.links.makes[node] } else { &self.links.reads[node] };
+        let values = values.iter().filter(|value| !self.kinds.is_small(**value));
         if after {
-            self.links.makes[node].iter().flat_map(|value| &self.links.readers[*value]).copied().collect()
+            values.flat_map(|value| &self.links.readers[*value]).copied().collect()
         } else {
-            self.links.reads[node].iter().filter_map(|value| self.links.maker(*value)).collect()
+            values.filter_map(|value| self.links.maker(*value)).collect()
         }
     }
 

@@ -143,7 +143,7 @@ impl Structure<'_> {
         makers: &[Option<usize>],
         width: &[u64],
     ) {
-        let parts = Parts::new(self.graph, self.links);
+        let parts = Parts::new(self.graph, self.links, self.kinds);
         let kinds: Vec<u64> = sets.iter().map(|set| self.kind(set)).collect();
         let heavy: Vec<bool> =
             sets.iter().map(|set| set.iter().any(|node| parts.is_weighted(*node))).collect();
