@@ -87,7 +87,8 @@ impl<'g> Kinds<'g> {
     pub(super) fn bytes(&self, value: usize, sizes: &Sizes) -> u64 {
         let kind = &self.kinds[value];
         let dims = kind.dims().unwrap_or_default().into_iter().enumerate();
-        let dims = dims.map(|(axis, dim)| at(&dim, sizes).or_else(|| kind.declared_size(axis)).unwrap_or(1));
+        let dims =
+            dims.map(|(axis, dim)| at(&dim, sizes).or_else(|| kind.declared_size(axis, sizes)).unwrap_or(1));
         let elements = dims.fold(1, u64::saturating_mul);
         let code = kind.element().unwrap_or_default();
         byte_size(code, elements).unwrap_or_else(|| elements.saturating_mul(TEXT_LENGTH))
@@ -150,17 +151,18 @@ impl Kind<'_> {
         self.inferred.dims.clone().or_else(declared)
     }
 
-    fn declared_size(&self, axis: usize) -> Option<u64> {
+    /// What the model says itself, which is good enough to count bytes by.
+    fn declared_size(&self, axis: usize, sizes: &Sizes) -> Option<u64> {
         match self.declared_tensor()?.shape.as_ref()?.dim.get(axis)?.value.as_ref()? {
             DimensionValue::Size(size) => u64::try_from(*size).ok(),
-            DimensionValue::Symbol(_) => None,
+            DimensionValue::Symbol(name) => sizes.get(name).copied(),
         }
     }
 
     fn elements(&self, sizes: &Sizes) -> Option<u64> {
         let dims = self.dims()?.into_iter().enumerate();
         let sizes: Option<Vec<u64>> =
-            dims.map(|(axis, dim)| at(&dim, sizes).or_else(|| self.declared_size(axis))).collect();
+            dims.map(|(axis, dim)| at(&dim, sizes).or_else(|| self.declared_size(axis, sizes))).collect();
         sizes?.into_iter().try_fold(1, u64::checked_mul)
     }
 }

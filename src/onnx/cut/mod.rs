@@ -106,3 +106,6 @@ fn said(graph: &GraphProto, sizes: &Sizes) -> Result<(), CutError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
