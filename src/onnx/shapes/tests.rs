@@ -114,6 +114,12 @@ fn shape(x: &[Option<DimensionValue>], initializer: Vec<TensorProto>, nodes: Vec
     output(&model(graph))
 }
 
+#[test]
+fn a_question_mark_is_no_name() {
+    let any = [symbol("?"), symbol("?")];
+    assert_eq!(shape(&any, vec![], vec![y("Transpose", &[])]), "[x[1], x[0]]");
+}
+
 fn output(model: &ModelProto) -> String {
     let shapes = infer(model, model.graph.as_ref().expect("a graph"));
     match &shapes.outputs[0].dims {
