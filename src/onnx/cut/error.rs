@@ -28,6 +28,11 @@ pub enum CutError {
     Cyclic { groups: Vec<usize> },
     #[error("group {reader} reads {value}, which group {maker} makes after it; put group {maker} ahead")]
     Order { reader: usize, maker: usize, value: Name },
+    #[error(
+        "no two products with only elementwise work between them can be split {ways} ways: at least 2 ways are needed, \
+         their weights in the model's own file, and a width that they divide"
+    )]
+    Ways { ways: usize },
     #[error("could not write the shard: {source}")]
     Write { source: std::io::Error },
 }

@@ -1,7 +1,5 @@
 //! What each value is, as far as whoever carries it from one shard to another must know.
 
-use std::collections::HashMap;
-
 use super::{
     error::Uncarried,
     links::{Links, Origin},
@@ -15,7 +13,7 @@ use crate::{
             DimensionProto, DimensionValue, GraphProto, TensorShapeProto, TensorTypeProto, TypeProto,
             TypeValue, ValueInfoProto,
         },
-        shapes::{Expr, Shapes, Size, Sizes, Value, declared},
+        shapes::{Shapes, Size, Sizes, Value, declared},
     },
 };
 
@@ -35,12 +33,21 @@ pub(super) struct Kinds<'g> {
 
 #[derive(Clone, Default)]
 struct Kind<'g> {
+    /// At any sizes.
     inferred: Value,
+    /// Its dimensions at the sizes that are asked for.
+    exact: Option<Vec<Option<u64>>>,
     declared: Option<&'g ValueInfoProto>,
 }
 
 impl<'g> Kinds<'g> {
-    pub(super) fn new(graph: &'g GraphProto, shapes: &Shapes, links: &Links<'g>) -> Self {
+    /// `exact` is what is known at the sizes that are asked for, which `sizes` are.
+    pub(super) fn new(
+        graph: &'g GraphProto,
+        [shapes, exact]: [&Shapes; 2],
+        links: &Links<'g>,
+        sizes: &Sizes,
+    ) -> Self {
         let mut kinds = vec![Kind::default(); links.names.len()];
         let ports = graph.value_info.iter().chain(&graph.output).chain(&graph.input);
         for port in ports {
@@ -52,17 +59,16 @@ impl<'g> Kinds<'g> {
             let value = links.number(&port.name).filter(|value| links.origins[*value] == Origin::Caller);
             if let Some(value) = value {
                 kinds[value].inferred = declared(port);
+                kinds[value].exact = numbers(&kinds[value].inferred, sizes);
             }
         }
-        let made: HashMap<&str, &Value> = graph
-            .node
-            .iter()
-            .zip(&shapes.nodes)
-            .flat_map(|(node, shapes)| node.output.iter().map(String::as_str).zip(&shapes.outputs))
-            .collect();
-        for (value, name) in links.names.iter().enumerate() {
-            if let (Origin::Node(_), Some(inferred)) = (links.origins[value], made.get(name)) {
-                kinds[value].inferred = (*inferred).clone();
+        for (at, node) in graph.node.iter().enumerate() {
+            let told = shapes.nodes[at].outputs.iter().zip(&exact.nodes[at].outputs);
+            for (name, (inferred, exact)) in node.output.iter().zip(told) {
+                if let Some(value) = links.number(name).filter(|_| !name.is_empty()) {
+                    kinds[value].inferred = inferred.clone();
+                    kinds[value].exact = numbers(exact, sizes);
+                }
             }
         }
         Self { kinds }
@@ -86,10 +92,8 @@ impl<'g> Kinds<'g> {
     /// Bytes at these sizes. Of a dimension that is not known one is counted, of a text its length alone.
     pub(super) fn bytes(&self, value: usize, sizes: &Sizes) -> u64 {
         let kind = &self.kinds[value];
-        let dims = kind.dims().unwrap_or_default().into_iter().enumerate();
-        let dims =
-            dims.map(|(axis, dim)| at(&dim, sizes).or_else(|| kind.declared_size(axis, sizes)).unwrap_or(1));
-        let elements = dims.fold(1, u64::saturating_mul);
+        let dims = kind.sizes(sizes).unwrap_or_default().into_iter();
+        let elements = dims.map(|size| size.unwrap_or(1)).fold(1, u64::saturating_mul);
         let code = kind.element().unwrap_or_default();
         byte_size(code, elements).unwrap_or_else(|| elements.saturating_mul(TEXT_LENGTH))
     }
@@ -108,7 +112,10 @@ impl<'g> Kinds<'g> {
     /// How a shard declares it as an input or output, where the whole does not.
     pub(super) fn declaration(&self, value: usize, name: &str) -> ValueInfoProto {
         let kind = &self.kinds[value];
-        let dim = kind.dims().map(|dims| dims.into_iter().map(dimension).collect());
+        let dim = kind.dims().map(|dims| {
+            let dims = dims.into_iter().enumerate();
+            dims.map(|(axis, dim)| dimension(dim, format!("{name}[{axis}]"))).collect()
+        });
         let tensor = TensorTypeProto {
             elem_type: kind.element().unwrap_or_default(),
             shape: dim.map(|dim| TensorShapeProto { dim }),
@@ -159,28 +166,33 @@ impl Kind<'_> {
         }
     }
 
+    fn sizes(&self, sizes: &Sizes) -> Option<Vec<Option<u64>>> {
+        let rank = self.dims()?.len();
+        let exact = |axis: usize| self.exact.as_ref().and_then(|exact| exact.get(axis).copied().flatten());
+        Some((0..rank).map(|axis| exact(axis).or_else(|| self.declared_size(axis, sizes))).collect())
+    }
+
     fn elements(&self, sizes: &Sizes) -> Option<u64> {
-        let dims = self.dims()?.into_iter().enumerate();
-        let sizes: Option<Vec<u64>> =
-            dims.map(|(axis, dim)| at(&dim, sizes).or_else(|| self.declared_size(axis, sizes))).collect();
-        sizes?.into_iter().try_fold(1, u64::checked_mul)
+        self.sizes(sizes)?.into_iter().try_fold(1u64, |product, size| product.checked_mul(size?))
     }
 }
 
-fn at(size: &Size, sizes: &Sizes) -> Option<u64> {
-    size.as_ref()?.at(sizes)
+fn numbers(value: &Value, sizes: &Sizes) -> Option<Vec<Option<u64>>> {
+    let number = |size: &Size| size.as_ref()?.at(sizes);
+    value.dims.as_ref().map(|dims| dims.iter().map(number).collect())
 }
 
-/// The same size has the same name wherever it stands, so that whoever runs the shard can compare.
-fn dimension(size: Size) -> DimensionProto {
-    let value = size.and_then(|size| match size.as_constant() {
-        Some(size) => Some(DimensionValue::Size(size)).filter(|_| size >= 0),
-        None => named(&size),
-    });
-    DimensionProto { value, ..DimensionProto::default() }
-}
-
-fn named(size: &Expr) -> Option<DimensionValue> {
-    let name = size.to_string();
-    (name.len() <= DIMENSION_NAME_MAX).then_some(DimensionValue::Symbol(name))
+/// The same size has the same name wherever it stands, so that whoever runs the shard can compare; one that is not known
+/// is called by its place.
+fn dimension(size: Size, place: String) -> DimensionProto {
+    let value = match size.as_ref().map(|size| (size.as_constant(), size.to_string())) {
+        Some((Some(size), _)) => Some(DimensionValue::Size(size)).filter(|_| size >= 0),
+        Some((None, name)) => Some(DimensionValue::Symbol(name)),
+        None => Some(DimensionValue::Symbol(place)),
+    };
+    let short = |value: &DimensionValue| match value {
+        DimensionValue::Size(_) => true,
+        DimensionValue::Symbol(name) => name.len() <= DIMENSION_NAME_MAX,
+    };
+    DimensionProto { value: value.filter(short), ..DimensionProto::default() }
 }

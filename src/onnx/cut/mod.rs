@@ -16,6 +16,7 @@ mod order;
 mod parts;
 mod shard;
 mod structure;
+pub mod tensor;
 mod towers;
 mod weights;
 
@@ -63,15 +64,15 @@ impl Whole {
 
     fn of(model: ModelProto, graph: GraphProto, digest: Digest, sizes: &Sizes) -> Result<Self, CutError> {
         said(&graph, sizes)?;
-        let shapes = shapes::infer(&model, &graph);
+        let (shapes, exact) = (shapes::infer(&model, &graph), shapes::infer_at(&model, &graph, sizes));
         let links = Links::new(&graph);
-        let kinds = Kinds::new(&graph, &shapes, &links);
+        let kinds = Kinds::new(&graph, [&shapes, &exact], &links, sizes);
         let (units, bonds) = glue::units(&links, &kinds, sizes);
         if units.is_empty() {
             return Err(CutError::Nothing);
         }
         let weights = Weights::new(&graph, &links);
-        let structure = Structure { graph: &graph, shapes: &shapes, links: &links, kinds: &kinds, sizes };
+        let structure = Structure { graph: &graph, shapes: &exact, links: &links, kinds: &kinds, sizes };
         let (chain, units) = structure.chain(&units, &weights);
         let units = units.iter().map(|unit| links.with_steady(unit)).collect();
         let declaration = |name: &str| kinds.declaration(links.number(name).unwrap_or_default(), name);

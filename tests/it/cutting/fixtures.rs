@@ -2,11 +2,11 @@
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::index};
 use serde_json::Value;
-use weft::domain::Datatype;
+use weft::{domain::Datatype, onnx::cut::tensor};
 
 use super::*;
 use crate::{
-    checkpoints::{FAMILIES, Original, complete, written},
+    checkpoints::{FAMILIES, Original, TOLERANCE, complete, difference, written},
     native::cached,
 };
 
@@ -16,10 +16,10 @@ fn inputs(name: &str) -> Vec<Vec<Tensor>> {
     let text = std::fs::read_to_string(path).expect("a committed file");
     let read: Value = serde_json::from_str(&text).expect("JSON");
     let sets = read["inputs"].as_array().expect("sets");
-    sets.iter().map(|set| set.as_object().expect("a set").iter().map(tensor).collect()).collect()
+    sets.iter().map(|set| set.as_object().expect("a set").iter().map(read_tensor).collect()).collect()
 }
 
-fn tensor((name, value): (&String, &Value)) -> Tensor {
+fn read_tensor((name, value): (&String, &Value)) -> Tensor {
     let datatype: Datatype = value["datatype"].as_str().expect("a datatype").parse().expect("a datatype");
     let shape = value["shape"].as_array().expect("a shape").iter().map(|size| size.as_u64().expect("a size"));
     let numbers =
@@ -104,12 +104,43 @@ async fn frontiers_of_converted_models() {
             let cases = original.cases(part.name);
             let (inputs, _) = cases.get("two").or(cases.values().next()).expect("a case");
             let inputs = complete(&signature, inputs.clone(), &encoded);
-            let units = read(&file, &inputs).chain().units.len();
             let name = format!("{family}/{}", part.name);
+            let whole = read(&file, &inputs);
+            assert!(whole.bonds().is_empty(), "{name}: {:?}", whole.bonds());
+            let units = whole.chain().units.len();
             compare(&engine, &name, &file, &inputs, &some(units, 3, 4)).await;
             if part.name == "encoder" {
                 encoded = engine.run(&file, inputs).await.expect("it runs");
             }
         }
     }
+}
+
+/// Each way of a split product is a stage of its own; only the order of their sum differs.
+#[tokio::test]
+async fn products_split_several_ways_add_up() {
+    let engine = Engine::new();
+    let mut split = 0;
+    for family in ["bert", "llama", "t5-gated", "vit"] {
+        let original = Original::read(family);
+        let part = original.parts().into_iter().next().expect("a part");
+        let file = Bytes::from(written(&part));
+        let signature = onnx::analyse(&file).expect("a good graph").signature;
+        let cases = original.cases(part.name);
+        let (inputs, _) = cases.values().next().expect("a case");
+        let inputs = complete(&signature, inputs.clone(), &[]);
+        let wanted = engine.run(&file, inputs.clone()).await.expect("the whole runs");
+        for ways in [2, 4] {
+            let file = tensor::split(&file, ways).unwrap_or_else(|error| panic!("{family}: {error}"));
+            let whole = read(&file, &inputs);
+            let shards = whole.at(&tensor::boundaries(whole.chain())).expect("frontiers");
+            let values = engine.chained(&shards, &inputs).await;
+            for output in &wanted {
+                let off = difference(output, &values[&output.name]);
+                assert!(off < TOLERANCE, "{family} in {ways} ways: {} is off by {off:.1e}", output.name);
+            }
+            split += shards.len() - 1;
+        }
+    }
+    assert!(split > 40, "{split} frontiers");
 }
