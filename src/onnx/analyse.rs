@@ -193,7 +193,7 @@ fn dimension(value: Option<&DimensionValue>) -> Dim {
     }
 }
 
-fn datatype(code: i32) -> Option<Datatype> {
+pub(super) fn datatype(code: i32) -> Option<Datatype> {
     Some(match code {
         element::FLOAT => Datatype::Fp32,
         element::UINT8 => Datatype::Uint8,

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 
 pub use error::CheckError;
-use error::Name;
+pub(in crate::onnx) use error::Name;
 pub use external::Outside;
 use operators::{Arity, KNOWN};
 pub(super) use scope::standard;

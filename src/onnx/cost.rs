@@ -86,7 +86,7 @@ fn total(nodes: &[NodeCost]) -> Total {
     }
 }
 
-fn of_graph(graph: &GraphProto, shapes: &Shapes, version: i64) -> Vec<NodeCost> {
+pub(super) fn of_graph(graph: &GraphProto, shapes: &Shapes, version: i64) -> Vec<NodeCost> {
     graph.node.iter().zip(&shapes.nodes).map(|(node, shapes)| of_node(node, shapes, version)).collect()
 }
 

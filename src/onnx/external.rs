@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::{
     OnnxError,
+    check::byte_size,
     proto::{EXTERNAL, GraphProto, ModelProto, StringStringEntryProto, TensorProto},
     read::{self, visit_tensors},
 };
@@ -139,8 +140,18 @@ fn rename(graph: &mut GraphProto, names: &BTreeMap<String, String>) {
     });
 }
 
+/// The file beside the model that a tensor lies in, where it begins there, and its bytes.
+pub(super) fn range(tensor: &TensorProto) -> Option<(&str, u64, u64)> {
+    let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key);
+    let number = |key: &str| entry(key).and_then(|entry| entry.value.parse().ok());
+    let sizes = tensor.dims.iter().map(|size| size.unsigned_abs());
+    let whole = || byte_size(tensor.data_type, sizes.fold(1, u64::saturating_mul));
+    let file = entry(LOCATION).filter(|_| is_external(tensor))?;
+    Some((&file.value, number(OFFSET).unwrap_or(0), number(LENGTH).or_else(whole)?))
+}
+
 /// Every weight, as `visit_tensors` finds them.
-fn each(graph: &mut GraphProto, visit: &mut impl FnMut(&mut TensorProto)) {
+pub(super) fn each(graph: &mut GraphProto, visit: &mut impl FnMut(&mut TensorProto)) {
     graph.initializer.iter_mut().for_each(&mut *visit);
     let sparse = graph.sparse_initializer.iter_mut();
     sparse.flat_map(|sparse| [&mut sparse.values, &mut sparse.indices]).flatten().for_each(&mut *visit);

@@ -8,6 +8,7 @@ pub(crate) mod build;
 mod check;
 pub mod convert;
 mod cost;
+pub mod cut;
 mod external;
 mod notes;
 mod parts;

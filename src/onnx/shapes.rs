@@ -161,21 +161,37 @@ impl Scope<'_> {
 
 /// Of a model that has passed the check; of others less is known.
 pub(super) fn infer(model: &ModelProto, graph: &GraphProto) -> Shapes {
-    let standards = model.opset_import.iter().filter(|set| standard(&set.domain).is_empty());
-    let version = standards.map(|set| set.version).max().unwrap_or(0);
-    walk(graph, None, &Cell::new(WORK_MAX), version)
+    of_inputs(model, graph, declared)
 }
 
-fn walk(graph: &GraphProto, parent: Option<&Scope<'_>>, work: &Cell<u64>, version: i64) -> Shapes {
-    let mut scope = Scope { parent, work, values: HashMap::new() };
-    for input in &graph.input {
+/// The same where the inputs' dimensions have these sizes: more is known then, but holds for them alone.
+pub(super) fn infer_at(model: &ModelProto, graph: &GraphProto, sizes: &Sizes) -> Shapes {
+    of_inputs(model, graph, |input| {
         let mut value = declared(input);
-        if parent.is_some() {
-            // A loop's body may be given other sizes each time.
-            value.dims = None;
-        }
-        scope.values.insert(&input.name, (value, false));
-    }
+        let at = |dim: &Size| Some(Expr::constant(i64::try_from(dim.as_ref()?.at(sizes)?).ok()?));
+        value.dims.iter_mut().flatten().for_each(|dim| *dim = at(dim));
+        value
+    })
+}
+
+fn of_inputs(model: &ModelProto, graph: &GraphProto, given: impl Fn(&ValueInfoProto) -> Value) -> Shapes {
+    let standards = model.opset_import.iter().filter(|set| standard(&set.domain).is_empty());
+    let version = standards.map(|set| set.version).max().unwrap_or(0);
+    let work = Cell::new(WORK_MAX);
+    let mut scope = Scope { parent: None, work: &work, values: HashMap::new() };
+    scope.values.extend(graph.input.iter().map(|input| (input.name.as_str(), (given(input), false))));
+    walk(graph, scope, version)
+}
+
+fn within<'g>(graph: &'g GraphProto, parent: &'g Scope<'g>, version: i64) -> Shapes {
+    let mut scope = Scope { parent: Some(parent), work: parent.work, values: HashMap::new() };
+    // A loop's body may be given other sizes each time.
+    let given = |input| Value { dims: None, ..declared(input) };
+    scope.values.extend(graph.input.iter().map(|input| (input.name.as_str(), (given(input), false))));
+    walk(graph, scope, version)
+}
+
+fn walk<'g>(graph: &'g GraphProto, mut scope: Scope<'g>, version: i64) -> Shapes {
     for tensor in &graph.initializer {
         scope.values.insert(&tensor.name, (folding::tensor(tensor), true));
     }
@@ -206,7 +222,7 @@ fn step(node: &NodeProto, scope: &Scope<'_>, version: i64) -> NodeShapes {
     });
     let (inputs, constant): (Vec<Value>, Vec<bool>) = taken.unzip();
     let graphs = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
-    let within: Vec<_> = graphs.map(|graph| walk(graph, Some(scope), scope.work, version)).collect();
+    let within: Vec<_> = graphs.map(|graph| within(graph, scope, version)).collect();
     let mut shapes = NodeShapes { inputs, constant, within, ..NodeShapes::default() };
     let mut outputs = if exhausted {
         Vec::new()
@@ -264,14 +280,15 @@ fn branches(shapes: &NodeShapes) -> Vec<Value> {
 }
 
 /// An input as the model declares it. A dimension without a name is called by its place, as `x[0]`.
-fn declared(port: &ValueInfoProto) -> Value {
+pub(super) fn declared(port: &ValueInfoProto) -> Value {
     let Some(TypeValue::Tensor(tensor)) = port.r#type.as_ref().and_then(|r#type| r#type.value.as_ref())
     else {
         return Value::default();
     };
     let size = |(at, value): (usize, Option<&DimensionValue>)| match value {
         Some(DimensionValue::Size(size)) if *size >= 0 => Some(Expr::constant(*size)),
-        Some(DimensionValue::Symbol(name)) if !name.is_empty() => Expr::symbol(name),
+        // A question mark stands for any size, not for one that all of them have.
+        Some(DimensionValue::Symbol(name)) if !matches!(name.as_str(), "" | "?") => Expr::symbol(name),
         _ => Expr::symbol(&format!("{}[{at}]", port.name)),
     };
     let dims = |shape: &super::proto::TensorShapeProto| {

@@ -17,6 +17,7 @@ mod caching;
 mod checkpoints;
 mod cli;
 mod converting;
+mod cutting;
 mod downloads;
 mod encoding;
 mod foreign;

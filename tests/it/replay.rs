@@ -9,6 +9,7 @@ fn the_corpus_holds_no_surprise() {
     let properties = [
         ("car", blocks::car as fn(&[u8])),
         ("control", properties::control),
+        ("cut", properties::cut),
         ("dagpb", blocks::dagpb),
         ("frame", properties::frame),
         ("gguf", properties::gguf),

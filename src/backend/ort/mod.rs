@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::library::OrtLibrary;
 use self::{
-    sessions::Sessions,
+    sessions::{Graphs, Sessions},
     worker::{Dropped, Worker},
 };
 use super::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput};
@@ -59,13 +59,28 @@ pub struct OrtLane {
 impl OrtLane {
     /// Starts the lane's thread. `provider` is ONNX Runtime's name in short, as `cpu` or `cuda`.
     pub fn start(library: &OrtLibrary, provider: &str, threads: u32) -> Result<Self, OrtError> {
+        Self::start_with(library, provider, threads, Graphs::Optimised)
+    }
+
+    /// The same on the CPU, where every node runs as the graph has it: parts of a graph then compute what the whole does,
+    /// to the bit.
+    pub fn start_plain(library: &OrtLibrary, threads: u32) -> Result<Self, OrtError> {
+        Self::start_with(library, "cpu", threads, Graphs::AsTheyAre)
+    }
+
+    fn start_with(
+        library: &OrtLibrary,
+        provider: &str,
+        threads: u32,
+        graphs: Graphs,
+    ) -> Result<Self, OrtError> {
         let available = library.providers();
         if !available.iter().any(|name| name == provider) {
             return Err(OrtError::Provider { provider: provider.to_owned(), available: available.to_vec() });
         }
         let backend = BackendKind::Ort(provider.to_owned());
         let lane = format!("native/{backend}");
-        let sessions = Sessions::new(library.clone(), provider, threads);
+        let sessions = Sessions::new(library.clone(), provider, threads, graphs);
         let unusable = |error: ort::Error| OrtError::ProviderUnusable {
             provider: provider.to_owned(),
             message: error.message().to_owned(),

@@ -12,7 +12,8 @@ use ort::{
     AsPointer, ErrorCode,
     logging::LogLevel,
     session::{
-        OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs, builder::SessionBuilder,
+        OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs,
+        builder::{GraphOptimizationLevel, SessionBuilder},
     },
 };
 
@@ -22,10 +23,18 @@ use crate::{
     domain::{Code, DimBinding, Failure, Retry},
 };
 
+/// What the engine makes of a graph before it runs it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Graphs {
+    Optimised,
+    AsTheyAre,
+}
+
 pub(super) struct Sessions {
     library: OrtLibrary,
     provider: String,
     threads: usize,
+    graphs: Graphs,
     loaded: BTreeMap<SessionName, Entry>,
 }
 
@@ -35,8 +44,9 @@ struct Entry {
 }
 
 impl Sessions {
-    pub(super) fn new(library: OrtLibrary, provider: &str, threads: u32) -> Self {
-        Self { library, provider: provider.to_owned(), threads: threads as usize, loaded: BTreeMap::new() }
+    pub(super) fn new(library: OrtLibrary, provider: &str, threads: u32, graphs: Graphs) -> Self {
+        let threads = threads as usize;
+        Self { library, provider: provider.to_owned(), threads, graphs, loaded: BTreeMap::new() }
     }
 
     pub(super) fn load(&mut self, order: LoadOrder) -> Result<Loaded, BackendError> {
@@ -109,6 +119,9 @@ impl Sessions {
             .with_intra_op_spinning(false)?
             .with_log_level(LogLevel::Warning)?
             .with_config_entry(placement::RECORD.0, placement::RECORD.1)?;
+        if self.graphs == Graphs::AsTheyAre {
+            builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+        }
         for (symbol, size) in shapes {
             let size = i64::try_from(*size).map_err(|error| ort::Error::new(format!("{symbol}: {error}")))?;
             builder = builder.with_dimension_override(symbol, size)?;

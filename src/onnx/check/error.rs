@@ -102,7 +102,7 @@ pub enum CheckError {
 pub struct Name(String);
 
 impl Name {
-    pub(super) fn new(text: &str) -> Self {
+    pub(in crate::onnx) fn new(text: &str) -> Self {
         Self(text.chars().take(NAME_MAX).collect())
     }
 }

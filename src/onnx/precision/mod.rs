@@ -6,7 +6,7 @@
 mod blocks;
 mod half;
 mod matmul;
-mod names;
+pub(super) mod names;
 mod recipe;
 mod types;
 mod weights;

@@ -8,12 +8,12 @@ use crate::onnx::{
 };
 
 /// Gives names that the model does not have.
-pub(super) struct Names {
+pub(in crate::onnx) struct Names {
     taken: HashSet<String>,
 }
 
 impl Names {
-    pub(super) fn of(graph: &GraphProto) -> Self {
+    pub(in crate::onnx) fn of(graph: &GraphProto) -> Self {
         let mut taken = HashSet::new();
         visit_graphs(graph, &mut |graph| {
             taken.extend(graph.input.iter().chain(&graph.output).map(|port| port.name.clone()));
@@ -24,7 +24,7 @@ impl Names {
     }
 
     /// The wanted name, with a number behind it where it is taken.
-    pub(super) fn fresh(&mut self, wanted: &str) -> String {
+    pub(in crate::onnx) fn fresh(&mut self, wanted: &str) -> String {
         let numbered = (2u64..).map(|at| format!("{wanted}/{at}"));
         let name = std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !self.taken.contains(name));
         let name = name.expect("fewer names are taken than there are");

@@ -218,6 +218,26 @@ impl Expr {
         self.plus(other)?.minus(&self.larger(other)?)
     }
 
+    /// Whether it is the other one's upper bound, and that is never zero or less.
+    pub(super) fn bounds(&self, other: &Self) -> bool {
+        let positive = |expr: &Self| {
+            let factors = expr.0.keys().flatten();
+            let symbols = factors.map(|(factor, _)| matches!(factor, Factor::Symbol(_)));
+            !expr.0.is_empty() && expr.never_negative() && symbols.fold(true, |all, one| all && one)
+        };
+        other.two_smaller().is_some_and(|(a, b)| (*self == a || *self == b) && positive(&a) && positive(&b))
+    }
+
+    /// The two that it is the smaller one of, as `smaller` puts it.
+    fn two_smaller(&self) -> Option<(Self, Self)> {
+        let larger = self.0.iter().find_map(|(product, coefficient)| match product.as_slice() {
+            [(Factor::Max(parts), 1)] if *coefficient == -1 => Some(parts),
+            _ => None,
+        })?;
+        let (a, b) = (&larger.0, &larger.1);
+        (a.smaller(b)? == *self).then(|| (a.clone(), b.clone()))
+    }
+
     /// What it is at these sizes; nothing when one is missing, or it is negative or too large.
     pub fn at(&self, sizes: &Sizes) -> Option<u64> {
         u64::try_from(self.value(sizes)?).ok()

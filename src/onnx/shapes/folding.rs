@@ -203,7 +203,10 @@ fn cast(site: &Site<'_>, known: Vec<Size>) -> Option<Vec<Size>> {
 /// The sizes of a tensor that is followed by value.
 fn sizes(value: &Value) -> Option<Vec<usize>> {
     let size = |size: &Size| usize::try_from(size.as_ref()?.as_constant()?).ok();
-    value.dims.as_ref()?.iter().map(size).collect()
+    let dims = value.dims.as_ref()?.iter().map(size).collect::<Option<Vec<_>>>()?;
+    // An empty tensor may have any other dimensions, and a file may say of any what its elements do not fit.
+    let elements = dims.iter().try_fold(1usize, |product, size| product.checked_mul(*size))?;
+    (elements > 0 && value.known.as_ref()?.len() == elements).then_some(dims)
 }
 
 /// The elements at these places of an axis.

@@ -168,6 +168,9 @@ fn meet(a: &Size, b: &Size) -> Size {
         _ if is(b, |size| size == 1) || a == b => a.clone(),
         _ if is(a, |size| size != 1) => a.clone(),
         _ if is(b, |size| size != 1) => b.clone(),
+        // As long as its bound, or 1: what is cut off a table at a length that the table may not have.
+        (Some(bound), Some(other)) if bound.bounds(other) => a.clone(),
+        (Some(other), Some(bound)) if bound.bounds(other) => b.clone(),
         _ => None,
     }
 }

@@ -114,6 +114,26 @@ fn shape(x: &[Option<DimensionValue>], initializer: Vec<TensorProto>, nodes: Vec
     output(&model(graph))
 }
 
+#[test]
+fn what_is_cut_off_a_table_is_as_long_as_asked_or_one() {
+    let table = weights("table", element::FLOAT, &[512, 4]);
+    let bound = |name: &str, value: i64| integers(name, &[1], &[value]);
+    let nodes = vec![
+        node("Shape", &["x"], &["shape"]),
+        node("Slice", &["shape", "one", "two", "zero"], &["length"]),
+        node("Slice", &["table", "zero", "length", "zero"], &["rows"]),
+        y("Add", &["rows"]),
+    ];
+    let weights = vec![table, bound("zero", 0), bound("one", 1), bound("two", 2)];
+    assert_eq!(shape(&[symbol("n"), symbol("m"), size(4)], weights, nodes), "[n, m, 4]");
+}
+
+#[test]
+fn a_question_mark_is_no_name() {
+    let any = [symbol("?"), symbol("?")];
+    assert_eq!(shape(&any, vec![], vec![y("Transpose", &[])]), "[x[1], x[0]]");
+}
+
 fn output(model: &ModelProto) -> String {
     let shapes = infer(model, model.graph.as_ref().expect("a graph"));
     match &shapes.outputs[0].dims {

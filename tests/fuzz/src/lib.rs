@@ -27,6 +27,10 @@ pub fn fuzz_car(input: &[u8]) {
     blocks::car(input);
 }
 
+pub fn fuzz_cut(input: &[u8]) {
+    properties::cut(input);
+}
+
 pub fn fuzz_dagpb(input: &[u8]) {
     blocks::dagpb(input);
 }

@@ -13,7 +13,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
     assembly::{Assembly, Came, Fault, Message, NO_STATUS, NOT_UTF8, PROTOCOL_ERROR},
-    domain::{Body, Datatype, Dim, ModelName, Port, Provenance, RunId, Signature, Tensor, Timing},
+    domain::{Body, Datatype, Digest, Dim, ModelName, Port, Provenance, RunId, Signature, Tensor, Timing},
     frame::{Header, Opcode, Written, unmask},
     message::{self, Incoming, WORDS_MAX},
     onnx::{
@@ -22,6 +22,7 @@ use crate::{
             Checkpoint, GgufCheckpoint, Stored, TorchCheckpoint,
             safetensors::{Safetensors, shards},
         },
+        cut::Whole,
         precision::{Recipe, apply},
     },
     protocol::{
@@ -209,6 +210,43 @@ pub(crate) fn onnx(input: &[u8]) {
             // Anything or nothing, but no panic.
             let _ = expr.at(&sizes);
         }
+    }
+}
+
+/// A file that claims to be ONNX, cut wherever it can be: shards are models as good as the whole, and give what it gives.
+pub(crate) fn cut(input: &[u8]) {
+    let file = Bytes::copy_from_slice(input);
+    let Ok(analysis) = onnx::analyse(&file) else { return };
+    let sizes = analysis.signature.inputs.iter().flat_map(|port| {
+        port.shape.iter().enumerate().filter_map(|(axis, dim)| match dim {
+            Dim::Fixed(_) => None,
+            Dim::Symbol(name) => Some((name.clone(), 2)),
+            Dim::Free(_) => Some((format!("{}[{axis}]", port.name), 2)),
+        })
+    });
+    let whole = match Whole::read(&file, Digest::new([0; 32]), &sizes.collect()) {
+        Ok(whole) => whole,
+        Err(wrong) => {
+            assert!(wrong.to_string().len() < TOLD_MAX, "{} bytes", wrong.to_string().len());
+            return;
+        }
+    };
+    whole.chain().check().expect("a good chain");
+    let units = whole.chain().units.len();
+    let alone: Vec<usize> = (1..units).collect();
+    for cut in [vec![], (units / 2..units / 2 + 1).filter(|at| *at > 0).collect(), alone] {
+        let mut missing: Vec<&str> =
+            analysis.signature.outputs.iter().map(|port| port.name.as_str()).collect();
+        let mut given: HashSet<&str> =
+            analysis.signature.inputs.iter().map(|port| port.name.as_str()).collect();
+        for shard in whole.at(&cut).expect("frontiers") {
+            let written = shard.bytes();
+            onnx::check(&written, &|_| onnx::Outside::Bytes(u64::MAX)).expect("a shard is a good model");
+            assert!(shard.inputs().all(|name| given.contains(name)), "what was given before");
+            given.extend(shard.outputs());
+            missing.retain(|name| shard.outputs().all(|output| output != *name));
+        }
+        assert!(missing.is_empty(), "{missing:?} at {cut:?}");
     }
 }
 

@@ -181,27 +181,41 @@ pub(crate) fn lookup(tokens: u64) -> Vec<u8> {
     model(&[node("Gather", &["table", "input_ids"], &["last_hidden_state"])], &[ids], &[vectors], &[table])
 }
 
-enum Dim {
+pub(crate) enum Dim {
     Size(u64),
     Symbol(&'static str),
 }
 
 fn model(nodes: &[Vec<u8>], inputs: &[Vec<u8>], outputs: &[Vec<u8>], weights: &[Vec<u8>]) -> Vec<u8> {
+    enclosed(&graph(nodes, inputs, outputs, weights))
+}
+
+/// A graph as a model.
+pub(crate) fn enclosed(graph: &[u8]) -> Vec<u8> {
+    let opset = [text(1, ""), number(2, 17)].concat();
+    [number(1, 8), field(7, graph), field(8, &opset)].concat()
+}
+
+pub(crate) fn graph(
+    nodes: &[Vec<u8>],
+    inputs: &[Vec<u8>],
+    outputs: &[Vec<u8>],
+    weights: &[Vec<u8>],
+) -> Vec<u8> {
     let mut graph = repeated(1, nodes);
     graph.extend(text(2, "graph"));
     graph.extend(repeated(5, weights));
     graph.extend(repeated(11, inputs));
     graph.extend(repeated(12, outputs));
-    let opset = [text(1, ""), number(2, 17)].concat();
-    [number(1, 8), field(7, &graph), field(8, &opset)].concat()
+    graph
 }
 
-fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Vec<u8> {
+pub(crate) fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Vec<u8> {
     let names = |tag, names: &[&str]| names.iter().flat_map(|name| text(tag, name)).collect::<Vec<_>>();
     [names(1, inputs), names(2, outputs), text(4, operator)].concat()
 }
 
-fn port(name: &str, element: u64, dims: &[Dim]) -> Vec<u8> {
+pub(crate) fn port(name: &str, element: u64, dims: &[Dim]) -> Vec<u8> {
     let dim = |dim: &Dim| match dim {
         Dim::Size(size) => field(1, &number(1, *size)),
         Dim::Symbol(symbol) => field(1, &text(2, symbol)),
@@ -215,15 +229,15 @@ fn repeated(tag: u64, parts: &[Vec<u8>]) -> Vec<u8> {
     parts.iter().flat_map(|part| field(tag, part)).collect()
 }
 
-fn text(tag: u64, text: &str) -> Vec<u8> {
+pub(crate) fn text(tag: u64, text: &str) -> Vec<u8> {
     field(tag, text.as_bytes())
 }
 
-fn field(tag: u64, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn field(tag: u64, bytes: &[u8]) -> Vec<u8> {
     [varint(tag << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat()
 }
 
-fn number(tag: u64, value: u64) -> Vec<u8> {
+pub(crate) fn number(tag: u64, value: u64) -> Vec<u8> {
     [varint(tag << 3), varint(value)].concat()
 }
 

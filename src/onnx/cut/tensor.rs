@@ -1,0 +1,319 @@
+//! Splits products of matrices, so that several lanes can do one layer's work at once.
+//!
+//! Where a product is followed by elementwise work and another product, the first one's columns and the second one's rows
+//! are dealt out: each way computes its share of the values between them, and what the ways give is added up. Only the order
+//! of that sum is another than in the whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    CutError,
+    links::{Links, Origin, ValueId},
+};
+use crate::{
+    domain::Chain,
+    onnx::{
+        OnnxError,
+        check::{byte_size, standard},
+        external::is_external,
+        precision::names::Names,
+        proto::{GraphProto, NodeProto, TensorProto, element},
+        read::decode,
+    },
+};
+
+/// What stands before the number of its way in a node's name.
+const WAY: &str = "/way";
+
+/// The same model with every pair of products split so many ways that can be; others stay. Which units are of which way
+/// is in their names: see [`boundaries`].
+pub fn split(file: &Bytes, ways: usize) -> Result<Bytes, CutError> {
+    let (mut model, mut graph) = decode(file)?;
+    crate::onnx::check(file, &|_| crate::onnx::Outside::Bytes(u64::MAX))?;
+    let found = pairs(&graph, ways);
+    if found.is_empty() || ways < 2 {
+        return Err(CutError::Ways { ways });
+    }
+    let mut split = Splitter { ways, names: Names::of(&graph), slices: BTreeMap::new() };
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    let gone: HashSet<usize> = found.values().flat_map(|pair| &pair.inner).copied().collect();
+    for (at, node) in graph.node.iter().enumerate() {
+        match found.get(&at) {
+            Some(pair) => nodes.extend(split.nodes(&graph, at, pair)),
+            None if gone.contains(&at) => {}
+            None => nodes.push(node.clone()),
+        }
+    }
+    graph.node = nodes;
+    let slices = split.slices;
+    let tensors: Vec<_> = slices.iter().flat_map(|(key, names)| sliced(&graph, key, names)).collect();
+    graph.initializer.extend(tensors);
+    drop_unread(&mut graph);
+    model.graph = Some(graph);
+    Ok(model.encode_to_vec().into())
+}
+
+/// Where a chain is cut so that every way of a split product is a stage of its own. The ways of one product need nothing of
+/// each other.
+pub fn boundaries(chain: &Chain) -> Vec<usize> {
+    let way = |name: &str| name.rsplit_once(WAY).and_then(|(_, number)| number.parse::<usize>().ok());
+    let ways: Vec<_> = chain.units.iter().map(|unit| way(&unit.name)).collect();
+    (1..ways.len()).filter(|at| ways[*at] != ways[at - 1]).collect()
+}
+
+/// Two products and what lies between them; by the place of the second.
+#[derive(Default)]
+struct Pair {
+    /// All nodes before the second product, ascending.
+    inner: BTreeSet<usize>,
+    /// The weights that are cut, and how.
+    cuts: HashMap<String, Cut>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cut {
+    Rows,
+    Columns,
+}
+
+fn pairs(graph: &GraphProto, ways: usize) -> BTreeMap<usize, Pair> {
+    let links = Links::new(graph);
+    let tensors = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let search = Search { graph, links: &links, tensors, ways };
+    let mut pairs: BTreeMap<usize, Pair> = BTreeMap::new();
+    for at in 0..graph.node.len() {
+        // What is within one pair is in no other.
+        let found = search.pair(at).filter(|pair| {
+            pairs.iter().all(|(end, other)| !pair.inner.contains(end) && pair.inner.is_disjoint(&other.inner))
+        });
+        pairs.extend(found.map(|pair| (at, pair)));
+    }
+    pairs
+}
+
+struct Search<'g> {
+    graph: &'g GraphProto,
+    links: &'g Links<'g>,
+    tensors: HashMap<&'g str, &'g TensorProto>,
+    ways: usize,
+}
+
+impl Search<'_> {
+    /// What would be split with the product of that place.
+    fn pair(&self, at: usize) -> Option<Pair> {
+        let ([between, weight], [rows, _]) = self.product(at)?;
+        let width = usize::try_from(*rows).ok().filter(|rows| rows % self.ways == 0 && *rows > 0)?;
+        let mut pair = Pair::default();
+        pair.cuts.insert(weight.clone(), Cut::Rows);
+        let (mut open, mut entries) = (vec![self.links.number(between)?], 0);
+        while let Some(value) = open.pop() {
+            let node = self.links.maker(value).filter(|node| !self.links.steady[*node])?;
+            if !pair.inner.insert(node) {
+                continue;
+            }
+            if let Some(([_, weight], [_, columns])) = self.product(node) {
+                let fits =
+                    usize::try_from(*columns) == Ok(width) && pair.cuts.get(weight) != Some(&Cut::Rows);
+                fits.then(|| pair.cuts.insert(weight.clone(), Cut::Columns))?;
+                entries += 1;
+            } else {
+                self.elementwise(node, width, &mut pair, &mut open)?;
+            }
+        }
+        (entries > 0 && self.is_closed(&pair, at)).then_some(pair)
+    }
+
+    /// The inputs and the weight's dimensions of a product with a weight that can be cut.
+    fn product(&self, at: usize) -> Option<(&[String; 2], &[i64; 2])> {
+        let node = &self.graph.node[at];
+        let inputs: &[String; 2] = node.input.as_slice().try_into().ok()?;
+        let weight = self.tensors.get(inputs[1].as_str())?;
+        let floats = matches!(weight.data_type, element::FLOAT | element::FLOAT16 | element::DOUBLE);
+        let fits = is_standard(node, "MatMul") && floats && can_be_cut(weight);
+        weight.dims.as_slice().try_into().ok().filter(|_| fits).map(|dims| (inputs, dims))
+    }
+
+    /// Adds what a node reads that is elementwise over values of this width.
+    fn elementwise(&self, at: usize, width: usize, pair: &mut Pair, open: &mut Vec<ValueId>) -> Option<()> {
+        let node = &self.graph.node[at];
+        let known = standard(&node.domain).is_empty() && ELEMENTWISE.contains(&node.op_type.as_str());
+        for value in known.then(|| &self.links.reads[at])? {
+            let name = self.links.names[*value];
+            match (self.links.origins[*value], self.tensors.get(name)) {
+                (Origin::Weight, Some(weight)) if elements(weight) == 1 => {}
+                (Origin::Weight, Some(weight)) => {
+                    let last = weight.dims.last().and_then(|size| usize::try_from(*size).ok());
+                    let fits = elements(weight) == width && last == Some(width) && can_be_cut(weight);
+                    fits.then(|| pair.cuts.insert(name.to_owned(), Cut::Columns))?;
+                }
+                (Origin::Node(maker), _) if self.links.steady[maker] => self.is_single(maker).then_some(())?,
+                (Origin::Node(_), _) => open.push(*value),
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// Whether a node holds one number.
+    fn is_single(&self, at: usize) -> bool {
+        let node = &self.graph.node[at];
+        let tensor = node.attribute("value").and_then(|value| value.t.as_ref());
+        is_standard(node, "Constant")
+            && tensor.is_none_or(|tensor| elements(tensor) == 1)
+            && node.attribute.iter().all(|value| value.ints.is_empty() && value.floats.is_empty())
+    }
+
+    /// Whether nothing outside reads what is made within.
+    fn is_closed(&self, pair: &Pair, end: usize) -> bool {
+        pair.inner.iter().flat_map(|node| &self.links.makes[*node]).all(|value| {
+            let within = |reader: &usize| *reader == end || pair.inner.contains(reader);
+            !self.links.outputs.contains(value) && self.links.readers[*value].iter().all(within)
+        })
+    }
+}
+
+/// Operators that make each element of the elements at its place.
+const ELEMENTWISE: [&str; 22] = [
+    "Abs",
+    "Add",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Mish",
+    "Mul",
+    "Neg",
+    "Pow",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Sub",
+    "Tanh",
+];
+
+struct Splitter {
+    ways: usize,
+    names: Names,
+    /// The names of a weight's parts.
+    slices: BTreeMap<(String, Cut), Vec<String>>,
+}
+
+impl Splitter {
+    /// Every way's nodes, and the sum of what they give.
+    fn nodes(&mut self, graph: &GraphProto, end: usize, pair: &Pair) -> Vec<NodeProto> {
+        let mut nodes = Vec::new();
+        let mut shares = Vec::new();
+        for way in 0..self.ways {
+            let mut renamed: HashMap<&str, String> = HashMap::new();
+            for at in pair.inner.iter().chain([&end]) {
+                let node = &graph.node[*at];
+                let mut copy = node.clone();
+                for input in &mut copy.input {
+                    if let Some(cut) = pair.cuts.get(input.as_str()) {
+                        *input = self.slice(input, *cut, way);
+                    } else if let Some(name) = renamed.get(input.as_str()) {
+                        input.clone_from(name);
+                    }
+                }
+                for (output, new) in
+                    node.output.iter().zip(&mut copy.output).filter(|(name, _)| !name.is_empty())
+                {
+                    *new = self.names.fresh(&format!("{output}{WAY}{way}"));
+                    renamed.insert(output, new.clone());
+                }
+                let named = if node.name.is_empty() { &node.output[0] } else { &node.name };
+                copy.name = format!("{named}{WAY}{way}");
+                if *at == end {
+                    shares.extend(copy.output.first().cloned());
+                }
+                nodes.push(copy);
+            }
+        }
+        nodes.push(NodeProto {
+            name: self.names.fresh(&format!("{}/sum", graph.node[end].output[0])),
+            op_type: "Sum".to_owned(),
+            input: shares,
+            output: graph.node[end].output.clone(),
+            ..NodeProto::default()
+        });
+        nodes
+    }
+
+    fn slice(&mut self, weight: &str, cut: Cut, way: usize) -> String {
+        let (names, ways) = (&mut self.names, self.ways);
+        let word = if cut == Cut::Rows { "rows" } else { "columns" };
+        let make = || (0..ways).map(|way| names.fresh(&format!("{weight}/{word}{way}"))).collect();
+        self.slices.entry((weight.to_owned(), cut)).or_insert_with(make)[way].clone()
+    }
+}
+
+/// A weight in as many parts as there are names. Rows share the whole's memory.
+fn sliced(graph: &GraphProto, (weight, cut): &(String, Cut), names: &[String]) -> Vec<TensorProto> {
+    let Some(tensor) = graph.initializer.iter().find(|tensor| tensor.name == *weight) else {
+        return Vec::new();
+    };
+    let parts = names.len();
+    let axis = if *cut == Cut::Rows { 0 } else { tensor.dims.len() - 1 };
+    let part = |(at, name): (usize, &String)| {
+        let raw = &tensor.raw_data;
+        let raw_data = match cut {
+            Cut::Rows => raw.slice(raw.len() / parts * at..raw.len() / parts * (at + 1)),
+            Cut::Columns => {
+                let rows = elements(tensor) / tensor.dims[axis].unsigned_abs() as usize;
+                let row = raw.len() / rows.max(1);
+                let share = row / parts;
+                raw.chunks(row.max(1)).flat_map(|row| &row[share * at..share * (at + 1)]).copied().collect()
+            }
+        };
+        let mut dims = tensor.dims.clone();
+        dims[axis] /= parts as i64;
+        TensorProto {
+            name: name.clone(),
+            dims,
+            data_type: tensor.data_type,
+            raw_data,
+            ..TensorProto::default()
+        }
+    };
+    names.iter().enumerate().map(part).collect()
+}
+
+/// Weights whose parts are all that is read.
+fn drop_unread(graph: &mut GraphProto) {
+    let links = Links::new(graph);
+    let read = |name: &str| {
+        links
+            .number(name)
+            .is_some_and(|value| !links.readers[value].is_empty() || links.outputs.contains(&value))
+    };
+    let unread: HashSet<String> =
+        graph.initializer.iter().map(|tensor| &tensor.name).filter(|name| !read(name)).cloned().collect();
+    graph.initializer.retain(|tensor| !unread.contains(&tensor.name));
+    graph.input.retain(|port| !unread.contains(&port.name));
+}
+
+fn is_standard(node: &NodeProto, operator: &str) -> bool {
+    standard(&node.domain).is_empty() && node.op_type == operator
+}
+
+fn elements(tensor: &TensorProto) -> usize {
+    let sizes = tensor.dims.iter().map(|size| usize::try_from(*size).unwrap_or(0));
+    sizes.fold(1, usize::saturating_mul)
+}
+
+/// Whether its bytes are here, one element behind the other.
+fn can_be_cut(tensor: &TensorProto) -> bool {
+    let whole = byte_size(tensor.data_type, elements(tensor) as u64);
+    let bytes = whole.filter(|bytes| bytes % (elements(tensor).max(1) as u64) == 0 && *bytes > 0);
+    !is_external(tensor) && bytes == Some(tensor.raw_data.len() as u64)
+}

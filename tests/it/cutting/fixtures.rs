@@ -1,0 +1,146 @@
+//! The models that the fixtures have, and those that are converted.
+
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::index};
+use serde_json::Value;
+use weft::{domain::Datatype, onnx::cut::tensor};
+
+use super::*;
+use crate::{
+    checkpoints::{FAMILIES, Original, TOLERANCE, complete, difference, written},
+    native::cached,
+};
+
+/// The inputs of a file of the fixtures, one set each.
+fn inputs(name: &str) -> Vec<Vec<Tensor>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/inputs").join(name);
+    let text = std::fs::read_to_string(path).expect("a committed file");
+    let read: Value = serde_json::from_str(&text).expect("JSON");
+    let sets = read["inputs"].as_array().expect("sets");
+    sets.iter().map(|set| set.as_object().expect("a set").iter().map(read_tensor).collect()).collect()
+}
+
+fn read_tensor((name, value): (&String, &Value)) -> Tensor {
+    let datatype: Datatype = value["datatype"].as_str().expect("a datatype").parse().expect("a datatype");
+    let shape = value["shape"].as_array().expect("a shape").iter().map(|size| size.as_u64().expect("a size"));
+    let numbers =
+        value["data"].as_array().expect("numbers").iter().map(|number| number.as_f64().expect("a number"));
+    let bytes: Vec<u8> = match datatype {
+        Datatype::Fp32 => numbers.flat_map(|number| (number as f32).to_le_bytes()).collect(),
+        Datatype::Int32 => numbers.flat_map(|number| (number as i32).to_le_bytes()).collect(),
+        Datatype::Int64 => numbers.flat_map(|number| (number as i64).to_le_bytes()).collect(),
+        other => panic!("{name} is of {other}"),
+    };
+    Tensor { name: name.clone(), datatype, shape: shape.collect(), body: bytes.into() }
+}
+
+/// Cuts at each of these sets of boundaries and compares with the whole.
+async fn compare(engine: &Engine, name: &str, file: &Bytes, inputs: &[Tensor], cuts: &[Vec<usize>]) {
+    let whole = read(file, inputs);
+    let wanted = engine.run(file, inputs.to_vec()).await.expect("the whole runs");
+    for cut in cuts {
+        let shards = whole.at(cut).unwrap_or_else(|error| panic!("{name} at {cut:?}: {error}"));
+        same(&wanted, &engine.chained(&shards, inputs).await, &format!("{name} at {cut:?}"));
+    }
+}
+
+/// Every single frontier, and every unit alone.
+fn all(units: usize) -> Vec<Vec<usize>> {
+    (1..units).map(|at| vec![at]).chain([(1..units).collect()]).collect()
+}
+
+/// Some frontiers alone, some in twos, threes and more.
+fn some(units: usize, seed: u64, cuts: usize) -> Vec<Vec<usize>> {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut cut = |at: usize| {
+        let many = (1 + at % 4).min(units - 1);
+        let mut cut: Vec<_> = index::sample(&mut random, units - 1, many).iter().map(|at| at + 1).collect();
+        cut.sort_unstable();
+        cut
+    };
+    (0..cuts).map(&mut cut).collect()
+}
+
+#[tokio::test]
+async fn every_frontier_of_the_small_models() {
+    for (path, set) in [
+        ("silero-vad-6.2.3/silero_vad_16k_op15.onnx", "silero-vad.json"),
+        ("magika-1.0.3/model.onnx", "magika.json"),
+    ] {
+        let file = Bytes::from(std::fs::read(cached(path)).expect("readable"));
+        let sets = inputs(set);
+        let units = read(&file, &sets[0]).chain().units.len();
+        assert!(units > 10, "{path} has {units} units");
+        compare(&Engine::new(), path, &file, &sets[0], &all(units)).await;
+        for set in &sets[1..] {
+            compare(&Engine::new(), path, &file, set, &some(units, 1, 2)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn frontiers_of_the_models_that_read_images() {
+    for (path, set) in [
+        ("rapidocr-1.4.4/ch_PP-OCRv4_det_infer.onnx", "ocr-detection.json"),
+        ("rapidocr-1.4.4/ch_PP-OCRv4_rec_infer.onnx", "ocr-recognition.json"),
+        ("rapidocr-1.4.4/ch_ppocr_mobile_v2.0_cls_infer.onnx", "ocr-direction.json"),
+    ] {
+        let file = Bytes::from(std::fs::read(cached(path)).expect("readable"));
+        let sets = inputs(set);
+        let units = read(&file, &sets[0]).chain().units.len();
+        assert!(units > 100, "{path} has {units} units");
+        compare(&Engine::new(), path, &file, &sets[0], &some(units, 2, 6)).await;
+    }
+}
+
+#[tokio::test]
+async fn frontiers_of_converted_models() {
+    let engine = Engine::new();
+    for family in FAMILIES {
+        let original = Original::read(family);
+        let mut encoded = Vec::new();
+        for part in original.parts() {
+            let file = Bytes::from(written(&part));
+            let signature = onnx::analyse(&file).expect("a good graph").signature;
+            let cases = original.cases(part.name);
+            let (inputs, _) = cases.get("two").or(cases.values().next()).expect("a case");
+            let inputs = complete(&signature, inputs.clone(), &encoded);
+            let name = format!("{family}/{}", part.name);
+            let whole = read(&file, &inputs);
+            assert!(whole.bonds().is_empty(), "{name}: {:?}", whole.bonds());
+            let units = whole.chain().units.len();
+            compare(&engine, &name, &file, &inputs, &some(units, 3, 4)).await;
+            if part.name == "encoder" {
+                encoded = engine.run(&file, inputs).await.expect("it runs");
+            }
+        }
+    }
+}
+
+/// Each way of a split product is a stage of its own; only the order of their sum differs.
+#[tokio::test]
+async fn products_split_several_ways_add_up() {
+    let engine = Engine::new();
+    let mut split = 0;
+    for family in ["bert", "llama", "t5-gated", "vit"] {
+        let original = Original::read(family);
+        let part = original.parts().into_iter().next().expect("a part");
+        let file = Bytes::from(written(&part));
+        let signature = onnx::analyse(&file).expect("a good graph").signature;
+        let cases = original.cases(part.name);
+        let (inputs, _) = cases.values().next().expect("a case");
+        let inputs = complete(&signature, inputs.clone(), &[]);
+        let wanted = engine.run(&file, inputs.clone()).await.expect("the whole runs");
+        for ways in [2, 4] {
+            let file = tensor::split(&file, ways).unwrap_or_else(|error| panic!("{family}: {error}"));
+            let whole = read(&file, &inputs);
+            let shards = whole.at(&tensor::boundaries(whole.chain())).expect("frontiers");
+            let values = engine.chained(&shards, &inputs).await;
+            for output in &wanted {
+                let off = difference(output, &values[&output.name]);
+                assert!(off < TOLERANCE, "{family} in {ways} ways: {} is off by {off:.1e}", output.name);
+            }
+            split += shards.len() - 1;
+        }
+    }
+    assert!(split > 40, "{split} frontiers");
+}
