@@ -17,6 +17,7 @@ pub mod modality;
 pub mod models;
 pub mod onnx;
 pub mod pool;
+pub mod predict;
 pub mod protocol;
 pub mod scheduler;
 pub mod socket;
