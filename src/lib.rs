@@ -16,6 +16,7 @@ pub mod http;
 pub mod modality;
 pub mod models;
 pub mod onnx;
+pub mod planner;
 pub mod pool;
 pub mod predict;
 pub mod protocol;
