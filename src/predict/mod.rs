@@ -1,0 +1,16 @@
+//! What lanes and links take: guessed before anything is measured, fitted to measurements after. Pure.
+//!
+//! A step is forecast from its work, and its transfer from its bytes, so that a stage which no lane has run yet can be.
+
+mod fit;
+mod guess;
+mod refit;
+mod replace;
+mod speed;
+#[cfg(test)]
+mod tests;
+
+pub use guess::{LaneKind, link, speed};
+pub use refit::{LinkSample, Refit, StepSample, refit_link, refit_speed};
+pub use replace::{Advice, Rival, Watch};
+pub use speed::{Estimate, Link, Rate, Speed, Within, Work};

@@ -1,0 +1,236 @@
+//! Synthetic samples: lanes and links whose figures are known, with seeded noise.
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{
+    Advice, Estimate, LaneKind, Link, LinkSample, Rate, Rival, Speed, StepSample, Watch, Within, Work, link,
+    refit_link, refit_speed, speed,
+};
+use crate::domain::{BackendKind, OperatorClass};
+
+fn kind(browser: &str) -> LaneKind {
+    LaneKind { browser: browser.to_owned(), backend: BackendKind::Wasm, threads: 1, software: false }
+}
+
+/// A stage of a transformer or of a convolutional network, of any size.
+fn work(random: &mut StdRng) -> Work {
+    let mut work = Work { units: random.random_range(4..200), ..Work::default() };
+    let size = 10f64.powf(random.random_range(6.0..9.0));
+    let conv = random.random_bool(0.5);
+    let (heavy, light) = if conv { (1, 2) } else { (0, 3) };
+    work.flops[heavy] = size;
+    work.moved[heavy] = size * random.random_range(0.005..0.05);
+    work.flops[light] = size * random.random_range(0.001..0.02);
+    work.moved[light] = size * random.random_range(0.001..0.02);
+    work.moved[OperatorClass::Movement as usize] = size * random.random_range(0.0..0.01);
+    work
+}
+
+/// Nearly a bell curve, of deviation 1.
+fn noise(random: &mut StdRng) -> f64 {
+    (0..12).map(|_| random.random_range(0.0..1.0)).sum::<f64>() - 6.0
+}
+
+/// A lane that is unlike what is thought of it: products three times slower, convolutions twice as fast.
+fn true_speed() -> Speed {
+    let mut truth = speed(&kind("chromium"));
+    for (class, times) in [(0, 3.0), (1, 0.5), (2, 1.5), (3, 2.0), (6, 1.2)] {
+        let Rate { us_per_flop, us_per_byte } = truth.rates[class];
+        truth.rates[class] = Rate { us_per_flop: us_per_flop * times, us_per_byte: us_per_byte * times };
+    }
+    (truth.unit_us, truth.step_us) = (9.0, 150.0);
+    truth
+}
+
+fn steps(truth: &Speed, deviation: f64, stalls: f64, count: usize, seed: u64) -> Vec<StepSample> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let sample = |_| {
+        let work = work(&mut random);
+        let stalled = if random.random_bool(stalls) { 10.0 } else { 1.0 };
+        let micros = truth.step(&work) * (1.0 + deviation * noise(&mut random)).max(0.2) * stalled;
+        StepSample { work, micros }
+    };
+    (0..count).map(sample).collect()
+}
+
+/// The share of held-out synthetic steps that are forecast within `tolerance`.
+fn forecast_within(fitted: &Speed, truth: &Speed, tolerance: f64) -> f64 {
+    let held_out = steps(truth, 0.0, 0.0, 500, 99);
+    let near = |sample: &&StepSample| (fitted.step(&sample.work) / sample.micros - 1.0).abs() < tolerance;
+    held_out.iter().filter(near).count() as f64 / held_out.len() as f64
+}
+
+#[test]
+fn lanes_are_learned_from_synthetic_steps() {
+    // (deviation, share of stalled steps, samples, tolerance, the share that must be within it)
+    let cases = [
+        (0.0, 0.0, 100, 0.05, 0.95),
+        (0.05, 0.0, 100, 0.10, 0.95),
+        (0.05, 0.1, 200, 0.10, 0.95),
+        (0.15, 0.1, 400, 0.15, 0.9),
+        (0.05, 0.0, 20, 0.25, 0.8),
+    ];
+    let truth = true_speed();
+    for (deviation, stalls, count, tolerance, wanted) in cases {
+        for seed in 0..5 {
+            let samples = steps(&truth, deviation, stalls, count, seed);
+            let guess = speed(&kind("chromium"));
+            let fitted = refit_speed(&guess, &samples).unwrap().model;
+            let near = forecast_within(&fitted, &truth, tolerance);
+            assert!(
+                near >= wanted,
+                "{near} of {count} samples with {deviation} and {stalls}, seed {seed}: {fitted:?}"
+            );
+            assert!(forecast_within(&guess, &truth, tolerance) < 0.5, "the guess is as good");
+            assert_eq!(fitted.samples, count as u32);
+        }
+    }
+}
+
+#[test]
+fn what_never_ran_follows_what_did() {
+    let mut guess = speed(&kind("chromium"));
+    guess.step_us = 1.0;
+    let mut truth = guess.clone();
+    for rate in &mut truth.rates {
+        *rate = Rate { us_per_flop: rate.us_per_flop * 4.0, us_per_byte: rate.us_per_byte * 4.0 };
+    }
+    (truth.unit_us, truth.step_us) = (truth.unit_us * 4.0, truth.step_us * 4.0);
+    let fitted = refit_speed(&guess, &steps(&truth, 0.03, 0.0, 60, 1)).unwrap();
+    let recurrent = OperatorClass::Recurrent as usize;
+    let times = fitted.model.rates[recurrent].us_per_flop / guess.rates[recurrent].us_per_flop;
+    assert!((3.5..4.5).contains(&times), "{times}");
+    // And is known to be no more than a guess.
+    let ratio = fitted.high.rates[recurrent].us_per_flop / fitted.model.rates[recurrent].us_per_flop;
+    let known = fitted.high.rates[0].us_per_flop / fitted.model.rates[0].us_per_flop;
+    assert!(ratio > 2.0 && known < 1.2, "{ratio} {known}");
+}
+
+#[test]
+fn bounds_hold_nine_of_ten() {
+    let truth = true_speed();
+    for deviation in [0.05, 0.2] {
+        let fitted = refit_speed(&speed(&kind("chromium")), &steps(&truth, deviation, 0.0, 200, 5)).unwrap();
+        let Within { low, high } = fitted.model.within.unwrap();
+        let later = steps(&truth, deviation, 0.0, 1000, 6);
+        let inside = later.iter().filter(|sample| {
+            let share = sample.micros / fitted.model.step(&sample.work);
+            (low..=high).contains(&share)
+        });
+        let share = inside.count() as f64 / later.len() as f64;
+        assert!((0.85..=0.97).contains(&share), "{share} within {low}..{high} at {deviation}");
+    }
+}
+
+#[test]
+fn few_samples_have_no_bounds() {
+    let truth = true_speed();
+    let guess = speed(&kind("chromium"));
+    assert!(refit_speed(&guess, &steps(&truth, 0.05, 0.0, 7, 1)).unwrap().model.within.is_none());
+    assert!(refit_speed(&guess, &[]).is_none());
+    let stopped = StepSample { work: Work::default(), micros: 0.0 };
+    assert!(refit_speed(&guess, &[stopped]).is_none());
+}
+
+#[test]
+fn one_sample_moves_everything_alike() {
+    let guess = speed(&kind("firefox"));
+    let work = work(&mut StdRng::seed_from_u64(3));
+    let micros = guess.step(&work) * 5.0;
+    let fitted = refit_speed(&guess, &[StepSample { work: work.clone(), micros }]).unwrap().model;
+    assert!((fitted.step(&work) / micros - 1.0).abs() < 1e-6);
+    assert!((fitted.step_us / guess.step_us - 5.0).abs() < 1e-6);
+}
+
+#[test]
+fn links_are_learned_from_synthetic_transfers() {
+    let truth = Link {
+        round_trip_us: 280.0,
+        down_us_per_byte: 1.2e-3,
+        up_us_per_byte: 4e-3,
+        samples: 0,
+        within: None,
+    };
+    for (deviation, stalls) in [(0.0, 0.0), (0.1, 0.0), (0.1, 0.1)] {
+        let mut random = StdRng::seed_from_u64(8);
+        let sample = |_| {
+            let (down_bytes, up_bytes) =
+                (10f64.powf(random.random_range(2.0..7.0)), 10f64.powf(random.random_range(2.0..7.0)));
+            let stalled = if random.random_bool(stalls) { 20.0 } else { 1.0 };
+            let clean = truth.round_trip_us + truth.moving(down_bytes, up_bytes);
+            let micros = clean * (1.0 + deviation * noise(&mut random)).max(0.2) * stalled;
+            LinkSample { down_bytes, up_bytes, micros }
+        };
+        let samples: Vec<_> = (0..120).map(sample).collect();
+        let fitted = refit_link(&link(&kind("chromium")), &samples).unwrap();
+        let figures = |link: &Link| [link.round_trip_us, link.down_us_per_byte, link.up_us_per_byte];
+        let bounds = figures(&fitted.low).into_iter().zip(figures(&fitted.high));
+        for ((fitted, wanted), (low, high)) in
+            figures(&fitted.model).into_iter().zip(figures(&truth)).zip(bounds)
+        {
+            assert!((fitted / wanted - 1.0).abs() < 0.1, "{fitted} for {wanted} at {deviation}, {stalls}");
+            assert!((low..=high).contains(&wanted), "{wanted} is not in {low}..{high}");
+        }
+    }
+}
+
+#[test]
+fn affinities_are_guesses() {
+    let rate = |browser: &str, class: OperatorClass| speed(&kind(browser)).rates[class as usize].us_per_flop;
+    let (conv, matmul, recurrent) = (OperatorClass::Conv, OperatorClass::MatMul, OperatorClass::Recurrent);
+    assert!(rate("chromium", conv) < rate("firefox", conv));
+    assert!(rate("edge", matmul) < rate("chrome", matmul));
+    assert!(rate("firefox", recurrent) < rate("edge", recurrent));
+    // A Firefox that is measured to be slow for sound is so.
+    let guess = speed(&kind("firefox"));
+    let mut work = Work { units: 1, ..Work::default() };
+    work.flops[recurrent as usize] = 1e9;
+    let slow = StepSample { micros: guess.step(&work) * 3.0, work };
+    let fitted = refit_speed(&guess, &[slow]).unwrap().model;
+    assert!(fitted.rates[recurrent as usize].us_per_flop > rate("edge", recurrent));
+}
+
+#[test]
+fn a_plan_is_replaced_by_what_is_better_twice() {
+    let rival = |name, micros, ready| Some(Rival { name, micros, ready });
+    let cases: &[(&[(f64, Option<Rival<'_>>)], Advice)] = &[
+        (&[(100.0, None)], Advice::Keep),
+        (&[(100.0, rival("b", 50.0, true))], Advice::Keep),
+        (&[(100.0, rival("b", 50.0, true)), (100.0, rival("b", 50.0, true))], Advice::Replace),
+        (&[(100.0, rival("b", 50.0, false)), (100.0, rival("b", 50.0, false))], Advice::Prepare),
+        // Better by too little.
+        (&[(100.0, rival("b", 91.0, true)), (100.0, rival("b", 91.0, true))], Advice::Keep),
+        // The gain went away in between, or another one had it.
+        (
+            &[
+                (100.0, rival("b", 50.0, true)),
+                (100.0, rival("b", 95.0, true)),
+                (100.0, rival("b", 50.0, true)),
+            ],
+            Advice::Keep,
+        ),
+        (&[(100.0, rival("b", 50.0, true)), (100.0, rival("c", 50.0, true))], Advice::Keep),
+        (&[(100.0, rival("b", 50.0, true)), (40.0, rival("b", 50.0, true))], Advice::Keep),
+        // Once loaded it replaces.
+        (
+            &[
+                (100.0, rival("b", 50.0, false)),
+                (100.0, rival("b", 50.0, false)),
+                (100.0, rival("b", 50.0, true)),
+            ],
+            Advice::Replace,
+        ),
+    ];
+    for (rounds, wanted) in cases {
+        let mut watch = Watch::default();
+        let advice = rounds.iter().map(|(running, rival)| watch.judge(*running, *rival)).last();
+        assert_eq!(advice, Some(*wanted), "{rounds:?}");
+    }
+}
+
+#[test]
+fn estimates_add_up_only_where_bounds_are_known() {
+    let known = Estimate::scaled(10.0, Some(Within { low: 0.5, high: 2.0 }));
+    assert_eq!(known.plus(known), Estimate { value: 20.0, within: Some(Within { low: 10.0, high: 40.0 }) });
+    assert_eq!(known.plus(Estimate::scaled(5.0, None)), Estimate { value: 15.0, within: None });
+}
