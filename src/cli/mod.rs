@@ -101,7 +101,6 @@ enum Command {
     #[command(subcommand)]
     Models(models::Models),
     /// Make, list, show and remove plans: models in stages over several lanes
-    #[command(subcommand)]
     Plan(plan::Plan),
     /// Make, list and revoke API keys
     #[command(subcommand)]

@@ -1,15 +1,44 @@
 //! `weft plan`.
 
-use std::str::FromStr;
+mod forecast;
+mod picture;
 
-use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use std::{path::PathBuf, str::FromStr};
 
 use super::{Common, client::with_daemon, output};
+use crate::planner::{Objective, Strategy};
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub(super) struct Plan {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    ask: Option<Ask>,
+}
+
+/// How a model would be split over the lanes that there are: nothing is made
+#[derive(Args)]
+struct Ask {
+    /// The whole model
+    #[arg(value_name = "MODEL")]
+    model: String,
+    #[command(flatten)]
+    split: Split,
+    /// Also show what each stage takes of time and bytes, and what else was considered
+    #[arg(long)]
+    explain: bool,
+    /// Write a picture of the stages to this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
 
 #[derive(Subcommand)]
-pub(super) enum Plan {
-    /// Make a plan of shards, prove it, and show it
+enum Command {
+    /// Make a plan, of shards or by splitting a model, prove it, and show it
     Make(Make),
     /// List plans
     List,
@@ -25,15 +54,56 @@ pub(super) enum Plan {
     },
 }
 
+/// How a model is split.
 #[derive(Args)]
-pub(super) struct Make {
+struct Split {
+    /// pipeline, even, component, attention_feedforward, hybrid, or auto for whatever is best
+    #[arg(long, value_name = "STRATEGY")]
+    strategy: Option<Strategy>,
+    /// latency, throughput, or memory for as few lanes as hold it
+    #[arg(long, value_name = "GOAL", default_value = "latency")]
+    objective: Goal,
+    /// Requests under way at a time, for throughput
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    in_flight: u32,
+    /// How many stages; as many as are good without it
+    #[arg(long, value_name = "N")]
+    stages: Option<usize>,
+    /// A lane to split over, again for each; all that compute in hardware without it
+    #[arg(long = "lane", value_name = "LANE")]
+    lanes: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Goal {
+    Latency,
+    Throughput,
+    Memory,
+}
+
+impl Split {
+    fn order(&self) -> Value {
+        let objective = match self.objective {
+            Goal::Latency => Objective::Latency,
+            Goal::Throughput => Objective::Throughput { in_flight: self.in_flight },
+            Goal::Memory => Objective::Memory,
+        };
+        let strategy = self.strategy.unwrap_or(Strategy::Auto);
+        json!({"strategy": strategy, "objective": objective, "stages": self.stages, "lanes": self.lanes})
+    }
+}
+
+#[derive(Args)]
+struct Make {
     /// The whole model
     #[arg(value_name = "MODEL")]
     model: String,
     /// A shard and where it runs, in the order in which they can run: as half,browser=firefox,backend=wasm or
-    /// half,lane=firefox-1/wasm
-    #[arg(long = "stage", value_name = "SHARD[,WHERE]…", required = true)]
-    stages: Vec<Stage>,
+    /// half,lane=firefox-1/wasm; without any the model is split
+    #[arg(long = "stage", value_name = "SHARD[,WHERE]…", conflicts_with_all = ["strategy", "stages", "lanes"])]
+    shards: Vec<Stage>,
+    #[command(flatten)]
+    split: Split,
     /// What may run a stage when its place cannot
     #[arg(long, value_name = "native|lanes|none", default_value = "native")]
     fallback: String,
@@ -62,6 +132,16 @@ impl FromStr for Stage {
 
 impl Plan {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        match (self.command, self.ask) {
+            (Some(command), _) => command.run(common).await,
+            (None, Some(ask)) => ask.run(common).await,
+            (None, None) => anyhow::bail!("a model is wanted, or list, show, make or remove"),
+        }
+    }
+}
+
+impl Command {
+    async fn run(self, common: &Common) -> anyhow::Result<()> {
         let answer = with_daemon(common, async |client| match &self {
             Self::Make(make) => client.post("/api/v1/plans", &make.order()).await,
             Self::List => client.get("/api/v1/plans").await,
@@ -83,8 +163,29 @@ impl Plan {
 
 impl Make {
     fn order(&self) -> Value {
-        let stages: Vec<_> = self.stages.iter().map(|stage| &stage.0).collect();
-        json!({"model": self.model, "stages": stages, "fallback": self.fallback})
+        let mut order = json!({"model": self.model, "fallback": self.fallback});
+        if self.shards.is_empty() {
+            order["split"] = self.split.order();
+        } else {
+            order["stages"] = self.shards.iter().map(|stage| Value::Object(stage.0.clone())).collect();
+        }
+        order
+    }
+}
+
+impl Ask {
+    async fn run(self, common: &Common) -> anyhow::Result<()> {
+        let order = json!({"model": self.model, "split": self.split.order()});
+        let answer = with_daemon(common, async |client| client.post("/api/v1/plans/forecast", &order).await);
+        let answer = answer.await?;
+        if let Some(file) = &self.svg {
+            std::fs::write(file, picture::svg(&answer)).with_context(|| file.display().to_string())?;
+        }
+        if common.json {
+            return output::json(&answer);
+        }
+        forecast::show(&answer, self.explain);
+        Ok(())
     }
 }
 
@@ -95,7 +196,7 @@ fn list(answer: &Value) {
     };
     let rows: Vec<_> = answer["items"].as_array().into_iter().flatten().map(row).collect();
     if rows.is_empty() {
-        output::line("no plans yet: `weft plan make MODEL --stage SHARD --stage SHARD` makes one");
+        output::line("no plans yet: `weft plan make MODEL --strategy pipeline` makes one");
     } else {
         output::table(&["plan", "model", "stages", "state"], &rows);
     }

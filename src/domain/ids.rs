@@ -106,7 +106,7 @@ impl fmt::Display for RequestId {
 pub struct ModelName(String);
 
 /// Long enough for `organisation.family-size-variant`, short enough for a table.
-const MODEL_NAME_MAX: usize = 128;
+pub const MODEL_NAME_MAX: usize = 128;
 
 impl ModelName {
     pub fn as_str(&self) -> &str {

@@ -32,7 +32,9 @@ pub use caller::Caller;
 pub use chain::{Chain, ChainError, OperatorClass, Part, Passing, Unit};
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
-pub use ids::{Digest, InstanceId, LaneId, LeaseId, ModelName, ModelRef, PlanId, RequestId, RunId};
+pub use ids::{
+    Digest, InstanceId, LaneId, LeaseId, MODEL_NAME_MAX, ModelName, ModelRef, PlanId, RequestId, RunId,
+};
 pub use memory::{FetchedBytes, LaneMemory};
 pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
 pub use plan::{Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, STAGES_MAX, Shard};

@@ -31,6 +31,7 @@ mod reload;
 mod resources;
 mod routes;
 mod scrape;
+mod splits;
 #[cfg(test)]
 mod tests;
 mod ws;
@@ -162,6 +163,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(downloads::list, downloads::order))
         .routes(routes!(conversions::order))
         .routes(routes!(plans::list, plans::make))
+        .routes(routes!(splits::forecast))
         .routes(routes!(ask::ask))
         .routes(routes!(openai::embeddings::embed))
         .routes(routes!(models::verify))

@@ -450,13 +450,19 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, name: Name) -> Result<Js
     let model = &entry.model;
     // Whatever is not the name alone means one version.
     let version = (name != model.name.as_str()).then_some(model.digest);
+    forget(&api, &model.name, version).await?;
+    Ok(Json(model.clone()))
+}
+
+/// Forgets a name, or one version of it.
+pub(super) async fn forget(api: &Api, name: &ModelName, version: Option<Digest>) -> Result<(), Failure> {
     let gone: Vec<_> = match version {
         Some(version) => vec![version],
-        None => versions(&api, &model.name),
+        None => versions(api, name),
     };
-    let unused = api.registry.remove(&model.name, version).await?;
-    api.scheduler.forget(model.name.clone(), gone, unused).await;
-    Ok(Json(model.clone()))
+    let unused = api.registry.remove(name, version).await?;
+    api.scheduler.forget(name.clone(), gone, unused).await;
+    Ok(())
 }
 
 fn versions(api: &Api, name: &ModelName) -> Vec<Digest> {

@@ -16,7 +16,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::{Api, Problem, infer, models, resources::List};
+use super::{
+    Api, Problem, infer, models,
+    resources::List,
+    splits::{self, Stages, Wanted},
+};
 use crate::{
     domain::{
         BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId, Policy, Recovery,
@@ -39,7 +43,10 @@ pub(super) struct Order {
     /// The whole model: a name, `NAME@VERSION` or a SHA-256.
     model: String,
     /// In an order in which they can run. What one makes, others read under the same name.
+    #[serde(default)]
     stages: Vec<StageOrder>,
+    /// In place of stages: how the model is to be split.
+    split: Option<Wanted>,
     #[serde(default)]
     fallback: PlanFallback,
 }
@@ -98,29 +105,58 @@ pub(super) async fn make(
     Extension(origin): Extension<Origin>,
     body: Result<String, StringRejection>,
 ) -> Result<(StatusCode, Json<Shown>), Problem> {
-    let Order { model, stages, fallback } =
+    let Order { model, stages, split, fallback } =
         serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     let whole = models::find(&api, &model)?;
-    let entries = stages.iter().map(|stage| models::find(&api, &stage.model));
-    let entries = entries.collect::<Result<Vec<_>, _>>()?;
-    let shards = entries.iter().zip(stages).map(|(entry, StageOrder { lane, browser, backend, .. })| Shard {
+    let Stages { shards, new } = match split {
+        None => Stages { shards: named(&api, stages)?, new: Vec::new() },
+        Some(_) if !stages.is_empty() => return Err(Failure::invalid("stages or split, not both").into()),
+        Some(wanted) => splits::cut(&api, &whole, &wanted, tasks::now_us()).await?,
+    };
+    let made = proven(&api, &whole, &shards, fallback, (caller, origin)).await;
+    if made.is_err() {
+        // Shards that nobody asked for by name go with the plan that they were made for.
+        for shard in new {
+            models::forget(&api, &shard.model.name, Some(shard.model.digest)).await?;
+        }
+    }
+    let shown = made?;
+    api.events.publish(Topic::Plans, || json!({"made": &shown}));
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+/// The shards that are named, and where they run.
+fn named(api: &Api, stages: Vec<StageOrder>) -> Result<Vec<(Arc<Entry>, Place)>, Problem> {
+    let stage = |StageOrder { model, lane, browser, backend }: StageOrder| {
+        Ok((models::find(api, &model)?, Place { lane, browser, backend }))
+    };
+    stages.into_iter().map(stage).collect()
+}
+
+/// Makes a plan of stages, proves it natively and in its own lanes, and keeps it.
+async fn proven(
+    api: &Arc<Api>,
+    whole: &Arc<Entry>,
+    stages: &[(Arc<Entry>, Place)],
+    fallback: PlanFallback,
+    by: (Caller, Origin),
+) -> Result<Shown, Problem> {
+    let shards = stages.iter().map(|(entry, place)| Shard {
         model: entry.model.digest,
         signature: &entry.model.signature,
-        place: Place { lane, browser, backend },
+        place: place.clone(),
     });
     let shards: Vec<_> = shards.collect();
     let plan =
         Plan::new((whole.model.digest, &whole.model.signature), &shards, fallback).map_err(Failure::from)?;
-    let proof = api.plans.prove(&whole, &plan).await?;
+    let proof = api.plans.prove(whole, &plan).await?;
     for shard in &proof.given {
         let (name, digest) = (shard.model.name.clone(), shard.model.digest);
         api.scheduler.forget(name, vec![digest], vec![digest]).await;
     }
-    rehearse(&api, &whole, &plan, &proof, (caller, origin)).await?;
+    rehearse(api, whole, &plan, &proof, by).await?;
     let kept = api.plans.keep(plan, tasks::now_us()).await?;
-    let shown = Shown::of(kept, &api);
-    api.events.publish(Topic::Plans, || json!({"made": &shown}));
-    Ok((StatusCode::CREATED, Json(shown)))
+    Ok(Shown::of(kept, api))
 }
 
 /// Runs a plan in its own lanes and nowhere else, which loads and proves every stage there.

@@ -98,10 +98,11 @@ fn made(
     let one = |part: Part<'_>| {
         let mut files = files.clone();
         let upload = if part.file_bytes() <= FILE_BYTES_MAX {
-            blobs.write(|out| part.write(out))?
+            blobs.write(|out| part.write(out).map_err(ModelError::from))?
         } else {
             let mut graph = Vec::new();
-            let weights = blobs.write(|out| part.write_external(&mut graph, out, WEIGHTS))?;
+            let weights =
+                blobs.write(|out| part.write_external(&mut graph, out, WEIGHTS).map_err(ModelError::from))?;
             files.insert(WEIGHTS.to_owned(), weights.digest);
             blobs.put(&graph)?
         };

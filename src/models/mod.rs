@@ -18,6 +18,7 @@ mod recipes;
 mod reference;
 mod registry;
 mod served;
+mod shards;
 pub mod source;
 mod uses;
 mod verify;
@@ -33,6 +34,7 @@ pub use plans::{KeptPlan, Plans, PlansError, Proof};
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
+pub use shards::{Cut, Open};
 pub use versions::NotFound;
 
 use std::{path::PathBuf, time::Duration};

@@ -21,6 +21,7 @@ use crate::{
         Code, Digest, DimBinding, Failure, ModelName, Plan, PlanError, PlanId, Retry, Tensor, Tolerance,
         Verdict, VerdictStatus,
     },
+    onnx::cut::CutError,
     protocol::client::TensorJson,
     store::{Store, StoreError, StoredPlan},
 };
@@ -45,6 +46,10 @@ pub enum PlansError {
     Run { what: String, source: BackendError },
     #[error("the stages together do not answer as the whole model: {detail}")]
     Differs { detail: String },
+    #[error("it cannot be cut so: {0}")]
+    Cut(#[from] CutError),
+    #[error(transparent)]
+    Shard(#[from] ModelError),
     #[error(transparent)]
     Files(#[from] Failure),
     #[error("stage {stage}, with what passes to it: {source}")]
@@ -60,6 +65,8 @@ impl From<PlansError> for Failure {
             PlansError::Stages(error) => return error.into(),
             PlansError::Files(failure) => return failure,
             PlansError::Store(error) => return error.into(),
+            PlansError::Shard(error) => return error.into(),
+            PlansError::Cut(_) => (Code::InvalidRequest, Retry::Never),
             PlansError::Unknown { .. } | PlansError::Differs { .. } => (Code::InvalidRequest, Retry::Never),
             PlansError::TooMany => (Code::Overloaded, Retry::Never),
             PlansError::Gone { .. } => (Code::ModelNotReady, Retry::Never),
@@ -97,8 +104,8 @@ impl Proof {
 }
 
 pub struct Plans {
-    registry: Arc<Registry>,
-    cache: Arc<Cache>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) cache: Arc<Cache>,
     store: Arc<Store>,
     kept: RwLock<BTreeMap<PlanId, KeptPlan>>,
 }
@@ -180,7 +187,11 @@ impl Plans {
         Ok(proof)
     }
 
-    async fn run(&self, entry: &Entry, inputs: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, PlansError> {
+    pub(super) async fn run(
+        &self,
+        entry: &Entry,
+        inputs: &[Vec<Tensor>],
+    ) -> Result<Vec<Vec<Tensor>>, PlansError> {
         let failed =
             |error| PlansError::Run { what: entry.model.name.to_string(), source: reference::failed(error) };
         let run = async |loaded: &Loaded<'_>, _| loaded.run_all(inputs).await;
@@ -227,14 +238,14 @@ impl Plans {
 }
 
 /// Values by their names.
-type Values = BTreeMap<String, Tensor>;
+pub(super) type Values = BTreeMap<String, Tensor>;
 
-fn named_values(tensors: Vec<Tensor>) -> Values {
+pub(super) fn named_values(tensors: Vec<Tensor>) -> Values {
     tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect()
 }
 
 /// As many inputs as a verdict takes: what a stage reads may be large.
-fn judged_by(inputs: &[Vec<Tensor>]) -> GateInputs {
+pub(super) fn judged_by(inputs: &[Vec<Tensor>]) -> GateInputs {
     let set =
         |set: &Vec<Tensor>| set.iter().map(|tensor| (tensor.name.clone(), TensorJson::of(tensor))).collect();
     GateInputs { inputs: inputs.iter().take(INPUTS_MIN).map(set).collect(), shapes: Vec::new() }

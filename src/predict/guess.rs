@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::speed::{Link, Rate, Speed};
+use super::speed::{Link, Rate, Speed, Work};
 use crate::domain::{BackendKind, OperatorClass};
 
 /// What is known of a lane before it has run anything.
@@ -102,4 +102,22 @@ pub fn link(kind: &LaneKind) -> Link {
         samples: 0,
         within: None,
     }
+}
+
+/// What a lane of this kind takes when one step of so much work took it so many microseconds, its link's share included.
+/// One figure says how fast it is, not at what: classes of operators keep their proportions.
+pub fn scaled(kind: &LaneKind, work: &Work, step_us: f64) -> Speed {
+    /// However fast a step was, some of it was computed.
+    const COMPUTED_LEAST: f64 = 0.05;
+    let mut speed = speed(kind);
+    let computed = (step_us - link(kind).round_trip_us).max(step_us * COMPUTED_LEAST);
+    let times = computed / speed.step(work);
+    for rate in &mut speed.rates {
+        rate.us_per_flop *= times;
+        rate.us_per_byte *= times;
+    }
+    speed.unit_us *= times;
+    speed.step_us *= times;
+    speed.samples = 1;
+    speed
 }

@@ -10,7 +10,7 @@ mod speed;
 #[cfg(test)]
 mod tests;
 
-pub use guess::{LaneKind, link, speed};
+pub use guess::{LaneKind, link, scaled, speed};
 pub use refit::{LinkSample, Refit, StepSample, refit_link, refit_speed};
 pub use replace::{Advice, Rival, Watch};
 pub use speed::{Estimate, Link, Rate, Speed, Within, Work};

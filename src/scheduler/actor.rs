@@ -27,7 +27,7 @@ use super::{
     Limits, Wants,
     choose::{Absence, Outlook},
     hedge::Budget,
-    lane::{Lane, LaneLoad, SessionState},
+    lane::{Lane, LaneLoad, Pace, SessionState},
     latency::{Means, Recent, RecipePriors},
     pending::{Charge, Lot, Pending},
     prepare::{self, Prepared, Refusal},
@@ -112,6 +112,10 @@ pub(super) enum Message {
         reply: oneshot::Sender<Residence>,
     },
     Lanes(oneshot::Sender<Vec<LaneLoad>>),
+    Paces {
+        model: Digest,
+        reply: oneshot::Sender<Vec<Pace>>,
+    },
     Forget {
         name: ModelName,
         versions: Vec<Digest>,
@@ -273,6 +277,7 @@ impl Actor {
                 // Whoever asked may have left.
                 let _ = done.send(());
             }
+            Message::Paces { model, reply } => drop(reply.send(self.paces(model))),
             Message::Residence { entry, reply } => drop(reply.send(self.residence(&entry))),
             Message::Lanes(reply) => {
                 // Whoever asked may have left.
@@ -496,6 +501,12 @@ impl Actor {
                 self.unload(unloaded);
             }
         }
+    }
+
+    /// Lanes that are open to all and stay, with what a step of the model takes there.
+    fn paces(&self, model: Digest) -> Vec<Pace> {
+        let open = |lane: &&Lane| lane.draining.is_none() && self.outlook.open(&lane.environment().instance);
+        self.lanes.values().filter(open).map(|lane| lane.pace(model)).collect()
     }
 
     fn unload(&self, unloaded: BoxFuture<'static, Result<(), BackendError>>) {

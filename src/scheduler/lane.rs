@@ -162,6 +162,12 @@ impl Lane {
         measured.unwrap_or_else(|| expected.of(self.environment())) * (self.requests + 1) as f64
     }
 
+    /// What a step of the model takes here.
+    pub(super) fn pace(&self, model: Digest) -> Pace {
+        let step_us = self.latency.get(&model).map(PeakMean::mean);
+        Pace { environment: self.environment().clone(), step_us }
+    }
+
     /// What it holds, where that is known.
     pub(super) fn memory(&self) -> Option<LaneMemory> {
         self.told.as_ref().map(|told| *told.borrow())
@@ -267,6 +273,14 @@ impl Lane {
 /// Whether a request names no backend, nor a lane, which has one.
 fn unnamed(wants: &Wants) -> bool {
     wants.backends.is_empty() && wants.lane.is_none()
+}
+
+/// What a step of a model takes in a lane.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    pub environment: Environment,
+    /// Microseconds on average, its transfer included; none where it has not run.
+    pub step_us: Option<f64>,
 }
 
 /// A lane's load as the API shows it.

@@ -57,7 +57,7 @@ use pending::Pending;
 use staged::Flows;
 
 pub use admission::{Limits, Permit};
-pub use lane::LaneLoad;
+pub use lane::{LaneLoad, Pace};
 pub use latency::RecipePriors;
 pub use proofs::Judged;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_LAST};
@@ -336,6 +336,15 @@ impl Scheduler {
             return Vec::new();
         }
         lanes.await.unwrap_or_default()
+    }
+
+    /// The lanes that anybody may use, with what a step of the model takes in each.
+    pub async fn paces(&self, model: Digest) -> Vec<Pace> {
+        let (reply, paces) = oneshot::channel();
+        if self.inbox.send(Message::Paces { model, reply }).await.is_err() {
+            return Vec::new();
+        }
+        paces.await.unwrap_or_default()
     }
 
     /// Drops what is known of a name's versions that were removed or added anew, and the sessions of these files.

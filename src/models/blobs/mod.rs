@@ -33,7 +33,7 @@ pub(super) use self::{
 };
 pub use self::{locks::Held, room::Full};
 use super::ModelError;
-use crate::{domain::Digest, onnx::convert::ConvertError};
+use crate::domain::Digest;
 
 /// What one file may have: weights for a hundred thousand million parameters lie in several.
 const FILE_BYTES_MAX: u64 = 64 << 30;
@@ -325,10 +325,10 @@ impl Blobs {
     }
 
     /// Keeps what `write` writes; it is there under its digest afterwards, or not at all.
-    pub(super) fn write(
+    pub(super) fn write<E: From<ModelError>>(
         &self,
-        write: impl FnOnce(&mut dyn Write) -> Result<(), ConvertError>,
-    ) -> Result<Upload, ModelError> {
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<Upload, E> {
         let partial = self.partial()?;
         let keep = |source| ModelError::Keep { path: partial.path.clone(), source };
         let file = BufWriter::with_capacity(1 << 20, &partial.file);
@@ -336,7 +336,7 @@ impl Blobs {
         write(&mut out)?;
         out.file.flush().and_then(|()| partial.file.sync_all()).map_err(keep)?;
         let upload = Upload { digest: Digest::new(out.hash.finalize().into()), bytes: out.bytes };
-        self.take_in(&partial, upload)
+        Ok(self.take_in(&partial, upload)?)
     }
 
     /// A file of one's own to write to, which other daemons leave alone.

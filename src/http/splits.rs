@@ -1,0 +1,162 @@
+//! How a model would be split over the lanes that are there, and plans that are made so.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{State, rejection::StringRejection},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Api, Problem, models};
+use crate::{
+    domain::{Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Retry},
+    models::{Entry, Open},
+    planner::{self, Candidate, Objective, PlanError, Shape, Split, Strategy},
+    predict::{self, LaneKind, Work},
+    scheduler::Pace,
+};
+
+/// What a lane of a page may hold of weights: what its engine's heap can grow to.
+const PAGE_WEIGHTS_MAX: u64 = 4 << 30;
+
+/// How a model is split: by which strategy, for what, over which lanes
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = SplitOrder)]
+pub(super) struct Wanted {
+    strategy: Strategy,
+    objective: Objective,
+    /// How many stages; as many as are good without it.
+    stages: Option<usize>,
+    /// The lanes to split over; all that compute in hardware without it.
+    lanes: Vec<LaneId>,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { strategy: Strategy::Auto, objective: Objective::Latency, stages: None, lanes: Vec::new() }
+    }
+}
+
+/// A question for a split
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ForecastOrder)]
+pub(super) struct Order {
+    /// The whole model: a name, `NAME@VERSION` or a SHA-256.
+    model: String,
+    #[serde(default)]
+    split: Wanted,
+}
+
+/// How a model would be split
+#[derive(Serialize, ToSchema)]
+#[schema(as = ForecastSplit)]
+pub(super) struct Shown {
+    name: ModelName,
+    model: Digest,
+    /// Parts that are never separated.
+    units: usize,
+    #[serde(flatten)]
+    split: Split,
+}
+
+/// Forecast how a model would be split
+///
+/// Nothing is made, loaded or run.
+#[utoipa::path(post, path = "/api/v1/plans/forecast", tag = "plans", request_body = Order,
+    responses((status = 200, body = Shown)))]
+pub(super) async fn forecast(
+    State(api): State<Arc<Api>>,
+    body: Result<String, StringRejection>,
+) -> Result<Json<Shown>, Problem> {
+    let Order { model, split } =
+        serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
+    let whole = models::find(&api, &model)?;
+    let open = api.plans.open_whole(&whole).await?;
+    let split = split_over(&api, &whole, &open, &split).await?;
+    let units = open.chain().units.len();
+    Ok(Json(Shown { name: whole.model.name.clone(), model: whole.model.digest, units, split }))
+}
+
+/// Splits a model over the lanes that there are at the moment.
+async fn split_over(api: &Arc<Api>, whole: &Entry, open: &Open, wanted: &Wanted) -> Result<Split, Failure> {
+    let paces = api.scheduler.paces(whole.model.digest).await;
+    let known: BTreeSet<&LaneId> = paces.iter().map(|pace| &pace.environment.lane).collect();
+    if let Some(gone) = wanted.lanes.iter().find(|lane| !known.contains(lane)) {
+        let there = known.iter().map(|lane| lane.as_str()).collect::<Vec<_>>().join(", ");
+        let message = format!("there is no lane {gone}, or not everybody may use it; there are {there}");
+        return Err(Failure::new(Code::NoBackend, Retry::Never, message));
+    }
+    let meant = |pace: &&Pace| match wanted.lanes.as_slice() {
+        [] => !pace.environment.software_adapter(),
+        lanes => lanes.contains(&pace.environment.lane),
+    };
+    let (chain, strategy, objective) = (open.chain(), wanted.strategy, wanted.objective);
+    let lanes: Vec<_> = paces.iter().filter(meant).map(|pace| candidate(chain, pace)).collect();
+    let (chain, stages) = (chain.clone(), wanted.stages.map(|stages| stages..=stages));
+    let plan =
+        move || planner::plan(&planner::Ask { chain: &chain, lanes: &lanes, objective, strategy, stages });
+    let split = tokio::task::spawn_blocking(plan).await.expect("planning does not panic");
+    split.map_err(|error| {
+        let code = if error == PlanError::NoLanes { Code::NoBackend } else { Code::InvalidRequest };
+        Failure::new(code, Retry::Never, error.to_string())
+    })
+}
+
+fn candidate(chain: &Chain, Pace { environment, step_us }: &Pace) -> Candidate {
+    let Environment { lane, browser, backend, threads, .. } = environment;
+    let kind = LaneKind {
+        browser: browser.clone(),
+        backend: backend.clone(),
+        threads: *threads,
+        software: environment.software_adapter(),
+    };
+    let work = Work::of(chain, 0..chain.units.len());
+    let guess = || predict::speed(&kind);
+    let speed = step_us.map_or_else(guess, |step_us| predict::scaled(&kind, &work, step_us));
+    let memory = if backend.is_native() { u64::MAX } else { PAGE_WEIGHTS_MAX };
+    Candidate { id: lane.clone(), link: predict::link(&kind), kind, speed, memory }
+}
+
+/// The shards of a split with where each runs, made as it says; and those of them that were not there before.
+pub(super) struct Stages {
+    pub(super) shards: Vec<(Arc<Entry>, Place)>,
+    pub(super) new: Vec<Arc<Entry>>,
+}
+
+/// Splits a model, and makes its parts models of their own.
+pub(super) async fn cut(
+    api: &Arc<Api>,
+    whole: &Arc<Entry>,
+    wanted: &Wanted,
+    now_us: i64,
+) -> Result<Stages, Failure> {
+    let open = api.plans.open_whole(whole).await?;
+    let split = split_over(api, whole, &open, wanted).await?;
+    if matches!(split.shape, Shape::Single | Shape::Replicas) {
+        let message = format!("{}; name a strategy to split it all the same", split.why.sentence);
+        return Err(Failure::invalid(message));
+    }
+    let paces = api.scheduler.paces(whole.model.digest).await;
+    let of = |lane: &LaneId| paces.iter().map(|pace| &pace.environment).find(|own| own.lane == *lane);
+    let place = |lanes: &[LaneId]| match lanes {
+        [lane] => Place { lane: Some(lane.clone()), ..Place::default() },
+        lanes => shared(&lanes.iter().filter_map(of).collect::<Vec<_>>()),
+    };
+    let places: Vec<_> = split.stages.iter().map(|stage| place(&stage.lanes)).collect();
+    let units = |stage: &planner::StagePlan| stage.units.iter().flat_map(|run| run.from..run.to).collect();
+    let groups = split.stages.iter().map(units).collect();
+    let cut = api.plans.cut(&open, groups, now_us).await?;
+    Ok(Stages { shards: cut.shards.into_iter().zip(places).collect(), new: cut.new })
+}
+
+/// What the lanes of a stage with several have in common.
+fn shared(lanes: &[&Environment]) -> Place {
+    let [first, others @ ..] = lanes else { return Place::default() };
+    let browser = others.iter().all(|lane| lane.browser == first.browser).then(|| first.browser.clone());
+    let backend = others.iter().all(|lane| lane.backend == first.backend).then(|| first.backend.clone());
+    Place { lane: None, browser, backend }
+}
