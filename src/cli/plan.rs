@@ -17,7 +17,7 @@ pub(super) struct Plan {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    ask: Option<Ask>,
+    ask: Ask,
 }
 
 /// How a model would be split over the lanes that there are: nothing is made
@@ -25,7 +25,7 @@ pub(super) struct Plan {
 struct Ask {
     /// The whole model
     #[arg(value_name = "MODEL")]
-    model: String,
+    model: Option<String>,
     #[command(flatten)]
     split: Split,
     /// Also show what each stage takes of time and bytes, and what else was considered
@@ -132,10 +132,9 @@ impl FromStr for Stage {
 
 impl Plan {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
-        match (self.command, self.ask) {
-            (Some(command), _) => command.run(common).await,
-            (None, Some(ask)) => ask.run(common).await,
-            (None, None) => anyhow::bail!("a model is wanted, or list, show, make or remove"),
+        match self.command {
+            Some(command) => command.run(common).await,
+            None => self.ask.run(common).await,
         }
     }
 }
@@ -175,7 +174,8 @@ impl Make {
 
 impl Ask {
     async fn run(self, common: &Common) -> anyhow::Result<()> {
-        let order = json!({"model": self.model, "split": self.split.order()});
+        let model = self.model.context("a model is wanted, or list, show, make or remove")?;
+        let order = json!({"model": model, "split": self.split.order()});
         let answer = with_daemon(common, async |client| client.post("/api/v1/plans/forecast", &order).await);
         let answer = answer.await?;
         if let Some(file) = &self.svg {
