@@ -1,6 +1,6 @@
 //! The models that the fixtures have, and those that are converted.
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::index};
+use rand::{SeedableRng, rngs::Xoshiro256PlusPlus, seq::index};
 use serde_json::Value;
 use weft::{domain::Datatype, onnx::cut::tensor};
 
