@@ -12,7 +12,7 @@ pub enum CutError {
     Nothing,
     #[error("the size of {dimension} is not said, which input {input} has")]
     Size { input: Name, dimension: Name },
-    #[error("{wanted} stages need {} frontiers, and the graph has {frontiers}{}", wanted - 1, held(held_by))]
+    #[error("{wanted} stages need {} frontiers, and the graph has {frontiers}{}", wanted - 1, held(held_by.as_ref()))]
     Stages { wanted: usize, frontiers: usize, held_by: Option<Bond> },
     #[error(
         "no stage may be empty, and stages come in order: {boundaries:?} are no frontiers of {units} units"
@@ -62,8 +62,8 @@ pub enum Uncarried {
     Size,
 }
 
-fn held(by: &Option<Bond>) -> impl fmt::Display {
-    let told = by.as_ref().map(|bond| format!("; nodes stay together where {bond}"));
+fn held(by: Option<&Bond>) -> impl fmt::Display {
+    let told = by.map(|bond| format!("; nodes stay together where {bond}"));
     told.unwrap_or_default()
 }
 

@@ -62,7 +62,9 @@ impl Whole {
     fn shards(&self, groups: &[Vec<u32>]) -> Vec<Shard<'_>> {
         let mut owners = vec![0; self.units.len()];
         for (group, members) in groups.iter().enumerate() {
-            members.iter().for_each(|unit| owners[*unit as usize] = group);
+            for unit in members {
+                owners[*unit as usize] = group;
+            }
         }
         groups.iter().enumerate().map(|(group, members)| Shard::new(self, members, group, &owners)).collect()
     }

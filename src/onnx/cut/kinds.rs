@@ -114,7 +114,7 @@ impl<'g> Kinds<'g> {
         let kind = &self.kinds[value];
         let dim = kind.dims().map(|dims| {
             let dims = dims.into_iter().enumerate();
-            dims.map(|(axis, dim)| dimension(dim, format!("{name}[{axis}]"))).collect()
+            dims.map(|(axis, dim)| dimension(&dim, format!("{name}[{axis}]"))).collect()
         });
         let tensor = TensorTypeProto {
             elem_type: kind.element().unwrap_or_default(),
@@ -184,7 +184,7 @@ fn numbers(value: &Value, sizes: &Sizes) -> Option<Vec<Option<u64>>> {
 
 /// The same size has the same name wherever it stands, so that whoever runs the shard can compare; one that is not known
 /// is called by its place.
-fn dimension(size: Size, place: String) -> DimensionProto {
+fn dimension(size: &Size, place: String) -> DimensionProto {
     let value = match size.as_ref().map(|size| (size.as_constant(), size.to_string())) {
         Some((Some(size), _)) => Some(DimensionValue::Size(size)).filter(|_| size >= 0),
         Some((None, name)) => Some(DimensionValue::Symbol(name)),

@@ -136,7 +136,9 @@ pub(super) fn circles(after: &[Vec<usize>]) -> Vec<Vec<usize>> {
             if low[place] == number[place] {
                 let from = stack.iter().rposition(|met| *met == place).unwrap_or_default();
                 let circle = stack.split_off(from);
-                circle.iter().for_each(|met| on_stack[*met] = false);
+                for met in &circle {
+                    on_stack[*met] = false;
+                }
                 found.extend(Some(circle).filter(|circle| circle.len() > 1));
             }
         }

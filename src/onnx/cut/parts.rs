@@ -202,7 +202,7 @@ impl<'g> Parts<'g> {
         for tower in towers {
             let own = || (0..places.len()).filter(|at| places[*at].tower == tower);
             let inner = |at: &usize| matches!(parts[*at], Part::Attention | Part::FeedForward | Part::Block);
-            let (first, last) = (own().find(inner), own().filter(inner).last());
+            let (first, last) = (own().find(inner), own().rfind(inner));
             let transformer = own().any(|at| parts[at] == Part::Attention);
             let looks_up = |at: usize| places[at].nodes.iter().any(|node| self.looks_up(*node));
             let mut embedding = false;
@@ -220,8 +220,7 @@ impl<'g> Parts<'g> {
             };
             let behind = own().filter(|at| last.is_none_or(|last| *at > last));
             // The last products of a graph of convolutions are its head.
-            let head =
-                if transformer { last.map(|last| last + 1) } else { behind.clone().filter(product).last() };
+            let head = if transformer { last.map(|last| last + 1) } else { behind.clone().rfind(product) };
             for at in behind.filter(|at| head.is_some_and(|head| *at >= head)) {
                 parts[at] = Part::Head;
             }

@@ -267,7 +267,9 @@ impl<'w> Shard<'w> {
         self.nodes().for_each(|node| visit_node(node, &mut |node| call(node, &mut open)));
         while let Some(at) = open.pop() {
             let within = &all[at].node;
-            within.iter().for_each(|node| visit_node(node, &mut |node| call(node, &mut open)));
+            for node in within {
+                visit_node(node, &mut |node| call(node, &mut open));
+            }
         }
         called.into_iter().map(|at| &all[at]).collect()
     }

@@ -16,7 +16,6 @@ use super::{
 use crate::{
     domain::Chain,
     onnx::{
-        OnnxError,
         check::{byte_size, standard},
         external::is_external,
         precision::names::Names,
@@ -276,7 +275,7 @@ fn sliced(graph: &GraphProto, (weight, cut): &(String, Cut), names: &[String]) -
             }
         };
         let mut dims = tensor.dims.clone();
-        dims[axis] /= parts as i64;
+        dims[axis] /= (parts as u64).cast_signed();
         TensorProto {
             name: name.clone(),
             dims,

@@ -222,8 +222,8 @@ impl Expr {
     pub(super) fn bounds(&self, other: &Self) -> bool {
         let positive = |expr: &Self| {
             let factors = expr.0.keys().flatten();
-            let symbols = factors.map(|(factor, _)| matches!(factor, Factor::Symbol(_)));
-            !expr.0.is_empty() && expr.never_negative() && symbols.fold(true, |all, one| all && one)
+            let mut symbols = factors.map(|(factor, _)| matches!(factor, Factor::Symbol(_)));
+            !expr.0.is_empty() && expr.never_negative() && symbols.all(|one| one)
         };
         other.two_smaller().is_some_and(|(a, b)| (*self == a || *self == b) && positive(&a) && positive(&b))
     }

@@ -234,7 +234,7 @@ pub(crate) fn cut(input: &[u8]) {
     whole.chain().check().expect("a good chain");
     let units = whole.chain().units.len();
     let alone: Vec<usize> = (1..units).collect();
-    for cut in [vec![], (units / 2..units / 2 + 1).filter(|at| *at > 0).collect(), alone] {
+    for cut in [vec![], if units > 1 { vec![units / 2] } else { vec![] }, alone] {
         let mut missing: Vec<&str> =
             analysis.signature.outputs.iter().map(|port| port.name.as_str()).collect();
         let mut given: HashSet<&str> =

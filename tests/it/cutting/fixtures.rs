@@ -1,6 +1,6 @@
 //! The models that the fixtures have, and those that are converted.
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::index};
+use rand::{SeedableRng, rngs::Xoshiro256PlusPlus, seq::index};
 use serde_json::Value;
 use weft::{domain::Datatype, onnx::cut::tensor};
 
@@ -143,4 +143,37 @@ async fn products_split_several_ways_add_up() {
         }
     }
     assert!(split > 40, "{split} frontiers");
+}
+
+/// Weights beside a graph are read where they lie, and out of a file of each shard's own.
+#[tokio::test]
+async fn weights_beside_a_graph_serve_its_shards() {
+    let engine = Engine::new();
+    let original = Original::read("bert");
+    let part = original.parts().into_iter().next().expect("a part");
+    let (mut file, mut weights) = (Vec::new(), Vec::new());
+    part.write_external(&mut file, &mut weights, "weights.bin").expect("memory takes it");
+    std::fs::write(engine.home.path().join("weights.bin"), &weights).expect("writable");
+    let file = Bytes::from(file);
+    let cases = original.cases(part.name);
+    let (inputs, _) = cases.values().next().expect("a case");
+    let wanted = engine.run(&file, inputs.clone()).await.expect("the whole runs");
+    let whole = read(&file, inputs);
+    let units = whole.chain().units.len();
+    let shards = whole.at(&[units / 3, units / 2]).expect("frontiers");
+    same(&wanted, &engine.chained(&shards, inputs).await, "in place");
+
+    let together = |shard: &Shard<'_>| {
+        let mut own = Vec::new();
+        for piece in shard.pieces() {
+            own.resize(piece.to as usize, 0);
+            own.extend_from_slice(&weights[piece.from as usize..(piece.from + piece.bytes) as usize]);
+        }
+        assert!((own.len() as u64) < weights.len() as u64, "its own weights alone");
+        std::fs::write(engine.home.path().join("own.bin"), own).expect("writable");
+        let mut file = Vec::new();
+        shard.write_beside("own.bin", &mut file).expect("memory takes it");
+        file.into()
+    };
+    same(&wanted, &engine.chained_as(&together, &shards, inputs).await, "together");
 }

@@ -59,10 +59,20 @@ impl Engine {
 
     /// Runs the shards in their order, each with what its inputs name, and gives all values that passed.
     async fn chained(&self, shards: &[Shard<'_>], inputs: &[Tensor]) -> BTreeMap<String, Tensor> {
+        self.chained_as(&|shard| shard.bytes(), shards, inputs).await
+    }
+
+    /// The same of shards that become files in this way.
+    async fn chained_as(
+        &self,
+        written: &dyn Fn(&Shard<'_>) -> Bytes,
+        shards: &[Shard<'_>],
+        inputs: &[Tensor],
+    ) -> BTreeMap<String, Tensor> {
         let mut values: BTreeMap<String, Tensor> =
             inputs.iter().map(|input| (input.name.clone(), input.clone())).collect();
         for (at, shard) in shards.iter().enumerate() {
-            let file = shard.bytes();
+            let file = written(shard);
             let analysis = checked(&file);
             let ports = analysis.signature.inputs.iter().map(|port| port.name.as_str());
             assert_eq!(ports.collect::<Vec<_>>(), shard.inputs().collect::<Vec<_>>(), "shard {at}");
