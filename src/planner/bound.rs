@@ -58,7 +58,9 @@ fn spread(items: &[Item]) -> f64 {
     let mut best: f64 = 0.0;
     for _ in 0..ROUNDS {
         let total: f64 = prices.iter().sum();
-        prices.iter_mut().for_each(|price| *price /= total);
+        for price in &mut prices {
+            *price /= total;
+        }
         let (mut loads, mut bound) = (vec![0.0; lanes], 0.0);
         for item in items {
             let priced = item.iter().zip(&prices).map(|(us, price)| us * price).enumerate();

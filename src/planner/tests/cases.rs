@@ -41,7 +41,6 @@ fn not_split_without_a_reason() {
         let split = planned(&chain, &lanes, objective, Strategy::Auto).unwrap();
         assert_eq!((split.shape, split.why.reason), (shape, reason), "{objective:?}: {}", split.why.sentence);
         assert_eq!(split.why.worth, split.stages.len() > 1);
-        assert_eq!(split.alternatives.len() >= 2, true);
     }
 }
 
@@ -263,7 +262,7 @@ fn what_is_missing_is_the_least() {
 #[test]
 fn as_many_stages_as_were_asked_for() {
     let chain = transformer(6, 128.0, 64.0);
-    let lanes: Vec<_> = (0..4).map(|at| lane(&format!("b-{at}"), 1e3 * (at + 1) as f64)).collect();
+    let lanes: Vec<_> = (0..4).map(|at| lane(&format!("b-{at}"), 1e3 * f64::from(at + 1))).collect();
     for strategy in [Strategy::Pipeline, Strategy::Even, Strategy::Hybrid, Strategy::Auto] {
         for objective in OBJECTIVES {
             for (least, most) in [(1, 1), (2, 2), (3, 3), (4, 4), (2, 3), (1, 4)] {
@@ -328,7 +327,7 @@ fn values_are_counted_for_every_hop() {
 fn long_chains_are_planned() {
     let chain = transformer(300, 64.0, 16.0);
     assert!(chain.units.len() > 3_000);
-    let lanes: Vec<_> = (0..3).map(|at| lane(&format!("b-{at}"), 1e3 * (at + 1) as f64)).collect();
+    let lanes: Vec<_> = (0..3).map(|at| lane(&format!("b-{at}"), 1e3 * f64::from(at + 1))).collect();
     let split = planned(&chain, &lanes, Objective::Throughput { in_flight: 12 }, Strategy::Pipeline).unwrap();
     assert!(split.bound.gap < 0.05, "{:?}", split.bound);
     assert!(chain.units.iter().any(|unit| unit.part == Part::Attention));
