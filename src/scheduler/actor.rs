@@ -56,6 +56,10 @@ const PREPARING_MAX: usize = 2;
 /// would only take turns, and each holds memory meanwhile.
 const LOADING_MAX: usize = 8;
 
+/// Bytes of models' files that load at once in all lanes together: a load holds its file several times over for a
+/// moment, in the browser and in the engine's heap, and so few large models at once take all of a machine's memory.
+const LOADING_BYTES_MAX: u64 = 1 << 30;
+
 /// A load that failed for a passing reason, or for want of the model's files, is not tried again before this.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
@@ -144,6 +148,8 @@ pub(super) struct Actor {
     frees: Vec<(InstanceId, oneshot::Sender<()>)>,
     /// Models whose files are on their way, or being checked, with the sessions that wait for them.
     fetching: BTreeMap<Digest, Vec<(LaneId, SessionName, Arc<Entry>)>>,
+    /// Bytes of the models that are being loaded, once per lane.
+    loading_bytes: u64,
     /// Loads that lanes which are gone had no room for; their like has none either.
     outgrown: BTreeMap<LaneId, Vec<(SessionName, SessionState)>>,
 }
@@ -188,6 +194,7 @@ impl Actor {
             sequences: Sequences::default(),
             release: None,
             fetching: BTreeMap::new(),
+            loading_bytes: 0,
             outgrown: BTreeMap::new(),
         }
     }
@@ -236,6 +243,7 @@ impl Actor {
                 self.settle_residences();
             }
             Message::Prepared { backend, session, entry, held, again, result } => {
+                self.loading_bytes -= entry.model.whole_bytes();
                 if self.no_room(&backend, &session, &result, again, &entry) {
                     self.load(&backend, session, entry, held, true);
                 } else {
@@ -424,13 +432,14 @@ impl Actor {
     }
 
     fn load(
-        &self,
+        &mut self,
         backend: &Arc<dyn Backend>,
         session: SessionName,
         entry: Arc<Entry>,
         held: Held,
         again: bool,
     ) {
+        self.loading_bytes += entry.model.whole_bytes();
         let (inbox, backend, loader) = (self.inbox.clone(), backend.clone(), self.loader.clone());
         let metrics = self.ledger.metrics.clone();
         self.tasks.spawn("prepare", async move {

@@ -1,5 +1,5 @@
 //! Surroundings that are not a developer's machine: a container without an init, an ordinary user with the sandbox on,
-//! no room for profiles, no file descriptors, no room for processes.
+//! no room for profiles or models, no file descriptors, no room for processes.
 
 use std::{
     fs,
@@ -262,6 +262,35 @@ async fn a_full_disk_for_profiles_fails_an_instance_and_no_other() {
     // The other instance and the native lane serve on.
     answered(&mut client, WASM).await;
     answered(&mut client, NATIVE).await;
+    served.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_for_models_refuses_by_name_and_leaves_what_there_was() {
+    let Some(mut command) = unshare(&["--mount"]) else { return };
+    let home = tempfile::tempdir().unwrap();
+    let models = home.path().join("models");
+    fs::create_dir(&models).unwrap();
+    let mount = r#"mount -t tmpfs -o size=6m,mode=700 weft "$0" && exec "$@""#;
+    command.args(["sh", "-c", mount]).arg(&models).arg(WEFT);
+    let served = Served::launch(command, Path::new(WEFT), home, "chromium=0").await.unwrap();
+    served.weft(&["models", "add", &format!("{FIXTURES}/models.toml#silero-vad")]).await.unwrap();
+    let mut client = served.connect().await.unwrap();
+    let inside = format!("/proc/{}/root{}", served.pid().unwrap(), models.display());
+    let files = || {
+        let names = fs::read_dir(&inside).unwrap().map(|entry| entry.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = files();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let upload = http.post(format!("{}/api/v1/blobs", served.url)).body(vec![1; 8 << 20]).send();
+    let refused: Value = upload.await.unwrap().json().await.unwrap();
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("No space left")), "{refused}");
+    assert_eq!(files(), before);
+    // What is there serves on, and what there is room for comes.
+    answered(&mut client, NATIVE).await;
+    let upload = http.post(format!("{}/api/v1/blobs", served.url)).body(vec![1; 1 << 20]).send();
+    assert!(upload.await.unwrap().status().is_success());
     served.stop().await.unwrap();
 }
 

@@ -213,7 +213,7 @@ fn crash(stage: &Stage, instance: &str) -> anyhow::Result<(String, Instant)> {
     Ok((instance.to_owned(), now))
 }
 
-/// Kills a browser, and the next as soon as a request has moved there.
+/// Kills a browser with requests in it, and the next as soon as one of them has moved there.
 async fn cascade(stage: &Stage, first: &str, load: &Load) -> anyhow::Result<Struck> {
     let before = load.progress().moved;
     let moved = |progress: &Progress| {
@@ -225,11 +225,29 @@ async fn cascade(stage: &Stage, first: &str, load: &Load) -> anyhow::Result<Stru
             .find(|moved| moved.0 != first && more(*moved))
             .map(|(instance, _)| instance.clone())
     };
-    let one = crash(stage, first)?;
+    // A browser that is killed between two requests leaves none that could move: its page is held still until it has one.
+    let pages = pages(stage, first)?;
+    signal(&pages, Signal::SIGSTOP);
+    let held = laden(stage, first, load).await;
+    let one = crash(stage, first);
+    signal(&pages, Signal::SIGCONT);
+    held?;
+    let one = one?;
     let reached = load.until(READY_WITHIN, |progress| moved(progress).is_some()).await;
     reached.with_context(|| format!("no request of {first} moved"))?;
     let next = moved(&load.progress()).context("a request has moved")?;
     Ok(Struck { lost: vec![one, crash(stage, &next)?], retried: 1, ..Struck::default() })
+}
+
+/// Waits until the instance has a request that it has not answered; each answer of another is a reason to look again.
+async fn laden(stage: &Stage, instance: &str, load: &Load) -> anyhow::Result<()> {
+    loop {
+        // What it sent before it was held has come by then.
+        load.answers(1, READY_WITHIN).await?;
+        if stage.running(instance).await? > 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// The browser gets a quarter of the processor's time.

@@ -113,6 +113,15 @@ impl Stage {
         Ok(answer)
     }
 
+    /// Requests that the lanes of an instance have and have not answered.
+    pub(crate) async fn running(&self, instance: &str) -> anyhow::Result<u64> {
+        let listed = self.http.get(format!("{}/api/v1/lanes", self.served.url)).send().await?;
+        let listed: Value = listed.error_for_status()?.json().await?;
+        let lanes = listed["items"].as_array().context("lanes are a list")?;
+        let running = |lane: &Value| lane["load"]["running"].as_u64().context("a lane tells its load");
+        lanes.iter().filter(|lane| lane["instance"] == instance).map(running).sum()
+    }
+
     /// Waits until every lane holds the model and is proven for it.
     pub(crate) async fn proven(&self, model: &str) -> anyhow::Result<()> {
         self.sightings.all_ready(READY_WITHIN).await?;

@@ -9,18 +9,78 @@ use crate::{
     access::guarded,
     cli::{self, run, text, weft},
     packages::{COMMIT, hub, index, integrity, registry, tarball, zip},
-    support::{Origin, Said, graphs},
+    support::{Origin, Said, TestDaemon, blobs, graphs},
 };
 
-/// A home whose daemon finds hub, index and registry here.
-fn home(hub: &Origin, index: &Origin, registry: &Origin) -> tempfile::TempDir {
+/// Where models come from: each has `neg`, and the other weft a model of several files as well.
+struct Sources {
+    hub: Origin,
+    _storage: Origin,
+    index: Origin,
+    registry: Origin,
+    far: TestDaemon,
+    key: String,
+    gateway: TestDaemon,
+}
+
+impl Sources {
+    async fn start() -> Self {
+        let neg = graphs::neg();
+        let packed = tarball(&[("package/dist/neg.onnx", &neg)]);
+        let (hub, storage) = hub(crate::downloads::digest(&neg)).await;
+        let far = guarded(&[]).await;
+        let gateway = TestDaemon::start(&[]).await;
+        gateway.add("neg", neg.clone()).await;
+        Self {
+            hub,
+            _storage: storage,
+            index: index(zip(&[("pkg/neg.onnx", &neg)]), |_| {}).await,
+            registry: registry(packed.clone(), Some(integrity(&packed))).await,
+            key: far.key("peer", json!({"scopes": "read"})).await,
+            far,
+            gateway,
+        }
+    }
+
+    /// A home whose daemon finds all of them.
+    fn home(&self) -> tempfile::TempDir {
+        let Self { hub, index, registry, far, gateway, .. } = self;
+        let home = home(&hub.url, &index.url, &registry.url, &gateway.url);
+        let key = home.path().join("peer.key");
+        std::fs::write(&key, format!("{}\n", self.key)).expect("room for a file");
+        let toml = home.path().join("weft.toml");
+        let written = std::fs::read_to_string(&toml).expect("a file");
+        let tokens = format!("[models.tokens]\n{:?} = {:?}\n", far.url, key.to_str().expect("UTF-8"));
+        std::fs::write(&toml, written + &tokens).expect("room for a file");
+        home
+    }
+
+    /// A model with its weights and its tokenizer in files of their own.
+    async fn several(&self) -> String {
+        let upload = async |file: Vec<u8>| self.far.post("/api/v1/blobs", file).await.1["digest"].clone();
+        let weights = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        let body = json!({
+            "name": "several", "digest": upload(graphs::external("weights.bin")).await, "source": "a test",
+            "files": {"weights.bin": upload(weights).await, "tokenizer.json": upload(b"{}".to_vec()).await},
+        });
+        let (status, said) = self.far.post("/api/v1/models", body.to_string()).await;
+        assert_eq!(status, 200, "{said}");
+        format!("weft:{}/several", self.far.url)
+    }
+}
+
+fn home(hub: &str, index: &str, registry: &str, gateway: &str) -> tempfile::TempDir {
     let home = cli::home();
     let toml = format!(
-        "[browsers]\nchromium = 0\n[models]\nhub = {:?}\npypi = {:?}\nnpm = {:?}\nbackoff = \"1ms\"\n",
-        hub.url, index.url, registry.url
+        "[browsers]\nchromium = 0\n[models]\nhub = {hub:?}\npypi = {index:?}\nnpm = {registry:?}\n\
+         gateways = [{gateway:?}]\nbackoff = \"1ms\"\n"
     );
     std::fs::write(home.path().join("weft.toml"), toml).expect("room for a file");
     home
+}
+
+fn serve(home: &Path) -> cli::Served {
+    cli::start(weft(home, &["serve", "--listen", "127.0.0.1:0"]).env("HF_TOKEN", "hf_secret"))
 }
 
 fn add(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -31,25 +91,15 @@ fn add(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn models_are_added_from_everywhere() {
     let neg = graphs::neg();
-    let packed = tarball(&[("package/dist/neg.onnx", &neg)]);
-    let (hub, _storage) = hub(crate::downloads::digest(&neg)).await;
-    let index = index(zip(&[("pkg/neg.onnx", &neg)]), |_| {}).await;
-    let registry = registry(packed.clone(), Some(integrity(&packed))).await;
+    let sources = Sources::start().await;
+    let Sources { hub, index, registry, far, key, .. } = &sources;
     let body = neg.clone();
     let plain = Origin::start(move |heard, before| match before {
         0 => Said::file(&body, Some("\"v1\"")).short(9),
         _ => Said::good(heard, &body, "\"v1\""),
     });
     let plain = plain.await;
-    let far = guarded(&[]).await;
-    let key = far.key("peer", json!({"scopes": "read"})).await;
-    let home = home(&hub, &index, &registry);
-    let key_file = home.path().join("peer.key");
-    std::fs::write(&key_file, format!("{key}\n")).expect("room for a file");
-    let toml = home.path().join("weft.toml");
-    let tokens = format!("[models.tokens]\n{:?} = {:?}\n", far.url, key_file.to_str().expect("UTF-8"));
-    let written = std::fs::read_to_string(&toml).expect("a file");
-    std::fs::write(&toml, written + &tokens).expect("room for a file");
+    let home = sources.home();
     let folder = home.path().join("folder");
     std::fs::create_dir_all(folder.join("onnx")).expect("room for a folder");
     std::fs::write(folder.join("onnx/model.onnx"), &neg).expect("room for a file");
@@ -69,8 +119,7 @@ async fn models_are_added_from_everywhere() {
         (&from_folder, "here", format!("{from_folder}/onnx/model.onnx"), Value::Null),
     ];
     tokio::task::block_in_place(|| {
-        let mut serve = weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
-        let served = cli::start(serve.env("HF_TOKEN", "hf_secret"));
+        let served = serve(home.path());
         for (source, name, kept, revision) in &cases {
             let named: &[&str] = if matches!(*name, "neg" | "pkg") { &[] } else { &["--name", name] };
             let (code, stdout, said) = add(home.path(), &[&[*source], named].concat());
@@ -116,6 +165,45 @@ async fn models_are_added_from_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_source_gives_back_what_made_room() {
+    let sources = Sources::start().await;
+    let cid = sources.gateway.get("/api/v1/models/neg").await["cid"].as_str().expect("a CID").to_owned();
+    let several = sources.several().await;
+    let neg = json!([-1.0, -2.0, -3.0, -4.0]);
+    let cases = [
+        ("hf:owner/neg".to_owned(), "x=[[1,2,3,4]]", &neg, 1),
+        ("pypi:pkg==1.0/pkg/neg.onnx".to_owned(), "x=[[1,2,3,4]]", &neg, 1),
+        ("npm:@scope/pkg@1.0.0".to_owned(), "x=[[1,2,3,4]]", &neg, 1),
+        (format!("weft:{}/neg", sources.far.url), "x=[[1,2,3,4]]", &neg, 1),
+        (format!("ipfs:{cid}"), "x=[[1,2,3,4]]", &neg, 1),
+        (several, "x=[0,0,0,0]", &json!([1.0, 2.0, 3.0, 4.0]), 3),
+    ];
+    for (source, input, wanted, files) in cases {
+        let home = sources.home();
+        let models = home.path().join("models");
+        tokio::task::block_in_place(|| {
+            let served = serve(home.path());
+            let (code, _, said) = add(home.path(), &[&source, "--name", "m"]);
+            assert_eq!(code, Some(0), "{source}: {said}");
+            assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+            let here = blobs(&models);
+            assert_eq!(here.len(), files, "{source}");
+            for file in &here {
+                std::fs::remove_file(file).expect("it was there");
+            }
+            let served = serve(home.path());
+            let answer = run(home.path(), &["infer", "m", "--input", input, "--json"]);
+            assert_eq!(answer.status.code(), Some(0), "{source}: {}", text(&answer.stderr));
+            let answer: Value = serde_json::from_str(text(&answer.stdout)).expect("JSON");
+            assert_eq!(&answer["outputs"][0]["data"], wanted, "{source}: {answer}");
+            // What answers need no tokenizer comes when something does.
+            assert!(blobs(&models).iter().all(|file| here.contains(file)), "{source}");
+            assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_added_says_why() {
     let origin = Origin::start(|heard, _| match heard.path.as_str() {
         "/none.onnx" => Said::status("404 Not Found"),
@@ -123,7 +211,7 @@ async fn what_cannot_be_added_says_why() {
         _ => Said::status("503 Service Unavailable"),
     });
     let origin = origin.await;
-    let home = home(&origin, &origin, &origin);
+    let home = home(&origin.url, &origin.url, &origin.url, &origin.url);
     let at = |path: &str| format!("{}/{path}", origin.url);
     let cases = [
         (at("none.onnx"), 1, "is not there (404)"),

@@ -343,6 +343,34 @@ async fn daemons_that_share_a_folder_spare_what_the_others_need() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_daemon_needed_is_free_again() {
+    let (origin, ours, shared) = (origin().await, home(), home());
+    let theirs = crate::cli::home();
+    let toml = format!("[browsers]\nchromium = 0\n[models]\ncache = {:?}\n", shared.path());
+    std::fs::write(theirs.path().join("weft.toml"), toml).expect("room for a file");
+    let folder = shared.path().to_owned();
+    let one = start(&ours, |config| {
+        config.cache.folder = folder;
+        config.cache.max = Some(ROOM);
+    });
+    let one = one.await;
+    let mut served = crate::cli::serve(theirs.path());
+    let source = format!("{}/57", origin.url);
+    let x = format!("x=[{:?}]", vec![1.0; WIDTH]);
+    for arguments in [vec!["models", "add", &source, "--name", "m57"], vec!["infer", "m57", "--input", &x]] {
+        let done = tokio::task::block_in_place(|| crate::cli::run(theirs.path(), &arguments));
+        assert_eq!(done.status.code(), Some(0), "{}", crate::cli::text(&done.stderr));
+    }
+    let (_, error) = bring(&one, &origin, 58).await;
+    assert!(error["message"].as_str().is_some_and(|said| said.contains("the cache is full")), "{error}");
+    served.child.kill().expect("it runs");
+    served.child.wait().expect("it ends");
+    brought(&one, &origin, 58).await;
+    assert_eq!(blobs(shared.path()), [at(shared.path(), 58)]);
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_moment_leaves_whole_files_alone() {
     const KILLS: u32 = 20;
     let (home, file) = (crate::cli::home(), vec![57; 8 << 20]);

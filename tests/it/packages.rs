@@ -255,12 +255,10 @@ pub(crate) async fn hub(sha256: String) -> (Origin, Origin) {
             return Said::status("401 Unauthorized");
         }
         let file = format!("/owner/neg/resolve/{COMMIT}/onnx/model.onnx");
-        match heard.path.as_str() {
-            "/api/models/owner/neg/revision/main?blobs=true" if before == 0 => {
-                Said::status("503 Service Unavailable")
-            }
-            "/api/models/owner/neg/revision/main?blobs=true"
-            | "/api/models/owner/neg/revision/refs%2Fpr%2F1?blobs=true" => {
+        let revision = heard.path.strip_prefix("/api/models/owner/neg/revision/");
+        match revision.and_then(|rest| rest.strip_suffix("?blobs=true")).unwrap_or(&heard.path) {
+            "main" if before == 0 => Said::status("503 Service Unavailable"),
+            "main" | "refs%2Fpr%2F1" | COMMIT => {
                 let lfs = json!({"sha256": sha256, "size": graphs::neg().len()});
                 let model = json!({"rfilename": "onnx/model.onnx", "size": graphs::neg().len(), "lfs": lfs});
                 let other = json!({"rfilename": "onnx/model_q4.onnx", "size": 1, "lfs": lfs});

@@ -17,6 +17,7 @@ fn the_corpus_holds_no_surprise() {
         ("onnx", properties::onnx),
         ("safetensors", properties::safetensors),
         ("torch", properties::torch),
+        ("tree", blocks::tree),
         ("websocket", properties::websocket),
     ];
     for (target, property) in properties {

@@ -1,11 +1,12 @@
 //! Variants as the daemon makes them: how far off they are and on what that was measured, what they inherit, and what
 //! they may not do.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
     precision::{little, noise},
-    support::{FakeBrowser, TestDaemon, graphs, infer},
+    support::{FakeBrowser, TestDaemon, blobs, graphs, infer},
 };
 
 const WIDTH: usize = 32;
@@ -151,6 +152,36 @@ async fn a_variant_of_a_variant_is_measured_by_what_the_first_was_made_of() {
     assert_eq!(half["reference"], small["digest"]);
     assert_eq!(half["reference_precision"], "int4,block=16,symmetric");
     assert!(error(&half) < 0.1 * error(&both), "{half}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn orders_for_the_same_at_once_make_one_file() {
+    let daemon = daemon().await;
+    let digest = upload(&daemon, layers()).await;
+    add(&daemon, "dense", &digest, &json!({})).await;
+    let checkpoint = |name: &str| {
+        let path = format!("{}/fixtures/checkpoints/bert/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(path).expect("a file of the checkpoint")
+    };
+    let weights = upload(&daemon, checkpoint("model.safetensors")).await;
+    let config = upload(&daemon, checkpoint("config.json")).await;
+    let orders = [
+        json!({"model": "dense", "precision": "int8,block=16"}),
+        json!({"digest": weights, "file": "model.safetensors", "files": {"config.json": config}}),
+    ];
+    for one in orders {
+        let before = blobs(&daemon.home.path().join("models")).len();
+        let made = join_all((0..4).map(|_| order(&daemon, one.clone()))).await;
+        for (status, said) in &made {
+            assert_eq!(
+                (*status, &said["items"][0]["digest"]),
+                (200, &made[0].1["items"][0]["digest"]),
+                "{said}"
+            );
+        }
+        assert_eq!(blobs(&daemon.home.path().join("models")).len(), before + 1);
+    }
     daemon.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Actor, LOADING_MAX, Message, PREPARING_MAX, REFUSED_FOR};
+use super::{Actor, LOADING_BYTES_MAX, LOADING_MAX, Message, PREPARING_MAX, REFUSED_FOR};
 use crate::{
     backend::SessionName,
     domain::{Digest, Failure, LaneId},
@@ -17,7 +17,7 @@ impl Actor {
     /// Has a session prepared once its files are here. What wants it while there is no place among the loads waits, and
     /// asks again when a load is done, or the lane is back.
     pub(super) fn prepare(&mut self, id: &LaneId, session: SessionName, entry: Arc<Entry>) {
-        if !self.may_load(id) {
+        if !self.may_load(id, &entry) {
             return;
         }
         let model = session.model;
@@ -35,17 +35,18 @@ impl Actor {
         }
     }
 
-    fn may_load(&self, id: &LaneId) -> bool {
+    fn may_load(&self, id: &LaneId, entry: &Entry) -> bool {
         let loading: usize = self.lanes.values().map(Lane::preparing).sum();
         let takes = |lane: &Lane| lane.draining.is_none() && lane.preparing() < PREPARING_MAX;
-        loading < LOADING_MAX && self.lanes.get(id).is_some_and(takes)
+        let fits = together(self.loading_bytes, entry.model.whole_bytes());
+        fits && loading < LOADING_MAX && self.lanes.get(id).is_some_and(takes)
     }
 
     /// Loads what waited for the files, as far as there are places.
     pub(super) fn fetched(&mut self, model: Digest, result: &Result<Held, Failure>) {
         let now = Instant::now();
         for (id, session, entry) in self.fetching.remove(&model).into_iter().flatten() {
-            let may_load = self.may_load(&id);
+            let may_load = self.may_load(&id, &entry);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if !matches!(lane.standing(&session, false, now), Standing::Absent) {
                 continue;
@@ -64,5 +65,27 @@ impl Actor {
                 }
             }
         }
+    }
+}
+
+/// Whether a load of so many bytes may join those under way; one that is too large for any company goes alone.
+fn together(under_way: u64, bytes: u64) -> bool {
+    under_way == 0 || under_way.saturating_add(bytes) <= LOADING_BYTES_MAX
+}
+
+#[test]
+fn large_models_load_one_after_the_other() {
+    const GIB: u64 = 1 << 30;
+    let cases = [
+        (0, 0, true),
+        (0, 3 * GIB, true),
+        (3 * GIB, 1, false),
+        (1, 3 * GIB, false),
+        (GIB / 2, GIB / 2, true),
+        (GIB / 2, GIB / 2 + 1, false),
+        (1, u64::MAX, false),
+    ];
+    for (under_way, bytes, may) in cases {
+        assert_eq!(together(under_way, bytes), may, "{bytes} bytes beside {under_way}");
     }
 }

@@ -76,7 +76,7 @@ fn said(text: &str) {
     }
 }
 
-/// A node's bytes, or a program that builds a tree of good and bad ones.
+/// A node's bytes.
 pub(crate) fn dagpb(input: &[u8]) {
     if let Ok(node) = Node::decode(Bytes::copy_from_slice(input)) {
         let parts = node.children.iter().map(|child| child.bytes).sum::<u64>();
@@ -84,7 +84,6 @@ pub(crate) fn dagpb(input: &[u8]) {
         assert!(node.children.iter().all(|child| child.bytes > 0));
         assert_eq!(Node::decode(node.encode()), Ok(node), "what we write we also read");
     }
-    tree(input);
 }
 
 /// More than any file of the tests, and little enough to be put together.
@@ -102,8 +101,8 @@ struct Built {
     depth: usize,
 }
 
-/// Builds blocks from the leaves up, and puts the last one's file together from them.
-fn tree(mut program: &[u8]) {
+/// A program that builds good and bad blocks from the leaves up; the last one's file is put together from them.
+pub(crate) fn tree(mut program: &[u8]) {
     let mut built: Vec<Built> = Vec::new();
     while let Some((operation, rest)) = program.split_first() {
         let take = usize::from(operation >> 2).min(rest.len());

@@ -59,6 +59,10 @@ pub fn fuzz_torch(input: &[u8]) {
     properties::torch(input);
 }
 
+pub fn fuzz_tree(input: &[u8]) {
+    blocks::tree(input);
+}
+
 pub fn fuzz_websocket(input: &[u8]) {
     properties::websocket(input);
 }
