@@ -119,5 +119,5 @@ fn latency(scene: &Scene<'_>, whole: Option<f64>) -> f64 {
 
 /// How far above the bound something is, as a share of it.
 pub(super) fn gap(cost: f64, bound: f64) -> f64 {
-    (cost / bound - 1.0).max(0.0)
+    if bound > 0.0 { (cost / bound - 1.0).max(0.0) } else { 0.0 }
 }

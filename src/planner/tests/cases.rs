@@ -323,6 +323,47 @@ fn values_are_counted_for_every_hop() {
     assert_eq!(split.stages[2].after, [0, 1]);
 }
 
+/// One unit has nearly all the work, and there are nearly as many lanes as cuts that are looked at.
+#[test]
+fn many_stages_find_their_cuts() {
+    let mut chain = random_chain(500, &mut seeded(2));
+    chain.units[100].flops = 1e12;
+    let lanes: Vec<_> = (0..60).map(|at| lane(&format!("b-{at}"), 1e3)).collect();
+    let ask = Ask {
+        chain: &chain,
+        lanes: &lanes,
+        objective: MANY,
+        strategy: Strategy::Pipeline,
+        stages: Some(60..=60),
+    };
+    let split = plan(&ask).unwrap();
+    check(&chain, &lanes, &split);
+    assert_eq!(split.stages.len(), 60);
+}
+
+/// A graph that only moves what lanes move for nothing has no rate, and no forecast that is not a number.
+#[test]
+fn what_takes_no_time_is_planned() {
+    let mut chain = random_chain(6, &mut seeded(3));
+    for unit in &mut chain.units {
+        (unit.flops, unit.moved) = (0.0, 0.0);
+    }
+    let mut lanes = [lane("a-1", 1e3), lane("b-1", 2e3), lane("c-1", 3e3)];
+    for lane in &mut lanes {
+        (lane.speed.unit_us, lane.speed.step_us, lane.link.round_trip_us) = (0.0, 0.0, 0.0);
+        (lane.link.down_us_per_byte, lane.link.up_us_per_byte) = (0.0, 0.0);
+    }
+    for strategy in [Strategy::Auto, Strategy::Pipeline, Strategy::Hybrid] {
+        for objective in OBJECTIVES {
+            let split = plan(&super::ask(&chain, &lanes, objective, strategy)).unwrap();
+            let forecast = &split.forecast;
+            let figures = [forecast.latency_us, forecast.period_us, forecast.cost_us];
+            assert!(figures.iter().all(|figure| figure.value.is_finite()), "{forecast:?}");
+            assert!(split.bound.gap.is_finite());
+        }
+    }
+}
+
 #[test]
 fn long_chains_are_planned() {
     let chain = transformer(300, 64.0, 16.0);
