@@ -58,7 +58,9 @@ fn spread(items: &[Item]) -> f64 {
     let mut best: f64 = 0.0;
     for _ in 0..ROUNDS {
         let total: f64 = prices.iter().sum();
-        prices.iter_mut().for_each(|price| *price /= total);
+        for price in &mut prices {
+            *price /= total;
+        }
         let (mut loads, mut bound) = (vec![0.0; lanes], 0.0);
         for item in items {
             let priced = item.iter().zip(&prices).map(|(us, price)| us * price).enumerate();
@@ -117,5 +119,5 @@ fn latency(scene: &Scene<'_>, whole: Option<f64>) -> f64 {
 
 /// How far above the bound something is, as a share of it.
 pub(super) fn gap(cost: f64, bound: f64) -> f64 {
-    (cost / bound - 1.0).max(0.0)
+    if bound > 0.0 { (cost / bound - 1.0).max(0.0) } else { 0.0 }
 }

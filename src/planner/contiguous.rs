@@ -58,7 +58,8 @@ fn within(scene: &Scene<'_>, limits: Limits, shared: bool) -> Result<Vec<Placed>
     let kinds = scene.alike();
     let counts: Vec<_> = kinds.iter().map(Vec::len).collect();
     let units = scene.chain.units.len();
-    let least = CUTS_LEAST.max(limits.least);
+    // Large units leave spans without a cut, but never more than half of them.
+    let least = CUTS_LEAST.max(2 * limits.least + 2);
     let any = (orders::edges_most(&counts, limits, shared) <= EDGES_MOST)
         .then(|| orders::any(&counts, limits, shared))
         .map(|graph| ((2.0 * COMPARED_MOST / graph.edges.len() as f64).sqrt() as usize, graph))

@@ -116,7 +116,9 @@ impl<'a> Programme<'a> {
         let mut to = self.table.stages();
         let mut sequence = Sequence { cost: best[state][to], period: 0.0, stages: Vec::new() };
         while to > 0 || state > 0 {
-            let same = |(from, into): &&(usize, usize)| *into == state && best[*from][to] == best[state][to];
+            let here = best[state][to];
+            let same =
+                |(from, into): &&(usize, usize)| *into == state && best[*from][to].total_cmp(&here).is_eq();
             if let Some((from, _)) = self.graph.skips.iter().find(same) {
                 state = *from;
                 continue;

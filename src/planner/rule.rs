@@ -16,24 +16,24 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<Split, PlanError> {
         return auto(scene, &whole);
     }
     let made = make(scene, scene.strategy)?;
-    let why = if made.stages.len() > 1 { judge(scene, &whole, &made) } else { unsplit(scene, &whole) };
+    let why = if made.stages.len() > 1 { judge(scene, &whole, &made) } else { unsplit(scene, &made) };
     let alternatives = whole.alternatives();
     Ok(split(scene, &whole, &made, alternatives, why))
 }
 
 /// The best of everything that is allowed.
 fn auto(scene: &Scene<'_>, whole: &Whole) -> Result<Split, PlanError> {
-    let shared = matches!(scene.objective, Objective::Throughput { .. } | Objective::Stream { .. });
-    let mut strategies = vec![Strategy::Pipeline, Strategy::Component, Strategy::AttentionFeedforward];
-    if shared && scene.lanes.len() > 2 {
-        strategies.push(Strategy::Hybrid);
-    }
+    // Sharing a stage helps only many requests, and fewer lanes hold a model in a pipeline than otherwise.
+    let strategies: &[Strategy] = match scene.objective {
+        Objective::Memory => &[Strategy::Pipeline],
+        Objective::Throughput { .. } | Objective::Stream { .. } if scene.lanes.len() > 2 => {
+            &[Strategy::Pipeline, Strategy::Component, Strategy::AttentionFeedforward, Strategy::Hybrid]
+        }
+        _ => &[Strategy::Pipeline, Strategy::Component, Strategy::AttentionFeedforward],
+    };
     let may_split = scene.stages.as_ref().is_none_or(|stages| *stages.end() > 1);
-    let tried: Vec<_> = strategies
-        .into_iter()
-        .filter(|_| may_split)
-        .map(|strategy| (strategy, make(scene, strategy)))
-        .collect();
+    let tried: Vec<_> =
+        strategies.iter().filter(|_| may_split).map(|strategy| (*strategy, make(scene, *strategy))).collect();
     let mut alternatives = whole.alternatives();
     alternatives.extend(tried.iter().map(|(strategy, made)| match made {
         Ok(made) => Alternative { shape: made.shape, cost_us: Some(made.cost), refused: None },
@@ -52,7 +52,7 @@ fn auto(scene: &Scene<'_>, whole: &Whole) -> Result<Split, PlanError> {
             (if why.worth { best } else { unsplit }, why)
         }
         (Some(best), None) => (best, judge(scene, whole, best)),
-        (None, Some(made)) => (made, unsplit(scene, whole)),
+        (None, Some(made)) => (made, unsplit(scene, made)),
         (None, None) => return Err(no_plan(scene, may_stay, tried)),
     };
     Ok(split(scene, whole, made, alternatives, why))
@@ -191,16 +191,13 @@ fn judge(scene: &Scene<'_>, whole: &Whole, made: &Made) -> Why {
 }
 
 /// Why there is no split to judge.
-fn unsplit(scene: &Scene<'_>, whole: &Whole) -> Why {
-    let lanes = scene.lanes.len();
-    let reason = if scene.objective == Objective::Memory { Reason::Fits } else { Reason::NoSplit };
-    let cost = whole.best().map_or(f64::NAN, |made| made.cost);
+fn unsplit(scene: &Scene<'_>, made: &Made) -> Why {
     let sentence = format!(
-        "Not split: with {lanes} {} and the stages asked for there is nothing to compare with the {} {} of the whole model.",
-        if lanes == 1 { "lane" } else { "lanes" },
-        milliseconds(cost),
+        "Not split, because these lanes, this graph and what was asked for allow no split: the whole model takes {} {}.",
+        milliseconds(made.cost),
         unit(scene.objective)
     );
+    let reason = if scene.objective == Objective::Memory { Reason::Fits } else { Reason::NoSplit };
     Why { worth: false, reason, gain: None, sentence }
 }
 

@@ -50,6 +50,7 @@ pub(super) struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// The best of all sequences that the graph allows.
     pub(super) fn best(&self, table: &Table, graph: &Graph) -> Found {
         let programme = Programme::new(self.scene, table, self.kinds, graph);
         match programme.solve(Least::Latency { period_most: f64::INFINITY }) {

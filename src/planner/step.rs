@@ -12,6 +12,9 @@ const LANE_SHARE: f64 = 0.5;
 /// Steps that a lane has at a time: one that it computes and one whose bytes are under way.
 const STEPS_IN_LANE: f64 = 2.0;
 
+/// Microseconds of a step that takes none, so that its rate is a number.
+const PERIOD_LEAST: f64 = 1e-6;
+
 /// Microseconds of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct StepCost {
@@ -39,7 +42,7 @@ impl StepCost {
 
     /// Between two requests in a lane that does nothing else.
     pub(super) fn period(self) -> f64 {
-        self.busy().max(self.kept())
+        self.busy().max(self.kept()).max(PERIOD_LEAST)
     }
 }
 

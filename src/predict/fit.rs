@@ -114,7 +114,7 @@ fn bounds(mut shares: Vec<f64>) -> Option<Within> {
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    Some(if values.len() % 2 == 0 {
+    Some(if values.len().is_multiple_of(2) {
         (values.get(middle.checked_sub(1)?)? + values[middle]) / 2.0
     } else {
         values[middle]

@@ -55,7 +55,7 @@ pub fn refit_speed(before: &Speed, samples: &[StepSample]) -> Option<Refit<Speed
         (speed.unit_us, speed.step_us) = (rest[0], rest[1]);
         speed
     };
-    let (fit, mut refit) = refit(samples.iter().map(row).collect(), &figures, model)?;
+    let (fit, mut refit) = refit(&samples.iter().map(row).collect::<Vec<_>>(), &figures, model)?;
     for model in [&mut refit.model, &mut refit.low, &mut refit.high] {
         (model.samples, model.within) = (samples.len() as u32, fit.within);
     }
@@ -75,16 +75,16 @@ pub fn refit_link(before: &Link, samples: &[LinkSample]) -> Option<Refit<Link>> 
         up_us_per_byte: figures[2],
         ..before.clone()
     };
-    let (fit, mut refit) = refit(samples.iter().map(row).collect(), &figures, model)?;
+    let (fit, mut refit) = refit(&samples.iter().map(row).collect::<Vec<_>>(), &figures, model)?;
     for model in [&mut refit.model, &mut refit.low, &mut refit.high] {
         (model.samples, model.within) = (samples.len() as u32, fit.within);
     }
     Some(refit)
 }
 
-fn refit<T>(rows: Vec<Row>, before: &[f64], model: impl Fn(Vec<f64>) -> T) -> Option<(Fit, Refit<T>)> {
+fn refit<T>(rows: &[Row], before: &[f64], model: impl Fn(Vec<f64>) -> T) -> Option<(Fit, Refit<T>)> {
     let before: Vec<_> = before.iter().map(|figure| figure.max(LEAST)).collect();
-    let fit = fit(&rows, &before)?;
+    let fit = fit(rows, &before)?;
     let best = model(fit.terms.iter().map(|(value, _)| *value).collect());
     let low = model(fit.terms.iter().map(|(_, within)| within.low).collect());
     let high = model(fit.terms.iter().map(|(_, within)| within.high).collect());

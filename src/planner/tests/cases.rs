@@ -41,7 +41,6 @@ fn not_split_without_a_reason() {
         let split = planned(&chain, &lanes, objective, Strategy::Auto).unwrap();
         assert_eq!((split.shape, split.why.reason), (shape, reason), "{objective:?}: {}", split.why.sentence);
         assert_eq!(split.why.worth, split.stages.len() > 1);
-        assert_eq!(split.alternatives.len() >= 2, true);
     }
 }
 
@@ -263,7 +262,7 @@ fn what_is_missing_is_the_least() {
 #[test]
 fn as_many_stages_as_were_asked_for() {
     let chain = transformer(6, 128.0, 64.0);
-    let lanes: Vec<_> = (0..4).map(|at| lane(&format!("b-{at}"), 1e3 * (at + 1) as f64)).collect();
+    let lanes: Vec<_> = (0..4).map(|at| lane(&format!("b-{at}"), 1e3 * f64::from(at + 1))).collect();
     for strategy in [Strategy::Pipeline, Strategy::Even, Strategy::Hybrid, Strategy::Auto] {
         for objective in OBJECTIVES {
             for (least, most) in [(1, 1), (2, 2), (3, 3), (4, 4), (2, 3), (1, 4)] {
@@ -324,11 +323,52 @@ fn values_are_counted_for_every_hop() {
     assert_eq!(split.stages[2].after, [0, 1]);
 }
 
+/// One unit has nearly all the work, and there are nearly as many lanes as cuts that are looked at.
+#[test]
+fn many_stages_find_their_cuts() {
+    let mut chain = random_chain(500, &mut seeded(2));
+    chain.units[100].flops = 1e12;
+    let lanes: Vec<_> = (0..60).map(|at| lane(&format!("b-{at}"), 1e3)).collect();
+    let ask = Ask {
+        chain: &chain,
+        lanes: &lanes,
+        objective: MANY,
+        strategy: Strategy::Pipeline,
+        stages: Some(60..=60),
+    };
+    let split = plan(&ask).unwrap();
+    check(&chain, &lanes, &split);
+    assert_eq!(split.stages.len(), 60);
+}
+
+/// A graph that only moves what lanes move for nothing has no rate, and no forecast that is not a number.
+#[test]
+fn what_takes_no_time_is_planned() {
+    let mut chain = random_chain(6, &mut seeded(3));
+    for unit in &mut chain.units {
+        (unit.flops, unit.moved) = (0.0, 0.0);
+    }
+    let mut lanes = [lane("a-1", 1e3), lane("b-1", 2e3), lane("c-1", 3e3)];
+    for lane in &mut lanes {
+        (lane.speed.unit_us, lane.speed.step_us, lane.link.round_trip_us) = (0.0, 0.0, 0.0);
+        (lane.link.down_us_per_byte, lane.link.up_us_per_byte) = (0.0, 0.0);
+    }
+    for strategy in [Strategy::Auto, Strategy::Pipeline, Strategy::Hybrid] {
+        for objective in OBJECTIVES {
+            let split = plan(&super::ask(&chain, &lanes, objective, strategy)).unwrap();
+            let forecast = &split.forecast;
+            let figures = [forecast.latency_us, forecast.period_us, forecast.cost_us];
+            assert!(figures.iter().all(|figure| figure.value.is_finite()), "{forecast:?}");
+            assert!(split.bound.gap.is_finite());
+        }
+    }
+}
+
 #[test]
 fn long_chains_are_planned() {
     let chain = transformer(300, 64.0, 16.0);
     assert!(chain.units.len() > 3_000);
-    let lanes: Vec<_> = (0..3).map(|at| lane(&format!("b-{at}"), 1e3 * (at + 1) as f64)).collect();
+    let lanes: Vec<_> = (0..3).map(|at| lane(&format!("b-{at}"), 1e3 * f64::from(at + 1))).collect();
     let split = planned(&chain, &lanes, Objective::Throughput { in_flight: 12 }, Strategy::Pipeline).unwrap();
     assert!(split.bound.gap < 0.05, "{:?}", split.bound);
     assert!(chain.units.iter().any(|unit| unit.part == Part::Attention));
