@@ -78,6 +78,7 @@ pub struct Provenance {
     pub fallback: Option<Fallback>,
     /// Of an answer that several stages made, each of them; absent for all others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // A stage has none of its own; the document lists what it is by itself.
     #[schema(no_recursion)]
     pub stages: Vec<StageRun>,
 }

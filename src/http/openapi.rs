@@ -25,6 +25,7 @@ use super::{
     idempotency,
     routes::{Need, need},
 };
+use crate::domain::StageRun;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,7 +35,7 @@ use super::{
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         version = env!("CARGO_PKG_VERSION"),
     ),
-    components(schemas(ProblemDetails, OpenAiError, OipError)),
+    components(schemas(ProblemDetails, OpenAiError, OipError, StageRun)),
     tags(
         (name = "open inference protocol", description = "Inference, as KServe and Triton speak it"),
         (name = "openai", description = "What OpenAI's clients ask"),
