@@ -77,6 +77,10 @@ pub struct Conversion {
     pub source_dtype: Option<String>,
     /// The recipe of a variant.
     pub precision: Option<String>,
+    /// The model that it is a part of, by its digest.
+    pub shard_of: Option<String>,
+    /// Which units of that one it has, as `0-3,7`.
+    pub shard_units: Option<String>,
 }
 
 impl fmt::Display for Conversion {
@@ -93,6 +97,10 @@ impl fmt::Display for Conversion {
         if let Some(precision) = &self.precision {
             let separator = if self.architecture.is_some() { ", " } else { "" };
             write!(f, "{separator}{precision}")?;
+        }
+        if let (Some(whole), Some(units)) = (&self.shard_of, &self.shard_units) {
+            let separator = if self.architecture.is_some() || self.precision.is_some() { ", " } else { "" };
+            write!(f, "{separator}units {units} of {whole}")?;
         }
         Ok(())
     }

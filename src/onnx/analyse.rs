@@ -86,6 +86,8 @@ fn conversion(model: &ModelProto) -> Option<Conversion> {
         exporter: said("exporter"),
         source_dtype: said("source_dtype"),
         precision: said("precision"),
+        shard_of: said("shard_of"),
+        shard_units: said("shard_units"),
     })
 }
 

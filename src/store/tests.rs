@@ -94,6 +94,8 @@ fn model(name: &str, digest: u8) -> StoredModel {
             exporter: Some("another 2.3".into()),
             source_dtype: Some("f16".into()),
             precision: Some("int4".into()),
+            shard_of: Some("00".repeat(32)),
+            shard_units: Some("0-3,7".into()),
         }),
         companions: BTreeMap::from([("1_Pooling/config.json".into(), Digest::new([digest + 2; 32]))]),
     };

@@ -23,6 +23,7 @@ mod proof;
 mod remote;
 #[path = "../support/serve.rs"]
 mod serve;
+mod sharding;
 mod stage;
 mod surroundings;
 #[path = "../support/table.rs"]

@@ -180,7 +180,7 @@ impl Bench {
 }
 
 /// The largest difference of any output, over the largest value.
-fn worst(wanted: &[Value], answers: &[Value]) -> f64 {
+pub(crate) fn worst(wanted: &[Value], answers: &[Value]) -> f64 {
     let mut worst = 0.0f64;
     for (wanted, answer) in wanted.iter().zip(answers) {
         for output in wanted.as_array().unwrap() {
@@ -201,7 +201,7 @@ fn values(output: &Value) -> Vec<f64> {
 }
 
 /// The model's gate inputs as requests have them.
-fn inputs(model: &str) -> Vec<Value> {
+pub(crate) fn inputs(model: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(format!("{FIXTURES}/inputs/{model}.json")).unwrap();
     let gate: Value = serde_json::from_str(&text).unwrap();
     let named = |set: &Value| {

@@ -51,6 +51,7 @@ mod replay;
 mod resources;
 mod scheduling;
 mod sequences;
+mod splitting;
 mod stopping;
 mod storm;
 mod support;

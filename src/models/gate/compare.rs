@@ -45,6 +45,53 @@ pub fn compare(reference: &[Vec<Tensor>], candidate: &[Vec<Tensor>], tolerance: 
     }
 }
 
+/// Judges a part of a model, whose outputs need not vary as much as a model's: one that varies less than the tolerance
+/// can tell from a constant is judged by a tolerance so much tighter, and what does not vary by what rounding leaves.
+pub fn compare_part(reference: &[Vec<Tensor>], candidate: &[Vec<Tensor>], tolerance: Tolerance) -> Verdict {
+    let verdict = compare(reference, candidate, tolerance);
+    let steady = verdict.status == VerdictStatus::Unproven && reference.len() >= INPUTS_MIN;
+    if !steady {
+        return verdict;
+    }
+    let judged = reference[0].iter().filter(|output| output.datatype.is_float()).try_for_each(|output| {
+        let spread = spread(&series(reference, &output.name));
+        if spread >= SPREAD_MIN * tolerance.0 {
+            return Ok(());
+        }
+        let limit = (spread / SPREAD_MIN).max(rounding(output.datatype));
+        let error = apart(&series(reference, &output.name), &series(candidate, &output.name));
+        let told = || format!("{}: varies by {} over the inputs", output.name, figure(spread));
+        if error > limit { Err(format!("{}, error {}", told(), figure(error))) } else { Ok(()) }
+    });
+    match judged {
+        Err(detail) => Verdict { status: VerdictStatus::Mismatch, detail, ..verdict },
+        Ok(()) => {
+            let detail = format!("{} inputs agree; what hardly varies agrees the closer", verdict.inputs);
+            Verdict { status: VerdictStatus::Verified, detail, ..verdict }
+        }
+    }
+}
+
+/// The largest difference relative to the largest value.
+fn apart(wanted: &[&Tensor], got: &[&Tensor]) -> f64 {
+    let mut worst = Worst { error: 0.0, text: String::new() };
+    let failed = wanted.iter().zip(got).any(|(wanted, got)| compare_floats(wanted, got, &mut worst).is_err());
+    if failed { f64::INFINITY } else { worst.error }
+}
+
+/// What rounding may leave between two right values, relative to the largest: some units of the type's last place.
+fn rounding(datatype: Datatype) -> f64 {
+    match datatype {
+        Datatype::Bf16 => 1e-2,
+        Datatype::Fp16 => 1e-3,
+        _ => 1e-6,
+    }
+}
+
+fn series<'t>(answers: &'t [Vec<Tensor>], name: &str) -> Vec<&'t Tensor> {
+    answers.iter().flatten().filter(|tensor| tensor.name == name).collect()
+}
+
 /// The first element that is no finite number, and where it is; nothing for tensors that hold none.
 pub fn not_finite(output: &Tensor) -> Option<String> {
     if !output.datatype.is_float() || output.check().is_err() {
@@ -125,9 +172,7 @@ fn same_kind(a: f64, b: f64) -> bool {
 /// Why the reference's answers vary too little to prove anything, if they do.
 fn steady(reference: &[Vec<Tensor>], tolerance: Tolerance) -> Option<String> {
     let first = reference.first()?;
-    let series = |name: &str| -> Vec<&Tensor> {
-        reference.iter().flatten().filter(|tensor| tensor.name == name).collect()
-    };
+    let series = |name: &str| series(reference, name);
     if !first.iter().any(|tensor| tensor.datatype.is_float()) {
         let varies = |output: &Tensor| series(&output.name).iter().any(|tensor| tensor.body != output.body);
         return (!first.iter().any(varies)).then(|| "no output varies over the inputs".to_owned());

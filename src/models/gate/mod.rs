@@ -9,7 +9,7 @@ mod shared;
 use std::{sync::Arc, time::Duration};
 
 pub(super) use compare::floats;
-pub use compare::{INPUTS_MIN, compare, not_finite};
+pub use compare::{INPUTS_MIN, compare, compare_part, not_finite};
 pub use seeded::{seeded, shape_candidates};
 pub use shared::{alike, shared_barred};
 
@@ -68,6 +68,8 @@ impl Gate {
         let expected = expected.map_err(reference::failed)?;
         let running = Loaded { backend: candidate, session };
         let actual = within(PROOF_WITHIN, candidate, "proving", running.run_all(&inputs)).await?;
+        let is_part = entry.model.conversion.as_ref().is_some_and(|made| made.shard_of.is_some());
+        let compare = if is_part { compare_part } else { compare };
         let mut verdict = compare(&expected, &actual, entry.model.tolerance);
         if let Some(shared) = shared.filter(|_| verdict.status == VerdictStatus::Verified) {
             let outputs = within(PROOF_WITHIN, candidate, "proving", running.run(shared.inputs)).await?;

@@ -1,6 +1,6 @@
 //! Planted faults that the comparison must catch, and what seeded inputs look like.
 
-use super::{compare, seeded, shape_candidates};
+use super::{compare, compare_part, seeded, shape_candidates};
 use crate::{
     domain::{Datatype, Dim, Port, Signature, Tensor, Tolerance, VerdictStatus},
     onnx::{InputRange, Values},
@@ -269,6 +269,31 @@ fn one_steady_output_is_enough_for_doubt() {
     let verdict = compare(&answers, &answers, Tolerance::FP32);
     assert_eq!(verdict.status, VerdictStatus::Unproven);
     assert!(verdict.detail.starts_with("steady: varies by 0"), "{}", verdict.detail);
+}
+
+#[test]
+fn a_part_s_outputs_need_not_vary_and_agree_the_closer() {
+    let outputs = |value: f32, steady: f32| {
+        vec![floats(&[value]), Tensor { name: "steady".to_owned(), ..floats(&[steady]) }]
+    };
+    let answers = |steady: [f32; 3]| -> Vec<_> {
+        [0.1, 0.5, 0.9].into_iter().zip(steady).map(|(value, steady)| outputs(value, steady)).collect()
+    };
+    // What the reference makes, what the lane makes, and how that is judged.
+    let cases = [
+        ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0], VerdictStatus::Verified),
+        ([1.0, 1.0, 1.0], [1.0, 1.000_000_5, 1.0], VerdictStatus::Verified),
+        ([1.0, 1.0, 1.0], [1.0, 1.000_01, 1.0], VerdictStatus::Mismatch),
+        ([1.0, 1.001, 1.002], [1.000_05, 1.001, 1.002], VerdictStatus::Verified),
+        ([1.0, 1.001, 1.002], [1.001, 1.001, 1.001], VerdictStatus::Mismatch),
+        ([1.0, 0.5, 0.2], [1.000_5, 0.5, 0.2], VerdictStatus::Verified),
+    ];
+    for (wanted, got, status) in cases {
+        let verdict = compare_part(&answers(wanted), &answers(got), Tolerance::FP32);
+        assert_eq!(verdict.status, status, "{got:?} for {wanted:?}: {}", verdict.detail);
+    }
+    let few = compare_part(&answers([1.0; 3])[..2], &answers([1.0; 3])[..2], Tolerance::FP32);
+    assert_eq!(few.status, VerdictStatus::Unproven, "{}", few.detail);
 }
 
 type Encode<'a> = &'a dyn Fn([f32; 2]) -> Vec<u8>;

@@ -1,0 +1,64 @@
+//! Real models, split by the daemon over two engines and the native lane, answer as the whole.
+
+use serde_json::{Value, json};
+
+use crate::{
+    daemon::{FIXTURES, served},
+    precision::{inputs, worst},
+    serve::Client,
+};
+
+/// Shards answer as the whole does natively, in fp32.
+const TOLERANCE: f64 = 1e-4;
+
+/// A model, how it is split, and over which lanes.
+const CASES: [(&str, &str, usize, &[&str]); 4] = [
+    ("silero-vad", "pipeline", 2, &["chromium-1/wasm", "firefox-1/wasm"]),
+    ("magika", "pipeline", 2, &["firefox-1/wasm", "chromium-1/wasm"]),
+    ("magika", "even", 3, &["chromium-1/wasm", "native/ort-cpu", "firefox-1/wasm"]),
+    ("silero-vad", "even", 3, &["native/ort-cpu", "firefox-1/wasm", "chromium-1/wasm"]),
+];
+
+async fn answers(client: &mut Client, model: &str, parameters: &Value) -> Vec<Value> {
+    let mut answers = Vec::new();
+    for set in inputs(model) {
+        let answer = client.ask_with(model, set, parameters).await.unwrap();
+        assert!(answer["outputs"].is_array(), "{answer}");
+        answers.push(answer);
+    }
+    answers
+}
+
+fn outputs(answers: &[Value]) -> Vec<Value> {
+    answers.iter().map(|answer| answer["outputs"].clone()).collect()
+}
+
+#[tokio::test]
+async fn models_that_are_split_over_engines_answer_as_the_whole() {
+    let Some(served) = served("chromium=1,firefox=1").await else { return };
+    let mut client = served.connect().await.unwrap();
+    let http = reqwest::Client::new();
+    for model in ["silero-vad", "magika"] {
+        served.weft(&["models", "add", &format!("{FIXTURES}/models.toml#{model}")]).await.unwrap();
+    }
+    for (model, strategy, stages, lanes) in CASES {
+        let case = format!("{model}, {strategy} over {lanes:?}");
+        let whole = outputs(&answers(&mut client, model, &json!({"backend": ["ort-cpu"]})).await);
+        let order = json!({"model": model, "fallback": "none",
+            "split": {"strategy": strategy, "stages": stages, "lanes": lanes}});
+        let request = http.post(format!("{}/api/v1/plans", served.url)).body(order.to_string());
+        let plan: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
+        assert!(plan["id"].is_string(), "{case}: {plan}");
+        let split = answers(&mut client, model, &json!({"plan": plan["id"]})).await;
+        let off = worst(&whole, &outputs(&split));
+        eprintln!("{case}: {off:.1e} of the largest value");
+        assert!(off <= TOLERANCE, "{case}: {off}");
+        let ran = split[0]["parameters"]["provenance"]["stages"].as_array().unwrap();
+        assert_eq!(ran.len(), stages, "{case}");
+        let mut at: Vec<_> = ran.iter().map(|stage| stage["lane"].as_str().unwrap()).collect();
+        let mut meant = lanes.to_vec();
+        (at.sort_unstable(), meant.sort_unstable());
+        assert_eq!(at, meant, "{case}");
+    }
+    served.stop().await.unwrap();
+}

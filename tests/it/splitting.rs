@@ -1,0 +1,145 @@
+//! Models that the daemon splits: forecasts, shards, plans made of them, and what cannot be split.
+
+use serde_json::{Value, json};
+
+use crate::{
+    cli,
+    support::{FakeBrowser, TestDaemon, blobs, graphs, infer},
+};
+
+const WIDTH: usize = 32;
+const LAYERS: u8 = 6;
+const LANES: [&str; 2] = ["alpha-1/wasm", "beta-1/wasm"];
+
+/// Layers of which none is like another, and small enough that nothing grows out of bounds.
+fn layers() -> Vec<u8> {
+    let weight = |layer: u8, at: usize| ((at * 37 + usize::from(layer) * 11) % 101) as f32 / 404.0 - 0.1;
+    let weights = |layer| (0..WIDTH * WIDTH).flat_map(|at| weight(layer, at).to_le_bytes()).collect();
+    graphs::dense(WIDTH as u64, &(0..LAYERS).map(weights).collect::<Vec<_>>())
+}
+
+async fn daemon(browsers: &[FakeBrowser; 2]) -> TestDaemon {
+    let daemon = TestDaemon::start(&browsers.each_ref()).await;
+    daemon.add("whole", layers()).await;
+    daemon
+}
+
+fn browsers() -> [FakeBrowser; 2] {
+    ["alpha", "beta"].map(|name| FakeBrowser::new(name, &["wasm"]))
+}
+
+fn asked(id: &str, parameters: &Value) -> Value {
+    let x: Vec<f32> = (0..WIDTH).map(|at| (at * 29 % 83) as f32 / 83.0).collect();
+    infer(id, "whole", &json!([{"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": x}]), parameters)
+}
+
+fn pipeline(stages: usize) -> Value {
+    json!({"model": "whole", "split": {"strategy": "pipeline", "stages": stages, "lanes": LANES}})
+}
+
+#[tokio::test]
+async fn a_model_is_forecast_split_and_answers_as_the_whole() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let before = blobs(&daemon.home.path().join("models")).len();
+    let (status, forecast) = daemon.post("/api/v1/plans/forecast", pipeline(2).to_string()).await;
+    assert_eq!(status, 200, "{forecast}");
+    assert_eq!((&forecast["shape"], &forecast["forecast"]["measured"]), (&json!("pipeline"), &json!(false)));
+    assert_eq!(forecast["why"]["worth"], false, "nobody has measured these lanes: {forecast}");
+    let weights = |stage: &Value| stage["weight_bytes"].as_u64().expect("bytes");
+    let stages = forecast["stages"].as_array().expect("stages");
+    assert_eq!(stages.iter().map(weights).sum::<u64>(), u64::from(LAYERS) * 4 * (WIDTH * WIDTH) as u64);
+    assert_eq!(blobs(&daemon.home.path().join("models")).len(), before, "a forecast makes nothing");
+
+    let (status, plan) = daemon.post("/api/v1/plans", pipeline(2).to_string()).await;
+    assert_eq!(status, 201, "{plan}");
+    let lanes: Vec<_> = plan["stages"].as_array().expect("stages").iter().map(|stage| &stage["lane"]).collect();
+    let wanted: Vec<_> = stages.iter().map(|stage| &stage["lanes"][0]).collect();
+    assert_eq!(lanes, wanted);
+    let mut client = daemon.client().await;
+    let whole = client.ask(&asked("whole", &json!({"backend": "ort-cpu"}))).await;
+    let split = client.ask(&asked("split", &json!({"plan": plan["id"]}))).await;
+    let values = |reply: &Value| -> Vec<f64> {
+        let data = reply["outputs"][0]["data"].as_array().unwrap_or_else(|| panic!("{reply}"));
+        data.iter().map(|value| value.as_f64().expect("a number")).collect()
+    };
+    let (whole, values) = (values(&whole.header), values(&split.header));
+    let largest = whole.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    assert!(largest > 0.0);
+    for (a, b) in whole.iter().zip(&values) {
+        assert!((a - b).abs() <= 1e-5 * largest, "{b} for {a}");
+    }
+    let provenance = split.provenance()["stages"].as_array().expect("stages").clone();
+    let seen: Vec<_> = provenance.iter().map(|stage| &stage["lane"]).collect();
+    assert_eq!(seen, wanted);
+
+    // The same again is the same plan of the same shards.
+    let (status, again) = daemon.post("/api/v1/plans", pipeline(2).to_string()).await;
+    assert_eq!((status, &again["id"]), (201, &plan["id"]), "{again}");
+    let listed = daemon.get("/api/v1/models").await;
+    let names: Vec<_> =
+        listed["items"].as_array().expect("a list").iter().map(|model| model["name"].as_str()).collect();
+    let shards: Vec<_> = names.iter().flatten().filter(|name| name.starts_with("whole.shard-")).collect();
+    assert_eq!(shards.len(), 2, "{names:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_split_says_why_and_leaves_nothing() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let before = blobs(&daemon.home.path().join("models")).len();
+    let split = |split: Value| json!({"model": "whole", "split": split});
+    let cases = [
+        (split(json!({"strategy": "sideways"})), "invalid_request", "unknown variant `sideways`"),
+        (split(json!({"strategy": "pipeline", "lanes": ["gone-1/wasm"]})), "no_backend", "no lane gone-1/wasm"),
+        (split(json!({"strategy": "pipeline", "stages": 0})), "invalid_request", "0 stages is no number of stages"),
+        (pipeline(1000), "invalid_request", "1000 stages were asked for, and the graph can be cut into 12"),
+        (pipeline(3), "invalid_request", "3 stages need as many lanes, and there are 2"),
+        (split(json!({"strategy": "component"})), "invalid_request", "the strategy component does not suit"),
+        (split(json!({"strategy": "auto"})), "invalid_request", "name a strategy to split it all the same"),
+        (json!({"model": "nobody", "split": {}}), "unknown_model", "no model is called \"nobody\""),
+    ];
+    for (order, code, says) in cases {
+        let (_, said) = daemon.post("/api/v1/plans", order.to_string()).await;
+        assert_eq!(said["code"], code, "{order}: {said}");
+        assert!(said["detail"].as_str().is_some_and(|detail| detail.contains(says)), "{order}: {said}");
+    }
+    let both = json!({"model": "whole", "stages": [{"model": "whole"}], "split": {}});
+    let (status, said) = daemon.post("/api/v1/plans", both.to_string()).await;
+    assert_eq!(status, 422, "{said}");
+    // A lane that computes its shard wrongly has no plan, and the shards are gone again.
+    browsers[1].behaves(crate::support::Conduct::Always(crate::support::Deed::Wrong));
+    let (_, said) = daemon.post("/api/v1/plans", pipeline(2).to_string()).await;
+    assert_eq!(said["code"], "quarantined", "{said}");
+    assert_eq!(blobs(&daemon.home.path().join("models")).len(), before);
+    assert_eq!(daemon.get("/api/v1/plans").await["items"], json!([]));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_forecasts_draws_and_makes() {
+    let home = cli::home();
+    let file = home.path().join("whole.onnx");
+    std::fs::write(&file, layers()).expect("room for a file");
+    let picture = home.path().join("plan.svg");
+    let picture = picture.to_str().expect("UTF-8");
+    tokio::task::block_in_place(|| {
+        let served = cli::serve(home.path());
+        let run = |arguments: &[&str], code: i32, says: &str| {
+            let done = cli::run(home.path(), arguments);
+            let said = format!("{}{}", cli::text(&done.stdout), cli::text(&done.stderr));
+            assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
+            assert!(said.contains(says), "{arguments:?}: {said}");
+        };
+        run(&["models", "add", file.to_str().expect("UTF-8")], 0, "added whole");
+        run(&["plan", "whole", "--explain"], 0, "whole, 12 units: single, 1 stages");
+        run(&["plan", "whole", "--strategy", "pipeline", "--stages", "1", "--svg", picture], 0, "pipeline");
+        run(&["plan", "whole", "--strategy", "sideways"], 2, "sideways");
+        run(&["plan", "make", "whole", "--strategy", "pipeline", "--stages", "1"], 0, "ready");
+        run(&["plan", "list"], 0, "whole.shard-");
+        assert_eq!(served.end(nix::sys::signal::Signal::SIGTERM).0, Some(0));
+    });
+    let drawn = std::fs::read_to_string(picture).expect("a picture");
+    assert!(drawn.starts_with("<svg ") && drawn.contains("native/ort-cpu"), "{drawn}");
+}
