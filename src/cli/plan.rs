@@ -57,7 +57,7 @@ enum Command {
 /// How a model is split.
 #[derive(Args)]
 struct Split {
-    /// pipeline, even, component, attention_feedforward, hybrid, or auto for whatever is best
+    /// `pipeline`, `even`, `component`, `attention_feedforward`, `hybrid`, or `auto` for whatever is best
     #[arg(long, value_name = "STRATEGY")]
     strategy: Option<Strategy>,
     /// latency, throughput, or memory for as few lanes as hold it

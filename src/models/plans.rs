@@ -66,8 +66,9 @@ impl From<PlansError> for Failure {
             PlansError::Files(failure) => return failure,
             PlansError::Store(error) => return error.into(),
             PlansError::Shard(error) => return error.into(),
-            PlansError::Cut(_) => (Code::InvalidRequest, Retry::Never),
-            PlansError::Unknown { .. } | PlansError::Differs { .. } => (Code::InvalidRequest, Retry::Never),
+            PlansError::Cut(_) | PlansError::Unknown { .. } | PlansError::Differs { .. } => {
+                (Code::InvalidRequest, Retry::Never)
+            }
             PlansError::TooMany => (Code::Overloaded, Retry::Never),
             PlansError::Gone { .. } => (Code::ModelNotReady, Retry::Never),
             PlansError::Run { source, .. } => (source.code(), source.retry()),

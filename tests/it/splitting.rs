@@ -30,7 +30,12 @@ fn browsers() -> [FakeBrowser; 2] {
 
 fn asked(id: &str, parameters: &Value) -> Value {
     let x: Vec<f32> = (0..WIDTH).map(|at| (at * 29 % 83) as f32 / 83.0).collect();
-    infer(id, "whole", &json!([{"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": x}]), parameters)
+    infer(
+        id,
+        "whole",
+        &json!([{"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": x}]),
+        parameters,
+    )
 }
 
 fn pipeline(stages: usize) -> Value {
@@ -53,7 +58,8 @@ async fn a_model_is_forecast_split_and_answers_as_the_whole() {
 
     let (status, plan) = daemon.post("/api/v1/plans", pipeline(2).to_string()).await;
     assert_eq!(status, 201, "{plan}");
-    let lanes: Vec<_> = plan["stages"].as_array().expect("stages").iter().map(|stage| &stage["lane"]).collect();
+    let lanes: Vec<_> =
+        plan["stages"].as_array().expect("stages").iter().map(|stage| &stage["lane"]).collect();
     let wanted: Vec<_> = stages.iter().map(|stage| &stage["lanes"][0]).collect();
     assert_eq!(lanes, wanted);
     let mut client = daemon.client().await;
@@ -92,8 +98,16 @@ async fn what_cannot_be_split_says_why_and_leaves_nothing() {
     let split = |split: Value| json!({"model": "whole", "split": split});
     let cases = [
         (split(json!({"strategy": "sideways"})), "invalid_request", "unknown variant `sideways`"),
-        (split(json!({"strategy": "pipeline", "lanes": ["gone-1/wasm"]})), "no_backend", "no lane gone-1/wasm"),
-        (split(json!({"strategy": "pipeline", "stages": 0})), "invalid_request", "0 stages is no number of stages"),
+        (
+            split(json!({"strategy": "pipeline", "lanes": ["gone-1/wasm"]})),
+            "no_backend",
+            "no lane gone-1/wasm",
+        ),
+        (
+            split(json!({"strategy": "pipeline", "stages": 0})),
+            "invalid_request",
+            "0 stages is no number of stages",
+        ),
         (pipeline(1000), "invalid_request", "1000 stages were asked for, and the graph can be cut into 12"),
         (pipeline(3), "invalid_request", "3 stages need as many lanes, and there are 2"),
         (split(json!({"strategy": "component"})), "invalid_request", "the strategy component does not suit"),
