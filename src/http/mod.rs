@@ -18,6 +18,7 @@ mod infer;
 mod ipfs;
 mod keys;
 mod listener;
+mod measured;
 mod models;
 mod oip;
 mod openai;

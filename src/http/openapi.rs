@@ -130,7 +130,8 @@ fn secure(need: Need, operation: &mut Operation) {
 }
 
 /// Routes whose query or body names a model.
-const NAMING: [&str; 4] = ["/api/v1/ask", "/api/v1/conversions", "/api/v1/plans", "/v1/embeddings"];
+const NAMING: [&str; 5] =
+    ["/api/v1/ask", "/api/v1/conversions", "/api/v1/plans", "/api/v1/plans/forecast", "/v1/embeddings"];
 
 fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation) {
     let addressed = path.contains('{');

@@ -9,7 +9,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Api, Problem, models};
+use super::{
+    Api, Problem,
+    measured::{self, Samples},
+    models,
+};
 use crate::{
     domain::{Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Retry},
     models::{Entry, Open},
@@ -95,7 +99,12 @@ async fn split_over(api: &Arc<Api>, whole: &Entry, open: &Open, wanted: &Wanted)
         lanes => lanes.contains(&pace.environment.lane),
     };
     let (chain, strategy, objective) = (open.chain(), wanted.strategy, wanted.objective);
-    let lanes: Vec<_> = paces.iter().filter(meant).map(|pace| candidate(chain, pace)).collect();
+    let mut seen = measured::samples(api, whole.model.digest, chain).await?;
+    let candidate = |pace: &Pace| {
+        let samples = seen.remove(&pace.environment.lane).unwrap_or_default();
+        candidate(chain, pace, &samples)
+    };
+    let lanes: Vec<_> = paces.iter().filter(meant).map(candidate).collect();
     let (chain, stages) = (chain.clone(), wanted.stages.map(|stages| stages..=stages));
     let plan =
         move || planner::plan(&planner::Ask { chain: &chain, lanes: &lanes, objective, strategy, stages });
@@ -106,7 +115,8 @@ async fn split_over(api: &Arc<Api>, whole: &Entry, open: &Open, wanted: &Wanted)
     })
 }
 
-fn candidate(chain: &Chain, Pace { environment, step_us }: &Pace) -> Candidate {
+/// A lane by what its steps took, else by what the whole took there, else as its like are thought to be.
+fn candidate(chain: &Chain, Pace { environment, step_us }: &Pace, samples: &Samples) -> Candidate {
     let Environment { lane, browser, backend, threads, .. } = environment;
     let kind = LaneKind {
         browser: browser.clone(),
@@ -115,10 +125,13 @@ fn candidate(chain: &Chain, Pace { environment, step_us }: &Pace) -> Candidate {
         software: environment.software_adapter(),
     };
     let work = Work::of(chain, 0..chain.units.len());
-    let guess = || predict::speed(&kind);
-    let speed = step_us.map_or_else(guess, |step_us| predict::scaled(&kind, &work, step_us));
+    let guess =
+        step_us.map_or_else(|| predict::speed(&kind), |step_us| predict::scaled(&kind, &work, step_us));
+    let speed = predict::refit_speed(&guess, &samples.steps).map_or(guess, |refit| refit.model);
+    let link = predict::link(&kind);
+    let link = predict::refit_link(&link, &samples.transfers).map_or(link, |refit| refit.model);
     let memory = if backend.is_native() { u64::MAX } else { PAGE_WEIGHTS_MAX };
-    Candidate { id: lane.clone(), link: predict::link(&kind), kind, speed, memory }
+    Candidate { id: lane.clone(), kind, speed, link, memory }
 }
 
 /// The shards of a split with where each runs, made as it says; and those of them that were not there before.

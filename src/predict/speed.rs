@@ -81,6 +81,15 @@ impl Work {
         }
         work
     }
+
+    /// That of a step of so many requests; the units are gone through once.
+    #[must_use]
+    pub fn times(mut self, requests: f64) -> Self {
+        for amount in self.flops.iter_mut().chain(&mut self.moved) {
+            *amount *= requests;
+        }
+        self
+    }
 }
 
 impl Speed {

@@ -6,7 +6,7 @@ use super::{
     Store, StoreError, all,
     rows::{Cells, json},
 };
-use crate::domain::{LaneId, Plan, PlanId, Recovery};
+use crate::domain::{Digest, LaneId, Plan, PlanId, Recovery, StageRun};
 
 /// Recoveries of one plan: a lane that comes and goes makes one each time.
 const RECOVERIES_KEPT: u32 = 100;
@@ -55,6 +55,15 @@ impl Store {
         let sql = include_str!("queries/recoveries.sql");
         self.read("recoveries", move |connection| all(connection, sql, Some(plan.as_str()), read_recovery))
             .await
+    }
+
+    /// The stages of a model's latest answers under plans.
+    pub async fn stage_runs(&self, whole: Digest) -> Result<Vec<StageRun>, StoreError> {
+        let sql = include_str!("queries/stage_runs.sql");
+        let read = |row: &Row<'_>| Cells::new(row).json::<Vec<StageRun>>();
+        let whole = whole.to_string();
+        let runs = self.read("stages", move |connection| all(connection, sql, Some(&whole), read)).await?;
+        Ok(runs.into_iter().flatten().collect())
     }
 
     /// In the order in which they were made.

@@ -45,12 +45,16 @@ async fn models_that_are_split_over_engines_answer_as_the_whole() {
     for (model, strategy, stages, lanes) in CASES {
         let case = format!("{model}, {strategy} over {lanes:?}");
         let whole = outputs(&answers(&mut client, model, &json!({"backend": ["ort-cpu"]})).await);
-        let order = json!({"model": model, "fallback": "none",
+        let order = json!({"model": model,
             "split": {"strategy": strategy, "stages": stages, "lanes": lanes}});
         let request = http.post(format!("{}/api/v1/plans", served.url)).body(order.to_string());
         let plan: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
         assert!(plan["id"].is_string(), "{case}: {plan}");
         let split = answers(&mut client, model, &json!({"plan": plan["id"]})).await;
+        let request = http.post(format!("{}/api/v1/plans/forecast", served.url)).body(order.to_string());
+        let forecast: Value =
+            serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
+        assert_eq!(forecast["forecast"]["measured"], true, "{case}: {forecast}");
         let off = worst(&whole, &outputs(&split));
         eprintln!("{case}: {off:.1e} of the largest value");
         assert!(off <= TOLERANCE, "{case}: {off}");

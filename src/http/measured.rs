@@ -1,0 +1,117 @@
+//! What stages took in the lanes that ran them, as samples of the lanes' and their links' speed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Api;
+use crate::{
+    domain::{Chain, Digest, LaneId, StageRun},
+    predict::{LinkSample, StepSample, Work},
+    store::StoreError,
+};
+
+/// How far a stage's bytes may be from those at the chain's sizes: its request had the same sizes, or was another matter.
+const BYTES_OFF: f64 = 0.01;
+
+/// What a lane took.
+#[derive(Default)]
+pub(super) struct Samples {
+    pub(super) steps: Vec<StepSample>,
+    pub(super) transfers: Vec<LinkSample>,
+}
+
+/// What the stages of a model's latest answers took, by lane.
+pub(super) async fn samples(
+    api: &Arc<Api>,
+    whole: Digest,
+    chain: &Chain,
+) -> Result<BTreeMap<LaneId, Samples>, StoreError> {
+    let mut samples: BTreeMap<LaneId, Samples> = BTreeMap::new();
+    let mut shards: BTreeMap<Digest, Option<Part>> = BTreeMap::new();
+    for run in api.store.stage_runs(whole).await? {
+        let shard = run.provenance.model_digest;
+        let part = shards.entry(shard).or_insert_with(|| Part::of(api, shard, whole, chain));
+        if let Some(part) = part.as_ref().filter(|part| part.at_its_sizes(&run)) {
+            samples.entry(run.provenance.lane.clone()).or_default().add(part, &run);
+        }
+    }
+    Ok(samples)
+}
+
+impl Samples {
+    fn add(&mut self, part: &Part, run: &StageRun) {
+        // Times are those of the step, which may have been that of several requests.
+        let (timing, requests) = (&run.timing_us, f64::from(run.provenance.batch));
+        let work = part.work.clone().times(requests);
+        self.steps.push(StepSample { work, micros: timing.compute as f64 });
+        self.transfers.push(LinkSample {
+            down_bytes: run.bytes_in as f64 * requests,
+            up_bytes: run.bytes_out as f64 * requests,
+            micros: (timing.transfer + timing.decode + timing.encode) as f64,
+        });
+    }
+}
+
+/// A shard as a part of the chain.
+struct Part {
+    work: Work,
+    bytes_in: f64,
+}
+
+impl Part {
+    /// Nothing for what is no shard of this model.
+    fn of(api: &Arc<Api>, shard: Digest, whole: Digest, chain: &Chain) -> Option<Self> {
+        let entry = api.plans.of_file(shard)?;
+        let made = entry.model.conversion.as_ref()?;
+        if made.shard_of.as_deref() != Some(whole.to_string().as_str()) {
+            return None;
+        }
+        let units = units(made.shard_units.as_deref()?, chain.units.len())?;
+        let within = |unit: &u32| units.contains(&(*unit as usize));
+        let read = chain
+            .values
+            .iter()
+            .filter(|value| value.to.iter().any(within) && !value.from.as_ref().is_some_and(within));
+        let bytes_in = read.map(|value| value.bytes).sum();
+        Some(Self { work: Work::of(chain, units), bytes_in })
+    }
+
+    /// Whether the stage ran on inputs of the sizes that the chain has.
+    fn at_its_sizes(&self, run: &StageRun) -> bool {
+        (run.bytes_in as f64 - self.bytes_in).abs() <= BYTES_OFF * self.bytes_in
+    }
+}
+
+/// The units that `0-3,7` tells, if the chain has so many.
+fn units(text: &str, most: usize) -> Option<Vec<usize>> {
+    let mut units = Vec::new();
+    for run in text.split(',') {
+        let (first, last) = run.split_once('-').unwrap_or((run, run));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if last >= most {
+            return None;
+        }
+        units.extend(first..=last);
+    }
+    Some(units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::units;
+
+    #[test]
+    fn units_are_read_as_shards_tell_them() {
+        let cases = [
+            ("0-3,7", 8, Some(vec![0, 1, 2, 3, 7])),
+            ("5", 6, Some(vec![5])),
+            ("0-3,7", 7, None),
+            ("", 7, None),
+            ("3-", 7, None),
+            ("a", 7, None),
+            ("0-99999999999999999999", 7, None),
+        ];
+        for (text, most, wanted) in cases {
+            assert_eq!(units(text, most), wanted, "{text:?} of {most}");
+        }
+    }
+}
