@@ -117,7 +117,10 @@ pub(super) async fn make(
     if made.is_err() {
         // Shards that nobody asked for by name go with the plan that they were made for.
         for shard in new {
-            models::forget(&api, &shard.model.name, Some(shard.model.digest)).await?;
+            let forgotten = models::forget(&api, &shard.model.name, Some(shard.model.digest)).await;
+            if let Err(failure) = forgotten {
+                tracing::warn!(shard = %shard.model.name, %failure, "a shard of no plan stays");
+            }
         }
     }
     let shown = made?;

@@ -80,7 +80,7 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/plans", Need::Any),
     // It loads models and keeps lanes busy for as long as its proof takes.
     ("POST", "/api/v1/plans", ADMIN),
-    ("POST", "/api/v1/plans/forecast", Need::Any),
+    ("POST", "/api/v1/plans/forecast", READ),
     ("GET", "/api/v1/plans/{id}", Need::Any),
     ("DELETE", "/api/v1/plans/{id}", ADMIN),
     ("POST", "/api/v1/reload", ADMIN),

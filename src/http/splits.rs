@@ -80,14 +80,20 @@ pub(super) async fn forecast(
         serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     let whole = models::find(&api, &model)?;
     let open = api.plans.open_whole(&whole).await?;
-    let split = split_over(&api, &whole, &open, &split).await?;
+    let paces = api.scheduler.paces(whole.model.digest).await;
+    let split = split_over(&api, &paces, &whole, &open, &split).await?;
     let units = open.chain().units.len();
     Ok(Json(Shown { name: whole.model.name.clone(), model: whole.model.digest, units, split }))
 }
 
-/// Splits a model over the lanes that there are at the moment.
-async fn split_over(api: &Arc<Api>, whole: &Entry, open: &Open, wanted: &Wanted) -> Result<Split, Failure> {
-    let paces = api.scheduler.paces(whole.model.digest).await;
+/// Splits a model over the wanted ones of these lanes.
+async fn split_over(
+    api: &Arc<Api>,
+    paces: &[Pace],
+    whole: &Entry,
+    open: &Open,
+    wanted: &Wanted,
+) -> Result<Split, Failure> {
     let known: BTreeSet<&LaneId> = paces.iter().map(|pace| &pace.environment.lane).collect();
     if let Some(gone) = wanted.lanes.iter().find(|lane| !known.contains(lane)) {
         let there = known.iter().map(|lane| lane.as_str()).collect::<Vec<_>>().join(", ");
@@ -148,12 +154,12 @@ pub(super) async fn cut(
     now_us: i64,
 ) -> Result<Stages, Failure> {
     let open = api.plans.open_whole(whole).await?;
-    let split = split_over(api, whole, &open, wanted).await?;
+    let paces = api.scheduler.paces(whole.model.digest).await;
+    let split = split_over(api, &paces, whole, &open, wanted).await?;
     if matches!(split.shape, Shape::Single | Shape::Replicas) {
         let message = format!("{}; name a strategy to split it all the same", split.why.sentence);
         return Err(Failure::invalid(message));
     }
-    let paces = api.scheduler.paces(whole.model.digest).await;
     let of = |lane: &LaneId| paces.iter().map(|pace| &pace.environment).find(|own| own.lane == *lane);
     let place = |lanes: &[LaneId]| match lanes {
         [lane] => Place { lane: Some(lane.clone()), ..Place::default() },

@@ -9,6 +9,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
 
 use super::{
     Cache, Entry, GateInputs, ModelError, Registry,
@@ -107,6 +108,7 @@ impl Proof {
 pub struct Plans {
     pub(super) registry: Arc<Registry>,
     pub(super) cache: Arc<Cache>,
+    pub(super) opening: Arc<Mutex<()>>,
     store: Arc<Store>,
     kept: RwLock<BTreeMap<PlanId, KeptPlan>>,
 }
@@ -124,7 +126,7 @@ impl Plans {
                 tracing::error!(plan = %id, "a plan was changed in the store, and is not used");
             }
         }
-        Ok(Self { registry, cache, store, kept: RwLock::new(kept) })
+        Ok(Self { registry, cache, opening: Arc::default(), store, kept: RwLock::new(kept) })
     }
 
     /// In the order in which they were made.

@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::{
     Blobs, Entry, Held, ModelError, NewModel, Plans, PlansError,
     plans::{judged_by, named_values},
@@ -31,6 +33,8 @@ pub struct Open {
     entry: Arc<Entry>,
     whole: Arc<Whole>,
     _held: Held,
+    /// A graph may take as much memory as its file has bytes, so that one is open at a time.
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Open {
@@ -49,15 +53,17 @@ impl Plans {
     /// Opens a model, at the sizes of the first inputs that it is judged by.
     pub async fn open_whole(&self, entry: &Arc<Entry>) -> Result<Open, PlansError> {
         let held = self.cache.hold(entry).await?;
+        let turn = self.opening.clone().lock_owned().await;
         let inputs = entry.gate_inputs(&DimBinding::new());
         let sizes = inputs.first().map(|inputs| sizes(&entry.model.signature, inputs)).unwrap_or_default();
         let (path, digest) = (self.registry.blobs.path(entry.model.digest), entry.model.digest);
         let read = move || {
             let file = std::fs::read(&path).map_err(|source| ModelError::Keep { path, source })?;
-            Whole::read(&file.into(), digest, &sizes).map_err(PlansError::from)
+            let whole = Whole::read(&file.into(), digest, &sizes)?;
+            Ok::<_, PlansError>((whole, turn))
         };
-        let whole = tokio::task::spawn_blocking(read).await.expect("reading does not panic")?;
-        Ok(Open { entry: entry.clone(), whole: Arc::new(whole), _held: held })
+        let (whole, turn) = tokio::task::spawn_blocking(read).await.expect("reading does not panic")?;
+        Ok(Open { entry: entry.clone(), whole: Arc::new(whole), _held: held, _turn: turn })
     }
 
     /// Makes a model of each group of units, in an order in which they can run. Each is judged by what passes to it when

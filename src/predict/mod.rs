@@ -5,12 +5,10 @@
 mod fit;
 mod guess;
 mod refit;
-mod replace;
 mod speed;
 #[cfg(test)]
 mod tests;
 
 pub use guess::{LaneKind, link, scaled, speed};
 pub use refit::{LinkSample, Refit, StepSample, refit_link, refit_speed};
-pub use replace::{Advice, Rival, Watch};
 pub use speed::{Estimate, Link, Rate, Speed, Within, Work};

@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    Advice, Estimate, LaneKind, Link, LinkSample, Rate, Rival, Speed, StepSample, Watch, Within, Work, link,
-    refit_link, refit_speed, speed,
+    Estimate, LaneKind, Link, LinkSample, Rate, Speed, StepSample, Within, Work, link, refit_link,
+    refit_speed, speed,
 };
 use crate::domain::{BackendKind, OperatorClass};
 
@@ -188,44 +188,6 @@ fn affinities_are_guesses() {
     let slow = StepSample { micros: guess.step(&work) * 3.0, work };
     let fitted = refit_speed(&guess, &[slow]).unwrap().model;
     assert!(fitted.rates[recurrent as usize].us_per_flop > rate("edge", recurrent));
-}
-
-#[test]
-fn a_plan_is_replaced_by_what_is_better_twice() {
-    let rival = |name, micros, ready| Some(Rival { name, micros, ready });
-    let cases: &[(&[(f64, Option<Rival<'_>>)], Advice)] = &[
-        (&[(100.0, None)], Advice::Keep),
-        (&[(100.0, rival("b", 50.0, true))], Advice::Keep),
-        (&[(100.0, rival("b", 50.0, true)), (100.0, rival("b", 50.0, true))], Advice::Replace),
-        (&[(100.0, rival("b", 50.0, false)), (100.0, rival("b", 50.0, false))], Advice::Prepare),
-        // Better by too little.
-        (&[(100.0, rival("b", 91.0, true)), (100.0, rival("b", 91.0, true))], Advice::Keep),
-        // The gain went away in between, or another one had it.
-        (
-            &[
-                (100.0, rival("b", 50.0, true)),
-                (100.0, rival("b", 95.0, true)),
-                (100.0, rival("b", 50.0, true)),
-            ],
-            Advice::Keep,
-        ),
-        (&[(100.0, rival("b", 50.0, true)), (100.0, rival("c", 50.0, true))], Advice::Keep),
-        (&[(100.0, rival("b", 50.0, true)), (40.0, rival("b", 50.0, true))], Advice::Keep),
-        // Once loaded it replaces.
-        (
-            &[
-                (100.0, rival("b", 50.0, false)),
-                (100.0, rival("b", 50.0, false)),
-                (100.0, rival("b", 50.0, true)),
-            ],
-            Advice::Replace,
-        ),
-    ];
-    for (rounds, wanted) in cases {
-        let mut watch = Watch::default();
-        let advice = rounds.iter().map(|(running, rival)| watch.judge(*running, *rival)).last();
-        assert_eq!(advice, Some(*wanted), "{rounds:?}");
-    }
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-use crate::support::{
-    Asked, Client, Conduct, Deed, FakeBrowser, Reply, TestDaemon, graphs, home, infer, soon, wire,
+use crate::{
+    scheduling::{hold, step},
+    support::{
+        Asked, Client, Conduct, Deed, FakeBrowser, Reply, TestDaemon, graphs, home, infer, soon, wire,
+    },
 };
 
 /// `y = -2x²` in three nodes; the last reads what the caller gives as well.
@@ -59,18 +61,6 @@ fn answered(reply: &Reply, first: f32) -> &Value {
     assert_eq!(reply.header["outputs"][0]["data"], wanted, "{reply:?}");
     assert_eq!(reply.header["outputs"].as_array().map(Vec::len), Some(1));
     reply.provenance()
-}
-
-fn hold(browsers: &[&FakeBrowser]) -> mpsc::UnboundedReceiver<Asked> {
-    let (ask, asked) = mpsc::unbounded_channel();
-    for browser in browsers {
-        browser.behaves(Conduct::Ask(ask.clone()));
-    }
-    asked
-}
-
-async fn step(asked: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
-    soon("a step", asked.recv()).await.expect("the browser lives")
 }
 
 /// Which stage a step is, by what it reads.

@@ -14,7 +14,7 @@ fn pinned() -> Value {
 }
 
 /// Steps wait for the test from now on.
-fn hold(browsers: &[&FakeBrowser]) -> mpsc::UnboundedReceiver<Asked> {
+pub(crate) fn hold(browsers: &[&FakeBrowser]) -> mpsc::UnboundedReceiver<Asked> {
     let (ask, asked) = mpsc::unbounded_channel();
     for browser in browsers {
         browser.behaves(Conduct::Ask(ask.clone()));
@@ -22,7 +22,7 @@ fn hold(browsers: &[&FakeBrowser]) -> mpsc::UnboundedReceiver<Asked> {
     asked
 }
 
-async fn step(asked: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
+pub(crate) async fn step(asked: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
     soon("a step", asked.recv()).await.expect("the browser lives")
 }
 

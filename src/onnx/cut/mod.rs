@@ -90,11 +90,6 @@ impl Whole {
     }
 }
 
-/// The chain of a model, at these sizes of its inputs' dimensions.
-pub fn chain(file: &Bytes, sizes: &Sizes) -> Result<Chain, CutError> {
-    Ok(Whole::read(file, Digest::new([0; 32]), sizes)?.chain)
-}
-
 /// Every dimension of what the caller gives has a size.
 fn said(graph: &GraphProto, sizes: &Sizes) -> Result<(), CutError> {
     let weights: std::collections::HashSet<_> = links::weights(graph).collect();

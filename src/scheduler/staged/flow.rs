@@ -52,7 +52,7 @@ impl<W: Clone> Flow<W> {
         self.readers[stage].iter().all(|reader| before(reader) < CREDITS)
     }
 
-    /// A request has left a stage; answers with whom there is room for now.
+    /// A request has left a stage; answers with the wake of the one that has room by that.
     pub(super) fn passed(&mut self, number: Number, stage: usize) -> Option<W> {
         if !self.ahead[stage].remove(&number) {
             return None;
