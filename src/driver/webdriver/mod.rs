@@ -30,7 +30,7 @@ use super::{
     sandbox::bubblewrap_works,
 };
 
-/// A dying driver closes its connections first; its end follows within milliseconds and says more.
+/// What dies first breaks its connections; that a driver or a display has ended follows within milliseconds, and says more.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(300);
 
 /// Launches one product by classic WebDriver.
@@ -218,14 +218,16 @@ impl Launcher {
         let (loss, attending) = (Loss::new(), CancellationToken::new());
         let (steering, told, done) = (session.steering.clone(), loss.clone(), attending.clone());
         self.drivers.tasks.spawn("webdriver", async move {
+            let cause = async || {
+                tokio::select! {
+                    error = ended(watch.as_ref()) => error.to_string(),
+                    error = ended(display.as_ref()) => format!("its display is gone: {error}"),
+                }
+            };
             let reason = tokio::select! {
-                error = ended(watch.as_ref()) => error.to_string(),
-                error = ended(display.as_ref()) => format!("its display is gone: {error}"),
-                reason = steering.silence() => {
-                    match tokio::time::timeout(EXIT_FOLLOWS, ended(watch.as_ref())).await {
-                        Ok(error) => error.to_string(),
-                        Err(_) => reason,
-                    }
+                reason = cause() => reason,
+                silence = steering.silence() => {
+                    tokio::time::timeout(EXIT_FOLLOWS, cause()).await.unwrap_or(silence)
                 }
                 () = done.cancelled() => return,
             };
