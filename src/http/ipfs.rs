@@ -2,7 +2,13 @@
 //!
 //! What is answered is decided in `content`; this sends it, from the disk, as fast as it is taken.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, IoSliceMut},
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    sync::Arc,
+};
 
 use axum::{
     body::Body,
@@ -15,6 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
+use rustix::io::{ReadWriteFlags, preadv2};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -246,23 +253,33 @@ fn sent(
         Piece::Bytes(bytes) => Chunks::Bytes(Some(bytes)),
         Piece::File(range) => Chunks::File(range),
     });
-    let read = move |piece: Piece| {
+    let bytes = move |piece: Piece| {
         let file = file.clone();
         async move {
             match piece {
                 Piece::Bytes(bytes) => Ok(bytes),
                 Piece::File(range) => {
-                    let file = file.expect("whoever has ranges of a file has the file");
-                    let read = move || {
-                        let mut bytes = vec![0; (range.end - range.start) as usize];
-                        file.read_exact_at(&mut bytes, range.start).map(|()| Bytes::from(bytes))
-                    };
-                    tokio::task::spawn_blocking(read).await.expect("reading a file does not panic")
+                    read(file.expect("whoever has ranges of a file has the file"), range).await
                 }
             }
         }
     };
-    stream::iter(chunks).map(read).buffered(AHEAD)
+    stream::iter(chunks).map(bytes).buffered(AHEAD)
+}
+
+/// Takes what the kernel holds in memory at once, and has a thread wait for the disk.
+async fn read(file: Arc<File>, range: Range<u64>) -> io::Result<Bytes> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    let slices = &mut [IoSliceMut::new(&mut bytes)];
+    // A file system that cannot say is waited for like a disk.
+    let held = preadv2(&*file, slices, range.start, ReadWriteFlags::NOWAIT).unwrap_or(0);
+    if held == bytes.len() {
+        return Ok(bytes.into());
+    }
+    let rest = move || {
+        file.read_exact_at(&mut bytes[held..], range.start + held as u64).map(|()| Bytes::from(bytes))
+    };
+    tokio::task::spawn_blocking(rest).await.expect("reading a file does not panic")
 }
 
 /// A piece as it is read.

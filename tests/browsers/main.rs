@@ -15,6 +15,7 @@ mod graphs;
 #[path = "../support/harness.rs"]
 mod harness;
 mod lanes;
+mod large;
 mod matrix;
 mod plans;
 mod precision;

@@ -16,6 +16,7 @@ fn the_corpus_holds_no_surprise() {
         ("jwt", properties::jwt),
         ("oip", properties::oip),
         ("onnx", properties::onnx),
+        ("precision", properties::precision),
         ("safetensors", properties::safetensors),
         ("torch", properties::torch),
         ("tree", blocks::tree),

@@ -55,6 +55,10 @@ pub fn fuzz_onnx(input: &[u8]) {
     properties::onnx(input);
 }
 
+pub fn fuzz_precision(input: &[u8]) {
+    properties::precision(input);
+}
+
 pub fn fuzz_safetensors(input: &[u8]) {
     properties::safetensors(input);
 }

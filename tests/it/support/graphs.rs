@@ -45,11 +45,7 @@ pub(crate) fn weighing(size: u64, bytes: usize) -> Vec<u8> {
 
 /// `y = x + w`, where `x` has one element or as many as `w`, which is `f32[size]` in a file beside it.
 pub(crate) fn weighing_outside(size: u64, file: &str, offset: u64, length: u64) -> Vec<u8> {
-    let entries =
-        [("location", file.to_owned()), ("offset", offset.to_string()), ("length", length.to_string())];
-    let entry = |(key, value): (&str, String)| field(13, &[text(1, key), text(2, &value)].concat());
-    let outside: Vec<u8> = entries.into_iter().flat_map(entry).collect();
-    let weight = [number(1, size), number(2, FLOAT), text(8, "w"), outside, number(14, 1)].concat();
+    let weight = outside(&[size], "w", file, offset, length);
     let port = |name, symbol| port(name, FLOAT, &[Dim::Symbol(symbol)]);
     model(&[node("Add", &["x", "w"], &["y"])], &[port("x", "n")], &[port("y", "m")], &[weight])
 }
@@ -144,6 +140,31 @@ pub(crate) fn dense_outside(width: u64, file: &str) -> Vec<u8> {
     let weight = [dims, number(2, FLOAT), text(8, "w0"), field(13, &location), number(14, 1)].concat();
     let nodes = [node("MatMul", &["x", "w0"], &["p0"]), node("Relu", &["p0"], &["y"])];
     model(&nodes, &[port("x")], &[port("y")], &[weight])
+}
+
+/// A chain of products, `f32[n, width]` from end to end; the weights, `f32[width, width]`, lie at these places: a file and an
+/// offset.
+pub(crate) fn products_outside(width: u64, places: &[(&str, u64)]) -> Vec<u8> {
+    let port = |name| port(name, FLOAT, &[Dim::Symbol("n"), Dim::Size(width)]);
+    let (mut nodes, mut initializers, mut input) = (Vec::new(), Vec::new(), "x".to_owned());
+    for (at, (file, offset)) in places.iter().enumerate() {
+        let weight = format!("w{at}");
+        let output = if at + 1 == places.len() { "y".to_owned() } else { format!("h{at}") };
+        nodes.push(node("MatMul", &[&input, &weight], &[&output]));
+        initializers.push(outside(&[width, width], &weight, file, *offset, width * width * 4));
+        input = output;
+    }
+    model(&nodes, &[port("x")], &[port("y")], &initializers)
+}
+
+/// A tensor of `f32` that lies in another file.
+fn outside(dims: &[u64], name: &str, file: &str, offset: u64, length: u64) -> Vec<u8> {
+    let entries =
+        [("location", file.to_owned()), ("offset", offset.to_string()), ("length", length.to_string())];
+    let entry = |(key, value): (&str, String)| field(13, &[text(1, key), text(2, &value)].concat());
+    let dims: Vec<u8> = dims.iter().flat_map(|size| number(1, *size)).collect();
+    let place: Vec<u8> = entries.into_iter().flat_map(entry).collect();
+    [dims, number(2, FLOAT), text(8, name), place, number(14, 1)].concat()
 }
 
 /// `y = (x - mean) / sqrt(variance + 1e-12) · w` over all of `f32[n, 4]`, as exporters write a norm; `w` turns nothing.
