@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod backend;
+pub mod bench;
 pub mod bridge;
 pub mod cli;
 pub mod config;

@@ -14,7 +14,7 @@ use super::{
     wire::{Wire, reason},
 };
 use crate::{
-    config::{self, Surroundings},
+    config::{self, RawConfig, Surroundings},
     daemon::{Daemon, Local, Record},
 };
 
@@ -33,14 +33,25 @@ pub(super) struct Client {
 impl Client {
     /// The running daemon, or one started for this call.
     pub(super) async fn connect(common: &Common) -> anyhow::Result<Self> {
+        Self::connect_with(common, |_| {}).await
+    }
+
+    /// The same, where one that is started for this call is configured by `change`.
+    pub(super) async fn connect_with(
+        common: &Common,
+        change: impl Fn(&mut RawConfig) + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         if let Some(running) = Self::find(common).await? {
             return Ok(running);
         }
         output::progress(
             "no daemon is running on this home: starting one for this call (`weft serve` keeps one)",
         );
-        let config = common.config(None, |raw| raw.listen = Some("127.0.0.1:0".to_owned()), Vec::new())?;
-        let daemon = Daemon::start(config).await?;
+        let change = move |raw: &mut RawConfig| {
+            raw.listen = Some("127.0.0.1:0".to_owned());
+            change(raw);
+        };
+        let daemon = Daemon::start(common.config(None, change, Vec::new())?).await?;
         let Local { url, key } = daemon.local();
         let wire = Wire::new(&url, None)?;
         Ok(Self { url, key: Some(key), wire, own: Some(daemon) })

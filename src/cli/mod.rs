@@ -3,6 +3,7 @@
 //! With `--json` standard output holds JSON and nothing else; errors go to standard error.
 //! Exit codes: 1 for a failure, 2 for misuse, 128 and the signal's number for a call that was interrupted.
 
+mod bench;
 mod client;
 mod doctor;
 mod infer;
@@ -102,6 +103,9 @@ enum Command {
     Models(models::Models),
     /// Make, list, show and remove plans: models in stages over several lanes
     Plan(plan::Plan),
+    /// Measure suites of models in browsers' lanes, show what came out, and compare
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -157,6 +161,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Infer(infer) => infer.run(&common).await,
         Command::Models(models) => models.run(&common).await,
         Command::Plan(plan) => plan.run(&common).await,
+        Command::Bench(bench) => bench.run(&common).await,
         Command::Keys(keys) => keys.run(&common).await,
         Command::Runs(runs) => runs.run(&common).await,
         Command::Top(top) => top.run(&common).await,

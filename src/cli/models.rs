@@ -1,5 +1,6 @@
 //! `weft models`.
 
+mod addition;
 mod convert;
 mod download;
 mod registry;
@@ -11,19 +12,18 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Common, Misuse,
+    Common,
     client::{Client, with_daemon},
     output,
 };
 use crate::{
-    config::Surroundings,
-    domain::{BackendKind, Conversion, Digest, ModelKind, ModelName},
-    models::source::{Local, Locator, SourceError, is_weights, local},
+    domain::{BackendKind, Conversion, ModelKind},
+    models::source::is_weights,
 };
+use addition::{Addition, Origin, Piece, additions};
 use registry::date;
 
 /// Digits of a digest that tables have room for; any command takes them for a version.
@@ -115,66 +115,6 @@ pub(super) enum Models {
     Remove { model: String },
 }
 
-#[derive(Deserialize)]
-struct Catalogue {
-    model: Vec<Listed>,
-}
-
-/// What belongs to a model.
-#[derive(Deserialize)]
-struct Companion {
-    file: String,
-    path: PathBuf,
-    sha256: Digest,
-}
-
-/// The keys of `fixtures/models.toml` that adding needs.
-#[derive(Deserialize)]
-struct Listed {
-    name: String,
-    package: String,
-    version: String,
-    file: String,
-    path: PathBuf,
-    sha256: Digest,
-    #[serde(default)]
-    companion: Vec<Companion>,
-    licence: String,
-    #[serde(default)]
-    kind: ModelKind,
-    tolerance: f64,
-    inputs: Option<PathBuf>,
-    #[serde(default)]
-    batch: Value,
-}
-
-/// A file of this machine, and what it must be where that is said.
-struct Piece {
-    path: PathBuf,
-    digest: Option<Digest>,
-}
-
-/// Where a model's files come from.
-enum Origin {
-    /// This machine.
-    Disk { model: Piece, files: BTreeMap<String, Piece>, source: String },
-    /// The daemon downloads it.
-    Elsewhere { source: String, offline: bool },
-}
-
-/// One model to add.
-struct Addition {
-    name: String,
-    file: Origin,
-    licence: Option<String>,
-    /// Of weights, what they are made into says it.
-    kind: Option<ModelKind>,
-    tolerance: Option<f64>,
-    inputs: Option<PathBuf>,
-    /// As the daemon takes it, which checks it.
-    batch: Value,
-}
-
 impl Models {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match self {
@@ -235,102 +175,14 @@ impl Models {
     }
 }
 
-/// A file's name without what tells its format; a folder's where its files have everybody's names.
-fn called(given: &Path, model: &Path) -> anyhow::Result<String> {
-    let usual = ["model", "pytorch_model"];
-    let stem =
-        |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let name = stem(model);
-    let name = name.split(".safetensors").next().unwrap_or_default().to_owned();
-    if given.is_dir() && usual.contains(&name.as_str()) {
-        return Ok(std::path::absolute(given)?
-            .file_name()
-            .map_or(name, |name| name.to_string_lossy().into_owned()));
+/// Adds what a source is, under this name.
+pub(super) async fn bring(client: &Client, source: &str, name: &str) -> anyhow::Result<()> {
+    for mut addition in additions(source, false, None, None, None, None)? {
+        name.clone_into(&mut addition.name);
+        addition.check()?;
+        add(client, &addition, true).await?;
     }
-    Ok(name)
-}
-
-fn additions(
-    source: &str,
-    offline: bool,
-    given: Option<String>,
-    tolerance: Option<f64>,
-    kind: Option<ModelKind>,
-    inputs: Option<PathBuf>,
-) -> anyhow::Result<Vec<Addition>> {
-    let (file, wanted) = match source.split_once('#') {
-        Some((file, wanted)) => (file, Some(wanted)),
-        None => (source, None),
-    };
-    let locator: Locator = source.parse().map_err(|error: SourceError| Misuse(error.to_string()))?;
-    let path = PathBuf::from(file);
-    let catalogue = path.extension().is_some_and(|extension| extension == "toml");
-    if !catalogue || !matches!(locator, Locator::Path(_)) {
-        let (name, file) = match locator {
-            Locator::Path(path) => {
-                let Local { model, files } = local(&path)?;
-                let source = std::path::absolute(&model)?.display().to_string();
-                let piece = |path| Piece { path, digest: None };
-                let files = files.into_iter().map(|(name, path)| (name, piece(path))).collect();
-                (called(&path, &model)?, Origin::Disk { model: piece(model), files, source })
-            }
-            // As it was said: the daemon needs the query that is not shown.
-            locator => (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline }),
-        };
-        let name = given.unwrap_or(name);
-        let batch = json!({});
-        return Ok(vec![Addition { name, file, licence: None, kind, tolerance, inputs, batch }]);
-    }
-    if given.is_some() || tolerance.is_some() || kind.is_some() || inputs.is_some() {
-        return Err(Misuse("a catalogue states names, tolerances, kinds and inputs itself".to_owned()).into());
-    }
-    let cache = Surroundings::read()?.cache;
-    let text = std::fs::read_to_string(&path).with_context(|| format!("the catalogue {file}"))?;
-    let catalogue: Catalogue = toml::from_str(&text).with_context(|| format!("the catalogue {file}"))?;
-    let listed =
-        catalogue.model.into_iter().filter(|listed| wanted.is_none_or(|wanted| listed.name == wanted));
-    let additions: Vec<_> = listed.map(|listed| listed.addition(&cache, &path)).collect();
-    if additions.is_empty() {
-        bail!("the catalogue {file} has no model {:?}", wanted.unwrap_or("at all"));
-    }
-    Ok(additions)
-}
-
-impl Addition {
-    /// Finds what is plainly wrong before a daemon is asked.
-    fn check(&self) -> anyhow::Result<()> {
-        self.name.parse::<ModelName>().map_err(|error| Misuse(format!("{error}; say --name")))?;
-        let Origin::Disk { model, files, .. } = &self.file else { return Ok(()) };
-        for Piece { path, digest } in [model].into_iter().chain(files.values()) {
-            let hint = if digest.is_some() { "; `make setup` brings it" } else { "" };
-            std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
-        }
-        Ok(())
-    }
-}
-
-impl Listed {
-    fn addition(self, cache: &Path, catalogue: &Path) -> Addition {
-        let beside = catalogue.parent().unwrap_or(Path::new("."));
-        let piece = |path: &Path, digest| Piece { path: cache.join(path), digest: Some(digest) };
-        let folder = self.file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let companion = |Companion { file, path, sha256 }: Companion| {
-            let below = file.strip_prefix(folder).map(|below| below.trim_start_matches('/').to_owned());
-            (below.unwrap_or(file), piece(&path, sha256))
-        };
-        let files = self.companion.into_iter().map(companion).collect();
-        let model = piece(&self.path, self.sha256);
-        let source = format!("{} {}", self.package, self.version);
-        Addition {
-            name: self.name,
-            file: Origin::Disk { model, files, source },
-            licence: Some(self.licence),
-            kind: Some(self.kind),
-            tolerance: Some(self.tolerance),
-            inputs: self.inputs.map(|inputs| beside.join(inputs)),
-            batch: if self.batch.is_null() { json!({}) } else { self.batch },
-        }
-    }
+    Ok(())
 }
 
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Vec<Value>> {

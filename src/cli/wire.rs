@@ -23,6 +23,9 @@ use tower_service::Service as _;
 /// Plain or encrypted.
 type Stream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
+/// A WebSocket to a daemon.
+pub(super) type Socket = WebSocketStream<Stream>;
+
 pub(super) struct Wire {
     connector: HttpsConnector<HttpConnector>,
     http: Client<HttpsConnector<HttpConnector>, Body>,
@@ -52,7 +55,7 @@ impl Wire {
         &self,
         url: &str,
         opening: tungstenite::http::Request<()>,
-    ) -> anyhow::Result<WebSocketStream<Stream>> {
+    ) -> anyhow::Result<Socket> {
         let place = url.parse().context("the address")?;
         let stream = self.connector.clone().call(place).await.map_err(|error| anyhow!(error))?;
         let (socket, _) = client_async(opening, TokioIo::new(stream)).await?;

@@ -29,7 +29,6 @@ mod relay;
 mod report;
 mod requests;
 mod site;
-mod statistics;
 mod throughput;
 mod transfer;
 mod wire;
@@ -39,6 +38,7 @@ use std::{io::Write, path::Path};
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use tokio::runtime::Builder;
+use weft::bench::statistics;
 
 use crate::{
     load::{batching, fairness, idle, native, open, peer, saturation},

@@ -10,6 +10,7 @@ mod assembly;
 mod attach;
 mod bad_input;
 mod batching;
+mod benching;
 #[path = "../fuzz/src/blocks.rs"]
 mod blocks;
 mod caching;

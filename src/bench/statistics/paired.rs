@@ -1,43 +1,22 @@
-//! Medians, quantiles, and the ratio of two interleaved series with its bootstrap interval. Pure.
+//! The ratio of two interleaved series, and a series' trend, with their bootstrap intervals.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-/// Resamples per interval: enough that its bounds move by less than the digits that are printed.
-const RESAMPLES: usize = 2000;
-
-/// The share of resamples beyond each bound of a 95 % interval.
-const TAIL: f64 = 0.025;
-
-/// The smallest sample that at least the share `q` of all samples does not exceed.
-pub(crate) fn quantile(samples: &[f64], q: f64) -> f64 {
-    let mut samples = samples.to_vec();
-    let rank = (q * samples.len() as f64).ceil() as usize;
-    let at = rank.clamp(1, samples.len()) - 1;
-    *samples.select_nth_unstable_by(at, f64::total_cmp).1
-}
-
-pub(crate) fn median(samples: &[f64]) -> f64 {
-    quantile(samples, 0.5)
-}
+use super::{RESAMPLES, TAIL, quantile};
 
 /// How one series compares with the other.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
-pub(crate) struct Ratio {
-    pub(crate) value: f64,
+pub struct Ratio {
+    pub value: f64,
     /// The 95 % interval.
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+    pub low: f64,
+    pub high: f64,
 }
 
 /// The ratio of `statistic` over the first members of `pairs` to that over the second.
 ///
 /// Neighbouring pairs share a machine's moods, so runs of `block` pairs are drawn rather than single ones.
-pub(crate) fn ratio(
-    pairs: &[(f64, f64)],
-    statistic: impl Fn(&[f64]) -> f64,
-    block: usize,
-    seed: u64,
-) -> Ratio {
+pub fn ratio(pairs: &[(f64, f64)], statistic: impl Fn(&[f64]) -> f64, block: usize, seed: u64) -> Ratio {
     let of = |pairs: &[(f64, f64)]| {
         let (first, second): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
         statistic(&first) / statistic(&second)
@@ -61,18 +40,18 @@ pub(crate) fn ratio(
 
 /// A straight line through a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Trend {
+pub struct Trend {
     /// Its slope, and the 95 % interval of that.
-    pub(crate) value: f64,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
     /// Where the line is at the series' first point.
-    pub(crate) at_first: f64,
+    pub at_first: f64,
 }
 
 /// The least squares' line through `points`. What they are off it is drawn anew in runs of `block`, since neighbours
 /// are off alike.
-pub(crate) fn trend(points: &[(f64, f64)], block: usize, seed: u64) -> Trend {
+pub fn trend(points: &[(f64, f64)], block: usize, seed: u64) -> Trend {
     let (slope, at_zero) = line(points);
     let off: Vec<_> = points.iter().map(|(x, y)| y - (at_zero + slope * x)).collect();
     let block = block.clamp(1, points.len());
@@ -107,26 +86,7 @@ fn line(points: &[(f64, f64)]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_the_sample_at_its_rank() {
-        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        let cases: [(&[f64], f64, f64); 8] = [
-            (&[7.0], 0.5, 7.0),
-            (&[3.0, 1.0, 2.0], 0.5, 2.0),
-            (&[4.0, 1.0, 3.0, 2.0], 0.5, 2.0),
-            (&[2.0, 1.0], 0.0, 1.0),
-            (&[2.0, 1.0], 1.0, 2.0),
-            (&hundred, 0.99, 99.0),
-            (&hundred, 0.991, 100.0),
-            (&hundred, 0.025, 3.0),
-        ];
-        for (samples, q, wanted) in cases {
-            let found = quantile(samples, q);
-            assert!((found - wanted).abs() < f64::EPSILON, "{q} of {} samples is {found}", samples.len());
-        }
-    }
+    use super::{super::median, *};
 
     #[test]
     fn series_in_a_fixed_proportion_have_no_spread() {

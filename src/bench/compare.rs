@@ -1,0 +1,149 @@
+//! Two results against each other, cell by cell.
+
+use serde::Serialize;
+
+use super::{
+    Scenario,
+    environment::{Difference, differences},
+    results::{Cell, Outcome, Results},
+    statistics::{Interval, apart, corrected, mann_whitney},
+};
+use crate::domain::{BackendKind, ModelName};
+
+/// Fewer say nothing about a difference.
+const SAMPLES_MIN: usize = 9;
+
+/// The share of false alarms among all alarms that is accepted.
+const FALSE_ALARMS: f64 = 0.05;
+
+const SEED: u64 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Better,
+    Worse,
+    Same,
+    /// It was not measured well enough in both, or is off by more than the noise and less than can be told from chance.
+    Unknown,
+}
+
+/// A cell of both results.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    pub model: ModelName,
+    pub browser: String,
+    pub backend: BackendKind,
+    pub scenario: Scenario,
+    pub verdict: Verdict,
+    /// The head's median over the base's: above one it is slower.
+    pub ratio: Option<Interval>,
+    /// How probable such a difference is by chance, corrected for the number of cells.
+    pub probability: Option<f64>,
+    /// Why the verdict is unknown.
+    pub reason: Option<String>,
+    /// In what the lanes differ, which does not keep them from being compared.
+    pub differences: Vec<Difference>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    pub base: String,
+    pub head: String,
+    /// What keeps the machines from being compared; then every verdict is unknown.
+    pub differences: Vec<Difference>,
+    pub cells: Vec<Judged>,
+}
+
+/// Judges every cell of either result; less than `noise` is no difference.
+#[must_use]
+pub fn compare(base: &Results, head: &Results, noise: f64) -> Comparison {
+    let machines = differences(&base.environment, &head.environment);
+    let mut cells: Vec<_> = head
+        .cells
+        .iter()
+        .filter(|cell| cell.state.outcome != Outcome::Excluded)
+        .map(|cell| {
+            let before = base.cells.iter().find(|before| before.key() == cell.key());
+            let mut judged = measured(before, cell, machines.is_empty());
+            let place = format!("{}/{}", cell.browser, cell.backend);
+            let places = base.environment.places.get(&place).zip(head.environment.places.get(&place));
+            judged.differences = places.map(|(base, head)| base.differences(head)).unwrap_or_default();
+            judged
+        })
+        .collect();
+    let probabilities: Vec<_> = cells.iter().filter_map(|cell| cell.probability).collect();
+    let tested = cells.iter_mut().filter(|cell| cell.probability.is_some());
+    for (cell, probability) in tested.zip(corrected(&probabilities)) {
+        cell.judge(probability, noise);
+    }
+    let gone = base.cells.iter().filter(|cell| {
+        cell.state.outcome == Outcome::Ok && !head.cells.iter().any(|other| other.key() == cell.key())
+    });
+    cells.extend(gone.map(|cell| Judged::unknown(cell, "it is not in the head")));
+    Comparison { base: base.id.clone(), head: head.id.clone(), differences: machines, cells }
+}
+
+/// A cell with what its samples say, before it is known how many others there are.
+fn measured(before: Option<&Cell>, cell: &Cell, machines_alike: bool) -> Judged {
+    let Some(before) = before else { return Judged::unknown(cell, "it is not in the base") };
+    for (result, cell) in [("base", before), ("head", cell)] {
+        if cell.state.outcome != Outcome::Ok {
+            let why = cell.state.reason.as_deref().unwrap_or("it was not measured");
+            return Judged::unknown(cell, &format!("in the {result}: {why}"));
+        }
+        if cell.samples_us.len() < SAMPLES_MIN {
+            return Judged::unknown(cell, &format!("the {result} has fewer than {SAMPLES_MIN} samples"));
+        }
+    }
+    let ratio = Some(apart(&cell.samples_us, &before.samples_us, SEED));
+    if !machines_alike {
+        return Judged { ratio, ..Judged::unknown(cell, "the machines differ") };
+    }
+    if before.model_digest != cell.model_digest {
+        return Judged { ratio, ..Judged::unknown(cell, "the name stands for another model") };
+    }
+    let probability = Some(mann_whitney(&cell.samples_us, &before.samples_us));
+    Judged { ratio, probability, reason: None, ..Judged::unknown(cell, "") }
+}
+
+impl Judged {
+    fn unknown(cell: &Cell, reason: &str) -> Self {
+        let (model, browser, backend, scenario) = cell.key();
+        Self {
+            model,
+            browser,
+            backend,
+            scenario,
+            verdict: Verdict::Unknown,
+            ratio: None,
+            probability: None,
+            reason: Some(reason.to_owned()),
+            differences: Vec::new(),
+        }
+    }
+
+    fn judge(&mut self, probability: f64, noise: f64) {
+        self.probability = Some(probability);
+        let Some(ratio) = self.ratio else { return };
+        let least = 1.0 + noise;
+        let told = probability < FALSE_ALARMS;
+        self.verdict = if ratio.value <= least && ratio.value >= 1.0 / least {
+            Verdict::Same
+        } else if told && ratio.low > 1.0 {
+            Verdict::Worse
+        } else if told && ratio.high < 1.0 {
+            Verdict::Better
+        } else {
+            self.reason = Some("the difference may be chance".to_owned());
+            Verdict::Unknown
+        };
+    }
+}
+
+impl Comparison {
+    #[must_use]
+    pub fn worse(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.verdict == Verdict::Worse).count()
+    }
+}

@@ -1,0 +1,87 @@
+//! On what something was measured, and whether two results can be compared at all.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The machine and the programs that a result rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    /// weft's version.
+    pub weft: String,
+    /// The processor's name as the kernel has it.
+    pub processor: String,
+    /// A digest of what the processor can do.
+    pub processor_flags: String,
+    pub cores: usize,
+    pub memory_bytes: u64,
+    pub kernel: String,
+    /// What the control group allows of processor time, as `cpu.max` says; null without a limit.
+    pub cpu_limit: Option<String>,
+    pub memory_limit: Option<String>,
+    /// By lane, as `firefox/wasm`.
+    pub places: BTreeMap<String, Place>,
+}
+
+/// A lane, as it said of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    pub browser_version: Option<String>,
+    pub engine: String,
+    pub threads: u32,
+    pub adapter: Option<String>,
+    pub software_adapter: bool,
+    pub sandbox: Option<bool>,
+    /// `hardware` or `software`: the flags that the browser was launched with.
+    pub gpu: Option<String>,
+}
+
+/// A part in which two environments differ.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    pub part: &'static str,
+    pub base: String,
+    pub head: String,
+}
+
+/// What keeps times of these two machines from being compared.
+#[must_use]
+pub fn differences(base: &Environment, head: &Environment) -> Vec<Difference> {
+    let limit = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "none".to_owned());
+    let parts = |of: &Environment| {
+        [
+            ("processor", of.processor.clone()),
+            ("processor's flags", of.processor_flags.clone()),
+            ("cores", of.cores.to_string()),
+            ("memory", of.memory_bytes.to_string()),
+            ("kernel", of.kernel.clone()),
+            ("limit of processor time", limit(&of.cpu_limit)),
+            ("limit of memory", limit(&of.memory_limit)),
+        ]
+    };
+    let both = parts(base).into_iter().zip(parts(head));
+    let differing = both.filter(|((_, base), (_, head))| base != head);
+    differing.map(|((part, base), (_, head))| Difference { part, base, head }).collect()
+}
+
+impl Place {
+    /// In what another lane of the same name differs.
+    #[must_use]
+    pub fn differences(&self, head: &Self) -> Vec<Difference> {
+        let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "none".to_owned());
+        let parts = |of: &Self| {
+            [
+                ("browser", word(&of.browser_version)),
+                ("engine", of.engine.clone()),
+                ("threads", of.threads.to_string()),
+                ("adapter", word(&of.adapter)),
+                ("software adapter", of.software_adapter.to_string()),
+                ("sandbox", of.sandbox.map_or_else(|| "none".to_owned(), |on| on.to_string())),
+                ("flags for the GPU", word(&of.gpu)),
+            ]
+        };
+        let both = parts(self).into_iter().zip(parts(head));
+        let differing = both.filter(|((_, base), (_, head))| base != head);
+        differing.map(|((part, base), (_, head))| Difference { part, base, head }).collect()
+    }
+}

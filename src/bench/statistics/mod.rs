@@ -1,0 +1,180 @@
+//! What samples say: quantiles with their intervals, how two series compare, and which samples are far off. Pure.
+//!
+//! Intervals are of 95 %, by bootstrap from a given seed, so that the same samples have the same interval.
+
+mod paired;
+mod rank;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+pub use paired::{Ratio, Trend, ratio, trend};
+pub use rank::{corrected, mann_whitney};
+
+/// Resamples per interval: enough that its bounds move by less than the digits that are printed.
+const RESAMPLES: usize = 2000;
+
+/// The share of resamples beyond each bound of a 95 % interval.
+const TAIL: f64 = 0.025;
+
+/// How often a percentile may be claimed of too few samples.
+const CLAIMED_WRONGLY: f64 = 0.01;
+
+/// Tukey's fence, in distances between the quartiles.
+const FENCE: f64 = 1.5;
+
+/// A figure with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Interval {
+    /// Half of its width, as a share of the figure.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        (self.high - self.low) / 2.0 / self.value
+    }
+}
+
+/// The smallest sample that at least the share `q` of all samples does not exceed.
+#[must_use]
+pub fn quantile(samples: &[f64], q: f64) -> f64 {
+    let mut samples = samples.to_vec();
+    let rank = (q * samples.len() as f64).ceil() as usize;
+    let at = rank.clamp(1, samples.len()) - 1;
+    *samples.select_nth_unstable_by(at, f64::total_cmp).1
+}
+
+#[must_use]
+pub fn median(samples: &[f64]) -> f64 {
+    quantile(samples, 0.5)
+}
+
+/// A quantile with its interval.
+#[must_use]
+pub fn bounded(samples: &[f64], q: f64, seed: u64) -> Interval {
+    let mut random = StdRng::seed_from_u64(seed);
+    let drawn: Vec<_> = (0..RESAMPLES).map(|_| quantile(&redrawn(samples, &mut random), q)).collect();
+    Interval { value: quantile(samples, q), low: quantile(&drawn, TAIL), high: quantile(&drawn, 1.0 - TAIL) }
+}
+
+/// The ratio of one series' median to that of another that was not measured in pairs with it.
+#[must_use]
+pub fn apart(head: &[f64], base: &[f64], seed: u64) -> Interval {
+    let mut random = StdRng::seed_from_u64(seed);
+    let drawn: Vec<_> = (0..RESAMPLES)
+        .map(|_| median(&redrawn(head, &mut random)) / median(&redrawn(base, &mut random)))
+        .collect();
+    Interval {
+        value: median(head) / median(base),
+        low: quantile(&drawn, TAIL),
+        high: quantile(&drawn, 1.0 - TAIL),
+    }
+}
+
+/// About half the width of the median's interval, as a share of the median: quick enough to ask after each sample.
+#[must_use]
+pub fn rough_spread(samples: &[f64]) -> f64 {
+    // Ranks of the interval's ends: the median's own is off by half the root of the number, 1.96 times.
+    let reach = 0.98 / (samples.len() as f64).sqrt();
+    let (low, high) = (quantile(samples, 0.5 - reach), quantile(samples, 0.5 + reach));
+    (high - low) / 2.0 / median(samples)
+}
+
+fn redrawn(samples: &[f64], random: &mut StdRng) -> Vec<f64> {
+    (0..samples.len()).map(|_| samples[random.random_range(0..samples.len())]).collect()
+}
+
+/// Whether so many samples may claim this percentile, one of them being beyond it: as many as `MLPerf` asks for, 64 for
+/// the 90th and 662 for the 99th.
+#[must_use]
+pub fn supports(samples: usize, q: f64) -> bool {
+    let n = samples as f64;
+    let at_most_one = q.powf(n) + n * (1.0 - q) * q.powf(n - 1.0);
+    samples > 1 && at_most_one <= CLAIMED_WRONGLY
+}
+
+/// Which samples lie beyond Tukey's fences. They are told, and stay.
+#[must_use]
+pub fn outliers(samples: &[f64]) -> Vec<usize> {
+    if samples.is_empty() {
+        return Vec::new();
+    }
+    let (first, third) = (quantile(samples, 0.25), quantile(samples, 0.75));
+    let reach = FENCE * (third - first);
+    let beyond = |sample: f64| sample < first - reach || sample > third + reach;
+    samples.iter().enumerate().filter(|(_, sample)| beyond(**sample)).map(|(at, _)| at).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_sample_at_its_rank() {
+        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let cases: [(&[f64], f64, f64); 8] = [
+            (&[7.0], 0.5, 7.0),
+            (&[3.0, 1.0, 2.0], 0.5, 2.0),
+            (&[4.0, 1.0, 3.0, 2.0], 0.5, 2.0),
+            (&[2.0, 1.0], 0.0, 1.0),
+            (&[2.0, 1.0], 1.0, 2.0),
+            (&hundred, 0.99, 99.0),
+            (&hundred, 0.991, 100.0),
+            (&hundred, 0.025, 3.0),
+        ];
+        for (samples, q, wanted) in cases {
+            let found = quantile(samples, q);
+            assert!((found - wanted).abs() < f64::EPSILON, "{q} of {} samples is {found}", samples.len());
+        }
+    }
+
+    #[test]
+    fn percentiles_need_as_many_samples_as_mlperf_says() {
+        for (q, least) in [(0.9, 64), (0.99, 662)] {
+            assert!(supports(least, q) && !supports(least - 1, q), "{q}");
+        }
+        assert!(!supports(0, 0.5) && !supports(1, 0.5));
+    }
+
+    #[test]
+    fn an_interval_of_samples_that_do_not_vary_has_no_width() {
+        let found = bounded(&[3.0; 20], 0.5, 1);
+        assert_eq!(found, Interval { value: 3.0, low: 3.0, high: 3.0 });
+        assert_eq!(apart(&[3.0; 20], &[2.0; 9], 1), Interval { value: 1.5, low: 1.5, high: 1.5 });
+    }
+
+    #[test]
+    fn the_rough_interval_is_about_as_wide_as_the_other() {
+        for count in [20, 100, 1000] {
+            let mut random = StdRng::seed_from_u64(count);
+            let samples: Vec<f64> = (0..count).map(|_| random.random_range(9.0..11.0)).collect();
+            let (rough, exact) = (rough_spread(&samples), bounded(&samples, 0.5, 3).spread());
+            assert!(rough < 2.0 * exact && exact < 2.0 * rough, "{rough} and {exact} of {count}");
+        }
+    }
+
+    #[test]
+    fn intervals_hold_the_truth_as_often_as_they_say() {
+        let held = (0..40).filter(|seed| {
+            let mut random = StdRng::seed_from_u64(*seed);
+            let samples: Vec<f64> = (0..40).map(|_| random.random_range(0.0..2.0)).collect();
+            let found = bounded(&samples, 0.5, *seed);
+            found.low <= 1.0 && 1.0 <= found.high
+        });
+        let held = held.count();
+        assert!(held >= 34, "{held} of 40");
+    }
+
+    #[test]
+    fn what_is_far_off_is_found_and_nothing_else() {
+        let mut samples: Vec<f64> = (0..40).map(f64::from).collect();
+        assert_eq!(outliers(&samples), Vec::<usize>::new());
+        samples.extend([200.0, -90.0]);
+        assert_eq!(outliers(&samples), [40, 41]);
+        assert_eq!(outliers(&[]), Vec::<usize>::new());
+    }
+}

@@ -1,0 +1,235 @@
+//! What a suite's file may say, and when two results differ.
+
+use std::collections::BTreeMap;
+
+use super::{Cell, Environment, Outcome, Place, Results, Scenario, State, Suite, Verdict, compare};
+use crate::domain::{BackendKind, Digest};
+
+const SUITE: &str = r#"name = "small"
+about = "two models"
+budget = "10s"
+
+[[model]]
+name = "one"
+inputs = "one.json"
+
+[[model]]
+name = "two"
+inputs = "two.json"
+tolerance = 1e-2
+
+[limits]
+samples_min = 5
+
+[matrix]
+browser = ["native", "firefox"]
+backend = ["ort-cpu", "wasm", "webgpu"]
+scenario = ["single_stream", "offline"]
+
+[[exclude]]
+model = ["two"]
+backend = ["webgpu"]
+reason = "it is known to be wrong"
+"#;
+
+#[test]
+fn a_matrix_has_what_fits_together() {
+    let suite = Suite::parse("small.toml", SUITE).unwrap();
+    let told: Vec<_> = suite
+        .cells
+        .iter()
+        .map(|cell| {
+            let excluded = if cell.excluded.is_some() { " excluded" } else { "" };
+            let name = &suite.models[cell.model].name;
+            format!("{name} {}/{} {}{excluded}", cell.browser, cell.backend, cell.scenario.name())
+        })
+        .collect();
+    let of = |model: &str, wrong: &str| {
+        let lanes = [("native/ort-cpu", ""), ("firefox/wasm", ""), ("firefox/webgpu", wrong)];
+        lanes.map(|(lane, excluded)| {
+            ["single_stream", "offline"].map(|scenario| format!("{model} {lane} {scenario}{excluded}"))
+        })
+    };
+    let wanted: Vec<_> = of("one", "").into_iter().chain(of("two", " excluded")).flatten().collect();
+    assert_eq!(told, wanted);
+    assert_eq!((suite.limits.samples_min, suite.limits.warm_up), (5, 5));
+    assert!((suite.models[0].tolerance - 1e-3).abs() < 1e-12);
+}
+
+#[test]
+fn what_is_wrong_in_a_suite_is_named_with_its_line() {
+    let cases: [(&str, &str, usize, &str); 16] = [
+        ("name = \"small\"", "name = \"sm all\"", 1, "a suite's name has"),
+        ("about = ", "abuot = ", 2, "unknown field `abuot`"),
+        ("budget = \"10s\"", "budget = \"soon\"", 3, "expected number"),
+        ("budget = \"10s\"", "budget = \"2h\"", 3, "at most an hour"),
+        ("name = \"two\"", "name = \"one\"", 10, "in the suite already"),
+        ("tolerance = 1e-2", "tolerance = 2.0", 12, "a tolerance is between 0 and 1"),
+        ("samples_min = 5", "samples_min = 5000", 14, "samples_min is at least 2"),
+        ("samples_min = 5", "samples_min = 5\nspread = 1.5", 14, "spread is between 0 and 1"),
+        ("samples_min = 5", "samples_min = 5\ntime = \"0s\"", 14, "time is more than 0"),
+        ("samples_min = 5", "samples = 5", 15, "unknown field `samples`"),
+        ("[\"native\", \"firefox\"]", "[\"lynx\"]\nbackend = [\"ort-cpu\"]", 20, "duplicate key"),
+        ("backend = [\"ort-cpu\", \"wasm\", \"webgpu\"]", "backend = [\"cuda\"]", 19, "cuda"),
+        (
+            "scenario = [\"single_stream\", \"offline\"]",
+            "scenario = [\"serial\"]",
+            20,
+            "unknown variant `serial`",
+        ),
+        (
+            "scenario = [\"single_stream\", \"offline\"]",
+            "scenario = []",
+            17,
+            "no cell that would be measured",
+        ),
+        ("[\"native\", \"firefox\"]", "[\"firefox\", \"firefox\"]", 17, "twice"),
+        ("model = [\"two\"]", "model = [\"three\"]", 23, "no model of the suite"),
+    ];
+    for (before, after, line, message) in cases {
+        let text = SUITE.replacen(before, after, 1);
+        assert_ne!(text, SUITE, "{after}");
+        let error = Suite::parse("small.toml", &text).expect_err(after);
+        assert!(error.message.contains(message), "{after}: {error}");
+        assert_eq!(error.line, line, "{after}: {error}");
+    }
+}
+
+fn place(version: &str) -> Place {
+    Place {
+        browser_version: Some(version.to_owned()),
+        engine: "engine".to_owned(),
+        threads: 1,
+        adapter: None,
+        software_adapter: false,
+        sandbox: Some(true),
+        gpu: None,
+    }
+}
+
+fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
+    Cell {
+        model: "one".parse().unwrap(),
+        model_digest: Some(Digest::new([1; 32])),
+        browser: browser.to_owned(),
+        backend: BackendKind::Wasm,
+        scenario: Scenario::SingleStream,
+        state: State { outcome: Outcome::Ok, reason: None },
+        error: Some(1e-6),
+        tolerance: 1e-3,
+        samples_us,
+        warm_up_us: Vec::new(),
+        warm: true,
+        provenance: None,
+    }
+}
+
+fn results(cells: Vec<Cell>) -> Results {
+    Results {
+        id: "a".to_owned(),
+        suite: "small".to_owned(),
+        suite_sha256: String::new(),
+        started_at_us: 0,
+        ended_at_us: 1,
+        complete: true,
+        warnings: Vec::new(),
+        calibration_us: [1.0, 1.0],
+        environment: Environment {
+            weft: "0.1.0".to_owned(),
+            processor: "a processor".to_owned(),
+            processor_flags: String::new(),
+            cores: 2,
+            memory_bytes: 1 << 30,
+            kernel: "6".to_owned(),
+            cpu_limit: None,
+            memory_limit: None,
+            places: BTreeMap::from([("firefox/wasm".to_owned(), place("1"))]),
+        },
+        cells,
+    }
+}
+
+/// So many samples around a middle, a tenth apart at most.
+fn around(middle: f64, count: u32) -> Vec<f64> {
+    (0..count).map(|at| middle * (0.95 + 0.1 * f64::from(at * 7 % count) / f64::from(count))).collect()
+}
+
+#[test]
+fn a_cell_is_worse_only_when_it_is_slower_by_more_than_noise_and_chance() {
+    let base = around(100.0, 30);
+    let cases: [(&str, Vec<f64>, Verdict); 7] = [
+        ("the same", base.clone(), Verdict::Same),
+        ("less than noise", around(103.0, 30), Verdict::Same),
+        ("slower", around(120.0, 30), Verdict::Worse),
+        ("faster", around(80.0, 30), Verdict::Better),
+        ("too few", around(120.0, 8), Verdict::Unknown),
+        (
+            "all over the place",
+            vec![40.0, 50.0, 60.0, 70.0, 115.0, 130.0, 150.0, 180.0, 200.0],
+            Verdict::Unknown,
+        ),
+        ("slower, as few as may be", around(120.0, 9), Verdict::Worse),
+    ];
+    for (case, head, wanted) in cases {
+        let compared = compare(
+            &results(vec![cell("firefox", base.clone())]),
+            &results(vec![cell("firefox", head)]),
+            0.05,
+        );
+        let judged = &compared.cells[0];
+        assert_eq!(judged.verdict, wanted, "{case}: {judged:?}");
+        assert_eq!(judged.reason.is_some(), wanted == Verdict::Unknown, "{case}: {judged:?}");
+        assert_eq!(compared.worse(), usize::from(wanted == Verdict::Worse), "{case}");
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_unknown_and_says_why() {
+    let slow = || results(vec![cell("firefox", around(200.0, 30))]);
+    let base = || results(vec![cell("firefox", around(100.0, 30))]);
+    let mut elsewhere = slow();
+    elsewhere.environment.cores = 4;
+    let mut other = slow();
+    other.cells[0].model_digest = Some(Digest::new([2; 32]));
+    let mut broken = slow();
+    broken.cells[0].state =
+        State { outcome: Outcome::Failed, reason: Some("lane_lost: it crashed".to_owned()) };
+    let renamed = results(vec![cell("chromium", around(200.0, 30))]);
+    let cases = [
+        ("another machine", elsewhere, vec!["the machines differ"]),
+        ("another model", other, vec!["the name stands for another model"]),
+        ("a cell that failed", broken, vec!["in the head: lane_lost: it crashed"]),
+        ("another cell", renamed, vec!["it is not in the base", "it is not in the head"]),
+    ];
+    for (case, head, reasons) in cases {
+        let compared = compare(&base(), &head, 0.05);
+        assert!(compared.cells.iter().all(|cell| cell.verdict == Verdict::Unknown), "{case}: {compared:?}");
+        let told: Vec<_> = compared.cells.iter().filter_map(|cell| cell.reason.as_deref()).collect();
+        assert_eq!(told, reasons, "{case}");
+        assert_eq!(compared.differences.len(), usize::from(case == "another machine"), "{case}");
+    }
+}
+
+#[test]
+fn another_version_of_a_browser_is_compared_and_told() {
+    let mut head = results(vec![cell("firefox", around(120.0, 30))]);
+    head.environment.places.insert("firefox/wasm".to_owned(), place("2"));
+    let compared = compare(&results(vec![cell("firefox", around(100.0, 30))]), &head, 0.05);
+    let judged = &compared.cells[0];
+    assert_eq!(judged.verdict, Verdict::Worse);
+    let parts: Vec<_> =
+        judged.differences.iter().map(|of| (of.part, of.base.as_str(), of.head.as_str())).collect();
+    assert_eq!(parts, [("browser", "1", "2")]);
+}
+
+#[test]
+fn a_document_comes_back_as_it_went() {
+    let before = results(vec![cell("firefox", around(100.0, 70))]);
+    let text = serde_json::to_string(&before).unwrap();
+    let after: Results = serde_json::from_str(&text).unwrap();
+    assert_eq!(serde_json::to_string(&after).unwrap(), text);
+    let figures = after.cells[0].figures().unwrap();
+    assert_eq!((figures.samples, figures.p90.is_some(), figures.p99.is_some()), (70, true, false));
+    let unknown = text.replacen("\"suite\"", "\"speed\":1,\"suite\"", 1);
+    assert!(serde_json::from_str::<Results>(&unknown).unwrap_err().to_string().contains("speed"));
+}

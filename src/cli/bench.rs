@@ -1,0 +1,133 @@
+//! `weft bench`: suites are measured; results are kept in the home, shown and compared.
+
+mod asked;
+mod kept;
+mod machine;
+mod measure;
+mod places;
+mod print;
+mod run;
+mod socket;
+mod suites;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Common, output};
+use crate::bench::{Comparison, compare};
+use kept::Kept;
+
+/// What two measurements of the same thing are off each other on a quiet machine, and no change.
+const NOISE: f64 = 0.05;
+
+/// Suites of models in browsers' lanes: measure, show, compare
+#[derive(Subcommand)]
+pub(super) enum Bench {
+    /// Measure a suite, and fail when an answer is wrong
+    ///
+    /// Without a running daemon one is started for the call, with the browsers that the suite names.
+    Run(run::Run),
+    /// Say which cells of one result are slower or faster in another, and fail when one is slower
+    Compare(Compare),
+    /// Show a result again
+    Report {
+        /// An id that `weft bench list` shows, or a file
+        result: String,
+        /// Append the table as Markdown to this file
+        #[arg(long, value_name = "PATH")]
+        summary: Option<PathBuf>,
+    },
+    /// List the suites that come with weft and the results that this home keeps
+    List,
+}
+
+#[derive(Args)]
+pub(super) struct Compare {
+    /// What was before: an id that `weft bench list` shows, or a file
+    base: String,
+    /// What is now
+    head: String,
+    /// Medians that are apart by less than this share are the same
+    #[arg(long, default_value_t = NOISE, value_name = "SHARE")]
+    noise: f64,
+    /// Append the table as Markdown to this file
+    #[arg(long, value_name = "PATH")]
+    summary: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} of the cells {1} slower")]
+struct Slower(usize, &'static str);
+
+impl Bench {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        match self {
+            Self::Run(run) => run.run(common).await,
+            Self::Compare(compare) => compare.run(common),
+            Self::Report { result, summary } => {
+                let results = Kept::of(common)?.read(&result)?;
+                if let Some(path) = summary {
+                    kept::append(&path, &print::markdown(&results))?;
+                }
+                if common.json {
+                    return output::json(&results);
+                }
+                print::results(&results);
+                Ok(())
+            }
+            Self::List => list(common),
+        }
+    }
+}
+
+impl Compare {
+    fn run(self, common: &Common) -> anyhow::Result<()> {
+        if !(self.noise > 0.0 && self.noise < 1.0) {
+            return Err(super::Misuse("--noise is between 0 and 1".to_owned()).into());
+        }
+        let kept = Kept::of(common)?;
+        let comparison: Comparison = compare(&kept.read(&self.base)?, &kept.read(&self.head)?, self.noise);
+        if let Some(path) = &self.summary {
+            kept::append(path, &print::comparison_markdown(&comparison))?;
+        }
+        if common.json {
+            output::json(&comparison)?;
+        } else {
+            print::comparison(&comparison);
+        }
+        match comparison.worse() {
+            0 => Ok(()),
+            worse => Err(Slower(worse, if worse == 1 { "is" } else { "are" }).into()),
+        }
+    }
+}
+
+fn list(common: &Common) -> anyhow::Result<()> {
+    let results = Kept::of(common)?.all()?;
+    let suites: Vec<_> = suites::SHIPPED.iter().map(|shipped| suites::parsed(shipped)).collect();
+    if common.json {
+        let suites: Vec<_> =
+            suites.iter().map(|suite| json!({"name": suite.name, "about": suite.about})).collect();
+        let results: Vec<_> = results
+            .iter()
+            .map(|results| {
+                json!({"id": results.id, "suite": results.suite, "started_at_us": results.started_at_us,
+                    "complete": results.complete, "cells": results.cells.len(), "failures": results.failures().count()})
+            })
+            .collect();
+        return output::json(&json!({"suites": suites, "results": results}));
+    }
+    for suite in suites {
+        output::line(&format!("{}: {}", suite.name, suite.about));
+    }
+    if results.is_empty() {
+        output::line("\nno results yet: `weft bench run smoke` makes one");
+        return Ok(());
+    }
+    output::line("");
+    let rows: Vec<_> = results.iter().map(print::listed).collect();
+    output::table(&["result", "suite", "cells", "failures", ""], &rows);
+    Ok(())
+}

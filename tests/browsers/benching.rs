@@ -1,0 +1,48 @@
+//! `weft bench run` with real browsers, from nothing: it starts a daemon, brings the models, measures, and leaves nothing.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::{
+    daemon::{FIXTURES, here},
+    serve::processes_of,
+};
+
+/// The shipped suite in two engines and natively, with fewer samples.
+fn suite() -> String {
+    let smoke = std::fs::read_to_string(format!("{FIXTURES}/workloads/smoke.toml")).unwrap();
+    let (head, _) = smoke.split_once("[matrix]").unwrap();
+    let head = head.replace("../", &format!("{FIXTURES}/")).replace("time = \"4s\"", "time = \"1s\"");
+    format!(
+        "{head}[matrix]\nbrowser = [\"native\", \"chromium\", \"firefox\"]\nbackend = [\"ort-cpu\", \"wasm\"]\n\
+         scenario = [\"single_stream\", \"offline\"]\n"
+    )
+}
+
+#[test]
+fn a_suite_runs_from_nothing_and_leaves_nothing() {
+    if !here("chromium=1,firefox=1") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("small.toml");
+    std::fs::write(&file, suite()).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(["bench", "run", file.to_str().unwrap(), "--complete", "--json", "--home"])
+        .arg(home.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let cells = told["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 12, "{told}");
+    for cell in cells {
+        assert_eq!(cell["outcome"], "ok", "{cell}");
+        assert!(cell["error"].as_f64().unwrap() <= 1e-3, "{cell}");
+        assert!(cell["figures"]["median"]["value"].as_f64().unwrap() > 0.0, "{cell}");
+        assert_eq!(cell["provenance"]["browser"], cell["browser"], "{cell}");
+    }
+    assert_eq!(processes_of(home.path()), Vec::<String>::new());
+}
