@@ -223,8 +223,7 @@ impl<'a> Measuring<'a> {
             cell.warm_up_us.push(sample);
             let count = cell.warm_up_us.len();
             cell.warm = count >= limits.warm_up && alike(&cell.warm_up_us);
-            let over = started.elapsed() >= most && count >= limits.warm_up.min(1);
-            if cell.warm || over || Instant::now() >= self.ends {
+            if cell.warm || started.elapsed() >= most || Instant::now() >= self.ends {
                 return Ok(true);
             }
         }
