@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
-    domain::{BackendKind, Chain, LaneId, OperatorClass, Part, Passing, Unit},
+    domain::{BackendKind, Chain, LaneId, OperatorClass, Part, Passing, Share, Unit},
     planner::Candidate,
     predict::{LaneKind, Link, Rate, Speed, Within},
 };
@@ -15,6 +15,7 @@ pub(super) fn unit(class: OperatorClass, flops: f64, weights: Vec<u32>) -> Unit 
         part: Part::Other,
         block: None,
         tower: None,
+        share: None,
         flops,
         moved: 0.0,
         weights,
@@ -68,7 +69,7 @@ pub(super) fn transformer(blocks: usize, width: f64, tokens: f64) -> Chain {
             Vec::new()
         };
         let name = format!("{class:?} {}", chain.units.len());
-        chain.units.push(Unit { name, class, part, block, tower: None, flops, moved, weights });
+        chain.units.push(Unit { name, class, part, block, tower: None, share: None, flops, moved, weights });
         chain.units.len() as u32 - 1
     };
     let mut pass = Vec::new();
@@ -159,6 +160,35 @@ pub(super) fn towers(sizes: &[usize], joining: usize, flops: f64) -> Chain {
     if joining > 0 {
         chain.values.push(value(Some(first + joining as u32 - 1), &[], true, 100.0));
     }
+    chain
+}
+
+/// Layers of a unit that the ways of a product follow, and their sum.
+pub(super) fn dealt(layers: usize, ways: u32, flops: f64) -> Chain {
+    let mut chain = Chain::default();
+    let mut before = None;
+    for _ in 0..layers {
+        let first = chain.units.len() as u32;
+        let numbers: Vec<_> = (first + 1..=first + ways).collect();
+        let sum = first + ways + 1;
+        for share in
+            [None].into_iter().chain((0..ways).map(|way| Some(Share::Way(way)))).chain([Some(Share::Sum)])
+        {
+            let (flops, weights) = match share {
+                Some(Share::Way(_)) => {
+                    chain.weights.push(1_000_000);
+                    (flops, vec![chain.weights.len() as u32 - 1])
+                }
+                Some(Share::Sum) | None => (flops / 100.0, vec![]),
+            };
+            chain.units.push(Unit { share, ..unit(OperatorClass::MatMul, flops, weights) });
+        }
+        chain.values.push(value(before, &[first], false, 4_000.0));
+        chain.values.push(value(Some(first), &numbers, false, 4_000.0));
+        chain.values.extend(numbers.iter().map(|way| value(Some(*way), &[sum], false, 4_000.0)));
+        before = Some(sum);
+    }
+    chain.values.push(value(before, &[], true, 4_000.0));
     chain
 }
 
