@@ -78,7 +78,7 @@ pub(super) struct Shown {
     /// In which precision floats pass between its stages.
     activations: Activations,
     /// How far its answers in its own lanes were from the whole model's when it was proven, relative to the largest value;
-    /// null where values were not finite.
+    /// null for a plan that an earlier version made.
     error: Option<f64>,
     made_at_us: i64,
     /// Why it cannot run, when a shard is gone.

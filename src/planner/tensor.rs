@@ -1,6 +1,8 @@
 //! Products whose ways are dealt out over lanes, each with its part of the weights; a native lane adds up what they give,
 //! and one of the lanes does what lies between.
 
+use std::collections::BTreeMap;
+
 use super::{
     PlanError, Strategy,
     schedule::{Figure, Load, Placed, loads, missing, step, times},
@@ -51,12 +53,24 @@ fn way(share: Option<Share>) -> Option<usize> {
     }
 }
 
-/// Neighbouring units of one way, of one sum, or of neither.
+/// The units of each way of a product, of its sum, and of what lies between two products.
 fn runs(scene: &Scene<'_>) -> Result<Vec<(Option<Share>, Vec<usize>)>, PlanError> {
     let units = &scene.chain.units;
+    let share = |unit: &usize| units[*unit].share;
+    let mut runs = Vec::new();
     let numbers: Vec<_> = (0..units.len()).collect();
-    let runs = numbers.chunk_by(|a, b| units[*a].share == units[*b].share);
-    let runs: Vec<_> = runs.map(|run| (units[run[0]].share, run.to_vec())).collect();
+    let together = |a: &usize, b: &usize| match (share(a), share(b)) {
+        (Some(Share::Way(_)), Some(Share::Way(_))) => true,
+        (a, b) => a == b,
+    };
+    for run in numbers.chunk_by(together) {
+        // Ways may take turns in the chain's order, and need nothing of each other.
+        let mut shares: BTreeMap<Option<usize>, Vec<usize>> = BTreeMap::new();
+        for unit in run {
+            shares.entry(way(share(unit))).or_default().push(*unit);
+        }
+        runs.extend(shares.into_values().map(|units| (share(&units[0]), units)));
+    }
     match &scene.stages {
         Some(wanted) if !wanted.contains(&runs.len()) => refused(format!(
             "its ways, their sums and what lies between are {} stages, and no other number",

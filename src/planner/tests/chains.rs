@@ -163,29 +163,29 @@ pub(super) fn towers(sizes: &[usize], joining: usize, flops: f64) -> Chain {
     chain
 }
 
-/// Layers of a unit that the ways of a product follow, and their sum.
+/// Layers of a unit that the ways of a product follow, of two units each, in turns; and their sum.
 pub(super) fn dealt(layers: usize, ways: u32, flops: f64) -> Chain {
     let mut chain = Chain::default();
     let mut before = None;
     for _ in 0..layers {
-        let first = chain.units.len() as u32;
-        let numbers: Vec<_> = (first + 1..=first + ways).collect();
-        let sum = first + ways + 1;
-        for share in
-            [None].into_iter().chain((0..ways).map(|way| Some(Share::Way(way)))).chain([Some(Share::Sum)])
-        {
-            let (flops, weights) = match share {
-                Some(Share::Way(_)) => {
-                    chain.weights.push(1_000_000);
-                    (flops, vec![chain.weights.len() as u32 - 1])
-                }
-                Some(Share::Sum) | None => (flops / 100.0, vec![]),
-            };
-            chain.units.push(Unit { share, ..unit(OperatorClass::MatMul, flops, weights) });
+        let between = chain.units.len() as u32;
+        chain.units.push(unit(OperatorClass::MatMul, flops / 100.0, vec![]));
+        for share in (0..2 * ways).map(|at| Share::Way(at % ways)) {
+            let weight = chain.weights.len() as u32;
+            chain.weights.push(500_000);
+            let half = unit(OperatorClass::MatMul, flops / 2.0, vec![weight]);
+            chain.units.push(Unit { share: Some(share), ..half });
         }
-        chain.values.push(value(before, &[first], false, 4_000.0));
-        chain.values.push(value(Some(first), &numbers, false, 4_000.0));
-        chain.values.extend(numbers.iter().map(|way| value(Some(*way), &[sum], false, 4_000.0)));
+        let first: Vec<_> = (between + 1..=between + ways).collect();
+        let sum = between + 2 * ways + 1;
+        let adding = unit(OperatorClass::MatMul, flops / 100.0, vec![]);
+        chain.units.push(Unit { share: Some(Share::Sum), ..adding });
+        chain.values.push(value(before, &[between], false, 4_000.0));
+        chain.values.push(value(Some(between), &first, false, 4_000.0));
+        for way in first {
+            chain.values.push(value(Some(way), &[way + ways], false, 4_000.0));
+            chain.values.push(value(Some(way + ways), &[sum], false, 4_000.0));
+        }
         before = Some(sum);
     }
     chain.values.push(value(before, &[], true, 4_000.0));
