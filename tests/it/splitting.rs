@@ -98,7 +98,8 @@ fn values(reply: &Value) -> (Vec<f64>, f64) {
 #[tokio::test]
 async fn products_are_dealt_out_and_added_up_natively() {
     let browsers = browsers();
-    let daemon = daemon(&browsers).await;
+    let daemon = TestDaemon::start(&browsers.each_ref()).await;
+    daemon.add("whole", layers(2)).await;
     let lanes = [LANES[0], LANES[1], "native/ort-cpu"];
     let order = json!({"model": "whole", "split": {"strategy": "tensor", "lanes": lanes}});
     let (status, forecast) = daemon.post("/api/v1/plans/forecast", order.to_string()).await;
@@ -113,11 +114,11 @@ async fn products_are_dealt_out_and_added_up_natively() {
     for (a, b) in whole.iter().zip(&dealt) {
         assert!((a - b).abs() <= 1e-5 * largest, "{b} for {a}");
     }
-    // Three pairs of products, each in two ways with a sum and what lies behind it.
+    // Two products in two ways each, their sum, and what lies behind it.
     let stages = split.provenance()["stages"].as_array().expect("stages").clone();
     let ran = |lane: &str| stages.iter().filter(|stage| stage["lane"] == lane).count();
-    assert_eq!((stages.len(), ran("native/ort-cpu")), (12, 3), "{stages:?}");
-    assert!(ran(LANES[0]) >= 3 && ran(LANES[1]) >= 3, "{stages:?}");
+    assert_eq!((stages.len(), ran("native/ort-cpu")), (4, 1), "{stages:?}");
+    assert!(ran(LANES[0]) >= 1 && ran(LANES[1]) >= 1, "{stages:?}");
     let (_, forecast) = daemon.post("/api/v1/plans/forecast", order.to_string()).await;
     assert_eq!(forecast["forecast"]["measured"], true, "{forecast}");
     daemon.stop().await;
