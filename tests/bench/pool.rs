@@ -264,7 +264,7 @@ impl Pool {
         Ok(Self { daemon, http, instances, _home: home })
     }
 
-    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    async fn get(&self, path: &str) -> anyhow::Result<Value> {
         Ok(self.http.get(format!("{}{path}", self.daemon.url)).send().await?.json().await?)
     }
 

@@ -1,4 +1,5 @@
-//! A stage whose browser is killed while it computes: how long the request takes to its answer from elsewhere.
+//! A stage whose browser is killed with requests on their way through it: how long the first of them takes to its answer
+//! from elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{contest::ALIKE, plans};
+use super::{IN_FLIGHT, contest::ALIKE, plans};
 use crate::{
     pool::{Pool, limit, process},
     report::Target,
@@ -18,9 +19,6 @@ use crate::{
 
 /// As many as a p95 takes.
 const KILLS: usize = 20;
-
-/// Kills that may miss their stage: between the look at the lanes and the signal it may have ended.
-const LATE_MAX: usize = 20;
 
 /// A browser's launch and a shard's load on a loaded machine.
 const HOME_WITHIN: Duration = Duration::from_secs(60);
@@ -44,18 +42,13 @@ pub(super) async fn measure(pool: &Pool, model: &Model) -> anyhow::Result<Sample
     let order = plans::order(model, "even", &ALIKE);
     let plan = plans::under(&plans::forecast_and_made(pool, &order).await?.id);
     let mut samples = Samples::default();
-    for _ in 0..KILLS + LATE_MAX {
-        if samples.without.len() == KILLS {
-            break;
-        }
+    for _ in 0..KILLS {
         at_home(pool, model, &plan).await?;
-        if let Some((without, by)) = killed(pool, model, &plan).await? {
-            samples.without.push(without);
-            samples.by.push(by);
-        }
+        let (without, by) = killed(pool, model, &plan).await?;
+        samples.without.push(without);
+        samples.by.push(by);
     }
     at_home(pool, model, &plan).await?;
-    ensure!(samples.without.len() == KILLS, "{} of {KILLS} kills came in time", samples.without.len());
     Ok(samples)
 }
 
@@ -73,35 +66,30 @@ async fn at_home(pool: &Pool, model: &Model, plan: &Value) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Kills the stage's browser while it computes; nothing where it had ended before.
-async fn killed(pool: &Pool, model: &Model, plan: &Value) -> anyhow::Result<Option<(u64, String)>> {
+/// Kills the stage's browser with requests on their way through it; what the first one that lost its stage took from then,
+/// less what another lane computed for, and which lane that was.
+async fn killed(pool: &Pool, model: &Model, plan: &Value) -> anyhow::Result<(u64, String)> {
     let browser = process(&pool.instance(Some(&VICTIM.into())).await?)?;
     let mut wire = Wire::connect(&pool.daemon.socket()).await?;
-    wire.send(model.asking(0, plan)).await?;
-    tokio::select! {
-        // It was over before it was seen.
-        answer = wire.receive() => return answer.map(|_| None),
-        seen = computing(pool) => seen?,
+    for number in 0..IN_FLIGHT {
+        wire.send(model.asking(number, plan)).await?;
     }
+    // From the first answer on the stage always has a request.
+    wire.receive().await?;
     let struck = Instant::now();
     kill(browser, Signal::SIGKILL)?;
-    let answer = Answer::read(&wire.receive().await?)?;
-    let after = struck.elapsed().as_micros() as u64;
-    let stage = &answer.provenance["stages"][STAGE];
-    let compute = stage["timing_us"]["compute"].as_u64().with_context(|| format!("no stage in {stage}"))?;
-    let by = stage["lane"].as_str().unwrap_or("?").to_owned();
-    Ok((!stage["fallback"].is_null()).then(|| (after.saturating_sub(compute), by)))
-}
-
-/// Looks at the lanes until the stage computes.
-async fn computing(pool: &Pool) -> anyhow::Result<()> {
-    loop {
-        let listed = pool.get("/api/v1/lanes").await?;
-        let lanes = listed["items"].as_array().context("lanes are a list")?;
-        if lanes.iter().any(|lane| lane["state"] == "executing" && lane["instance"] == VICTIM) {
-            return Ok(());
+    let mut first = None;
+    for _ in 1..IN_FLIGHT {
+        let answer = Answer::read(&wire.receive().await?)?;
+        let after = struck.elapsed().as_micros() as u64;
+        let stage = &answer.provenance["stages"][STAGE];
+        if first.is_none() && !stage["fallback"].is_null() {
+            let compute = stage["timing_us"]["compute"].as_u64();
+            let compute = compute.with_context(|| format!("what {stage} took"))?;
+            first = Some((after.saturating_sub(compute), stage["lane"].as_str().unwrap_or("?").to_owned()));
         }
     }
+    first.context("no request lost its stage")
 }
 
 impl Samples {
