@@ -54,9 +54,9 @@ impl Graph {
         output.to_owned()
     }
 
-    fn weight(&mut self, name: &str, dims: &[u64], values: Vec<u8>, element: u64) {
+    fn weight(&mut self, name: &str, dims: &[u64], values: &[u8], element: u64) {
         let dims: Vec<u8> = dims.iter().flat_map(|size| number(1, *size)).collect();
-        self.weights.push([dims, number(2, element), text(8, name), field(9, &values)].concat());
+        self.weights.push([dims, number(2, element), text(8, name), field(9, values)].concat());
     }
 
     /// `from · w`, of a spread that keeps values about as large as they were.
@@ -64,14 +64,14 @@ impl Graph {
         let most = (3.0 / rows as f32).sqrt();
         let values = floats(&mut self.random, rows * columns, -most..most);
         let weight = format!("{output}.weight");
-        self.weight(&weight, &[rows, columns], values, FLOAT);
+        self.weight(&weight, &[rows, columns], &values, FLOAT);
         self.node("MatMul", &[from, &weight], output)
     }
 
     fn norm(&mut self, from: &str, output: &str) -> String {
         let scale = format!("{output}.scale");
         let values = floats(&mut self.random, self.width, 0.8..1.2);
-        self.weight(&scale, &[self.width], values, FLOAT);
+        self.weight(&scale, &[self.width], &values, FLOAT);
         self.node("LayerNormalization", &[from, &scale], output)
     }
 
@@ -122,9 +122,9 @@ pub(super) fn transformer(folder: &Path) -> anyhow::Result<Model> {
     let mut graph = Graph::new(WIDTH);
     let longs = |values: &[u64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
     let head = WIDTH / HEADS;
-    graph.weight("heads", &[3], longs(&[ROWS, HEADS, head]), INT64);
-    graph.weight("rows", &[2], longs(&[ROWS, WIDTH]), INT64);
-    graph.weight("scale", &[], (head as f32).sqrt().recip().to_le_bytes().to_vec(), FLOAT);
+    graph.weight("heads", &[3], &longs(&[ROWS, HEADS, head]), INT64);
+    graph.weight("rows", &[2], &longs(&[ROWS, WIDTH]), INT64);
+    graph.weight("scale", &[], &(head as f32).sqrt().recip().to_le_bytes(), FLOAT);
     let mut value = "x".to_owned();
     for layer in 0..LAYERS {
         let name = |part: &str| format!("layer{layer}.{part}");
