@@ -6,7 +6,10 @@ mod picture;
 use std::{path::PathBuf, str::FromStr};
 
 use super::{Common, client::with_daemon, output};
-use crate::planner::{Objective, Strategy};
+use crate::{
+    domain::Activations,
+    planner::{Objective, Strategy},
+};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
@@ -57,7 +60,7 @@ enum Command {
 /// How a model is split.
 #[derive(Args)]
 struct Split {
-    /// `pipeline`, `even`, `component`, `attention_feedforward`, `hybrid`, or `auto` for whatever is best
+    /// `pipeline`, `even`, `component`, `attention_feedforward`, `hybrid`, `tensor`, or `auto` for whatever is best
     #[arg(long, value_name = "STRATEGY")]
     strategy: Option<Strategy>,
     /// latency, throughput, or memory for as few lanes as hold it
@@ -69,9 +72,18 @@ struct Split {
     /// How many stages; as many as are good without it
     #[arg(long, value_name = "N")]
     stages: Option<usize>,
+    /// How floats pass between the stages: fp16, or as they are made without it
+    #[arg(long, value_name = "PRECISION", default_value = "as-made")]
+    activations: Passing,
     /// A lane to split over, again for each; all that compute in hardware without it
     #[arg(long = "lane", value_name = "LANE")]
     lanes: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Passing {
+    AsMade,
+    Fp16,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -89,7 +101,14 @@ impl Split {
             Goal::Memory => Objective::Memory,
         };
         let strategy = self.strategy.unwrap_or(Strategy::Auto);
-        json!({"strategy": strategy, "objective": objective, "stages": self.stages, "lanes": self.lanes})
+        let activations = match self.activations {
+            Passing::AsMade => Activations::AsMade,
+            Passing::Fp16 => Activations::Fp16,
+        };
+        json!({
+            "strategy": strategy, "objective": objective, "stages": self.stages, "lanes": self.lanes,
+            "activations": activations,
+        })
     }
 }
 
@@ -100,7 +119,7 @@ struct Make {
     model: String,
     /// A shard and where it runs, in the order in which they can run: as half,browser=firefox,backend=wasm or
     /// half,lane=firefox-1/wasm; without any the model is split
-    #[arg(long = "stage", value_name = "SHARD[,WHERE]…", conflicts_with_all = ["strategy", "stages", "lanes"])]
+    #[arg(long = "stage", value_name = "SHARD[,WHERE]…", conflicts_with_all = ["strategy", "stages", "lanes", "activations"])]
     shards: Vec<Stage>,
     #[command(flatten)]
     split: Split,
@@ -209,6 +228,9 @@ fn state(plan: &Value) -> String {
 fn show(plan: &Value) {
     output::line(&format!("{} of {}: {}", text(&plan["id"]), text(&plan["name"]), state(plan)));
     output::line(&format!("fallback {}", text(&plan["fallback"])));
+    let error = plan["error"].as_f64().map_or_else(|| "unknown".to_owned(), |error| format!("{error:.1e}"));
+    let passing = if plan["activations"] == "fp16" { ", floats pass as fp16" } else { "" };
+    output::line(&format!("off the whole model by {error} of the largest value{passing}"));
     let names: Vec<_> = plan["shards"].as_array().into_iter().flatten().map(text).collect();
     let stages = plan["stages"].as_array().into_iter().flatten().zip(names).enumerate();
     let rows: Vec<_> = stages.map(|(at, (stage, name))| row(at, stage, name)).collect();

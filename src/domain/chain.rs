@@ -24,12 +24,23 @@ pub struct Unit {
     pub block: Option<u32>,
     /// Number of the independent tower that it lies in; none once towers have met.
     pub tower: Option<u32>,
+    /// What it is of a product that is split, where it is part of one.
+    pub share: Option<Share>,
     /// Operations, at the sizes that the chain was made for.
     pub flops: f64,
     /// Bytes read and written.
     pub moved: f64,
     /// Numbers in [`Chain::weights`].
     pub weights: Vec<u32>,
+}
+
+/// What a unit is of a product of matrices whose work is dealt out in several ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Share {
+    /// Number of the way, which needs nothing of the others.
+    Way(u32),
+    /// It adds up what all ways give.
+    Sum,
 }
 
 /// A value that leaves its maker.

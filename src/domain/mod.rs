@@ -29,7 +29,7 @@ pub use backend::BackendKind;
 pub use batch::{Batching, join, rows, split};
 pub use body::Body;
 pub use caller::Caller;
-pub use chain::{Chain, ChainError, OperatorClass, Part, Passing, Unit};
+pub use chain::{Chain, ChainError, OperatorClass, Part, Passing, Share, Unit};
 pub use environment::{Adapter, Environment, PageEnvironment};
 pub use failure::{Code, Failure, Retry};
 pub use ids::{
@@ -37,7 +37,9 @@ pub use ids::{
 };
 pub use memory::{FetchedBytes, LaneMemory};
 pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
-pub use plan::{Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, STAGES_MAX, Shard};
+pub use plan::{
+    Activations, Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, STAGES_MAX, Shard,
+};
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};
 pub use run::{Fallback, Placement, Provenance, RunRecord, StageRun, Timing};

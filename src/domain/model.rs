@@ -81,6 +81,10 @@ pub struct Conversion {
     pub shard_of: Option<String>,
     /// Which units of that one it has, as `0-3,7`.
     pub shard_units: Option<String>,
+    /// In how many ways that one's products were split before.
+    pub shard_ways: Option<String>,
+    /// `fp16` where floats pass to it and from it in half precision.
+    pub shard_activations: Option<String>,
 }
 
 impl fmt::Display for Conversion {

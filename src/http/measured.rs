@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::Api;
 use crate::{
-    domain::{Chain, Digest, LaneId, StageRun},
+    domain::{Digest, LaneId, StageRun},
+    models::Open,
     predict::{LinkSample, StepSample, Work},
     store::StoreError,
 };
@@ -23,13 +24,13 @@ pub(super) struct Samples {
 pub(super) async fn samples(
     api: &Arc<Api>,
     whole: Digest,
-    chain: &Chain,
+    open: &Open,
 ) -> Result<BTreeMap<LaneId, Samples>, StoreError> {
     let mut samples: BTreeMap<LaneId, Samples> = BTreeMap::new();
     let mut shards: BTreeMap<Digest, Option<Part>> = BTreeMap::new();
     for run in api.store.stage_runs(whole).await? {
         let shard = run.provenance.model_digest;
-        let part = shards.entry(shard).or_insert_with(|| Part::of(api, shard, whole, chain));
+        let part = shards.entry(shard).or_insert_with(|| Part::of(api, shard, whole, open));
         if let Some(part) = part.as_ref().filter(|part| part.at_its_sizes(&run)) {
             samples.entry(run.provenance.lane.clone()).or_default().add(part, &run);
         }
@@ -59,19 +60,19 @@ struct Part {
 
 impl Part {
     /// Nothing for what is no shard of this model.
-    fn of(api: &Arc<Api>, shard: Digest, whole: Digest, chain: &Chain) -> Option<Self> {
+    fn of(api: &Arc<Api>, shard: Digest, whole: Digest, open: &Open) -> Option<Self> {
         let entry = api.plans.of_file(shard)?;
         let made = entry.model.conversion.as_ref()?;
         if made.shard_of.as_deref() != Some(whole.to_string().as_str()) {
             return None;
         }
+        // Its units have numbers of another chain where the whole's products were split otherwise.
+        if made.shard_ways != open.ways().map(|ways| ways.to_string()) {
+            return None;
+        }
+        let (chain, half) = (open.chain(), made.shard_activations.is_some());
         let units = units(made.shard_units.as_deref()?, chain.units.len())?;
-        let within = |unit: &u32| units.contains(&(*unit as usize));
-        let read = chain
-            .values
-            .iter()
-            .filter(|value| value.to.iter().any(within) && !value.from.as_ref().is_some_and(within));
-        let bytes_in = read.map(|value| value.bytes).sum();
+        let bytes_in = open.bytes_read(&units, half);
         Some(Self { work: Work::of(chain, units), bytes_in })
     }
 

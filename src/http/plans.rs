@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     domain::{
-        BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId, Policy, Recovery,
-        Shard, Tensor,
+        Activations, BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId,
+        PlanStage, Policy, Recovery, Shard, Tensor,
     },
     models::{Entry, KeptPlan, Plans, PlansError, Proof},
     protocol::client::{Parameters, Topic},
@@ -75,18 +75,30 @@ pub(super) struct Shown {
     name: Option<ModelName>,
     /// What the stages' files are called.
     shards: Vec<Option<ModelName>>,
+    /// In which precision floats pass between its stages.
+    activations: Activations,
+    /// How far its answers in its own lanes were from the whole model's when it was proven, relative to the largest value;
+    /// null for a plan that an earlier version made.
+    error: Option<f64>,
     made_at_us: i64,
     /// Why it cannot run, when a shard is gone.
     unusable: Option<String>,
 }
 
 impl Shown {
-    fn of(KeptPlan { id, plan, made_at_us }: KeptPlan, api: &Api) -> Self {
+    fn of(KeptPlan { id, plan, made_at_us, error }: KeptPlan, api: &Api) -> Self {
         let name = |digest| api.plans.of_file(digest).map(|entry| entry.model.name.clone());
+        let is_half = |stage: &PlanStage| {
+            let entry = api.plans.of_file(stage.model);
+            entry.and_then(|entry| entry.model.conversion.clone()?.shard_activations).is_some()
+        };
+        let half = plan.stages.iter().any(is_half);
         Self {
             name: name(plan.model),
             shards: plan.stages.iter().map(|stage| name(stage.model)).collect(),
             unusable: api.plans.shards(&plan).err().map(|error| error.to_string()),
+            activations: if half { Activations::Fp16 } else { Activations::AsMade },
+            error,
             id,
             plan: (*plan).clone(),
             made_at_us,
@@ -157,19 +169,19 @@ async fn proven(
         let (name, digest) = (shard.model.name.clone(), shard.model.digest);
         api.scheduler.forget(name, vec![digest], vec![digest]).await;
     }
-    rehearse(api, whole, &plan, &proof, by).await?;
-    let kept = api.plans.keep(plan, tasks::now_us()).await?;
+    let error = rehearse(api, whole, &plan, &proof, by).await?;
+    let kept = api.plans.keep(plan, error, tasks::now_us()).await?;
     Ok(Shown::of(kept, api))
 }
 
-/// Runs a plan in its own lanes and nowhere else, which loads and proves every stage there.
+/// Runs a plan in its own lanes and nowhere else, which loads and proves every stage there; says how far off it was.
 async fn rehearse(
     api: &Arc<Api>,
     whole: &Arc<Entry>,
     plan: &Plan,
     proof: &Proof,
     (caller, origin): (Caller, Origin),
-) -> Result<(), Failure> {
+) -> Result<Option<f64>, Failure> {
     let strictly = Plan { fallback: PlanFallback::None, ..plan.clone() };
     let planned = Arc::new(planned(api, Plans::name(plan), Arc::new(strictly), false)?);
     let ask = async |inputs: Vec<Tensor>| {

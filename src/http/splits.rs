@@ -15,8 +15,8 @@ use super::{
     models,
 };
 use crate::{
-    domain::{Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Retry},
-    models::{Entry, Open},
+    domain::{Activations, Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Retry},
+    models::{Entry, Open, Opening},
     planner::{self, Candidate, Objective, PlanError, Shape, Split, Strategy},
     predict::{self, LaneKind, Work},
     scheduler::Pace,
@@ -36,11 +36,19 @@ pub(super) struct Wanted {
     stages: Option<usize>,
     /// The lanes to split over; all that compute in hardware without it.
     lanes: Vec<LaneId>,
+    /// In which precision floats pass between the stages.
+    activations: Activations,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { strategy: Strategy::Auto, objective: Objective::Latency, stages: None, lanes: Vec::new() }
+        Self {
+            strategy: Strategy::Auto,
+            objective: Objective::Latency,
+            stages: None,
+            lanes: Vec::new(),
+            activations: Activations::default(),
+        }
     }
 }
 
@@ -79,14 +87,49 @@ pub(super) async fn forecast(
     let Order { model, split } =
         serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     let whole = models::find(&api, &model)?;
-    let open = api.plans.open_whole(&whole).await?;
-    let paces = api.scheduler.paces(whole.model.digest).await;
-    let split = split_over(&api, &paces, &whole, &open, &split).await?;
+    let Cutting { open, split, .. } = cutting(&api, &whole, &split).await?;
     let units = open.chain().units.len();
     Ok(Json(Shown { name: whole.model.name.clone(), model: whole.model.digest, units, split }))
 }
 
-/// Splits a model over the wanted ones of these lanes.
+/// A model that is open, and how it is to be cut over which lanes.
+struct Cutting {
+    open: Open,
+    paces: Vec<Pace>,
+    split: Split,
+}
+
+/// Opens a model and splits it over the wanted ones of the lanes that there are.
+async fn cutting(api: &Arc<Api>, whole: &Arc<Entry>, wanted: &Wanted) -> Result<Cutting, Failure> {
+    let paces = meant(api.scheduler.paces(whole.model.digest).await, &wanted.lanes)?;
+    let ways = paces.iter().filter(|pace| !pace.environment.backend.is_native()).count();
+    let ways = (wanted.strategy == Strategy::Tensor).then_some(ways);
+    if let Some(ways @ ..2) = ways {
+        let message =
+            format!("the strategy tensor needs two lanes beside the native one, and there are {ways}");
+        return Err(Failure::invalid(message));
+    }
+    let opening = Opening { ways, activations: wanted.activations };
+    let open = api.plans.open_whole(whole, opening).await?;
+    let split = split_over(api, &paces, whole, &open, wanted).await?;
+    Ok(Cutting { open, paces, split })
+}
+
+/// The lanes of these names, or without any those that compute in hardware.
+fn meant(paces: Vec<Pace>, names: &[LaneId]) -> Result<Vec<Pace>, Failure> {
+    let known: BTreeSet<&LaneId> = paces.iter().map(|pace| &pace.environment.lane).collect();
+    if let Some(gone) = names.iter().find(|lane| !known.contains(lane)) {
+        let there = known.iter().map(|lane| lane.as_str()).collect::<Vec<_>>().join(", ");
+        let message = format!("there is no lane {gone}, or not everybody may use it; there are {there}");
+        return Err(Failure::new(Code::NoBackend, Retry::Never, message));
+    }
+    let meant = |pace: &Pace| match names {
+        [] => !pace.environment.software_adapter(),
+        lanes => lanes.contains(&pace.environment.lane),
+    };
+    Ok(paces.into_iter().filter(meant).collect())
+}
+
 async fn split_over(
     api: &Arc<Api>,
     paces: &[Pace],
@@ -94,23 +137,13 @@ async fn split_over(
     open: &Open,
     wanted: &Wanted,
 ) -> Result<Split, Failure> {
-    let known: BTreeSet<&LaneId> = paces.iter().map(|pace| &pace.environment.lane).collect();
-    if let Some(gone) = wanted.lanes.iter().find(|lane| !known.contains(lane)) {
-        let there = known.iter().map(|lane| lane.as_str()).collect::<Vec<_>>().join(", ");
-        let message = format!("there is no lane {gone}, or not everybody may use it; there are {there}");
-        return Err(Failure::new(Code::NoBackend, Retry::Never, message));
-    }
-    let meant = |pace: &&Pace| match wanted.lanes.as_slice() {
-        [] => !pace.environment.software_adapter(),
-        lanes => lanes.contains(&pace.environment.lane),
-    };
     let (chain, strategy, objective) = (open.chain(), wanted.strategy, wanted.objective);
-    let mut seen = measured::samples(api, whole.model.digest, chain).await?;
+    let mut seen = measured::samples(api, whole.model.digest, open).await?;
     let candidate = |pace: &Pace| {
         let samples = seen.remove(&pace.environment.lane).unwrap_or_default();
         candidate(chain, pace, &samples)
     };
-    let lanes: Vec<_> = paces.iter().filter(meant).map(candidate).collect();
+    let lanes: Vec<_> = paces.iter().map(candidate).collect();
     let (chain, stages) = (chain.clone(), wanted.stages.map(|stages| stages..=stages));
     let plan =
         move || planner::plan(&planner::Ask { chain: &chain, lanes: &lanes, objective, strategy, stages });
@@ -153,9 +186,7 @@ pub(super) async fn cut(
     wanted: &Wanted,
     now_us: i64,
 ) -> Result<Stages, Failure> {
-    let open = api.plans.open_whole(whole).await?;
-    let paces = api.scheduler.paces(whole.model.digest).await;
-    let split = split_over(api, &paces, whole, &open, wanted).await?;
+    let Cutting { open, paces, split } = cutting(api, whole, wanted).await?;
     if matches!(split.shape, Shape::Single | Shape::Replicas) {
         let message = format!("{}; name a strategy to split it all the same", split.why.sentence);
         return Err(Failure::invalid(message));

@@ -34,7 +34,7 @@ pub use plans::{KeptPlan, Plans, PlansError, Proof};
 pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
-pub use shards::{Cut, Open};
+pub use shards::{Cut, Open, Opening};
 pub use versions::NotFound;
 
 use std::{path::PathBuf, time::Duration};

@@ -86,6 +86,8 @@ pub struct KeptPlan {
     pub plan: Arc<Plan>,
     /// Microseconds since the Unix epoch.
     pub made_at_us: i64,
+    /// How far its answers were from the whole model's when it was proven, relative to the largest value.
+    pub error: Option<f64>,
 }
 
 /// What the whole model answers to the inputs that it is judged by.
@@ -98,10 +100,10 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Judges other answers to the same inputs.
-    pub fn check(&self, answers: &[Vec<Tensor>]) -> Result<(), PlansError> {
-        let Verdict { status, detail, .. } = compare(&self.outputs, answers, self.tolerance);
-        if status == VerdictStatus::Verified { Ok(()) } else { Err(PlansError::Differs { detail }) }
+    /// Judges other answers to the same inputs; says how far they are off, relative to the largest value.
+    pub fn check(&self, answers: &[Vec<Tensor>]) -> Result<Option<f64>, PlansError> {
+        let Verdict { status, detail, error, .. } = compare(&self.outputs, answers, self.tolerance);
+        if status == VerdictStatus::Verified { Ok(error) } else { Err(PlansError::Differs { detail }) }
     }
 }
 
@@ -118,10 +120,10 @@ impl Plans {
     pub async fn open(registry: Arc<Registry>, cache: Arc<Cache>) -> Result<Self, StoreError> {
         let store = registry.store.clone();
         let mut kept = BTreeMap::new();
-        for StoredPlan { id, plan, made_at_us } in store.plans().await? {
+        for StoredPlan { id, plan, made_at_us, error } in store.plans().await? {
             if Self::name(&plan) == id {
                 let plan = Arc::new(plan);
-                kept.insert(id.clone(), KeptPlan { id, plan, made_at_us });
+                kept.insert(id.clone(), KeptPlan { id, plan, made_at_us, error });
             } else {
                 tracing::error!(plan = %id, "a plan was changed in the store, and is not used");
             }
@@ -209,7 +211,12 @@ impl Plans {
     }
 
     /// Keeps a plan that was proven.
-    pub async fn keep(&self, plan: Plan, made_at_us: i64) -> Result<KeptPlan, PlansError> {
+    pub async fn keep(
+        &self,
+        plan: Plan,
+        error: Option<f64>,
+        made_at_us: i64,
+    ) -> Result<KeptPlan, PlansError> {
         let id = Self::name(&plan);
         if let Ok(kept) = self.find(id.as_str()) {
             return Ok(kept);
@@ -217,8 +224,8 @@ impl Plans {
         if self.read().len() >= PLANS_MAX {
             return Err(PlansError::TooMany);
         }
-        self.store.put_plan(StoredPlan { id: id.clone(), plan: plan.clone(), made_at_us }).await?;
-        let kept = KeptPlan { id: id.clone(), plan: Arc::new(plan), made_at_us };
+        self.store.put_plan(StoredPlan { id: id.clone(), plan: plan.clone(), made_at_us, error }).await?;
+        let kept = KeptPlan { id: id.clone(), plan: Arc::new(plan), made_at_us, error };
         self.write().insert(id, kept.clone());
         Ok(kept)
     }

@@ -15,7 +15,7 @@ use super::{
     registry::BatchLimits,
 };
 use crate::{
-    domain::{Chain, Digest, Dim, DimBinding, MODEL_NAME_MAX, ModelName, Signature, Tensor},
+    domain::{Activations, Chain, Digest, Dim, DimBinding, MODEL_NAME_MAX, ModelName, Signature, Tensor},
     onnx::{
         Sizes,
         cut::{CutError, Piece, Shard, Whole},
@@ -41,6 +41,24 @@ impl Open {
     pub fn chain(&self) -> &Chain {
         self.whole.chain()
     }
+
+    /// In how many ways its products were split.
+    pub fn ways(&self) -> Option<usize> {
+        self.whole.ways()
+    }
+
+    /// Bytes that a shard of these units reads, whose floats pass in half precision or as they are made.
+    pub fn bytes_read(&self, units: &[usize], half: bool) -> f64 {
+        self.whole.bytes_read(units, half)
+    }
+}
+
+/// How a model is opened for being cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening {
+    /// In how many ways its products are split; none where they stay whole.
+    pub ways: Option<usize>,
+    pub activations: Activations,
 }
 
 /// Shards that were made, with those among them that were not there before.
@@ -51,7 +69,7 @@ pub struct Cut {
 
 impl Plans {
     /// Opens a model, at the sizes of the first inputs that it is judged by.
-    pub async fn open_whole(&self, entry: &Arc<Entry>) -> Result<Open, PlansError> {
+    pub async fn open_whole(&self, entry: &Arc<Entry>, opening: Opening) -> Result<Open, PlansError> {
         let held = self.cache.hold(entry).await?;
         let turn = self.opening.clone().lock_owned().await;
         let inputs = entry.gate_inputs(&DimBinding::new());
@@ -59,7 +77,12 @@ impl Plans {
         let (path, digest) = (self.registry.blobs.path(entry.model.digest), entry.model.digest);
         let read = move || {
             let file = std::fs::read(&path).map_err(|source| ModelError::Keep { path, source })?;
-            let whole = Whole::read(&file.into(), digest, &sizes)?;
+            let file = file.into();
+            let whole = match opening.ways {
+                None => Whole::read(&file, digest, &sizes)?,
+                Some(ways) => Whole::read_split(&file, digest, &sizes, ways)?,
+            };
+            let whole = if opening.activations == Activations::Fp16 { whole.in_half() } else { whole };
             Ok::<_, PlansError>((whole, turn))
         };
         let (whole, turn) = tokio::task::spawn_blocking(read).await.expect("reading does not panic")?;

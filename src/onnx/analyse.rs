@@ -88,6 +88,8 @@ fn conversion(model: &ModelProto) -> Option<Conversion> {
         precision: said("precision"),
         shard_of: said("shard_of"),
         shard_units: said("shard_units"),
+        shard_ways: said("shard_ways"),
+        shard_activations: said("shard_activations"),
     })
 }
 

@@ -24,6 +24,9 @@ const CUTS_LEAST: usize = 64;
 /// Times that cuts are moved to better ones nearby; most are where they stay after the first.
 const MOVED_MOST: usize = 4;
 
+/// The part of an even share of the work that every stage has as long as it is guessed what lanes take.
+const EVEN_LEAST: f64 = 0.5;
+
 /// How near the best a split must be proven to be, as a share; and where only orders of lanes are compared.
 const NEAR: f64 = 1e-4;
 const NEAR_ENOUGH: f64 = 0.01;
@@ -55,29 +58,40 @@ fn lacks(placed: &Result<Vec<Placed>, PlanError>) -> u64 {
 }
 
 fn within(scene: &Scene<'_>, limits: Limits, shared: bool) -> Result<Vec<Placed>, PlanError> {
+    // By guesses the best is often all but one unit in the lane that is thought to be the fastest.
+    let guessed = scene.objective != Objective::Memory && !scene.is_measured();
+    if guessed && let Ok(placed) = of_least(scene, limits, shared, EVEN_LEAST / limits.most.max(1) as f64) {
+        return Ok(placed);
+    }
+    of_least(scene, limits, shared, 0.0)
+}
+
+/// The same of stages that have this share of all work at least.
+fn of_least(scene: &Scene<'_>, limits: Limits, shared: bool, least: f64) -> Result<Vec<Placed>, PlanError> {
     let kinds = scene.alike();
     let counts: Vec<_> = kinds.iter().map(Vec::len).collect();
     let units = scene.chain.units.len();
     // Large units leave spans without a cut, but never more than half of them.
-    let least = CUTS_LEAST.max(2 * limits.least + 2);
+    let cuts_least = CUTS_LEAST.max(2 * limits.least + 2);
     let any = (orders::edges_most(&counts, limits, shared) <= EDGES_MOST)
         .then(|| orders::any(&counts, limits, shared))
         .map(|graph| ((2.0 * COMPARED_MOST / graph.edges.len() as f64).sqrt() as usize, graph))
-        .filter(|(affordable, _)| *affordable >= least.min(units));
+        .filter(|(affordable, _)| *affordable >= cuts_least.min(units));
     let search = Search { scene, kinds: &kinds, near: NEAR };
     let (cuts, found) = match any {
         Some((affordable, graph)) => {
-            let table = Table::new(scene, table::narrowest(scene.chain, affordable.min(CUTS_MOST)));
+            let cuts = table::narrowest(scene.chain, affordable.min(CUTS_MOST));
+            let table = Table::new(scene, cuts, least);
             let found = search.best(&table, &graph);
             (table.cuts, found)
         }
         None => {
-            let table = Table::new(scene, table::narrowest(scene.chain, least));
+            let table = Table::new(scene, table::narrowest(scene.chain, cuts_least), least);
             let found = Search { near: NEAR_ENOUGH, ..search }.local(&table, limits, shared);
             (table.cuts, found)
         }
     };
-    let (ends, found) = if cuts.len() > units { (cuts, found) } else { moved(&search, cuts, found) };
+    let (ends, found) = if cuts.len() > units { (cuts, found) } else { moved(&search, cuts, found, least) };
     match found {
         Found::Fits(sequence) => Ok(placed(&kinds, &ends, sequence)),
         Found::Lacks(sequence) => Err(scene.no_memory(sequence.cost)),
@@ -85,7 +99,7 @@ fn within(scene: &Scene<'_>, limits: Limits, shared: bool) -> Result<Vec<Placed>
 }
 
 /// Moves the cuts between stages to better ones nearby; which lanes follow each other stays.
-fn moved(search: &Search<'_>, mut cuts: Vec<usize>, mut found: Found) -> (Vec<usize>, Found) {
+fn moved(search: &Search<'_>, mut cuts: Vec<usize>, mut found: Found, least: f64) -> (Vec<usize>, Found) {
     let units = search.scene.chain.units.len();
     for _ in 0..MOVED_MOST {
         let sequence = found.sequence();
@@ -97,7 +111,7 @@ fn moved(search: &Search<'_>, mut cuts: Vec<usize>, mut found: Found) -> (Vec<us
         near.extend([0, units]);
         near.sort_unstable();
         near.dedup();
-        let table = Table::new(search.scene, near);
+        let table = Table::new(search.scene, near, least);
         found = search.best(&table, &orders::fixed(&groups));
         cuts = table.cuts;
         if found.sequence().stages.iter().zip(&ends).all(|((to, _), end)| cuts[*to] == *end) {

@@ -2,8 +2,8 @@
 //! is worth it. Pure.
 //!
 //! `step` says what a step takes, `table` what every contiguous stage would; `programme` finds the best sequence of
-//! stages, over the `orders` in which lanes may follow each other. `component` and `alternate` are the strategies whose
-//! stages are no sequence of lanes. `schedule` forecasts any stages, `bound` says what no split can beat, and `rule`
+//! stages, over the `orders` in which lanes may follow each other. `component`, `alternate` and `tensor` are the strategies
+//! whose stages are no sequence of lanes. `schedule` forecasts any stages, `bound` says what no split can beat, and `rule`
 //! compares with not splitting at all.
 
 mod alternate;
@@ -18,6 +18,7 @@ mod search;
 mod split;
 mod step;
 mod table;
+mod tensor;
 #[cfg(test)]
 mod tests;
 
@@ -86,6 +87,9 @@ pub enum Strategy {
     AttentionFeedforward,
     /// A pipeline whose stages may have several lanes.
     Hybrid,
+    /// Products of matrices in several ways beside each other, and their sums in a native lane. The chain is one of a
+    /// graph whose products are split.
+    Tensor,
 }
 
 /// What is to be planned.
@@ -128,8 +132,15 @@ pub enum PlanError {
 }
 
 impl Strategy {
-    pub const ALL: [Self; 6] =
-        [Self::Auto, Self::Pipeline, Self::Even, Self::Component, Self::AttentionFeedforward, Self::Hybrid];
+    pub const ALL: [Self; 7] = [
+        Self::Auto,
+        Self::Pipeline,
+        Self::Even,
+        Self::Component,
+        Self::AttentionFeedforward,
+        Self::Hybrid,
+        Self::Tensor,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -139,6 +150,7 @@ impl Strategy {
             Self::Component => "component",
             Self::AttentionFeedforward => "attention_feedforward",
             Self::Hybrid => "hybrid",
+            Self::Tensor => "tensor",
         }
     }
 }

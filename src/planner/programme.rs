@@ -56,7 +56,7 @@ pub(super) struct Programme<'a> {
     costs: Vec<Costs>,
 }
 
-/// Endless where weights do not fit.
+/// Endless where weights do not fit, and where a stage would have too little to do.
 struct Costs {
     latency: Vec<f64>,
     period: Vec<f64>,
@@ -198,7 +198,7 @@ fn alone(scene: &Scene<'_>, table: &Table, lane: usize) -> Costs {
     for from in 0..table.stages() {
         for (to, weights) in (from + 1..).zip(table.weight_bytes(from)) {
             let step = table.step(scene, lane, from, to);
-            let fits = *weights <= memory;
+            let fits = *weights <= memory && table.is_enough(from, to);
             latency.push(if fits { step.latency() } else { f64::INFINITY });
             period.push(if fits { step.period() } else { f64::INFINITY });
         }

@@ -5,6 +5,7 @@ use super::{
     schedule::{self, Placed},
     split::{Alternative, Bound, Made, Reason, Shape, Split, Why},
     step::Scene,
+    tensor,
 };
 
 /// A split must save this share of what not splitting takes: it has more parts that can be lost, and forecasts err.
@@ -84,6 +85,7 @@ fn make(scene: &Scene<'_>, strategy: Strategy) -> Result<Made, PlanError> {
         Strategy::Even => contiguous::even(scene, contiguous::limits(scene)?.most)?,
         Strategy::Auto | Strategy::Pipeline => contiguous::best(scene, contiguous::limits(scene)?, false)?,
         Strategy::Hybrid => contiguous::best(scene, contiguous::limits(scene)?, true)?,
+        Strategy::Tensor => tensor::best(scene)?,
     };
     Ok(Made::new(scene, shape(strategy), stages))
 }
@@ -95,6 +97,7 @@ fn shape(strategy: Strategy) -> Shape {
         Strategy::Component => Shape::Component,
         Strategy::AttentionFeedforward => Shape::AttentionFeedforward,
         Strategy::Hybrid => Shape::Hybrid,
+        Strategy::Tensor => Shape::Tensor,
     }
 }
 

@@ -33,6 +33,7 @@ pub enum Shape {
     Component,
     AttentionFeedforward,
     Hybrid,
+    Tensor,
 }
 
 /// A stage with what it is forecast to take in its lanes.
@@ -136,6 +137,7 @@ impl Shape {
             Self::Component => "component",
             Self::AttentionFeedforward => "attention_feedforward",
             Self::Hybrid => "hybrid",
+            Self::Tensor => "tensor",
         }
     }
 }

@@ -83,6 +83,11 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// Whether all lanes and links have been measured.
+    pub(super) fn is_measured(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.speed.samples > 0 && lane.link.samples > 0)
+    }
+
     /// Bytes of all weights that units need, each once.
     pub(super) fn weight_bytes(&self) -> u64 {
         let mut needed = vec![false; self.chain.weights.len()];

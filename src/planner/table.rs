@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use super::step::{Scene, StepCost};
-use crate::domain::Chain;
+use crate::domain::{Chain, Unit};
+
+/// What sums of shares may miss.
+const ROUNDING: f64 = 1e-9;
 
 /// Stages between cuts: `from` and `to` are places in `cuts`, and `to` is the larger.
 pub(super) struct Table {
@@ -16,11 +19,15 @@ pub(super) struct Table {
     weight_bytes: Vec<f64>,
     /// Microseconds of all units before each cut, per lane.
     spent: Vec<Vec<f64>>,
+    /// The share of all work that lies before each cut.
+    done: Vec<f64>,
+    /// The share of all work that a stage may have at least.
+    least: f64,
 }
 
 impl Table {
     /// Between these cuts, ascending from none of the units to all.
-    pub(super) fn new(scene: &Scene<'_>, cuts: Vec<usize>) -> Self {
+    pub(super) fn new(scene: &Scene<'_>, cuts: Vec<usize>, least: f64) -> Self {
         let stages = cuts.len() - 1;
         let cells = stages * (stages + 1) / 2;
         let mut table = Self {
@@ -29,6 +36,8 @@ impl Table {
             bytes_out: Vec::with_capacity(cells),
             weight_bytes: Vec::with_capacity(cells),
             spent: scene.unit_us.iter().map(|unit_us| sums(unit_us, &cuts)).collect(),
+            done: sums(&shares(scene.chain), &cuts),
+            least,
             cuts,
         };
         let uses = Uses::of(scene.chain);
@@ -37,6 +46,11 @@ impl Table {
             table.append(scene.chain, &uses, from);
         }
         table
+    }
+
+    /// Whether a stage has as much work as it must.
+    pub(super) fn is_enough(&self, from: usize, to: usize) -> bool {
+        self.done[to] - self.done[from] >= self.least - ROUNDING
     }
 
     /// Stages that it can be cut into at most.
@@ -199,21 +213,26 @@ fn crossing(chain: &Chain) -> Vec<f64> {
         .collect()
 }
 
+/// Each unit's share of all work, whatever the lanes. A unit counts for its number as well, so that units without work are
+/// spread too.
+fn shares(chain: &Chain) -> Vec<f64> {
+    let work = |unit: &Unit| unit.flops + unit.moved;
+    let total: f64 = chain.units.iter().map(work).sum();
+    let share = |unit| 0.5 * work(unit) / total.max(f64::MIN_POSITIVE) + 0.5 / chain.units.len() as f64;
+    chain.units.iter().map(share).collect()
+}
+
 /// All cuts of a chain, or if there are more, so many: in each of as many spans of about the same work, the narrowest.
 pub(super) fn narrowest(chain: &Chain, stages_most: usize) -> Vec<usize> {
     let units = chain.units.len();
     if units <= stages_most {
         return (0..=units).collect();
     }
-    let crossing = crossing(chain);
-    let work = |unit: &crate::domain::Unit| unit.flops + unit.moved;
-    let total: f64 = chain.units.iter().map(work).sum();
-    // A unit counts for its number as well, so that units without work are spread too.
-    let share = |unit| 0.5 * work(unit) / total.max(f64::MIN_POSITIVE) + 0.5 / units as f64;
+    let (crossing, shares) = (crossing(chain), shares(chain));
     let mut cuts = vec![0];
     let (mut before, mut span, mut narrowest) = (0.0, 0, None::<usize>);
-    for (at, unit) in chain.units.iter().enumerate().take(units - 1) {
-        before += share(unit);
+    for (at, share) in shares.iter().enumerate().take(units - 1) {
+        before += share;
         let cut = at + 1;
         let in_span = (before * (stages_most - 1) as f64) as usize;
         if in_span > span {

@@ -67,6 +67,8 @@ pub struct Work {
     pub flops: [f64; CLASSES],
     /// Bytes read and written per class.
     pub moved: [f64; CLASSES],
+    /// Those of them that are weights, which a step reads once for all of its requests.
+    pub weights: [f64; CLASSES],
     pub units: u32,
 }
 
@@ -77,16 +79,22 @@ impl Work {
         for unit in units.into_iter().map(|unit| &chain.units[unit]) {
             work.flops[unit.class as usize] += unit.flops;
             work.moved[unit.class as usize] += unit.moved;
+            let weights: f64 = unit.weights.iter().map(|weight| chain.weights[*weight as usize] as f64).sum();
+            // Of a table that is looked up little is read.
+            work.weights[unit.class as usize] += if weights <= unit.moved { weights } else { 0.0 };
             work.units += 1;
         }
         work
     }
 
-    /// That of a step of so many requests; the units are gone through once.
+    /// That of a step of so many requests; the units are gone through and weights are read once.
     #[must_use]
     pub fn times(mut self, requests: f64) -> Self {
-        for amount in self.flops.iter_mut().chain(&mut self.moved) {
-            *amount *= requests;
+        for flops in &mut self.flops {
+            *flops *= requests;
+        }
+        for (moved, weights) in self.moved.iter_mut().zip(&self.weights) {
+            *moved = weights + (*moved - weights) * requests;
         }
         self
     }

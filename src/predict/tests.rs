@@ -6,7 +6,7 @@ use super::{
     Estimate, LaneKind, Link, LinkSample, Rate, Speed, StepSample, Within, Work, link, refit_link,
     refit_speed, speed,
 };
-use crate::domain::{BackendKind, OperatorClass};
+use crate::domain::{BackendKind, Chain, OperatorClass, Part, Unit};
 
 fn kind(browser: &str) -> LaneKind {
     LaneKind { browser: browser.to_owned(), backend: BackendKind::Wasm, threads: 1, software: false }
@@ -140,6 +140,45 @@ fn one_sample_moves_everything_alike() {
     let fitted = refit_speed(&guess, &[StepSample { work: work.clone(), micros }]).unwrap().model;
     assert!((fitted.step(&work) / micros - 1.0).abs() < 1e-6);
     assert!((fitted.step_us / guess.step_us - 5.0).abs() < 1e-6);
+}
+
+/// A step of eight requests is not eight steps: what is learned of steps of one holds for both.
+#[test]
+fn steps_of_several_requests_read_weights_once() {
+    let unit = Unit {
+        name: String::new(),
+        class: OperatorClass::MatMul,
+        part: Part::Other,
+        block: None,
+        tower: None,
+        share: None,
+        flops: 1e6,
+        moved: 5e6,
+        weights: vec![0],
+    };
+    let looked_up = Unit { moved: 1e3, weights: vec![1], ..unit.clone() };
+    let chain = Chain { units: vec![unit, looked_up], weights: vec![4_000_000, 90_000_000], values: vec![] };
+    let one = Work::of(&chain, 0..2);
+    let eight = one.clone().times(8.0);
+    let class = OperatorClass::MatMul as usize;
+    let told = |work: &Work| (work.flops[class], work.moved[class], work.units);
+    assert_eq!(told(&one), (2e6, 5_001_000.0, 2));
+    assert_eq!(told(&eight), (16e6, 4e6 + 8.0 * 1_001_000.0, 2));
+    let truth = true_speed();
+    let samples: Vec<_> = [1.0, 2.0, 8.0]
+        .into_iter()
+        .cycle()
+        .take(30)
+        .map(|requests| {
+            let work = one.clone().times(requests);
+            StepSample { micros: truth.step(&work), work }
+        })
+        .collect();
+    let fitted = refit_speed(&speed(&kind("chromium")), &samples).unwrap().model;
+    for requests in [1.0, 4.0, 16.0] {
+        let work = one.clone().times(requests);
+        assert!((fitted.step(&work) / truth.step(&work) - 1.0).abs() < 0.05, "{requests}");
+    }
 }
 
 #[test]

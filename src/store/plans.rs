@@ -17,13 +17,16 @@ pub struct StoredPlan {
     pub plan: Plan,
     /// Microseconds since the Unix epoch.
     pub made_at_us: i64,
+    /// How far its answers were from the whole model's, relative to the largest value; absent in rows of earlier versions.
+    pub error: Option<f64>,
 }
 
 impl Store {
     /// Keeps a plan; one that is there already stays as it is.
     pub async fn put_plan(&self, stored: StoredPlan) -> Result<(), StoreError> {
         self.change("plan", move |connection| {
-            let columns = params![stored.id.as_str(), json(&stored.plan), stored.made_at_us];
+            let StoredPlan { id, plan, made_at_us, error } = &stored;
+            let columns = params![id.as_str(), json(plan), made_at_us, error];
             connection.execute(include_str!("queries/put_plan.sql"), columns).map(drop)
         })
         .await
@@ -76,7 +79,7 @@ impl Store {
 fn read_plan(row: &Row<'_>) -> duckdb::Result<StoredPlan> {
     let mut cells = Cells::new(row);
     let id = PlanId::new(cells.next::<String>()?);
-    Ok(StoredPlan { id, plan: cells.json()?, made_at_us: cells.next()? })
+    Ok(StoredPlan { id, plan: cells.json()?, made_at_us: cells.next()?, error: cells.next()? })
 }
 
 fn read_recovery(row: &Row<'_>) -> duckdb::Result<Recovery> {

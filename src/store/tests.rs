@@ -96,6 +96,8 @@ fn model(name: &str, digest: u8) -> StoredModel {
             precision: Some("int4".into()),
             shard_of: Some("00".repeat(32)),
             shard_units: Some("0-3,7".into()),
+            shard_ways: Some("2".into()),
+            shard_activations: Some("fp16".into()),
         }),
         companions: BTreeMap::from([("1_Pooling/config.json".into(), Digest::new([digest + 2; 32]))]),
     };
@@ -208,7 +210,12 @@ async fn plans_stay_until_they_are_removed() {
         let shard = Shard { model: Digest::new([byte; 32]), signature: &signature, place };
         let whole = (Digest::new([byte; 32]), &signature);
         let plan = Plan::new(whole, &[shard], PlanFallback::Lanes).unwrap();
-        StoredPlan { id: PlanId::new(format!("plan-{byte}")), plan, made_at_us: 9 - i64::from(byte) }
+        StoredPlan {
+            id: PlanId::new(format!("plan-{byte}")),
+            plan,
+            made_at_us: 9 - i64::from(byte),
+            error: (byte > 1).then_some(2e-4),
+        }
     };
     for byte in [1, 2, 1] {
         store.put_plan(plan(byte)).await.unwrap();

@@ -28,6 +28,7 @@ mod proxy;
 mod relay;
 mod report;
 mod requests;
+mod sharding;
 mod site;
 mod throughput;
 mod transfer;
@@ -93,6 +94,8 @@ pub(crate) enum Section {
     Making,
     /// Sentences against onnxruntime in Python
     Embeddings,
+    /// One model over several lanes against whole models in the same lanes
+    Sharding,
 }
 
 impl Section {
@@ -177,6 +180,7 @@ async fn measure(section: Section, program: &Path, models: &Models) -> anyhow::R
         Section::Delivery => delivery::measure(program, pair.0).await,
         Section::Making => return making::measure(program, pair.0).await,
         Section::Embeddings => return embeddings::measure(program, pair.0).await,
+        Section::Sharding => sharding::measure(program).await,
     };
     found.map(Ok).with_context(|| format!("measuring {}", section.name()))
 }

@@ -149,7 +149,7 @@ fn floats(series: &[u64]) -> Vec<f64> {
     series.iter().map(|micros| *micros as f64).collect()
 }
 
-fn limit(
+pub(crate) fn limit(
     what: &str,
     (found, limit): (String, &str),
     (samples, most): (&[f64], f64),
@@ -242,14 +242,14 @@ async fn next_step(program: &Path, model: &Model) -> anyhow::Result<(Origin, Vec
 
 /// A daemon with some browsers in a home of its own.
 pub(crate) struct Pool {
-    daemon: Daemon,
+    pub(crate) daemon: Daemon,
     http: reqwest::Client,
     instances: usize,
     _home: tempfile::TempDir,
 }
 
 impl Pool {
-    async fn start(program: &Path, instances: usize, more: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(program: &Path, instances: usize, more: &str) -> anyhow::Result<Self> {
         Self::start_with(program, BROWSER, instances, more).await
     }
 
@@ -268,7 +268,7 @@ impl Pool {
         Ok(self.http.get(format!("{}{path}", self.daemon.url)).send().await?.json().await?)
     }
 
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let response =
             self.http.post(format!("{}{path}", self.daemon.url)).body(body.to_string()).send().await?;
         let status = response.status();
@@ -314,7 +314,7 @@ impl Pool {
     }
 
     /// An instance as the daemon tells of it; without a name the first one.
-    async fn instance(&self, name: Option<&Value>) -> anyhow::Result<Value> {
+    pub(crate) async fn instance(&self, name: Option<&Value>) -> anyhow::Result<Value> {
         let listed = self.get("/api/v1/instances").await?;
         let items = listed["items"].as_array().context("instances are a list")?;
         let wanted = |item: &&Value| name.is_none_or(|name| item["instance"] == *name);
@@ -390,7 +390,7 @@ fn installed(browser: &str) -> bool {
     browser == BROWSER || recipes.iter().any(found)
 }
 
-fn process(instance: &Value) -> anyhow::Result<Pid> {
+pub(crate) fn process(instance: &Value) -> anyhow::Result<Pid> {
     let process = instance["process"].as_i64().with_context(|| format!("no process in {instance}"))?;
     Ok(Pid::from_raw(i32::try_from(process)?))
 }

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::{
     daemon::served,
+    graphs,
     precision::{inputs, worst},
-    serve::Client,
+    serve::{Client, Served},
 };
 
 /// Shards answer as the whole does natively, in fp32.
@@ -18,6 +19,13 @@ const CASES: [(&str, &str, usize, &[&str]); 4] = [
     ("magika", "even", 3, &["chromium-1/wasm", "native/ort-cpu", "firefox-1/wasm"]),
     ("silero-vad", "even", 3, &["native/ort-cpu", "firefox-1/wasm", "chromium-1/wasm"]),
 ];
+
+/// Layers of a model whose products can be split, and how wide they are.
+const LAYERS: u64 = 4;
+const WIDTH: u64 = 128;
+
+/// What half precision may leave of the whole's largest value: its last place, some times over.
+const HALF_TOLERANCE: f64 = 2e-3;
 
 async fn answers(client: &mut Client, model: &str, parameters: &Value) -> Vec<Value> {
     let mut answers = Vec::new();
@@ -65,6 +73,68 @@ async fn models_that_are_split_over_engines_answer_as_the_whole() {
         at.sort_unstable();
         meant.sort_unstable();
         assert_eq!(at, meant, "{case}");
+    }
+    served.stop().await.unwrap();
+}
+
+/// Adds a model of layers of which none is like another; answers with requests of it.
+async fn add_layers(served: &Served) -> Vec<Value> {
+    let weight = |layer: u64, at: u64| ((at * 37 + layer * 11) % 101) as f32 / 1616.0 - 0.028;
+    let weights = |layer| (0..WIDTH * WIDTH).flat_map(|at| weight(layer, at).to_le_bytes()).collect();
+    let file = served.home().join("layers.onnx");
+    std::fs::write(&file, graphs::dense(WIDTH, &(0..LAYERS).map(weights).collect::<Vec<_>>())).unwrap();
+    served.weft(&["models", "add", file.to_str().unwrap()]).await.unwrap();
+    let set = |number: u64| {
+        let x: Vec<_> = (0..2 * WIDTH).map(|at| (at * (29 + number) % 83) as f32 / 83.0).collect();
+        json!([{"name": "x", "datatype": "FP32", "shape": [2, WIDTH], "data": x}])
+    };
+    (0..3).map(set).collect()
+}
+
+#[tokio::test]
+async fn products_in_two_engines_and_values_in_half_precision_answer_as_the_whole() {
+    let Some(served) = served("chromium=1,firefox=1").await else { return };
+    let mut client = served.connect().await.unwrap();
+    let http = reqwest::Client::new();
+    let sets = add_layers(&served).await;
+    let proven = http.post(format!("{}/api/v1/models/layers/verify", served.url));
+    let proven = proven.body(json!({"backend": ["wasm"]}).to_string()).send().await.unwrap();
+    assert!(proven.status().is_success());
+    let mut asked = async |parameters: Value| {
+        let mut answers = Vec::new();
+        for set in &sets {
+            let answer = client.ask_with("layers", set.clone(), &parameters).await.unwrap();
+            assert!(answer["outputs"].is_array(), "{answer}");
+            answers.push(answer);
+        }
+        answers
+    };
+    let whole = outputs(&asked(json!({"backend": ["ort-cpu"]})).await);
+    let native = "native/ort-cpu";
+    let engines = ["chromium-1/wasm", "firefox-1/wasm"];
+    // Two pairs of products, each in two ways, with their sum and what lies behind it.
+    let cases = [
+        (json!({"strategy": "tensor", "lanes": [engines[0], engines[1], native]}), 8, 2, TOLERANCE),
+        (
+            json!({"strategy": "pipeline", "stages": 2, "lanes": engines, "activations": "fp16"}),
+            2,
+            0,
+            HALF_TOLERANCE,
+        ),
+    ];
+    for (split, stages, sums, tolerance) in cases {
+        let order = json!({"model": "layers", "split": split});
+        let request = http.post(format!("{}/api/v1/plans", served.url)).body(order.to_string());
+        let plan: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
+        assert!(plan["id"].is_string(), "{split}: {plan}");
+        let dealt = asked(json!({"plan": plan["id"]})).await;
+        let off = worst(&whole, &outputs(&dealt));
+        eprintln!("{split}: {off:.1e} of the largest value, {} when it was proven", plan["error"]);
+        assert!(off <= tolerance, "{split}: {off}");
+        let ran = dealt[0]["parameters"]["provenance"]["stages"].as_array().unwrap();
+        let at = |lane: &str| ran.iter().filter(|stage| stage["lane"] == lane).count();
+        assert_eq!((ran.len(), at(native)), (stages, sums), "{ran:?}");
+        assert!(engines.iter().all(|lane| at(lane) > 0), "{ran:?}");
     }
     served.stop().await.unwrap();
 }

@@ -12,15 +12,15 @@ const LAYERS: u8 = 6;
 const LANES: [&str; 2] = ["alpha-1/wasm", "beta-1/wasm"];
 
 /// Layers of which none is like another, and small enough that nothing grows out of bounds.
-fn layers() -> Vec<u8> {
+fn layers(count: u8) -> Vec<u8> {
     let weight = |layer: u8, at: usize| ((at * 37 + usize::from(layer) * 11) % 101) as f32 / 404.0 - 0.1;
     let weights = |layer| (0..WIDTH * WIDTH).flat_map(|at| weight(layer, at).to_le_bytes()).collect();
-    graphs::dense(WIDTH as u64, &(0..LAYERS).map(weights).collect::<Vec<_>>())
+    graphs::dense(WIDTH as u64, &(0..count).map(weights).collect::<Vec<_>>())
 }
 
 async fn daemon(browsers: &[FakeBrowser; 2]) -> TestDaemon {
     let daemon = TestDaemon::start(&browsers.each_ref()).await;
-    daemon.add("whole", layers()).await;
+    daemon.add("whole", layers(LAYERS)).await;
     daemon
 }
 
@@ -65,12 +65,7 @@ async fn a_model_is_forecast_split_and_answers_as_the_whole() {
     let mut client = daemon.client().await;
     let whole = client.ask(&asked("whole", &json!({"backend": "ort-cpu"}))).await;
     let split = client.ask(&asked("split", &json!({"plan": plan["id"]}))).await;
-    let values = |reply: &Value| -> Vec<f64> {
-        let data = reply["outputs"][0]["data"].as_array().unwrap_or_else(|| panic!("{reply}"));
-        data.iter().map(|value| value.as_f64().expect("a number")).collect()
-    };
-    let (whole, values) = (values(&whole.header), values(&split.header));
-    let largest = whole.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    let ((whole, largest), (values, _)) = (values(&whole.header), values(&split.header));
     assert!(largest > 0.0);
     for (a, b) in whole.iter().zip(&values) {
         assert!((a - b).abs() <= 1e-5 * largest, "{b} for {a}");
@@ -89,6 +84,87 @@ async fn a_model_is_forecast_split_and_answers_as_the_whole() {
         listed["items"].as_array().expect("a list").iter().map(|model| model["name"].as_str()).collect();
     let shards: Vec<_> = names.iter().flatten().filter(|name| name.starts_with("whole.shard-")).collect();
     assert_eq!(shards.len(), 2, "{names:?}");
+    daemon.stop().await;
+}
+
+/// What a request of the whole answers, and the largest of its values.
+fn values(reply: &Value) -> (Vec<f64>, f64) {
+    let data = reply["outputs"][0]["data"].as_array().unwrap_or_else(|| panic!("{reply}"));
+    let values: Vec<_> = data.iter().map(|value| value.as_f64().expect("a number")).collect();
+    let largest = values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    (values, largest)
+}
+
+#[tokio::test]
+async fn products_are_dealt_out_and_added_up_natively() {
+    let browsers = browsers();
+    let daemon = TestDaemon::start(&browsers.each_ref()).await;
+    daemon.add("whole", layers(2)).await;
+    let lanes = [LANES[0], LANES[1], "native/ort-cpu"];
+    let order = json!({"model": "whole", "split": {"strategy": "tensor", "lanes": lanes}});
+    let (status, forecast) = daemon.post("/api/v1/plans/forecast", order.to_string()).await;
+    assert_eq!((status, &forecast["shape"]), (200, &json!("tensor")), "{forecast}");
+    let (status, plan) = daemon.post("/api/v1/plans", order.to_string()).await;
+    assert_eq!(status, 201, "{plan}");
+    let mut client = daemon.client().await;
+    let whole = client.ask(&asked("whole", &json!({"backend": "ort-cpu"}))).await;
+    let split = client.ask(&asked("split", &json!({"plan": plan["id"]}))).await;
+    let ((whole, largest), (dealt, _)) = (values(&whole.header), values(&split.header));
+    assert!(largest > 0.0);
+    for (a, b) in whole.iter().zip(&dealt) {
+        assert!((a - b).abs() <= 1e-5 * largest, "{b} for {a}");
+    }
+    // Two products in two ways each, their sum, and what lies behind it.
+    let stages = split.provenance()["stages"].as_array().expect("stages").clone();
+    let ran = |lane: &str| stages.iter().filter(|stage| stage["lane"] == lane).count();
+    assert_eq!((stages.len(), ran("native/ort-cpu")), (4, 1), "{stages:?}");
+    assert!(ran(LANES[0]) >= 1 && ran(LANES[1]) >= 1, "{stages:?}");
+    let (_, forecast) = daemon.post("/api/v1/plans/forecast", order.to_string()).await;
+    assert_eq!(forecast["forecast"]["measured"], true, "{forecast}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn values_pass_in_half_precision_where_that_is_near_enough() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let order = |model: &str, activations: &str| {
+        let mut order = pipeline(2);
+        (order["model"], order["split"]["activations"]) = (json!(model), json!(activations));
+        order
+    };
+    let bytes_out = async |activations: &str| {
+        let (_, forecast) =
+            daemon.post("/api/v1/plans/forecast", order("whole", activations).to_string()).await;
+        forecast["stages"][0]["bytes_out"].as_f64().unwrap_or_else(|| panic!("{forecast}"))
+    };
+    let (single, half) = (bytes_out("as_made").await, bytes_out("fp16").await);
+    assert!((single / half - 2.0).abs() < 1e-9, "{single} and {half}");
+    let mut errors = Vec::new();
+    for activations in ["as_made", "fp16"] {
+        let (status, plan) = daemon.post("/api/v1/plans", order("whole", activations).to_string()).await;
+        assert_eq!((status, &plan["activations"]), (201, &json!(activations)), "{plan}");
+        errors.push(plan["error"].as_f64().expect("an error"));
+        let shown = daemon.get(&format!("/api/v1/plans/{}", plan["id"].as_str().expect("an id"))).await;
+        assert_eq!((&shown["error"], &shown["activations"]), (&plan["error"], &plan["activations"]));
+        let mut client = daemon.client().await;
+        let reply = client.ask(&asked(activations, &json!({"plan": plan["id"]}))).await;
+        let passed = reply.provenance()["stages"][0]["bytes_out"].as_f64();
+        assert_eq!(passed, Some(if activations == "fp16" { half } else { single }), "{}", reply.header);
+    }
+    assert!(errors[0] < 1e-6 && (1e-6..1e-3).contains(&errors[1]), "{errors:?}");
+    let (_, forecast) = daemon.post("/api/v1/plans/forecast", order("whole", "fp16").to_string()).await;
+    assert_eq!(forecast["forecast"]["measured"], true, "{forecast}");
+
+    // A model like it, whose owner wants it nearer.
+    let (_, upload) = daemon.post("/api/v1/blobs", layers(LAYERS - 1)).await;
+    let strict = json!({"name": "strict", "digest": upload["digest"], "source": "a test", "tolerance": 1e-6});
+    let (status, said) = daemon.post("/api/v1/models", strict.to_string()).await;
+    assert_eq!(status, 200, "{said}");
+    let (_, said) = daemon.post("/api/v1/plans", order("strict", "fp16").to_string()).await;
+    assert_eq!(said["code"], "invalid_request", "{said}");
+    let told = said["detail"].as_str().expect("a reason");
+    assert!(told.contains("do not answer as the whole model"), "{told}");
     daemon.stop().await;
 }
 
@@ -113,6 +189,16 @@ async fn what_cannot_be_split_says_why_and_leaves_nothing() {
         (pipeline(1000), "invalid_request", "1000 stages were asked for, and the graph can be cut into 12"),
         (pipeline(3), "invalid_request", "3 stages need as many lanes, and there are 2"),
         (split(json!({"strategy": "component"})), "invalid_request", "the strategy component does not suit"),
+        (
+            split(json!({"strategy": "tensor", "lanes": ["native/ort-cpu", LANES[0]]})),
+            "invalid_request",
+            "tensor needs two lanes beside the native one, and there are 1",
+        ),
+        (
+            split(json!({"strategy": "tensor", "lanes": LANES})),
+            "invalid_request",
+            "a native lane adds up what the ways give",
+        ),
         (split(json!({"strategy": "auto"})), "invalid_request", "name a strategy to split it all the same"),
         (json!({"model": "nobody", "split": {}}), "unknown_model", "no model is called \"nobody\""),
     ];
@@ -137,7 +223,7 @@ async fn what_cannot_be_split_says_why_and_leaves_nothing() {
 async fn the_command_forecasts_draws_and_makes() {
     let home = cli::home();
     let file = home.path().join("whole.onnx");
-    std::fs::write(&file, layers()).expect("room for a file");
+    std::fs::write(&file, layers(LAYERS)).expect("room for a file");
     let picture = home.path().join("plan.svg");
     let picture = picture.to_str().expect("UTF-8");
     tokio::task::block_in_place(|| {

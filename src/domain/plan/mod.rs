@@ -84,6 +84,17 @@ pub enum PlanFallback {
     Native,
 }
 
+/// In which precision floats pass between stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activations {
+    /// As they are made.
+    #[default]
+    AsMade,
+    /// FP32 as FP16, in half the bytes.
+    Fp16,
+}
+
 /// A stage that has gone to another lane than its place, or has come back to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Recovery {

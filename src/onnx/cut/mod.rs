@@ -10,13 +10,14 @@ mod class;
 mod error;
 mod glue;
 mod groups;
+mod half;
 mod kinds;
 mod links;
 mod order;
 mod parts;
 mod shard;
 mod structure;
-pub mod tensor;
+mod tensor;
 mod towers;
 mod weights;
 
@@ -49,6 +50,10 @@ pub struct Whole {
     bonds: Vec<Bond>,
     /// What shards declare of the values that pass between them: the values of the chain, in its order.
     declared: Vec<ValueInfoProto>,
+    /// In how many ways its products were split before.
+    ways: Option<usize>,
+    /// Whether values pass in half precision where they may; then they are declared so, under other names.
+    half: bool,
 }
 
 impl Whole {
@@ -77,11 +82,16 @@ impl Whole {
         let units = units.iter().map(|unit| links.with_steady(unit)).collect();
         let declaration = |name: &str| kinds.declaration(links.number(name).unwrap_or_default(), name);
         let declared = chain.values.iter().map(|value| declaration(&value.name)).collect();
-        Ok(Self { digest, model, graph, chain, units, bonds, declared })
+        Ok(Self { digest, model, graph, chain, units, bonds, declared, ways: None, half: false })
     }
 
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// In how many ways its products were split before it was cut.
+    pub fn ways(&self) -> Option<usize> {
+        self.ways
     }
 
     /// Values that cannot pass from one shard to another, so that the nodes on both sides of each stay together.

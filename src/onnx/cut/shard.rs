@@ -12,7 +12,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, message},
 };
 
-use super::{CutError, Whole, links::captured};
+use super::{CutError, Whole, half, links::captured};
 use crate::onnx::{
     CONVERTER,
     check::standard,
@@ -46,6 +46,9 @@ pub struct Shard<'w> {
     nodes: Vec<usize>,
     inputs: Vec<&'w ValueInfoProto>,
     outputs: Vec<&'w ValueInfoProto>,
+    /// What turns values that pass in half precision into what its nodes read, before these, and back, behind them.
+    opening: Vec<NodeProto>,
+    closing: Vec<NodeProto>,
 }
 
 /// Bytes of a file beside the whole that weights of a shard lie in.
@@ -68,20 +71,23 @@ impl<'w> Shard<'w> {
             units.iter().flat_map(|unit| &whole.units[*unit as usize]).copied().collect();
         let own = |unit: u32| owners[unit as usize] == group;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let (mut opening, mut closing) = (Vec::new(), Vec::new());
         for (value, declared) in whole.chain.values.iter().zip(&whole.declared) {
             let read = value.to.iter().any(|unit| own(*unit));
             if read && !value.from.is_some_and(own) {
                 let given = whole.graph.input.iter().find(|port| port.name == value.name);
                 inputs.push(given.filter(|_| value.from.is_none()).unwrap_or(declared));
+                opening.extend(half::opened(value, declared));
             }
             // An output that the caller gives passes through the first unit.
             let made = value.from.map_or(value.output && own(0), own);
             if made && (value.output || value.to.iter().any(|unit| !own(*unit))) {
                 let wanted = whole.graph.output.iter().find(|port| port.name == value.name);
                 outputs.push(wanted.unwrap_or(declared));
+                closing.extend(half::closed(value, declared));
             }
         }
-        Self { whole, units, nodes: nodes.into_iter().collect(), inputs, outputs }
+        Self { whole, units, nodes: nodes.into_iter().collect(), inputs, outputs, opening, closing }
     }
 
     /// The whole's units that it is made of, ascending.
@@ -185,7 +191,14 @@ impl<'w> Shard<'w> {
                 dims: sparse.dims.clone(),
             })
             .collect();
-        let nodes: Vec<_> = self.nodes().map(|node| moved_node(node, places, location)).collect();
+        let own = self.nodes().map(|node| moved_node(node, places, location));
+        let nodes: Vec<_> = self
+            .opening
+            .iter()
+            .map(Cow::Borrowed)
+            .chain(own)
+            .chain(self.closing.iter().map(Cow::Borrowed))
+            .collect();
         let (inputs, values) = (self.listed_inputs(&dense), self.value_info());
 
         let mut graph = Sections::default();
@@ -249,6 +262,12 @@ impl<'w> Shard<'w> {
         note(&mut head, "converter", CONVERTER);
         note(&mut head, "shard_of", self.whole.digest.to_string());
         note(&mut head, "shard_units", ranges(&self.units));
+        if let Some(ways) = self.whole.ways {
+            note(&mut head, "shard_ways", ways.to_string());
+        }
+        if self.whole.half {
+            note(&mut head, "shard_activations", "fp16");
+        }
         head
     }
 

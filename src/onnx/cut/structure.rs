@@ -115,6 +115,7 @@ impl Structure<'_> {
                 part: Part::Other,
                 block: None,
                 tower: None,
+                share: None,
                 flops: set.iter().map(flops).sum(),
                 moved: set.iter().map(|node| self.moved(*node, &costs[*node])).sum(),
                 weights: used,

@@ -10,26 +10,52 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    CutError,
+    CutError, Whole,
     links::{Links, Origin, ValueId},
 };
 use crate::{
-    domain::Chain,
+    domain::{Chain, Digest, Share, Unit},
     onnx::{
         check::{byte_size, standard},
         external::is_external,
         precision::names::Names,
         proto::{GraphProto, NodeProto, TensorProto, element},
         read::decode,
+        shapes::Sizes,
     },
 };
 
 /// What stands before the number of its way in a node's name.
 const WAY: &str = "/way";
 
-/// The same model with every pair of products split so many ways that can be; others stay. Which units are of which way
-/// is in their names: see [`boundaries`].
-pub fn split(file: &Bytes, ways: usize) -> Result<Bytes, CutError> {
+impl Whole {
+    /// Reads the model that has this digest as [`Whole::read`] does, with every pair of products split so many ways that can
+    /// be. Its chain says which units are a way's, and which add ways up.
+    pub fn read_split(file: &Bytes, digest: Digest, sizes: &Sizes, ways: usize) -> Result<Self, CutError> {
+        let mut whole = Self::read(&split(file, ways)?, digest, sizes)?;
+        tell_shares(&mut whole.chain);
+        whole.ways = Some(ways);
+        Ok(whole)
+    }
+}
+
+/// Says of every unit what it is of a split product: a way by its name, a sum by what it reads.
+fn tell_shares(chain: &mut Chain) {
+    for unit in &mut chain.units {
+        let way = unit.name.rsplit_once(WAY).and_then(|(_, number)| number.parse().ok());
+        unit.share = way.map(Share::Way);
+    }
+    let is_way = |unit: &Unit| matches!(unit.share, Some(Share::Way(_)));
+    let of_ways: Vec<_> = chain.units.iter().map(is_way).collect();
+    for value in chain.values.iter().filter(|value| value.from.is_some_and(|from| of_ways[from as usize])) {
+        for reader in &value.to {
+            chain.units[*reader as usize].share.get_or_insert(Share::Sum);
+        }
+    }
+}
+
+/// The same model with every pair of products split so many ways that can be; others stay. Nodes are named after their way.
+pub(super) fn split(file: &Bytes, ways: usize) -> Result<Bytes, CutError> {
     let (mut model, mut graph) = decode(file)?;
     crate::onnx::check(file, &|_| crate::onnx::Outside::Bytes(u64::MAX))?;
     let found = pairs(&graph, ways);
@@ -53,14 +79,6 @@ pub fn split(file: &Bytes, ways: usize) -> Result<Bytes, CutError> {
     drop_unread(&mut graph);
     model.graph = Some(graph);
     Ok(model.encode_to_vec().into())
-}
-
-/// Where a chain is cut so that every way of a split product is a stage of its own. The ways of one product need nothing of
-/// each other.
-pub fn boundaries(chain: &Chain) -> Vec<usize> {
-    let way = |name: &str| name.rsplit_once(WAY).and_then(|(_, number)| number.parse::<usize>().ok());
-    let ways: Vec<_> = chain.units.iter().map(|unit| way(&unit.name)).collect();
-    (1..ways.len()).filter(|at| ways[*at] != ways[at - 1]).collect()
 }
 
 /// Two products and what lies between them; by the place of the second.

@@ -1,10 +1,12 @@
 //! What becomes of hand-built graphs: units, their order and structure, and what shards hold.
 
+mod rewritten;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{CutError, Piece, Shard, Whole, tensor};
+use super::{CutError, Piece, Shard, Whole};
 use crate::{
     domain::{Chain, Digest, Part},
     onnx::{
@@ -534,35 +536,6 @@ fn sizes_and_models_are_checked_first() {
     let unknown = bytes(&model(graph(&[node("Negate", &["x"], &["out"])], &["x"], &["out"], &[])));
     let error = refused(&unknown, &sizes);
     assert_eq!(error, "node 0 (Negate): version 17 of the standard operators has no \"Negate\"");
-}
-
-#[test]
-fn products_are_split_where_they_can_be() {
-    let pair = [
-        node("MatMul", &["x", "u"], &["a"]),
-        node("Relu", &["a"], &["b"]),
-        node("MatMul", &["b", "v"], &["out"]),
-    ];
-    let file = |outputs: &[&str]| bytes(&model(graph(&pair, &["x"], outputs, &["u", "v"])));
-    let (_, halves) = decode(&tensor::split(&file(&["out"]), 2).expect("a pair")).expect("a model");
-    let made: Vec<_> = halves.node.iter().map(|node| node.op_type.as_str()).collect();
-    assert_eq!(made, ["MatMul", "Relu", "MatMul", "MatMul", "Relu", "MatMul", "Sum"]);
-    let weights: Vec<_> =
-        halves.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor.dims.clone())).collect();
-    let (columns, rows) = (vec![4, 2], vec![2, 4]);
-    let wanted = [("u/columns0", &columns), ("u/columns1", &columns), ("v/rows0", &rows), ("v/rows1", &rows)];
-    assert_eq!(weights, wanted.map(|(name, dims)| (name, dims.clone())));
-
-    // One way, a width that three do not divide, a caller who wants what lies between.
-    for (outputs, ways) in [(&["out"][..], 1), (&["out"], 3), (&["out", "b"], 2)] {
-        let error = tensor::split(&file(outputs), ways).expect_err("no pair").to_string();
-        assert!(
-            error.starts_with(&format!(
-                "no two products with only elementwise work between them can be split {ways} ways"
-            )),
-            "{error}"
-        );
-    }
 }
 
 #[test]

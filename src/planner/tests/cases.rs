@@ -8,8 +8,8 @@ use super::{
     check, plan, planned,
 };
 use crate::{
-    domain::{Chain, OperatorClass, Part},
-    planner::{Reason, Shape},
+    domain::{BackendKind, Chain, OperatorClass, Part},
+    planner::{Reason, Shape, StagePlan},
     predict::{LaneKind, link, speed},
 };
 
@@ -372,4 +372,108 @@ fn long_chains_are_planned() {
     let split = planned(&chain, &lanes, Objective::Throughput { in_flight: 12 }, Strategy::Pipeline).unwrap();
     assert!(split.bound.gap < 0.05, "{:?}", split.bound);
     assert!(chain.units.iter().any(|unit| unit.part == Part::Attention));
+}
+
+/// A native lane that is as fast as others.
+fn native() -> Candidate {
+    let kind = LaneKind { backend: BackendKind::ort_cpu(), ..lane("native", 1.0).kind };
+    Candidate { kind, ..lane("native", 1e4) }
+}
+
+#[test]
+fn ways_run_beside_each_other() {
+    let chain = chains::dealt(3, 2, 1e9);
+    let lanes = [lane("chromium-1", 1e4), native(), lane("firefox-1", 1e4)];
+    let split = planned(&chain, &lanes, Objective::Latency, Strategy::Tensor).unwrap();
+    assert_eq!((split.shape, split.why.reason), (Shape::Tensor, Reason::Faster), "{}", split.why.sentence);
+    let at: Vec<_> = split.stages.iter().map(|stage| stage.lanes[0].as_str()).collect();
+    let layer = ["chromium-1", "chromium-1", "firefox-1", "native"];
+    assert_eq!(at, [layer; 3].concat());
+    assert_eq!((&split.stages[1].after, &split.stages[2].after), (&vec![0], &vec![0]));
+    assert_eq!(split.stages[3].after, [1, 2]);
+    // Each lane holds half of the weights.
+    assert!(split.stages.iter().all(|stage| stage.weight_bytes <= 1_000_000));
+    // Where a product takes less than passing its values, it does not pay.
+    let chain = chains::dealt(3, 2, 1e5);
+    let split = planned(&chain, &lanes, Objective::Latency, Strategy::Tensor).unwrap();
+    assert!(!split.why.worth, "{}", split.why.sentence);
+}
+
+#[test]
+fn ways_that_cannot_be_dealt_out_say_why() {
+    let two = [lane("chromium-1", 1e4), lane("firefox-1", 1e4), native()];
+    let cases = [
+        (chains::dealt(1, 2, 1e9), &two[..2], None, "a native lane adds up what the ways give"),
+        (
+            chains::dealt(1, 2, 1e9),
+            &two[1..],
+            None,
+            "2 ways need a lane each beside the native one, and there are 1",
+        ),
+        (
+            chains::dealt(1, 3, 1e9),
+            &two[..],
+            None,
+            "3 ways need a lane each beside the native one, and there are 2",
+        ),
+        (transformer(1, 64.0, 16.0), &two[..], None, "0 ways need a lane each"),
+        (
+            chains::dealt(1, 2, 1e9),
+            &two[..],
+            Some(3..=3),
+            "what lies between are 4 stages, and no other number",
+        ),
+        (
+            chains::dealt(17, 2, 1e9),
+            &two[..],
+            None,
+            "what lies between are 68 stages, and a plan has 64 at most",
+        ),
+    ];
+    for (chain, lanes, stages, says) in cases {
+        let ask = Ask { chain: &chain, lanes, objective: MANY, strategy: Strategy::Tensor, stages };
+        let error = plan(&ask).unwrap_err().to_string();
+        assert!(error.starts_with("the strategy tensor does not suit") && error.contains(says), "{error}");
+    }
+}
+
+/// As long as nothing is measured, a number of stages that was asked for is no pretext for scraps.
+#[test]
+fn guessed_stages_are_no_scraps() {
+    let chain = transformer(6, 384.0, 128.0);
+    let guessed = |browser: &str, backend: BackendKind| {
+        let kind = LaneKind { browser: browser.to_owned(), backend, ..lane("x", 1.0).kind };
+        let (speed, link) = (speed(&kind), link(&kind));
+        Candidate { kind, speed, link, ..lane(browser, 1.0) }
+    };
+    let lanes = [
+        guessed("native", BackendKind::ort_cpu()),
+        guessed("chromium", BackendKind::Wasm),
+        guessed("firefox", BackendKind::Wasm),
+    ];
+    let work = |at: usize| chain.units[at].flops + chain.units[at].moved;
+    let total: f64 = (0..chain.units.len()).map(work).sum();
+    let smallest = |lanes: &[Candidate], count: usize, objective| {
+        let stages = Some(count..=count);
+        let split =
+            plan(&Ask { chain: &chain, lanes, objective, strategy: Strategy::Pipeline, stages }).unwrap();
+        assert!(!split.why.worth, "{}", split.why.sentence);
+        let share = |stage: &StagePlan| {
+            let units = || stage.units.iter().flat_map(|run| run.from as usize..run.to as usize);
+            units().map(work).sum::<f64>() / total / 2.0
+                + units().count() as f64 / chain.units.len() as f64 / 2.0
+        };
+        split.stages.iter().map(share).fold(1.0, f64::min)
+    };
+    for (count, objective) in [(2, Objective::Latency), (3, Objective::Latency), (3, MANY)] {
+        let share = smallest(&lanes, count, objective);
+        assert!(share >= 0.499 / count as f64, "{share} of {count} stages for {objective:?}");
+    }
+    // What is measured is believed.
+    let measured = lanes.map(|mut lane| {
+        (lane.speed.samples, lane.link.samples) = (9, 9);
+        lane
+    });
+    let share = smallest(&measured, 3, Objective::Latency);
+    assert!(share < 0.1, "{share}");
 }

@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
-    domain::{BackendKind, Chain, LaneId, OperatorClass, Part, Passing, Unit},
+    domain::{BackendKind, Chain, LaneId, OperatorClass, Part, Passing, Share, Unit},
     planner::Candidate,
     predict::{LaneKind, Link, Rate, Speed, Within},
 };
@@ -15,6 +15,7 @@ pub(super) fn unit(class: OperatorClass, flops: f64, weights: Vec<u32>) -> Unit 
         part: Part::Other,
         block: None,
         tower: None,
+        share: None,
         flops,
         moved: 0.0,
         weights,
@@ -68,7 +69,7 @@ pub(super) fn transformer(blocks: usize, width: f64, tokens: f64) -> Chain {
             Vec::new()
         };
         let name = format!("{class:?} {}", chain.units.len());
-        chain.units.push(Unit { name, class, part, block, tower: None, flops, moved, weights });
+        chain.units.push(Unit { name, class, part, block, tower: None, share: None, flops, moved, weights });
         chain.units.len() as u32 - 1
     };
     let mut pass = Vec::new();
@@ -159,6 +160,35 @@ pub(super) fn towers(sizes: &[usize], joining: usize, flops: f64) -> Chain {
     if joining > 0 {
         chain.values.push(value(Some(first + joining as u32 - 1), &[], true, 100.0));
     }
+    chain
+}
+
+/// Layers of a unit that the ways of a product follow, of two units each, in turns; and their sum.
+pub(super) fn dealt(layers: usize, ways: u32, flops: f64) -> Chain {
+    let mut chain = Chain::default();
+    let mut before = None;
+    for _ in 0..layers {
+        let between = chain.units.len() as u32;
+        chain.units.push(unit(OperatorClass::MatMul, flops / 100.0, vec![]));
+        for share in (0..2 * ways).map(|at| Share::Way(at % ways)) {
+            let weight = chain.weights.len() as u32;
+            chain.weights.push(500_000);
+            let half = unit(OperatorClass::MatMul, flops / 2.0, vec![weight]);
+            chain.units.push(Unit { share: Some(share), ..half });
+        }
+        let first: Vec<_> = (between + 1..=between + ways).collect();
+        let sum = between + 2 * ways + 1;
+        let adding = unit(OperatorClass::MatMul, flops / 100.0, vec![]);
+        chain.units.push(Unit { share: Some(Share::Sum), ..adding });
+        chain.values.push(value(before, &[between], false, 4_000.0));
+        chain.values.push(value(Some(between), &first, false, 4_000.0));
+        for way in first {
+            chain.values.push(value(Some(way), &[way + ways], false, 4_000.0));
+            chain.values.push(value(Some(way + ways), &[sum], false, 4_000.0));
+        }
+        before = Some(sum);
+    }
+    chain.values.push(value(before, &[], true, 4_000.0));
     chain
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::wire::{Answer, Wire};
 
 /// One connection's requests: frames that it goes round, so many under way.
-pub(super) struct Caller {
+pub(crate) struct Caller {
     wire: Wire,
     /// Enough that none is sent again while it is under way: their numbers are the requests' ids.
     frames: Vec<Bytes>,
@@ -26,7 +26,7 @@ pub(super) struct Caller {
 const FRAMES_PER_REQUEST: usize = 64;
 
 impl Caller {
-    pub(super) fn new(wire: Wire, depth: usize, frame: impl Fn(usize) -> Bytes) -> Self {
+    pub(crate) fn new(wire: Wire, depth: usize, frame: impl Fn(usize) -> Bytes) -> Self {
         Self { wire, frames: (0..depth * FRAMES_PER_REQUEST).map(frame).collect(), depth }
     }
 
@@ -53,30 +53,30 @@ impl Caller {
 }
 
 /// What came while everybody asked.
-pub(super) struct Round {
-    pub(super) callers: Vec<Caller>,
+pub(crate) struct Round {
+    pub(crate) callers: Vec<Caller>,
     /// Per caller.
-    pub(super) answers: Vec<Vec<Bytes>>,
-    pub(super) took: Duration,
+    pub(crate) answers: Vec<Vec<Bytes>>,
+    pub(crate) took: Duration,
 }
 
 impl Round {
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.answers.iter().map(Vec::len).sum()
     }
 
-    pub(super) fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.count() as f64 / self.took.as_secs_f64()
     }
 
-    pub(super) fn read(&self, caller: usize) -> anyhow::Result<Vec<Answer>> {
+    pub(crate) fn read(&self, caller: usize) -> anyhow::Result<Vec<Answer>> {
         self.answers[caller].iter().map(Answer::read).collect()
     }
 }
 
 /// Has them all ask for `time`, after `lead` in which the lanes fill up. The beginning and the end, when not all are
 /// under way, are left out: counted from an answer to an answer.
-pub(super) async fn round(callers: Vec<Caller>, lead: Duration, time: Duration) -> anyhow::Result<Round> {
+pub(crate) async fn round(callers: Vec<Caller>, lead: Duration, time: Duration) -> anyhow::Result<Round> {
     let stop = Arc::new(AtomicBool::new(false));
     let from = Instant::now() + lead;
     let mut asking = JoinSet::new();

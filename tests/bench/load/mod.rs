@@ -1,7 +1,7 @@
 //! The daemon under load: everything at once, more than it can do, many connections, and beside what others serve by.
 
 pub(crate) mod batching;
-mod closed;
+pub(crate) mod closed;
 mod dense;
 pub(crate) mod fairness;
 pub(crate) mod idle;

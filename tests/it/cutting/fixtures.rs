@@ -2,7 +2,7 @@
 
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus, seq::index};
 use serde_json::Value;
-use weft::{domain::Datatype, onnx::cut::tensor};
+use weft::domain::{Datatype, Share};
 
 use super::*;
 use crate::{
@@ -131,9 +131,15 @@ async fn products_split_several_ways_add_up() {
         let inputs = complete(&signature, inputs.clone(), &[]);
         let wanted = engine.run(&file, inputs.clone()).await.expect("the whole runs");
         for ways in [2, 4] {
-            let file = tensor::split(&file, ways).unwrap_or_else(|error| panic!("{family}: {error}"));
-            let whole = read(&file, &inputs);
-            let shards = whole.at(&tensor::boundaries(whole.chain())).expect("frontiers");
+            let whole = Whole::read_split(&file, digest(), &sizes(&file, &inputs), ways)
+                .unwrap_or_else(|error| panic!("{family}: {error}"));
+            let units = &whole.chain().units;
+            let told = |share| units.iter().filter(|unit| unit.share == Some(share)).count();
+            let numbers = 0..ways as u32;
+            assert!(numbers.clone().all(|way| told(Share::Way(way)) > 1 && told(Share::Sum) > 0), "{family}");
+            assert_eq!(told(Share::Way(ways as u32)), 0, "{family}");
+            let boundaries = (1..units.len()).filter(|at| units[*at].share != units[at - 1].share);
+            let shards = whole.at(&boundaries.collect::<Vec<_>>()).expect("frontiers");
             let values = engine.chained(&shards, &inputs).await;
             for output in &wanted {
                 let off = difference(output, &values[&output.name]);
@@ -143,6 +149,29 @@ async fn products_split_several_ways_add_up() {
         }
     }
     assert!(split > 40, "{split} frontiers");
+}
+
+/// What passes in half precision is rounded on the way, and nothing else differs.
+#[tokio::test]
+async fn values_pass_in_half_precision() {
+    let engine = Engine::new();
+    for family in ["bert", "llama", "vit"] {
+        let original = Original::read(family);
+        let part = original.parts().into_iter().next().expect("a part");
+        let file = Bytes::from(written(&part));
+        let signature = onnx::analyse(&file).expect("a good graph").signature;
+        let cases = original.cases(part.name);
+        let (inputs, _) = cases.values().next().expect("a case");
+        let inputs = complete(&signature, inputs.clone(), &[]);
+        let wanted = engine.run(&file, inputs.clone()).await.expect("the whole runs");
+        let whole = read(&file, &inputs).in_half();
+        let units = whole.chain().units.len();
+        let shards = whole.at(&[units / 3, units / 2, units * 2 / 3]).expect("frontiers");
+        let values = engine.chained(&shards, &inputs).await;
+        assert!(values.values().any(|value| value.datatype == Datatype::Fp16), "{family}");
+        let off = wanted.iter().map(|output| difference(output, &values[&output.name])).fold(0.0, f64::max);
+        assert!((1e-7..1e-2).contains(&off), "{family}: {off:.1e}");
+    }
 }
 
 /// Weights beside a graph are read where they lie, and out of a file of each shard's own.
