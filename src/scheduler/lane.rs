@@ -165,7 +165,7 @@ impl Lane {
     /// What a step of the model takes here.
     pub(super) fn pace(&self, model: Digest) -> Pace {
         let step_us = self.latency.get(&model).map(PeakMean::mean);
-        Pace { environment: self.environment().clone(), step_us }
+        Pace { environment: self.environment().clone(), step_us, memory_max: self.backend.memory_max() }
     }
 
     /// What it holds, where that is known.
@@ -281,6 +281,8 @@ pub struct Pace {
     pub environment: Environment,
     /// Microseconds on average, its transfer included; none where it has not run.
     pub step_us: Option<f64>,
+    /// The bytes that its heap can grow to; none natively.
+    pub memory_max: Option<u64>,
 }
 
 /// A lane's load as the API shows it.

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
 mod attach;
+mod ceiling;
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
 mod converted;
