@@ -37,7 +37,9 @@ pub use ids::{
 };
 pub use memory::{FetchedBytes, LaneMemory};
 pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
-pub use plan::{Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, STAGES_MAX, Shard};
+pub use plan::{
+    Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, STAGES_MAX, Shard, Spares,
+};
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};
 pub use run::{Fallback, Placement, Provenance, RunRecord, StageRun, Timing};

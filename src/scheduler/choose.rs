@@ -164,7 +164,7 @@ fn emptiest(
     absent: Vec<(LaneId, SessionName)>,
     lanes: &BTreeMap<LaneId, Lane>,
 ) -> Option<(LaneId, SessionName)> {
-    absent.into_iter().min_by_key(|(id, _)| lanes.get(id).map(|lane| lane.sessions.len()))
+    absent.into_iter().min_by_key(|(id, _)| lanes.get(id).map(Lane::held))
 }
 
 /// The best lane of another instance that does nothing and is proven for the request: a second copy may go there.

@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "011_cache", sql: include_str!("schema/011_cache.sql") },
     Migration { name: "012_variants", sql: include_str!("schema/012_variants.sql") },
     Migration { name: "013_plans", sql: include_str!("schema/013_plans.sql") },
+    Migration { name: "014_recovery_times", sql: include_str!("schema/014_recovery_times.sql") },
 ];
 
 impl Migration {
