@@ -91,7 +91,8 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// One lane for all stages that it may stand in for: the most of them, then the one that holds the most already.
+    /// One lane for all stages that it may stand in for: a browser's first, then the one that may for the most of them,
+    /// then the one that holds the most already.
     fn share(&mut self, stages: &[(Arc<Entry>, Wants)]) {
         let serves = |lane: &Lane| stages.iter().filter(|(_, wants)| self.stands_in(lane, wants)).count();
         let holds = |lane: &Lane| {
@@ -101,7 +102,7 @@ impl Look<'_> {
             stages.iter().filter(held).count()
         };
         let rank = |(id, lane): &(&LaneId, &Lane)| {
-            (serves(lane), !lane.native(), holds(lane), std::cmp::Reverse(self.load(id, lane)))
+            (!lane.native(), serves(lane), holds(lane), std::cmp::Reverse(self.load(id, lane)))
         };
         let lanes = self.lanes.iter().filter(|(_, lane)| serves(lane) > 0);
         let Some((id, lane)) = lanes.max_by_key(rank) else { return };
@@ -112,10 +113,11 @@ impl Look<'_> {
         }
     }
 
-    /// A lane for one stage, unless one holds its shard already: a browser's first, then the one that holds least.
+    /// A lane for one stage, unless one of a browser holds its shard already: a browser's first, then the one that holds
+    /// least.
     fn each(&mut self, entry: &Arc<Entry>, wants: &Wants) {
         let fit: Vec<_> = self.lanes.iter().filter(|(_, lane)| self.stands_in(lane, wants)).collect();
-        if fit.iter().any(|(_, lane)| self.holds(lane, entry)) {
+        if fit.iter().any(|(_, lane)| !lane.native() && self.holds(lane, entry)) {
             return;
         }
         let may = |(id, lane): &&(&LaneId, &Lane)| self.may_have(id, lane, entry);

@@ -13,9 +13,9 @@ use crate::{
 const CEILING: u64 = 128 << 20;
 
 const WIDTH: u64 = 2048;
-const LAYERS: u64 = 10;
+const LAYERS: u64 = 13;
 
-/// Lanes that the model is split over.
+/// Lanes that the model is split over: as few as hold its 208 MiB by halves of their ceilings.
 const STAGES: usize = 4;
 
 /// Stages answer as the whole does natively, in fp32.

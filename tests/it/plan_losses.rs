@@ -1,10 +1,11 @@
 //! Plans that lose lanes for good: what is held ahead of that, and where the stages go.
 
 use serde_json::{Value, json};
+use weft::config::Config;
 
 use crate::{
-    plans::{add_models, answered, make, spread, under},
-    support::{Client, FakeBrowser, TestDaemon, soon},
+    plans::{NODES, add_models, answered, make, spread, under},
+    support::{Client, FakeBrowser, TestDaemon, graphs, home, soon},
 };
 
 /// A browser per name, each with a lane, and the models.
@@ -94,11 +95,29 @@ async fn a_shared_spare_holds_every_stage_and_takes_over_without_a_load() {
 }
 
 #[tokio::test]
+async fn a_shared_spare_holds_no_more_than_fits() {
+    let browsers = ["alpha", "beta", "gamma", "delta"].map(|name| FakeBrowser::new(name, &["wasm"]));
+    let bytes = graphs::part(&NODES[..1], &["x"], &["h"]).len() as u64;
+    // Room for one shard while it is loaded, which takes its bytes twice, but not beside another.
+    let room = |config: &mut Config| config.limits.lane_memory = 2 * bytes + bytes / 2;
+    let daemon = TestDaemon::start_in(home(), &browsers.each_ref(), room).await.expect("a good start");
+    daemon.settled().await;
+    add_models(&daemon).await;
+    make(&daemon, &spared("shared")).await;
+    until_held(&daemon, |held| held[0].len() == 2).await;
+    // Whatever was begun with it is there when another model is proven in that lane.
+    daemon.add("neg", graphs::neg()).await;
+    daemon.verify("neg", &json!({"browser": ["delta"]})).await;
+    assert_eq!(browsers[3].loads(), 2, "the first stage's shard, and what was asked for just now");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_spare_per_stage_is_spread_over_the_lanes() {
     let (browsers, daemon) = daemon(&["alpha", "beta", "gamma"]).await;
     let plan = make(&daemon, &spared("per_stage")).await;
-    until_held(&daemon, |held| held.iter().all(|lanes| lanes.len() >= 3)).await;
-    // The native lane has each model since it was added; the browsers have their own stage, and each a spare.
+    // In its place, and in one other browser's lane.
+    until_held(&daemon, |held| held.iter().all(|lanes| lanes.len() == 2)).await;
     assert_eq!(browsers.iter().map(FakeBrowser::loads).collect::<Vec<_>>(), [2, 2, 2]);
     let mut client = daemon.client().await;
     lose(&daemon, &browsers[0]).await;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// `y = -2x²` in three nodes; the last reads what the caller gives as well.
-const NODES: [graphs::Node<'_>; 3] =
+pub(crate) const NODES: [graphs::Node<'_>; 3] =
     [("Neg", &["x"], &["h"]), ("Add", &["h", "h"], &["g"]), ("Mul", &["g", "x"], &["y"])];
 
 /// Requests between a stage's start and the end of the next.
