@@ -114,21 +114,25 @@ impl Look<'_> {
     }
 
     /// A lane for one stage, unless one of a browser holds its shard already: a browser's first, then the one that holds
-    /// least.
+    /// least, then the next in the round from the stage's place, so that lanes which are alike have a spare each.
     fn each(&mut self, entry: &Arc<Entry>, wants: &Wants) {
         let fit: Vec<_> = self.lanes.iter().filter(|(_, lane)| self.stands_in(lane, wants)).collect();
         if fit.iter().any(|(_, lane)| !lane.native() && self.holds(lane, entry)) {
             return;
         }
         let may = |(id, lane): &&(&LaneId, &Lane)| self.may_have(id, lane, entry);
-        let best = fit.iter().filter(may).min_by_key(|(id, lane)| (lane.native(), self.load(id, lane)));
+        let before = |id: &LaneId| wants.lane.as_ref().is_some_and(|place| id < place);
+        let rank = |(id, lane): &&(&LaneId, &Lane)| (lane.native(), self.load(id, lane), before(id));
+        let best = fit.iter().filter(may).min_by_key(rank);
         if let Some((id, lane)) = best.copied() {
             self.give(id, lane, entry);
         }
     }
 
+    /// What a lane is still loading counts once it is there: until then it is given nothing more.
     fn give(&mut self, id: &LaneId, lane: &Lane, entry: &Arc<Entry>) {
-        if self.may_have(id, lane, entry) {
+        let settled = lane.preparing() == 0 && lane.awaited.is_empty();
+        if settled && self.may_have(id, lane, entry) {
             self.given.push((id.clone(), session(lane, entry), entry.clone()));
         }
     }

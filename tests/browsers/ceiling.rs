@@ -21,15 +21,26 @@ const STAGES: usize = 4;
 /// Stages answer as the whole does natively, in fp32.
 const TOLERANCE: f32 = 1e-4;
 
-/// Weights that look like noise and keep a layer's answers as large as what it is asked, no two layers alike.
-fn weights(layer: u64) -> Vec<u8> {
+/// Weights that look like noise and keep a layer's answers as large as what it is asked.
+fn noise() -> Vec<u8> {
     let scale = (6.0 / WIDTH as f32).sqrt();
-    let mut state = layer + 1;
-    let values = (0..WIDTH * WIDTH).map(|_| {
+    let (mut state, mut bytes) = (1_u64, Vec::with_capacity((4 * WIDTH * WIDTH) as usize));
+    for _ in 0..WIDTH * WIDTH {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale
-    });
-    values.flat_map(f32::to_le_bytes).collect()
+        let value = ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale;
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+/// Layers of the same noise, each moved on a little, so that no two are alike.
+fn layers() -> Vec<Vec<u8>> {
+    let mut weights = noise();
+    let next = |_| {
+        weights.rotate_left(4 * 12_347);
+        weights.clone()
+    };
+    (0..LAYERS).map(next).collect()
 }
 
 fn question() -> Value {
@@ -50,7 +61,7 @@ async fn served() -> Option<Served> {
     let weft = Path::new(env!("CARGO_BIN_EXE_weft"));
     let served = Served::start_with(weft, "chromium=2,firefox=2", &[("weft.toml", &config)]).await.unwrap();
     let model = served.home().join("whole.onnx");
-    fs::write(&model, graphs::dense(WIDTH, &(0..LAYERS).map(weights).collect::<Vec<_>>())).unwrap();
+    fs::write(&model, graphs::dense(WIDTH, &layers())).unwrap();
     served.weft(&["models", "add", model.to_str().unwrap()]).await.unwrap();
     Some(served)
 }
