@@ -108,7 +108,13 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
     });
     let mut prepare = wanted.absent.clone();
     if let Some((_, lane, session)) = wanted.free {
-        let decision = Decision::Run { lane: lane.clone(), session, fallback: None };
+        // A sequence goes on where it began, also when that was not where it is wanted.
+        let elsewhere = case.tied.is_some() && lanes.get(lane).is_some_and(|lane| !lane.admitted(case.wants));
+        let fallback = elsewhere.then(|| Fallback {
+            wanted: case.wants.describe(),
+            reason: "its sequence is held to another lane".to_owned(),
+        });
+        let decision = Decision::Run { lane: lane.clone(), session, fallback };
         return Choice { decision, prepare, full: None };
     }
     let starting = outlook.may_come(case.wants);
