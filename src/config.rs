@@ -60,6 +60,12 @@ const LANE_MEMORY: u64 = 2 << 30;
 /// The least that can be asked for: the engine alone takes a few tens of MiB.
 const LANE_MEMORY_MIN: u64 = 256 << 20;
 
+/// All that a WebAssembly memory of 32 bits can have.
+const HEAP_MAX: u64 = 1 << 32;
+
+/// An engine begins with 16 MiB, and its own small sessions take a few.
+const HEAP_MIN: u64 = 64 << 20;
+
 /// A Worker costs seconds to start and its sessions their loads, so memory alone ends one at most once a minute.
 const RECYCLE_AFTER: Duration = Duration::from_secs(60);
 
@@ -141,6 +147,7 @@ pub struct RawLanes {
     pub gpu: Option<Gpu>,
     pub threads: Option<u32>,
     pub webnn_device: Option<String>,
+    pub memory_max: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -212,6 +219,8 @@ pub struct Config {
     /// Threads of each WASM lane.
     pub threads: u32,
     pub webnn_device: Option<String>,
+    /// The bytes that an engine's heap may grow to.
+    pub memory_max: u64,
     pub native: Native,
     pub limits: Limits,
     pub timeout: Duration,
@@ -299,6 +308,7 @@ impl RawConfig {
             .browsers
             .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
         let browsers = browsers.into_iter().map(|(name, raw)| (name, Bounds::from(raw))).collect();
+        let memory_max = self.lanes.memory_max()?;
         let backends = self
             .lanes
             .backends
@@ -335,6 +345,7 @@ impl RawConfig {
             backends,
             gpu: self.lanes.gpu.unwrap_or_default(),
             threads: positive(self.lanes.threads, share, "lanes.threads")?,
+            memory_max,
             webnn_device: self.lanes.webnn_device,
             native: Native {
                 library: self.native.library.unwrap_or_else(native_library),
@@ -362,6 +373,17 @@ impl RawConfig {
 }
 
 impl RawLanes {
+    fn memory_max(&self) -> Result<u64, ConfigError> {
+        let bytes = self.memory_max.unwrap_or(HEAP_MAX);
+        if (HEAP_MIN..=HEAP_MAX).contains(&bytes) {
+            return Ok(bytes);
+        }
+        Err(ConfigError::Invalid(format!(
+            "lanes.memory_max: {bytes} bytes are not between {HEAP_MIN}, which an engine needs, and {HEAP_MAX}, \
+             which 32 bits can address"
+        )))
+    }
+
     fn check_device(&self) -> Result<(), ConfigError> {
         match self.webnn_device.as_deref() {
             None | Some("cpu" | "gpu" | "npu") => Ok(()),

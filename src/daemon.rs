@@ -505,6 +505,7 @@ fn fleets(config: &Config, run: &Arc<RunDir>, tasks: &Tasks) -> Vec<Fleet> {
             gpu: gpu_mode(config.gpu),
             threads: config.threads,
             webnn_device: config.webnn_device.clone(),
+            memory_max: config.memory_max,
             limits: InstanceLimits {
                 memory: recipe.limits.memory_mb.map(|mb| mb << 20),
                 runs: recipe.limits.runs,

@@ -48,6 +48,11 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// The bytes that the lane's heap can grow to; `None` where nothing but the machine bounds it.
+    fn memory_max(&self) -> Option<u64> {
+        None
+    }
+
     /// Gives an idle lane up so that a fresh one takes its place, which is no fault of it.
     fn recycle(&self, reason: String) {
         self.abandon(reason);

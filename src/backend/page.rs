@@ -41,6 +41,7 @@ impl Message for LaneToDaemon {
 /// The daemon's end of a page lane.
 pub struct PageLane {
     environment: Environment,
+    memory_max: Option<u64>,
     link: Arc<Link>,
 }
 
@@ -69,8 +70,8 @@ struct Reply {
 }
 
 impl PageLane {
-    /// Takes over the link of a lane that has reported ready.
-    pub fn start(environment: Environment, session: Session, tasks: &Tasks) -> Self {
+    /// Takes over the link of a lane that has reported ready, and how much its heap can grow to.
+    pub fn start(environment: Environment, memory_max: Option<u64>, session: Session, tasks: &Tasks) -> Self {
         let (pending, activity) = (HashMap::new(), Activity::default());
         let state = LinkState { last_id: 0, pending, answered_at: Instant::now(), activity };
         let link = Arc::new(Link {
@@ -81,7 +82,7 @@ impl PageLane {
             recycled: AtomicBool::new(false),
         });
         tasks.spawn("page lane reader", read(link.clone(), session.receiver));
-        Self { environment, link }
+        Self { environment, memory_max, link }
     }
 }
 
@@ -331,6 +332,10 @@ impl Backend for PageLane {
 
     fn abandon(&self, reason: String) {
         self.link.lose(&reason);
+    }
+
+    fn memory_max(&self) -> Option<u64> {
+        self.memory_max
     }
 
     fn memory(&self) -> Option<watch::Receiver<LaneMemory>> {

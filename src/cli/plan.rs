@@ -126,6 +126,9 @@ struct Make {
     /// What may run a stage when its place cannot
     #[arg(long, value_name = "native|lanes|none", default_value = "native")]
     fallback: String,
+    /// What is held ahead of need: nothing, every shard in one other lane, or each in some other lane
+    #[arg(long, value_name = "none|shared|per_stage", default_value = "none")]
+    spares: String,
 }
 
 /// As the daemon takes it.
@@ -181,7 +184,7 @@ impl Command {
 
 impl Make {
     fn order(&self) -> Value {
-        let mut order = json!({"model": self.model, "fallback": self.fallback});
+        let mut order = json!({"model": self.model, "fallback": self.fallback, "spares": self.spares});
         if self.shards.is_empty() {
             order["split"] = self.split.order();
         } else {
@@ -227,7 +230,8 @@ fn state(plan: &Value) -> String {
 
 fn show(plan: &Value) {
     output::line(&format!("{} of {}: {}", text(&plan["id"]), text(&plan["name"]), state(plan)));
-    output::line(&format!("fallback {}", text(&plan["fallback"])));
+    let spares = plan["spares"].as_str().unwrap_or("none");
+    output::line(&format!("fallback {}, spares {spares}", text(&plan["fallback"])));
     let error = plan["error"].as_f64().map_or_else(|| "unknown".to_owned(), |error| format!("{error:.1e}"));
     let passing = if plan["activations"] == "fp16" { ", floats pass as fp16" } else { "" };
     output::line(&format!("off the whole model by {error} of the largest value{passing}"));
@@ -237,9 +241,11 @@ fn show(plan: &Value) {
     output::table(&["stage", "shard", "where", "reads", "makes"], &rows);
     for moved in plan["recoveries"].as_array().into_iter().flatten() {
         let (stage, lane) = (&moved["stage"], text(&moved["lane"]));
+        let after = moved["took_us"].as_u64().map(|us| format!(" {} ms after the loss", us / 1000));
+        let after = after.unwrap_or_default();
         output::line(&match moved["fallback"]["reason"].as_str() {
-            Some(reason) => format!("stage {stage} went to {lane}: {reason}"),
-            None => format!("stage {stage} came back to {lane}"),
+            Some(reason) => format!("stage {stage} went to {lane}{after}: {reason}"),
+            None => format!("stage {stage} came back to {lane}{after}"),
         });
     }
 }

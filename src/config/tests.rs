@@ -39,7 +39,7 @@ fn what_is_said_is_what_holds() {
         listen = "[::1]:0"
         bridge = { listen = "127.0.0.1:7", public = "http://127.0.0.1:8" }
         browsers = { chromium = 2, chromium-webnn = 0 }
-        lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu" }
+        lanes = { backends = ["wasm"], gpu = "software", threads = 3, webnn_device = "npu", memory_max = 134217728 }
         native = { library = "/opt/ort.so", providers = ["cpu", "cuda"], threads = 5 }
         scheduler = { policy = "native-first", age_step = "2s", hedge = true, hedge_percent = 3 }
         limits = { pending_requests = 7, pending_bytes = 8, lane_memory = 1073741824, timeout = "90s", drain = "2m" }
@@ -141,6 +141,8 @@ fn what_cannot_hold_is_refused_by_name() {
         ("lanes = { backends = [\"cuda\"] }", "is no backend"),
         ("lanes = { webnn_device = \"tpu\" }", "is not cpu, gpu or npu"),
         ("lanes = { threads = 0 }", "lanes.threads must be at least 1"),
+        ("lanes = { memory_max = 1 }", "lanes.memory_max: 1 bytes are not between"),
+        ("lanes = { memory_max = 4294967297 }", "lanes.memory_max: 4294967297 bytes are not between"),
         ("lanes = { gpu = \"maybe\" }", "unknown variant"),
         ("native = { threads = 0 }", "native.threads must be at least 1"),
         ("limits = { caller_requests = 0 }", "limits.caller_requests must be at least 1"),

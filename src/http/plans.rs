@@ -24,7 +24,7 @@ use super::{
 use crate::{
     domain::{
         Activations, BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId,
-        PlanStage, Policy, Recovery, Shard, Tensor,
+        PlanStage, Policy, Recovery, Shard, Spares, Tensor,
     },
     models::{Entry, KeptPlan, Plans, PlansError, Proof},
     protocol::client::{Parameters, Topic},
@@ -49,6 +49,8 @@ pub(super) struct Order {
     split: Option<Wanted>,
     #[serde(default)]
     fallback: PlanFallback,
+    #[serde(default)]
+    spares: Spares,
 }
 
 /// A shard, and where it runs: in one lane, in those of a browser or a backend, or in any
@@ -117,7 +119,7 @@ pub(super) async fn make(
     Extension(origin): Extension<Origin>,
     body: Result<String, StringRejection>,
 ) -> Result<(StatusCode, Json<Shown>), Problem> {
-    let Order { model, stages, split, fallback } =
+    let Order { model, stages, split, fallback, spares } =
         serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     let whole = models::find(&api, &model)?;
     let Stages { shards, new } = match split {
@@ -125,7 +127,7 @@ pub(super) async fn make(
         Some(_) if !stages.is_empty() => return Err(Failure::invalid("stages or split, not both").into()),
         Some(wanted) => splits::cut(&api, &whole, &wanted, tasks::now_us()).await?,
     };
-    let made = proven(&api, &whole, &shards, fallback, (caller, origin)).await;
+    let made = proven(&api, &whole, &shards, (fallback, spares), (caller, origin)).await;
     if made.is_err() {
         // Shards that nobody asked for by name go with the plan that they were made for.
         for shard in new {
@@ -153,7 +155,7 @@ async fn proven(
     api: &Arc<Api>,
     whole: &Arc<Entry>,
     stages: &[(Arc<Entry>, Place)],
-    fallback: PlanFallback,
+    (fallback, spares): (PlanFallback, Spares),
     by: (Caller, Origin),
 ) -> Result<Shown, Problem> {
     let shards = stages.iter().map(|(entry, place)| Shard {
@@ -162,8 +164,8 @@ async fn proven(
         place: place.clone(),
     });
     let shards: Vec<_> = shards.collect();
-    let plan =
-        Plan::new((whole.model.digest, &whole.model.signature), &shards, fallback).map_err(Failure::from)?;
+    let whole_model = (whole.model.digest, &whole.model.signature);
+    let plan = Plan::new(whole_model, &shards, fallback, spares).map_err(Failure::from)?;
     let proof = api.plans.prove(whole, &plan).await?;
     for shard in &proof.given {
         let (name, digest) = (shard.model.name.clone(), shard.model.digest);
@@ -171,6 +173,7 @@ async fn proven(
     }
     let error = rehearse(api, whole, &plan, &proof, by).await?;
     let kept = api.plans.keep(plan, error, tasks::now_us()).await?;
+    api.scheduler.spare(Arc::new(planned(api, kept.id.clone(), kept.plan.clone(), false)?)).await;
     Ok(Shown::of(kept, api))
 }
 
@@ -182,7 +185,7 @@ async fn rehearse(
     proof: &Proof,
     (caller, origin): (Caller, Origin),
 ) -> Result<Option<f64>, Failure> {
-    let strictly = Plan { fallback: PlanFallback::None, ..plan.clone() };
+    let strictly = Plan { fallback: PlanFallback::None, spares: Spares::None, ..plan.clone() };
     let planned = Arc::new(planned(api, Plans::name(plan), Arc::new(strictly), false)?);
     let ask = async |inputs: Vec<Tensor>| {
         let bytes = inputs.iter().map(|tensor| tensor.body.len()).sum();
@@ -243,7 +246,9 @@ pub(super) async fn show(State(api): State<Arc<Api>>, id: Named) -> Result<Json<
     responses((status = 200, body = Shown)))]
 pub(super) async fn remove(State(api): State<Arc<Api>>, id: Named) -> Result<Json<Shown>, Problem> {
     let Path(id) = id?;
-    let shown = Shown::of(api.plans.remove(&id).await.map_err(told)?, &api);
+    let removed = api.plans.remove(&id).await.map_err(told)?;
+    api.scheduler.forget_plan(removed.id.clone()).await;
+    let shown = Shown::of(removed, &api);
     api.events.publish(Topic::Plans, || json!({"removed": &shown}));
     Ok(Json(shown))
 }
@@ -261,11 +266,6 @@ pub(super) fn wanted(api: &Api, entry: &Entry, parameters: &Parameters) -> Resul
     let KeptPlan { id, plan, .. } = api.plans.find(id)?;
     if plan.model != entry.model.digest {
         let message = format!("{id} is a plan of the model {}, not of {}", plan.model, entry.model.name);
-        return Err(Failure::invalid(message));
-    }
-    if parameters.sequence()?.is_some() {
-        let message =
-            "a sequence does not run under a plan, whose lanes hold no state for it: leave out `plan`";
         return Err(Failure::invalid(message));
     }
     let Parameters { backend, browser, fallback, policy, lease, .. } = parameters;

@@ -109,6 +109,7 @@ fn native_lane(environment: &Environment) -> LaneStatus {
         limits: None,
         webnn: None,
         webnn_device: None,
+        memory_max: None,
         timing_us: BTreeMap::new(),
     };
     LaneStatus {

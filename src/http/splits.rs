@@ -22,8 +22,9 @@ use crate::{
     scheduler::Pace,
 };
 
-/// What a lane of a page may hold of weights: what its engine's heap can grow to.
-const PAGE_WEIGHTS_MAX: u64 = 4 << 30;
+/// Of a lane's heap, what weights may take: as much again is needed while they are loaded, or for the copies that an
+/// engine makes to compute with.
+const WEIGHTS_SHARE: u64 = 2;
 
 /// How a model is split: by which strategy, for what, over which lanes
 #[derive(Deserialize, ToSchema)]
@@ -155,7 +156,11 @@ async fn split_over(
 }
 
 /// A lane by what its steps took, else by what the whole took there, else as its like are thought to be.
-fn candidate(chain: &Chain, Pace { environment, step_us }: &Pace, samples: &Samples) -> Candidate {
+fn candidate(
+    chain: &Chain,
+    Pace { environment, step_us, memory_max }: &Pace,
+    samples: &Samples,
+) -> Candidate {
     let Environment { lane, browser, backend, threads, .. } = environment;
     let kind = LaneKind {
         browser: browser.clone(),
@@ -169,7 +174,7 @@ fn candidate(chain: &Chain, Pace { environment, step_us }: &Pace, samples: &Samp
     let speed = predict::refit_speed(&guess, &samples.steps).map_or(guess, |refit| refit.model);
     let link = predict::link(&kind);
     let link = predict::refit_link(&link, &samples.transfers).map_or(link, |refit| refit.model);
-    let memory = if backend.is_native() { u64::MAX } else { PAGE_WEIGHTS_MAX };
+    let memory = memory_max.map_or(u64::MAX, |heap| heap / WEIGHTS_SHARE);
     Candidate { id: lane.clone(), kind, speed, link, memory }
 }
 

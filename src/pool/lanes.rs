@@ -100,6 +100,7 @@ pub(super) fn start(
         backend: backend.clone(),
         threads: fleet.threads,
         webnn_device: (*backend == BackendKind::Webnn).then(|| fleet.webnn_device.clone()).flatten(),
+        memory_max: fleet.memory_max,
     };
     let sent = control.control(&order);
     let (browser, instance) = (fleet.browser.clone(), instance.clone());
@@ -158,5 +159,5 @@ async fn ready(
         threads: capability.threads,
         flags: host.flags,
     };
-    Ok((Arc::new(PageLane::start(environment, session, &shared.tasks)), capability))
+    Ok((Arc::new(PageLane::start(environment, capability.memory_max, session, &shared.tasks)), capability))
 }

@@ -62,6 +62,8 @@ pub struct Fleet {
     /// Threads of each WASM lane.
     pub threads: u32,
     pub webnn_device: Option<String>,
+    /// The bytes that an engine's heap may grow to.
+    pub memory_max: u64,
     pub limits: InstanceLimits,
 }
 

@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 /// Raised with every change of the messages; a link with another version is closed.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Why the daemon closes a link before it is a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub enum DaemonToPage {
         backend: BackendKind,
         threads: u32,
         webnn_device: Option<String>,
+        /// The bytes that the engine's heap may grow to.
+        memory_max: u64,
     },
     StopLane {
         lane: String,
@@ -96,6 +98,8 @@ pub struct Capability {
     /// Per device type `ok` or the reason of its refusal.
     pub webnn: Option<BTreeMap<String, String>>,
     pub webnn_device: Option<String>,
+    /// The bytes that the engine's heap can grow to; none natively.
+    pub memory_max: Option<u64>,
     pub timing_us: BTreeMap<String, u64>,
 }
 

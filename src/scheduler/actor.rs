@@ -4,6 +4,7 @@ mod batching;
 mod dispatch;
 mod fetching;
 mod hedging;
+mod lanes;
 mod loading;
 mod memory;
 mod sequences;
@@ -25,7 +26,7 @@ use tokio::{
 
 use super::{
     Limits, Wants,
-    choose::{Absence, Outlook},
+    choose::Outlook,
     hedge::Budget,
     lane::{Lane, LaneLoad, Pace, SessionState},
     latency::{Means, Recent, RecipePriors},
@@ -36,13 +37,15 @@ use super::{
     race::Ask,
     residence::{Residence, Residences},
     sequence::{SequenceKey, Sequences},
+    spares::SparedPlans,
+    staged::{Flows, Planned},
     step::{Finished, Ledger},
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, DimBinding, Failure, InstanceId, LaneId, ModelName},
+    domain::{Code, Digest, DimBinding, Failure, InstanceId, LaneId, ModelName, PlanId},
     models::{Entry, Held, Loader},
-    pool::{Hold, PoolEvent},
+    pool::PoolEvent,
     tasks::Tasks,
 };
 
@@ -103,6 +106,8 @@ pub(super) enum Message {
     },
     /// Shards whose plan is about to be asked, and where.
     Warm(Vec<(Arc<Entry>, Wants, DimBinding)>),
+    Spare(Arc<Planned>),
+    ForgetPlan(PlanId),
     Unload {
         entry: Arc<Entry>,
         done: oneshot::Sender<()>,
@@ -147,6 +152,9 @@ pub(super) struct Actor {
     backlog: Arc<AtomicUsize>,
     proofs: Vec<Proof>,
     residences: Residences,
+    /// Plans whose shards are held ahead of need.
+    spared: SparedPlans,
+    pub(super) flows: Flows,
     sequences: Sequences<Box<Pending>>,
     /// When the first request that waits for others to share its step waits no more.
     release: Option<Instant>,
@@ -197,6 +205,8 @@ impl Actor {
             sweep,
             proofs: Vec::new(),
             residences: Residences::default(),
+            spared: SparedPlans::default(),
+            flows: Flows::default(),
             sequences: Sequences::default(),
             release: None,
             fetching: BTreeMap::new(),
@@ -272,6 +282,8 @@ impl Actor {
                 self.proofs.push(Proof::new(entry, wants, keep, done));
             }
             Message::Warm(shards) => self.warm(shards),
+            Message::Spare(planned) => self.spare(&planned),
+            Message::ForgetPlan(plan) => self.spared.remove(&plan),
             Message::Unload { entry, done } => {
                 self.unload_model(&entry);
                 // Whoever asked may have left.
@@ -295,82 +307,10 @@ impl Actor {
         }
     }
 
-    fn pool_event(&mut self, event: PoolEvent) {
-        match event {
-            PoolEvent::Starting { instance, browser, backends } => {
-                self.outlook.absent.remove(&instance);
-                self.outlook.starting.insert(instance, (browser, backends));
-            }
-            PoolEvent::LaneUp(backend) => {
-                let environment = backend.environment();
-                let (id, kind) = (environment.lane.clone(), environment.backend.clone());
-                self.outlook.arrived(&environment.instance, &kind);
-                self.readmit(&id);
-                let mut lane = Lane::new(backend);
-                lane.sessions.extend(self.outgrown.remove(&id).into_iter().flatten());
-                self.lanes.insert(id, lane);
-            }
-            PoolEvent::LaneDown { lane, reason } => {
-                tracing::debug!(%lane, reason, "lane removed");
-                self.remove_lane(&lane);
-            }
-            PoolEvent::Absent { instance, browser, backend, reason } => {
-                self.outlook.arrived(&instance, &backend);
-                let absence = Absence { browser, backend: Some(backend), reason };
-                self.outlook.absent.entry(instance).or_default().push(absence);
-            }
-            PoolEvent::Failed { instance, browser, reason } => {
-                self.outlook.gone(&instance);
-                self.outlook.absent.insert(instance, vec![Absence { browser, backend: None, reason }]);
-            }
-            PoolEvent::Held { instance, hold, free } => {
-                self.frees.extend(free.map(|free| (instance.clone(), free)));
-                if hold == Hold::Open {
-                    self.outlook.holds.remove(&instance);
-                } else {
-                    self.outlook.holds.insert(instance, hold);
-                }
-            }
-            PoolEvent::Suspect { instance, suspect: true } => {
-                self.outlook.suspects.insert(instance);
-            }
-            PoolEvent::Suspect { instance, suspect: false } => {
-                self.outlook.suspects.remove(&instance);
-            }
-            PoolEvent::Gone { instance } => {
-                self.outlook.gone(&instance);
-                let gone = |lane: &Lane| lane.environment().instance == instance;
-                for (id, _) in self.lanes.extract_if(.., |_, lane| gone(lane)) {
-                    self.sequences.lose(&id);
-                }
-            }
-        }
-    }
-
-    fn remove_lane(&mut self, id: &LaneId) {
-        self.sequences.lose(id);
-        if let Some(lane) = self.lanes.remove(id)
-            && !lane.native()
-        {
-            // The pool starts it again or says that the instance failed.
-            self.outlook.awaits(lane.environment());
-            self.outgrown.insert(id.clone(), lane.outgrown());
-        }
-    }
-
     /// The lane of this backend; a lane that came back under the same name is another one.
     fn lane_of(&mut self, backend: &Arc<dyn Backend>) -> Option<&mut Lane> {
         let lane = self.lanes.get_mut(&backend.environment().lane)?;
         Arc::ptr_eq(&lane.backend, backend).then_some(lane)
-    }
-
-    /// What a lane's own answer says may come before what the pool says.
-    /// A lane that is lost for us must be lost for the pool as well, or it would never bring another.
-    fn lost(&mut self, backend: &Arc<dyn Backend>, reason: &str) {
-        backend.abandon(reason.to_owned());
-        if self.lane_of(backend).is_some_and(|lane| !lane.native()) {
-            self.remove_lane(&backend.environment().lane);
-        }
     }
 
     fn finished(
@@ -525,6 +465,7 @@ impl Actor {
         for lane in self.lanes.values_mut() {
             let backend = &lane.backend;
             lane.kept.remove(&model);
+            lane.awaited.retain(|name| name.model != model);
             lane.sessions.retain(|name, state| {
                 match state {
                     _ if name.model != model => return true,

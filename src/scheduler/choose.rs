@@ -108,7 +108,13 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
     });
     let mut prepare = wanted.absent.clone();
     if let Some((_, lane, session)) = wanted.free {
-        let decision = Decision::Run { lane: lane.clone(), session, fallback: None };
+        // A sequence goes on where it began, also when that was not where it is wanted.
+        let elsewhere = case.tied.is_some() && lanes.get(lane).is_some_and(|lane| !lane.admitted(case.wants));
+        let fallback = elsewhere.then(|| Fallback {
+            wanted: case.wants.describe(),
+            reason: "its sequence is held to another lane".to_owned(),
+        });
+        let decision = Decision::Run { lane: lane.clone(), session, fallback };
         return Choice { decision, prepare, full: None };
     }
     let starting = outlook.may_come(case.wants);
@@ -164,7 +170,7 @@ fn emptiest(
     absent: Vec<(LaneId, SessionName)>,
     lanes: &BTreeMap<LaneId, Lane>,
 ) -> Option<(LaneId, SessionName)> {
-    absent.into_iter().min_by_key(|(id, _)| lanes.get(id).map(|lane| lane.sessions.len()))
+    absent.into_iter().min_by_key(|(id, _)| lanes.get(id).map(Lane::held))
 }
 
 /// The best lane of another instance that does nothing and is proven for the request: a second copy may go there.

@@ -33,7 +33,9 @@ pub(super) struct Lane {
     /// Requests in them.
     pub(super) requests: usize,
     pub(super) sessions: BTreeMap<SessionName, SessionState>,
-    /// Loaded models that it was given: the last to go when room is wanted.
+    /// Sessions that are loaded once their models' files are here.
+    pub(super) awaited: BTreeSet<SessionName>,
+    /// Loaded models and plans' spares that it was given: the last to go when room is wanted.
     pub(super) kept: BTreeSet<Digest>,
     /// Microseconds that a request has the lane to itself, or its part of a step's, per model.
     latency: BTreeMap<Digest, PeakMean>,
@@ -83,6 +85,7 @@ impl Lane {
             running: 0,
             requests: 0,
             sessions: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             kept: BTreeSet::new(),
             latency: BTreeMap::new(),
             last_start: 0,
@@ -135,6 +138,7 @@ impl Lane {
 
     pub(super) fn standing(&self, session: &SessionName, strict: bool, now: Instant) -> Standing<'_> {
         match self.sessions.get(session) {
+            None if self.awaited.contains(session) => Standing::Preparing,
             None => Standing::Absent,
             Some(SessionState::Preparing | SessionState::Stale) => Standing::Preparing,
             Some(SessionState::Ready { placement, .. }) if strict && placement.len() > 1 => Standing::Mixed,
@@ -165,7 +169,7 @@ impl Lane {
     /// What a step of the model takes here.
     pub(super) fn pace(&self, model: Digest) -> Pace {
         let step_us = self.latency.get(&model).map(PeakMean::mean);
-        Pace { environment: self.environment().clone(), step_us }
+        Pace { environment: self.environment().clone(), step_us, memory_max: self.backend.memory_max() }
     }
 
     /// What it holds, where that is known.
@@ -202,6 +206,18 @@ impl Lane {
             SessionState::Preparing | SessionState::Stale | SessionState::Ready { .. } => false,
         };
         self.sessions.into_iter().filter(no_room).collect()
+    }
+
+    /// Takes note that a model's session is to stay, once it is at least being loaded.
+    pub(super) fn keep(&mut self, session: &SessionName) {
+        if self.sessions.contains_key(session) {
+            self.kept.insert(session.model);
+        }
+    }
+
+    /// Sessions that it has or is about to have.
+    pub(super) fn held(&self) -> usize {
+        self.sessions.len() + self.awaited.iter().filter(|name| !self.sessions.contains_key(name)).count()
     }
 
     pub(super) fn preparing(&self) -> usize {
@@ -281,6 +297,8 @@ pub struct Pace {
     pub environment: Environment,
     /// Microseconds on average, its transfer included; none where it has not run.
     pub step_us: Option<f64>,
+    /// The bytes that its heap can grow to; none natively.
+    pub memory_max: Option<u64>,
 }
 
 /// A lane's load as the API shows it.

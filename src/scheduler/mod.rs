@@ -24,6 +24,7 @@ mod relief;
 mod residence;
 mod sequence;
 mod shares;
+mod spares;
 mod staged;
 mod step;
 
@@ -44,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{
         BackendKind, Caller, Code, Digest, DimBinding, Failure, InstanceId, LaneId, LeaseId, ModelName,
-        PlanId, Policy, Provenance, RequestId, Retry, RunId, Sequence, Tensor, Timing,
+        PlanId, Policy, Provenance, RequestId, Retry, RunId, Sequence, Spares, Tensor, Timing,
     },
     models::{Entry, Loader},
     pool::PoolEvent,
@@ -220,9 +221,10 @@ impl Scheduler {
         let priors = Arc::new(priors);
         let (own, backlog_told) = (ledger.clone(), backlog.clone());
         let actor = Actor::new(mailbox, limits.clone(), loader, own, priors, backlog_told, tasks.clone());
+        let flows = actor.flows.clone();
         tasks.spawn("scheduler", actor.run(messages, lanes));
         let admission = Admission::new(limits, tasks.clone());
-        Self { inbox, sweep, admission, backlog, ledger, tasks: tasks.clone(), flows: Flows::default() }
+        Self { inbox, sweep, admission, backlog, ledger, tasks: tasks.clone(), flows }
     }
 
     /// Admits a message of so many bytes before it is parsed, or refuses it at once.
@@ -351,6 +353,20 @@ impl Scheduler {
     pub async fn forget(&self, name: ModelName, versions: Vec<Digest>, files: Vec<Digest>) {
         // A stopping daemon forgets everything anyway.
         let _ = self.inbox.send(Message::Forget { name, versions, files }).await;
+    }
+
+    /// Holds a plan's shards where its spares want them, until it is forgotten.
+    pub async fn spare(&self, planned: Arc<Planned>) {
+        if planned.plan.spares != Spares::None {
+            // A stopping daemon loads nothing.
+            let _ = self.inbox.send(Message::Spare(planned)).await;
+        }
+    }
+
+    /// Holds no spares for a plan any more; what is loaded stays until the room is wanted.
+    pub async fn forget_plan(&self, plan: PlanId) {
+        // A stopping daemon forgets everything anyway.
+        let _ = self.inbox.send(Message::ForgetPlan(plan)).await;
     }
 
     /// Requests that no lane has room for.

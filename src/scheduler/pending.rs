@@ -84,6 +84,25 @@ pub(super) struct Lot {
     excluded: Vec<LaneId>,
 }
 
+impl SequenceKey {
+    /// The sequence that a request belongs to, if any.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let plan = match &request.under {
+            Under::Single => None,
+            Under::Plan(planned) => Some(planned.id.clone()),
+            Under::Stage(plan) => Some(plan.clone()),
+        };
+        let model = &request.entry.model;
+        request.sequence.as_ref().map(|sequence| Self {
+            caller: request.caller.id.clone(),
+            model: model.name.clone(),
+            version: model.digest,
+            plan,
+            id: sequence.id.clone(),
+        })
+    }
+}
+
 impl Pending {
     pub(super) fn new(
         request: Request,
@@ -91,12 +110,7 @@ impl Pending {
         cancelled: CancellationToken,
         permit: Option<Permit>,
     ) -> Self {
-        let sequence = request.sequence.as_ref().map(|sequence| SequenceKey {
-            caller: request.caller.id.clone(),
-            model: request.entry.model.name.clone(),
-            version: request.entry.model.digest,
-            id: sequence.id.clone(),
-        });
+        let sequence = SequenceKey::of(&request);
         Self {
             request,
             reply: Some(reply),

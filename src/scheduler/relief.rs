@@ -78,6 +78,12 @@ pub(super) fn room_for(lane: &Lane, bytes: u64) -> Vec<SessionName> {
     unloaded
 }
 
+/// Whether models of so many bytes can be loaded beside what a lane's sessions hold, without any of them to go.
+pub(super) fn fits(lane: &Lane, bytes: u64, limits: &Limits) -> bool {
+    let ceiling = lane.backend.memory_max().map_or(u64::MAX, |heap| heap.min(limits.lane_memory));
+    kept_memory(lane).wasm_bytes.saturating_add(bytes.saturating_mul(LOAD_COPIES)) <= ceiling
+}
+
 fn kept_memory(lane: &Lane) -> LaneMemory {
     by_last_use(lane).iter().fold(LaneMemory::default(), |sum, (_, _, memory)| sum.plus(*memory))
 }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::domain::{Code, Digest, Failure, LaneId, ModelName, Retry, Sequence, SequenceId};
+use crate::domain::{Code, Digest, Failure, LaneId, ModelName, PlanId, Retry, Sequence, SequenceId};
 
 /// Sequences that live at once; each may be forgotten by its caller, and then holds its place until it is idle.
 const LIVE_MAX: usize = 1024;
@@ -27,6 +27,8 @@ pub(super) struct SequenceKey {
     pub(super) model: ModelName,
     /// Another version of a model knows nothing of it.
     pub(super) version: Digest,
+    /// The plan that it runs under; each of its stages knows it by its own model.
+    pub(super) plan: Option<PlanId>,
     pub(super) id: SequenceId,
 }
 
@@ -88,7 +90,7 @@ impl<T> Live<T> {
     }
 }
 
-fn lost(id: &SequenceId) -> Failure {
+pub(super) fn lost(id: &SequenceId) -> Failure {
     let message = format!("sequence {id} was in a lane that is lost; begin it anew with sequence_start");
     Failure::new(Code::LaneLost, Retry::Never, message)
 }
@@ -189,6 +191,10 @@ impl<T> Sequences<T> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.live.is_empty()
+    }
+
+    pub(super) fn lives(&self, key: &SequenceKey) -> bool {
+        self.live.contains_key(key)
     }
 
     /// Takes out those that wait behind another and are of no use any more.

@@ -43,9 +43,9 @@ impl Store {
     /// Keeps where a stage went, and of its plan no more than the newest.
     pub async fn put_recovery(&self, recovery: Recovery) -> Result<(), StoreError> {
         self.change("recovery", move |connection| {
-            let Recovery { plan, stage, at_us, lane, fallback } = &recovery;
-            let columns =
-                params![plan.as_str(), *stage as u64, at_us, lane.as_str(), fallback.as_ref().map(json)];
+            let Recovery { plan, stage, at_us, lane, fallback, took_us } = &recovery;
+            let fallback = fallback.as_ref().map(json);
+            let columns = params![plan.as_str(), *stage as u64, at_us, lane.as_str(), fallback, took_us];
             connection.execute(include_str!("queries/put_recovery.sql"), columns)?;
             let newest = params![plan.as_str(), plan.as_str(), RECOVERIES_KEPT];
             connection.execute(include_str!("queries/prune_recoveries.sql"), newest).map(drop)
@@ -90,5 +90,6 @@ fn read_recovery(row: &Row<'_>) -> duckdb::Result<Recovery> {
         at_us: cells.next()?,
         lane: LaneId::new(cells.next::<String>()?),
         fallback: cells.optional_json()?,
+        took_us: cells.next()?,
     })
 }

@@ -29,6 +29,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "012_variants", sql: include_str!("schema/012_variants.sql") },
     Migration { name: "013_plans", sql: include_str!("schema/013_plans.sql") },
     Migration { name: "014_plan_error", sql: include_str!("schema/014_plan_error.sql") },
+    Migration { name: "015_recovery_times", sql: include_str!("schema/015_recovery_times.sql") },
 ];
 
 impl Migration {

@@ -13,8 +13,8 @@ use super::{
 use crate::domain::{
     Adapter, Anatomy, BackendKind, Batching, Code, Conversion, Cost, Datatype, Digest, Dim, Failure,
     Fallback, InstanceId, LaneId, Model, ModelKind, Place, Plan, PlanFallback, PlanId, Port, ProofCost,
-    Provenance, Recovery, Retry, RunId, RunRecord, Shard, Signature, StageKind, StageRun, Timing, Tolerance,
-    Uses, Verdict, VerdictKey, VerdictStatus, Verification,
+    Provenance, Recovery, Retry, RunId, RunRecord, Shard, Signature, Spares, StageKind, StageRun, Timing,
+    Tolerance, Uses, Verdict, VerdictKey, VerdictStatus, Verification,
 };
 
 fn run(name: &str) -> RunRecord {
@@ -209,7 +209,7 @@ async fn plans_stay_until_they_are_removed() {
         };
         let shard = Shard { model: Digest::new([byte; 32]), signature: &signature, place };
         let whole = (Digest::new([byte; 32]), &signature);
-        let plan = Plan::new(whole, &[shard], PlanFallback::Lanes).unwrap();
+        let plan = Plan::new(whole, &[shard], PlanFallback::Lanes, Spares::Shared).unwrap();
         StoredPlan {
             id: PlanId::new(format!("plan-{byte}")),
             plan,
@@ -228,6 +228,7 @@ async fn plans_stay_until_they_are_removed() {
         lane: LaneId::new("b-1/wasm"),
         fallback: (at_us % 2 == 0)
             .then(|| Fallback { wanted: "a-1/wasm".into(), reason: "it's gone".into() }),
+        took_us: (at_us % 3 == 0).then(|| at_us.cast_unsigned()),
     };
     store.put_recovery(moved("plan-2", 0)).await.unwrap();
     for at_us in 0..102 {

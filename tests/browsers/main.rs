@@ -5,6 +5,7 @@
 
 mod attach;
 mod benching;
+mod ceiling;
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
 mod converted;

@@ -1,12 +1,17 @@
 //! Real models, split by the daemon over two engines and the native lane, answer as the whole.
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 use crate::{
-    daemon::served,
+    daemon::{FIXTURES, PROBABILITY_TOLERANCE, expected_probabilities, frame, served},
     graphs,
     precision::{inputs, worst},
-    serve::{Client, Served},
+    serve::{Client, Served, numbers},
+    silero,
 };
 
 /// Shards answer as the whole does natively, in fp32.
@@ -136,5 +141,59 @@ async fn products_in_two_engines_and_values_in_half_precision_answer_as_the_whol
         assert_eq!((ran.len(), at(native)), (stages, sums), "{ran:?}");
         assert!(engines.iter().all(|lane| at(lane) > 0), "{ran:?}");
     }
+    served.stop().await.unwrap();
+}
+
+/// Kills a browser's first process.
+async fn kill_browser(served: &Served, instance: &str) {
+    let listed =
+        reqwest::get(format!("{}/api/v1/instances", served.url)).await.unwrap().text().await.unwrap();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let found = listed["items"].as_array().unwrap().iter().find(|item| item["instance"] == instance).unwrap();
+    let process = i32::try_from(found["process"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(process), Signal::SIGKILL).unwrap();
+}
+
+const FRAMES: usize = 40;
+
+/// Speech as a sequence, each frame with the state of the one before, over two engines of which one dies midway.
+#[tokio::test]
+async fn a_sequence_goes_on_when_a_browser_of_its_plan_dies() {
+    let Some(served) = served("chromium=1,firefox=1").await else { return };
+    let mut client = served.connect().await.unwrap();
+    let http = reqwest::Client::new();
+    let proven = http.post(format!("{}/api/v1/models/silero-vad/verify", served.url));
+    assert!(
+        proven.body(json!({"backend": ["wasm"]}).to_string()).send().await.unwrap().status().is_success()
+    );
+    let split = json!({"strategy": "even", "stages": 2, "lanes": ["chromium-1/wasm", "firefox-1/wasm"]});
+    let order = json!({"model": "silero-vad", "split": split, "spares": "shared"}).to_string();
+    let made = http.post(format!("{}/api/v1/plans", served.url)).body(order).send().await.unwrap();
+    let plan: Value = serde_json::from_str(&made.text().await.unwrap()).unwrap();
+    assert!(plan["id"].is_string(), "{plan}");
+    let speech = std::fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap();
+    let samples = silero::samples(&speech.into()).unwrap();
+    let mut state = json!(vec![0.0f32; silero::STATE_SHAPE.iter().product()]);
+    let mut moved = 0;
+    for (at, (samples, expected)) in
+        silero::frames(&samples).into_iter().zip(expected_probabilities()).take(FRAMES).enumerate()
+    {
+        if at == FRAMES / 2 {
+            kill_browser(&served, "firefox-1").await;
+        }
+        let parameters = json!({"plan": plan["id"], "sequence_id": 1, "sequence_start": at == 0,
+            "sequence_end": at + 1 == FRAMES});
+        let answer = client.ask_with("silero-vad", frame(&samples, &state), &parameters).await.unwrap();
+        assert_eq!(answer["type"], "result", "{answer}");
+        let probability = numbers(&answer, "output").unwrap()[0];
+        assert!(
+            (probability - expected as f32).abs() < PROBABILITY_TOLERANCE,
+            "frame {at}: {probability} for {expected}"
+        );
+        state = answer["outputs"][1]["data"].clone();
+        let stages = answer["parameters"]["provenance"]["stages"].as_array().unwrap();
+        moved += usize::from(stages.iter().any(|stage| stage["fallback"].is_object()));
+    }
+    assert!(moved > 0, "a stage of the dead browser ran elsewhere");
     served.stop().await.unwrap();
 }

@@ -37,7 +37,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const DRAINED_WITHIN: Duration = Duration::from_secs(65);
 
 /// The gate's own tolerance for this model.
-const TOLERANCE: f32 = 1e-3;
+pub(crate) const TOLERANCE: f32 = 1e-3;
 
 /// Wrong answers and failures that are told in full.
 const TOLD_MAX: usize = 3;
@@ -82,18 +82,19 @@ impl Questions {
     }
 }
 
-/// What requests are restricted to.
+/// How requests are asked, and what of an answer is right.
 #[derive(Clone)]
-pub(crate) struct Pinned {
-    pub(crate) browser: String,
-    pub(crate) fallback: bool,
+pub(crate) struct Asking {
+    /// What restricts them, beside their time.
+    pub(crate) parameters: Value,
+    pub(crate) tolerance: f32,
 }
 
 /// What is known while requests run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) answered: u64,
-    /// Answers of later attempts, by the instance that gave them.
+    /// Answers of later attempts, and of stages elsewhere than in their places, by the instance that gave them.
     pub(crate) moved: BTreeMap<String, u64>,
 }
 
@@ -152,7 +153,7 @@ impl Load {
     pub(crate) async fn start(
         url: &str,
         questions: &Arc<Questions>,
-        pinned: &Pinned,
+        asking: &Asking,
     ) -> anyhow::Result<Self> {
         let (stop, progress) = (CancellationToken::new(), watch::Sender::new(Progress::default()));
         let mut clients = JoinSet::new();
@@ -160,7 +161,7 @@ impl Load {
             let client = Client {
                 socket: connect(url).await?,
                 questions: questions.clone(),
-                pinned: pinned.clone(),
+                asking: asking.clone(),
                 progress: progress.clone(),
                 asked: 0,
                 open: BTreeMap::new(),
@@ -207,7 +208,7 @@ impl Load {
 struct Client {
     socket: Socket,
     questions: Arc<Questions>,
-    pinned: Pinned,
+    asking: Asking,
     progress: watch::Sender<Progress>,
     asked: usize,
     /// When each open request was sent, and which question it holds.
@@ -247,11 +248,9 @@ impl Client {
         let at = self.asked % self.questions.sets.len();
         let id = self.asked.to_string();
         self.asked += 1;
-        let fallback = if self.pinned.fallback { "native" } else { "none" };
-        let parameters = json!({
-            "browser": self.pinned.browser, "backend": "wasm", "fallback": fallback,
-            "timeout": TIMEOUT.as_micros() as u64, "binary_data_output": true,
-        });
+        let mut parameters = self.asking.parameters.clone();
+        parameters["timeout"] = json!(TIMEOUT.as_micros() as u64);
+        parameters["binary_data_output"] = json!(true);
         let message = question(&id, &self.questions.sets[at], &parameters);
         self.open.insert(id, (Instant::now(), at));
         self.socket.send(Message::Binary(message)).await?;
@@ -266,20 +265,18 @@ impl Client {
             self.tally.tell(|| format!("an answer to {:?}, which is not open", answer.id));
             return Ok(());
         };
-        let mut moved = None;
+        let mut moved = Vec::new();
         self.tally.longest = self.tally.longest.max(sent.elapsed());
         match answer.result {
             Ok((provenance, outputs)) => {
                 self.tally.succeeded += 1;
-                if provenance["attempt"].as_u64().unwrap_or(1) > 1 {
-                    self.tally.retried += 1;
-                    moved = provenance["instance"].as_str().map(ToOwned::to_owned);
-                }
+                moved = self::moved(&provenance);
+                self.tally.retried += u64::from(provenance["attempt"].as_u64().unwrap_or(1) > 1);
                 self.tally.fell_back += u64::from(provenance["fallback"].is_object());
-                let off = distance(&outputs, &self.questions.right[at]);
-                if off.is_nan() || off > TOLERANCE {
+                let (off, tolerance) = (distance(&outputs, &self.questions.right[at]), self.asking.tolerance);
+                if off.is_nan() || off > tolerance {
                     self.tally.wrong += 1;
-                    self.tally.tell(|| format!("an answer off by {off} of {TOLERANCE} from {provenance}"));
+                    self.tally.tell(|| format!("an answer off by {off} of {tolerance} from {provenance}"));
                 }
             }
             Err(failure) => {
@@ -291,12 +288,22 @@ impl Client {
         }
         self.progress.send_modify(|progress| {
             progress.answered += 1;
-            if let Some(instance) = moved {
+            for instance in moved {
                 *progress.moved.entry(instance).or_default() += 1;
             }
         });
         Ok(())
     }
+}
+
+/// The instances that gave a later attempt's answer, or stood in for another's.
+fn moved(provenance: &Value) -> Vec<String> {
+    let later = |run: &&Value| run["attempt"].as_u64().unwrap_or(1) > 1;
+    let runs: Vec<_> = match provenance["stages"].as_array() {
+        Some(stages) => stages.iter().filter(|run| later(run) || run["fallback"].is_object()).collect(),
+        None => Some(provenance).into_iter().filter(later).collect(),
+    };
+    runs.iter().filter_map(|run| run["instance"].as_str().map(ToOwned::to_owned)).collect()
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
+mod cell;
 mod cells;
 mod chaos;
 mod driver;
@@ -12,6 +13,7 @@ mod graphs;
 mod hog;
 mod load;
 mod orphans;
+mod plans;
 mod processes;
 #[path = "../support/proof.rs"]
 mod proof;

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
+    engines::Engine,
     hog::HOG,
     load::{Load, Progress},
     processes::{saying, signal, spent, stopped, tree},
     proxy::{STALL, Weather},
     serve::{Client, Lane},
-    stage::{READY_WITHIN, Stage},
+    stage::{Aim, READY_WITHIN, Stage},
 };
 
 /// How late each direction of a slow network is, and for how long.
@@ -89,6 +90,40 @@ impl Scenario {
     }
 }
 
+/// A slice of a proof per scenario, each a test that is run when it is asked for, for this reason.
+macro_rules! slices {
+    ($why:literal, $prove:path) => {
+        crate::scenarios::slices! { $why, $prove,
+            connection_lost: ConnectionLost,
+            network_latency: NetworkLatency,
+            network_instability: NetworkInstability,
+            browser_crash: BrowserCrash,
+            browser_reload: BrowserReload,
+            browser_memory_pressure: BrowserMemoryPressure,
+            browser_cpu_throttling: BrowserCpuThrottling,
+            component_timeout: ComponentTimeout,
+            component_error: ComponentError,
+            partial_result: PartialResult,
+            cascade_failure: CascadeFailure,
+            multi_browser_failure: MultiBrowserFailure,
+            staggered_failure: StaggeredFailure,
+        }
+    };
+    ($why:literal, $prove:path, $($name:ident: $scenario:ident,)*) => {
+        mod slices {
+            $(
+                #[tokio::test]
+                #[ignore = $why]
+                async fn $name() {
+                    $prove(crate::scenarios::Scenario::$scenario).await;
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use slices;
+
 /// What a fault must have done.
 #[derive(Default)]
 pub(crate) struct Struck {
@@ -117,14 +152,14 @@ impl Struck {
     }
 }
 
-/// Does the fault; the first of `instances` is hit, and those after it where a scenario hits several.
+/// Does the fault; the first instance is hit, and those after it where a scenario hits several.
 pub(crate) async fn strike(
     stage: &Stage,
     scenario: Scenario,
-    instances: &[String],
+    aim: &Aim,
     load: &Load,
 ) -> anyhow::Result<Struck> {
-    let [first, second, ..] = instances else { anyhow::bail!("two instances at the least") };
+    let [first, second, ..] = aim.instances.as_slice() else { anyhow::bail!("two instances at the least") };
     let proxy = &stage.proxy;
     match scenario {
         Scenario::ConnectionLost => {
@@ -149,11 +184,12 @@ pub(crate) async fn strike(
             // launched anew.
             let page = pages(stage, first)?.into_iter().max_by_key(|pid| spent(*pid));
             let struck = Struck::lost(&[first]);
-            let kept = if stage.engine.reloads { Some((first.clone(), root(stage, first)?)) } else { None };
+            let kept =
+                if stage.engine(first)?.reloads { Some((first.clone(), root(stage, first)?)) } else { None };
             signal(page.as_slice(), Signal::SIGKILL);
             Ok(Struck { kept, ..struck })
         }
-        Scenario::BrowserMemoryPressure => memory(stage).await,
+        Scenario::BrowserMemoryPressure => memory(stage, first).await,
         Scenario::BrowserCpuThrottling => throttle(stage, first).await,
         Scenario::ComponentTimeout => {
             let pages = pages(stage, first)?;
@@ -170,7 +206,7 @@ pub(crate) async fn strike(
             ensure!(proxy.halved() == before + 1, "no answer was cut");
             Ok(Struck { retried: 1, ..struck })
         }
-        Scenario::CascadeFailure => cascade(stage, first, load).await,
+        Scenario::CascadeFailure => cascade(stage, aim, first, load).await,
         Scenario::MultiBrowserFailure => {
             let lost = vec![crash(stage, first)?, crash(stage, second)?];
             Ok(Struck { lost, ..Struck::default() })
@@ -196,7 +232,7 @@ pub(crate) fn root(stage: &Stage, instance: &str) -> anyhow::Result<i32> {
 }
 
 fn pages(stage: &Stage, instance: &str) -> anyhow::Result<Vec<i32>> {
-    let pages = saying(&tree(root(stage, instance)?), stage.engine.page);
+    let pages = saying(&tree(root(stage, instance)?), stage.engine(instance)?.page);
     ensure!(!pages.is_empty(), "{instance} has no process of a page");
     Ok(pages)
 }
@@ -204,7 +240,7 @@ fn pages(stage: &Stage, instance: &str) -> anyhow::Result<Vec<i32>> {
 /// Kills a browser's main process.
 fn crash(stage: &Stage, instance: &str) -> anyhow::Result<(String, Instant)> {
     let root = root(stage, instance)?;
-    let main = match stage.engine.main {
+    let main = match stage.engine(instance)?.main {
         Some(words) => saying(&tree(root), words),
         None => vec![root],
     };
@@ -214,7 +250,7 @@ fn crash(stage: &Stage, instance: &str) -> anyhow::Result<(String, Instant)> {
 }
 
 /// Kills a browser with requests in it, and the next as soon as one of them has moved there.
-async fn cascade(stage: &Stage, first: &str, load: &Load) -> anyhow::Result<Struck> {
+async fn cascade(stage: &Stage, aim: &Aim, first: &str, load: &Load) -> anyhow::Result<Struck> {
     let before = load.progress().moved;
     let moved = |progress: &Progress| {
         let more =
@@ -225,18 +261,25 @@ async fn cascade(stage: &Stage, first: &str, load: &Load) -> anyhow::Result<Stru
             .find(|moved| moved.0 != first && more(*moved))
             .map(|(instance, _)| instance.clone())
     };
-    // A browser that is killed between two requests leaves none that could move: its page is held still until it has one.
-    let pages = pages(stage, first)?;
-    signal(&pages, Signal::SIGSTOP);
-    let held = laden(stage, first, load).await;
-    let one = crash(stage, first);
-    signal(&pages, Signal::SIGCONT);
-    held?;
-    let one = one?;
+    // Under a plan all that comes for the stage moves, also what was not there yet.
+    let under_plan = aim.asking.parameters["plan"].is_string();
+    let one = if under_plan { crash(stage, first)? } else { crash_laden(stage, first, load).await? };
     let reached = load.until(READY_WITHIN, |progress| moved(progress).is_some()).await;
     reached.with_context(|| format!("no request of {first} moved"))?;
     let next = moved(&load.progress()).context("a request has moved")?;
-    Ok(Struck { lost: vec![one, crash(stage, &next)?], retried: 1, ..Struck::default() })
+    let lost = vec![one, crash(stage, &next)?];
+    Ok(Struck { lost, retried: u64::from(!under_plan), ..Struck::default() })
+}
+
+/// Kills a browser that has a request. One that is killed between two leaves none that could move: its page is held
+/// still until it has one.
+async fn crash_laden(stage: &Stage, instance: &str, load: &Load) -> anyhow::Result<(String, Instant)> {
+    let pages = pages(stage, instance)?;
+    signal(&pages, Signal::SIGSTOP);
+    let held = laden(stage, instance, load).await;
+    let crashed = crash(stage, instance);
+    signal(&pages, Signal::SIGCONT);
+    held.and(crashed)
 }
 
 /// Waits until the instance has a request that it has not answered; each answer of another is a reason to look again.
@@ -266,28 +309,30 @@ async fn throttle(stage: &Stage, instance: &str) -> anyhow::Result<Struck> {
 }
 
 /// A model takes what a lane can give, then more than any can.
-async fn memory(stage: &Stage) -> anyhow::Result<Struck> {
-    stage.proven(HOG).await?;
-    let taken = ask(stage, HELD).await?;
+async fn memory(stage: &Stage, instance: &str) -> anyhow::Result<Struck> {
+    let engine = stage.engine(instance)?;
+    stage.proven(HOG, engine).await?;
+    let taken = ask(stage, engine, HELD).await?;
     ensure!(taken["type"] == "result", "{taken}");
-    let refused = ask(stage, TOO_MANY).await?;
+    let refused = ask(stage, engine, TOO_MANY).await?;
     ensure!(refused["error"]["code"] == "out_of_memory", "{refused}");
     Ok(Struck::default())
 }
 
 /// A step that every lane answers with an error, then the end of a Worker.
 async fn component_error(stage: &Stage, instance: &str) -> anyhow::Result<Struck> {
-    stage.proven(HOG).await?;
-    let impossible = ask(stage, NEGATIVE).await?;
+    let engine = stage.engine(instance)?;
+    stage.proven(HOG, engine).await?;
+    let impossible = ask(stage, engine, NEGATIVE).await?;
     ensure!(impossible["error"]["code"] == "internal", "{impossible}");
     let struck = Struck::lost(&[&instance.to_owned()]);
     ensure!(stage.proxy.end_worker(instance), "the page of {instance} was not told");
     Ok(struck)
 }
 
-/// Has some lane sum so many ones.
-async fn ask(stage: &Stage, n: i64) -> anyhow::Result<Value> {
-    let lane = Lane { browser: stage.engine.recipe, backend: "wasm" };
+/// Has some lane of an engine sum so many ones.
+async fn ask(stage: &Stage, engine: &Engine, n: i64) -> anyhow::Result<Value> {
+    let lane = Lane { browser: engine.recipe, backend: "wasm" };
     let inputs = json!([{"name": "n", "datatype": "INT64", "shape": [1], "data": [n]}]);
     Client::connect(&stage.served.url).await?.ask(HOG, inputs, lane).await
 }

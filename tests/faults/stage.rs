@@ -1,4 +1,4 @@
-//! A daemon with three browsers of one recipe behind a proxy, and one trial after the other on it.
+//! A daemon with browsers behind a proxy, and one trial after the other on it.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
     FIXTURES,
     engines::Engine,
     hog,
-    load::{Load, MODEL, Pinned, Questions, Tally},
+    load::{Asking, Load, MODEL, Questions, TOLERANCE, Tally},
     proxy::Proxy,
     scenarios::{self, Scenario},
     serve::Served,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Two may be lost at once and one is left to serve.
-const INSTANCES: usize = 3;
+pub(crate) const INSTANCES: usize = 3;
 
 /// A loaded machine starts three browsers in a fraction of this.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -34,12 +34,21 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
 const WARM: u64 = 30;
 
 pub(crate) struct Stage {
-    pub(crate) engine: &'static Engine,
+    engines: Vec<&'static Engine>,
+    /// Of each engine.
+    each: usize,
     pub(crate) served: Served,
     pub(crate) proxy: Proxy,
     pub(crate) sightings: Sightings,
     questions: Arc<Questions>,
     http: reqwest::Client,
+}
+
+/// What a trial is about: how requests are asked, and which instance is hit first, with those after it.
+pub(crate) struct Aim {
+    pub(crate) asking: Asking,
+    pub(crate) fallback: &'static str,
+    pub(crate) instances: Vec<String>,
 }
 
 /// What came of one fault.
@@ -74,7 +83,8 @@ impl Trial {
 }
 
 impl Stage {
-    pub(crate) async fn start(engine: &'static Engine) -> anyhow::Result<Self> {
+    /// With so many browsers of each engine.
+    pub(crate) async fn start(engines: &[&'static Engine], each: usize) -> anyhow::Result<Self> {
         let bridge = free_address()?;
         let proxy = Proxy::start(bridge, 1).await?;
         let config = format!(
@@ -82,9 +92,9 @@ impl Stage {
              [lanes]\nbackends = [\"wasm\"]\nthreads = 1\n[native]\nthreads = 1\n[limits]\nrestarts = 1000000\n",
             proxy.port
         );
-        let browsers = format!("{}={INSTANCES}", engine.recipe);
+        let browsers: Vec<_> = engines.iter().map(|engine| format!("{}={each}", engine.recipe)).collect();
         let weft = Path::new(env!("CARGO_BIN_EXE_weft"));
-        let served = Served::start_with(weft, &browsers, &[("weft.toml", &config)]).await?;
+        let served = Served::start_with(weft, &browsers.join(","), &[("weft.toml", &config)]).await?;
         let stage = async {
             served.weft(&["models", "add", &format!("{FIXTURES}/models.toml#{MODEL}")]).await?;
             let sightings = Sightings::start(&served.url).await?;
@@ -93,7 +103,8 @@ impl Stage {
         };
         let (sightings, questions) = stage.await.with_context(|| log(&served))?;
         let http = reqwest::Client::new();
-        let stage = Self { engine, served, proxy, sightings, questions, http };
+        let engines = engines.to_vec();
+        let stage = Self { engines, each, served, proxy, sightings, questions, http };
         stage.add_hog().await?;
         Ok(stage)
     }
@@ -122,39 +133,53 @@ impl Stage {
         lanes.iter().filter(|lane| lane["instance"] == instance).map(running).sum()
     }
 
-    /// Waits until every lane holds the model and is proven for it.
-    pub(crate) async fn proven(&self, model: &str) -> anyhow::Result<()> {
+    /// The engine of an instance, which is named after its recipe.
+    pub(crate) fn engine(&self, instance: &str) -> anyhow::Result<&'static Engine> {
+        let of = |engine: &&&Engine| instance.starts_with(&format!("{}-", engine.recipe));
+        self.engines.iter().find(of).copied().with_context(|| format!("{instance} is of no engine here"))
+    }
+
+    /// Waits until every lane of an engine holds the model and is proven for it.
+    pub(crate) async fn proven(&self, model: &str, engine: &Engine) -> anyhow::Result<()> {
         self.sightings.all_ready(READY_WITHIN).await?;
-        let which = json!({"backend": ["wasm"], "browser": [self.engine.recipe]}).to_string();
+        let which = json!({"backend": ["wasm"], "browser": [engine.recipe]}).to_string();
         let proven = self.post(&format!("/api/v1/models/{model}/verify"), which).await?;
         let lanes = proven["lanes"].as_array().context("lanes are a list")?;
         let right = lanes.iter().filter(|lane| lane["verdict"] == "verified").count();
-        ensure!(right == INSTANCES, "{model} is proven in {right} of {INSTANCES} lanes: {lanes:?}");
+        ensure!(right == self.each, "{model} is proven in {right} of {} lanes: {lanes:?}", self.each);
         Ok(())
     }
 
     /// Trials after which what the fault does is no more what it did at first: the ladder loads the page of one browser
     /// anew twice and then launches the browser anew.
     pub(crate) fn bears(&self, scenario: Scenario) -> usize {
-        if scenario == Scenario::BrowserReload && self.engine.reloads { 2 * INSTANCES } else { usize::MAX }
+        let reloads = scenario == Scenario::BrowserReload && self.engines.iter().any(|engine| engine.reloads);
+        if reloads { 2 * self.each } else { usize::MAX }
     }
 
-    /// One fault while requests run. Later numbers choose other victims and the other rule for fallback.
+    /// One fault while requests for the whole model run. Later numbers choose other victims and the other rule for
+    /// fallback.
     pub(crate) async fn trial(&self, scenario: Scenario, number: usize) -> anyhow::Result<Trial> {
-        self.run(scenario, number)
-            .await
-            .with_context(|| format!("{}\n{}", scenario.name(), log(&self.served)))
-    }
-
-    async fn run(&self, scenario: Scenario, number: usize) -> anyhow::Result<Trial> {
-        self.proven(MODEL).await?;
+        let engine = self.engines[0];
+        self.proven(MODEL, engine).await?;
         let mut instances = self.sightings.instances();
         ensure!(instances.len() == INSTANCES, "{instances:?}");
         instances.rotate_left(number % INSTANCES);
-        let pinned = Pinned { browser: self.engine.recipe.to_owned(), fallback: number % 2 == 1 };
-        let load = Load::start(&self.served.url, &self.questions, &pinned).await?;
+        let fallback = if number % 2 == 1 { "native" } else { "none" };
+        let parameters = json!({"browser": engine.recipe, "backend": "wasm", "fallback": fallback});
+        let asking = Asking { parameters, tolerance: TOLERANCE };
+        self.suffer(scenario, &Aim { asking, fallback, instances }).await
+    }
+
+    /// One fault while requests run.
+    pub(crate) async fn suffer(&self, scenario: Scenario, aim: &Aim) -> anyhow::Result<Trial> {
+        self.run(scenario, aim).await.with_context(|| format!("{}\n{}", scenario.name(), log(&self.served)))
+    }
+
+    async fn run(&self, scenario: Scenario, aim: &Aim) -> anyhow::Result<Trial> {
+        let load = Load::start(&self.served.url, &self.questions, &aim.asking).await?;
         load.answers(WARM, READY_WITHIN).await?;
-        let struck = scenarios::strike(self, scenario, &instances, &load).await?;
+        let struck = scenarios::strike(self, scenario, aim, &load).await?;
         let mut recovery_ms = Vec::new();
         for (instance, at) in &struck.lost {
             let back = self.sightings.back(instance, *at, READY_WITHIN).await?;
@@ -176,7 +201,7 @@ impl Stage {
         );
         ensure!(tally.retried >= struck.retried, "{} requests were tried again: {tally:?}", tally.retried);
         Ok(Trial {
-            fallback: if pinned.fallback { "native" } else { "none" }.to_owned(),
+            fallback: aim.fallback.to_owned(),
             accepted: tally.accepted,
             succeeded: tally.succeeded,
             failed: tally.failed,

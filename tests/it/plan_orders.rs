@@ -31,6 +31,11 @@ fn order(first: &str, lanes: [&str; 2], fallback: &str) -> Value {
     json!({"model": "whole", "stages": stages, "fallback": fallback})
 }
 
+fn spared(mut order: Value, spares: &str) -> Value {
+    order["spares"] = json!(spares);
+    order
+}
+
 fn under(id: &str, plan: &str, more: &Value) -> Value {
     let mut parameters = json!({"plan": plan});
     parameters.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -73,6 +78,8 @@ async fn what_is_no_plan_is_refused_by_name() {
         (stages(json!([{"model": nobody}])), 404, "unknown_model", "no model is called"),
         (order("nobody", LANES, "none"), 404, "unknown_model", "no model is called \"nobody\""),
         (order("first", LANES, "maybe"), 422, "invalid_request", "maybe"),
+        (spared(order("first", LANES, "native"), "many"), 422, "invalid_request", "many"),
+        (spared(order("first", LANES, "none"), "shared"), 422, "invalid_request", "spares are of no use"),
         (order("second", LANES, "none"), 422, "invalid_request", "stages 0 and 1 both make \"y\""),
         (stages(json!([{"model": "first"}])), 422, "invalid_request", "no stage makes the output \"y\""),
         (
@@ -127,7 +134,6 @@ async fn a_request_names_a_plan_of_its_model_and_nothing_else() {
         (json!({"backend": "wasm"}), "leave out backend"),
         (json!({"fallback": "native"}), "leave out backend"),
         (json!({"policy": "spread"}), "leave out backend"),
-        (json!({"sequence_id": 7, "sequence_start": true}), "a sequence does not run under a plan"),
     ];
     for (parameters, says) in cases {
         client.ask(&under("r", &plan, &parameters)).await.refused("invalid_request", "never", says);
@@ -226,6 +232,7 @@ async fn a_stage_whose_lane_is_gone_goes_elsewhere_and_comes_back() {
             assert_eq!(stage["fallback"], json!({"wanted": "beta-1/wasm", "reason": reason}));
         }
         let went = client.event().await.header["event"]["recovery"].clone();
+        assert!(went["took_us"].as_u64() > Some(0), "since the lane was lost: {went}");
         assert_eq!((&went["plan"], &went["stage"], &went["lane"]), (&json!(plan), &json!(1), &json!(goes)));
 
         beta.settings().unavailable.clear();

@@ -12,14 +12,14 @@ use crate::{
 };
 
 /// `y = -2x²` in three nodes; the last reads what the caller gives as well.
-const NODES: [graphs::Node<'_>; 3] =
+pub(crate) const NODES: [graphs::Node<'_>; 3] =
     [("Neg", &["x"], &["h"]), ("Add", &["h", "h"], &["g"]), ("Mul", &["g", "x"], &["y"])];
 
 /// Requests between a stage's start and the end of the next.
 const CREDITS: usize = 16;
 
 /// The whole model, and each of its nodes as a shard.
-async fn add_models(daemon: &TestDaemon) {
+pub(crate) async fn add_models(daemon: &TestDaemon) {
     daemon.add("whole", graphs::part(&NODES, &["x"], &["y"])).await;
     daemon.add("first", graphs::part(&NODES[..1], &["x"], &["h"])).await;
     daemon.add("second", graphs::part(&NODES[1..2], &["h"], &["g"])).await;
@@ -27,7 +27,7 @@ async fn add_models(daemon: &TestDaemon) {
 }
 
 /// A plan of `first`, `second` and `third` in these places.
-fn order(places: [Value; 3], fallback: &str) -> Value {
+pub(crate) fn order(places: [Value; 3], fallback: &str) -> Value {
     let stages = ["first", "second", "third"].into_iter().zip(places);
     let stage = |(model, mut place): (&str, Value)| {
         place["model"] = json!(model);
@@ -36,18 +36,18 @@ fn order(places: [Value; 3], fallback: &str) -> Value {
     json!({"model": "whole", "stages": stages.map(stage).collect::<Vec<_>>(), "fallback": fallback})
 }
 
-fn lane(name: &str) -> Value {
+pub(crate) fn lane(name: &str) -> Value {
     json!({"lane": name})
 }
 
-async fn make(daemon: &TestDaemon, order: &Value) -> String {
+pub(crate) async fn make(daemon: &TestDaemon, order: &Value) -> String {
     let (status, made) = daemon.post("/api/v1/plans", order.to_string()).await;
     assert_eq!(status, 201, "{made}");
     made["id"].as_str().expect("an id").to_owned()
 }
 
 /// A request of the whole model under a plan, whose answer is -2 times the square of `first`, 8, 18 and 32.
-fn under(id: &str, plan: &str, first: f32, more: &Value) -> Value {
+pub(crate) fn under(id: &str, plan: &str, first: f32, more: &Value) -> Value {
     let mut parameters = json!({"plan": plan});
     parameters.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     let x = json!([{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [first, 2, 3, 4]}]);
@@ -55,7 +55,7 @@ fn under(id: &str, plan: &str, first: f32, more: &Value) -> Value {
 }
 
 #[track_caller]
-fn answered(reply: &Reply, first: f32) -> &Value {
+pub(crate) fn answered(reply: &Reply, first: f32) -> &Value {
     assert_eq!(reply.header["type"], "result", "{reply:?}");
     let wanted = json!([-2.0 * first * first, -8.0, -18.0, -32.0]);
     assert_eq!(reply.header["outputs"][0]["data"], wanted, "{reply:?}");
@@ -64,7 +64,7 @@ fn answered(reply: &Reply, first: f32) -> &Value {
 }
 
 /// Which stage a step is, by what it reads.
-fn stage(asked: &Asked) -> usize {
+pub(crate) fn stage(asked: &Asked) -> usize {
     match asked.inputs[0].name.as_str() {
         "x" => 0,
         "h" => 1,
@@ -74,19 +74,19 @@ fn stage(asked: &Asked) -> usize {
 }
 
 /// The first element of the request that a step is part of.
-fn first(asked: &Asked) -> f32 {
+pub(crate) fn first(asked: &Asked) -> f32 {
     let value = wire::floats(&asked.inputs[0].body.contiguous())[0];
     [value, -value, value / -2.0][stage(asked)]
 }
 
-struct Set {
-    browsers: [FakeBrowser; 3],
-    daemon: TestDaemon,
-    client: Client,
+pub(crate) struct Set {
+    pub(crate) browsers: [FakeBrowser; 3],
+    pub(crate) daemon: TestDaemon,
+    pub(crate) client: Client,
 }
 
 /// Three browsers with a lane each, and the models.
-async fn set() -> Set {
+pub(crate) async fn set() -> Set {
     let browsers = ["alpha", "beta", "gamma"].map(|name| FakeBrowser::new(name, &["wasm"]));
     let daemon = TestDaemon::start(&browsers.each_ref()).await;
     add_models(&daemon).await;
@@ -95,7 +95,7 @@ async fn set() -> Set {
 }
 
 /// A stage in each browser.
-fn spread(fallback: &str) -> Value {
+pub(crate) fn spread(fallback: &str) -> Value {
     order(["alpha-1/wasm", "beta-1/wasm", "gamma-1/wasm"].map(lane), fallback)
 }
 

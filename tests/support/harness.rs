@@ -77,7 +77,9 @@ impl Harness {
         link.sender.control(&DaemonToLane::Welcome).expect("the Worker listens");
         let ready = timeout(WITHIN, link.receiver.receive::<LaneToDaemon>()).await.expect("an engine starts");
         match ready.expect("the link is open").message {
-            LaneToDaemon::LaneReady { .. } => Ok(PageLane::start(environment(backend), link, &self.tasks)),
+            LaneToDaemon::LaneReady { capability } => {
+                Ok(PageLane::start(environment(backend), capability.memory_max, link, &self.tasks))
+            }
             LaneToDaemon::LaneUnavailable { reason, .. } => Err(reason),
             other => panic!("{other:?} before the lane was ready"),
         }
@@ -93,6 +95,7 @@ impl Harness {
             backend: backend.clone(),
             threads: 1,
             webnn_device: None,
+            memory_max: 1 << 32,
         };
         self.control.sender.control(&start).expect("the page listens");
         timeout(WITHIN, expected.session()).await.expect("a Worker starts").expect("its link")

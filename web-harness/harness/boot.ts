@@ -61,9 +61,10 @@ class Page {
     const message = readToPage(delivery.header);
     switch (message.type) {
       case 'start_lane': {
-        const { lane, ticket, backend, threads, webnnDevice } = message;
+        const { lane, ticket, backend, threads, webnnDevice, memoryMax } = message;
         const { epoch } = this.boot;
-        this.#workers.start(lane, { ticket, epoch, backend, threads, webnnDevice, assets: ENGINE_ASSETS });
+        const start = { ticket, epoch, backend, threads, webnnDevice, memoryMax, assets: ENGINE_ASSETS };
+        this.#workers.start(lane, start);
         return;
       }
       case 'stop_lane':

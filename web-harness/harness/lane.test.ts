@@ -89,6 +89,7 @@ const CAPABILITY: StartedEngine['capability'] = {
   limits: null,
   webnn: null,
   webnn_device: null,
+  memory_max: 2 ** 32,
   timing_us: { import: 0, init: 0 },
 };
 
@@ -104,7 +105,7 @@ async function dial(): Promise<FakeSocket> {
   let start: ((event: { data: object }) => void) | undefined;
   vi.stubGlobal('addEventListener', (_type: string, listener: typeof start) => (start = listener));
   await import('./lane.ts');
-  start?.({ data: { ticket: 't', epoch: 1, backend: 'wasm', threads: 1, webnnDevice: null, assets: {} } });
+  start?.({ data: { ticket: 't', epoch: 1, backend: 'wasm', threads: 1, webnnDevice: null, memoryMax: 2 ** 32, assets: {} } });
   await settle();
   const socket = FakeSocket.last;
   if (socket === null) throw new Error('no socket was made');

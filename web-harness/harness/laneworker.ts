@@ -11,6 +11,7 @@ export interface LaneStart {
   readonly backend: Backend;
   readonly threads: number;
   readonly webnnDevice: WebnnDevice | null;
+  readonly memoryMax: number;
   readonly assets: EngineAssets;
 }
 

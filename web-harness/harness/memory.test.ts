@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { GpuTally, growth, laneMemory, MemoryMeter, seeGpu, seeWasm, textureBytes } from './memory.ts';
+import { GpuTally, growth, heapMax, laneMemory, MemoryMeter, seeGpu, seeWasm, textureBytes } from './memory.ts';
 
 const PAGE = 64 * 1024;
 const MIB = 1024 * 1024;
@@ -43,13 +43,25 @@ describe('the WASM heap', () => {
 
   it('is seen whoever makes it, and its growth with it', () => {
     const before = laneMemory().wasm_bytes;
-    seeWasm();
+    seeWasm(16 * PAGE);
     const memory = new WebAssembly.Memory({ initial: 2, maximum: 8, shared: true });
     expect(memory).toBeInstanceOf(WebAssembly.Memory);
     expect(memory).toBeInstanceOf(real);
     expect(laneMemory().wasm_bytes - before).toBe(2 * PAGE);
     memory.grow(3);
     expect(laneMemory().wasm_bytes - before).toBe(5 * PAGE);
+  });
+
+  it.each([
+    ['a higher maximum', { initial: 1, maximum: 9 }, 4],
+    ['a lower one', { initial: 1, maximum: 2 }, 2],
+    ['none', { initial: 1 }, 4],
+  ])('ends at what the lane may have where the engine asks for %s', (_name, asked, pages) => {
+    seeWasm(4 * PAGE);
+    const memory = new WebAssembly.Memory(asked);
+    expect(heapMax()).toBeGreaterThanOrEqual(pages * PAGE);
+    memory.grow(pages - 1);
+    expect(() => memory.grow(1)).toThrow(RangeError);
   });
 });
 

@@ -11,20 +11,29 @@ import type { LaneMemory } from '../protocol/messages.ts';
  */
 const REPORT_STEP = 16 * 1024 * 1024;
 
+const PAGE_BYTES = 64 * 1024;
+
 /** Every memory that was made in this Worker since {@link seeWasm}. The engine makes one and keeps it. */
 const memories: WebAssembly.Memory[] = [];
+
+/** The highest maximum that one of them was made with. */
+let most = 0;
 
 let gpu: GpuTally | null = null;
 
 /**
- * Sees every `WebAssembly.Memory` made from now on: the engine makes its heap itself and shows it to nobody.
+ * Sees every `WebAssembly.Memory` made from now on, and has it made with no higher maximum than this: the engine makes
+ * its heap itself and shows it to nobody, and the browser lets no memory grow beyond its maximum.
  * To be called before the engine is imported.
  */
-export function seeWasm(): void {
+export function seeWasm(limit: number): void {
+  const pages = Math.floor(limit / PAGE_BYTES);
   WebAssembly.Memory = new Proxy(WebAssembly.Memory, {
-    construct(make, args: [WebAssembly.MemoryDescriptor], target) {
-      const memory = Reflect.construct(make, args, target) as WebAssembly.Memory;
+    construct(make, [asked]: [WebAssembly.MemoryDescriptor], target) {
+      const maximum = Math.min(asked.maximum ?? pages, pages);
+      const memory = Reflect.construct(make, [{ ...asked, maximum }], target) as WebAssembly.Memory;
       memories.push(memory);
+      most = Math.max(most, maximum * PAGE_BYTES);
       return memory;
     },
   });
@@ -41,6 +50,11 @@ export function laneMemory(): LaneMemory {
   let wasm = 0;
   for (const memory of memories) wasm += memory.buffer.byteLength;
   return { wasm_bytes: wasm, gpu_bytes: gpu?.bytes ?? 0 };
+}
+
+/** The bytes that the heap can grow to. */
+export function heapMax(): number {
+  return most;
 }
 
 /** Tells when a report is due, and what grew meanwhile. */

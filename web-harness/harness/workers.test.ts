@@ -43,7 +43,7 @@ class FakeWorker {
   }
 }
 
-const START = { ticket: 't', epoch: 1, backend: 'wasm', threads: 1, webnnDevice: null } as unknown as LaneStart;
+const START = { ticket: 't', epoch: 1, backend: 'wasm', threads: 1, webnnDevice: null, memoryMax: 2 ** 32 } as unknown as LaneStart;
 
 let locks = new FakeLocks();
 const exits: unknown[] = [];

@@ -66,7 +66,7 @@ describe('readToLane', () => {
 });
 
 describe('readToPage', () => {
-  const START = { type: 'start_lane', lane: 4, ticket: 't', backend: 'webnn', threads: 2, webnn_device: 'npu' };
+  const START = { type: 'start_lane', lane: 4, ticket: 't', backend: 'webnn', threads: 2, webnn_device: 'npu', memory_max: 9 };
 
   it('reads every message', () => {
     expect(readToPage(START)).toEqual({
@@ -76,6 +76,7 @@ describe('readToPage', () => {
       backend: 'webnn',
       threads: 2,
       webnnDevice: 'npu',
+      memoryMax: 9,
     });
     expect(readToPage({ ...START, webnn_device: null })).toMatchObject({ webnnDevice: null });
     expect(readToPage({ type: 'stop_lane', lane: 'a' })).toEqual({ type: 'stop_lane', lane: 'a' });
@@ -85,6 +86,7 @@ describe('readToPage', () => {
     ['backend', { ...START, backend: 'cuda' }],
     ['webnn_device', { ...START, webnn_device: 'tpu' }],
     ['threads', { ...START, threads: -1 }],
+    ['memory_max', { ...START, memory_max: null }],
     ['lane', { ...START, lane: null }],
   ])('refuses a wrong %s', (field, message) => {
     expect(faultOf(() => readToPage(message)).message.startsWith(`${field} is not`)).toBe(true);

@@ -1,5 +1,5 @@
 /**
- * The messages of the harness link, version 2, as `docs/protocol.md` states them.
+ * The messages of the harness link, version 4, as `docs/protocol.md` states them.
  * It owns their shapes and the reading of the daemon's; it never acts on one.
  */
 
@@ -44,6 +44,8 @@ export interface StartLane {
   readonly backend: Backend;
   readonly threads: number;
   readonly webnnDevice: WebnnDevice | null;
+  /** The bytes that the engine's heap may grow to. */
+  readonly memoryMax: number;
 }
 
 export interface StopLane {
@@ -152,6 +154,7 @@ export interface Capability {
   readonly limits: Readonly<Record<string, number>> | null;
   readonly webnn: Readonly<Record<WebnnDevice, string>> | null;
   readonly webnn_device: WebnnDevice | null;
+  readonly memory_max: number;
   readonly timing_us: { readonly import: number; readonly init: number };
 }
 
@@ -238,6 +241,7 @@ export function readToPage(fields: JsonObject): ToPage {
         backend: reader.choice('backend', BACKENDS),
         threads: reader.count('threads'),
         webnnDevice: reader.choiceOrNull('webnn_device', WEBNN_DEVICES),
+        memoryMax: reader.count('memory_max'),
       };
     case 'stop_lane':
       return { type, lane: readLane(fields) };

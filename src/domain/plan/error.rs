@@ -28,6 +28,8 @@ pub enum PlanError {
     Unmade { value: String },
     #[error("stage {stage} makes the output {value:?} as {made}, and the whole model as {wanted}")]
     Output { value: String, stage: usize, made: Datatype, wanted: Datatype },
+    #[error("spares are of no use where nothing may run a stage elsewhere: give a fallback, or no spares")]
+    Spares,
     #[error("nobody reads what stage {stage} makes")]
     Idle { stage: usize },
 }

@@ -28,6 +28,8 @@ pub struct Plan {
     /// What the caller gets, in the order of the whole model's outputs.
     pub outputs: Vec<Made>,
     pub fallback: PlanFallback,
+    #[serde(default, skip_serializing_if = "Spares::is_none")]
+    pub spares: Spares,
 }
 
 /// A part of the computation that runs in one lane.
@@ -95,7 +97,27 @@ pub enum Activations {
     Fp16,
 }
 
-/// A stage that has gone to another lane than its place, or has come back to it.
+/// Which shards are held ahead of need, so that a stage whose lane is lost moves without a load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Spares {
+    /// None: another lane is given a shard when it is needed there.
+    #[default]
+    None,
+    /// One other lane holds every stage's, as far as its memory allows.
+    Shared,
+    /// Some other lane holds each.
+    PerStage,
+}
+
+impl Spares {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// A stage that has gone to another lane than its place, has come back to it, or whose lane was lost and is back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Recovery {
     pub plan: PlanId,
@@ -106,6 +128,8 @@ pub struct Recovery {
     pub lane: LaneId,
     /// Why it is not where it was wanted; absent when it is.
     pub fallback: Option<Fallback>,
+    /// Microseconds from the loss of the lane that it ran in until this, its next answer; absent where none was lost.
+    pub took_us: Option<u64>,
 }
 
 /// A shard as a plan takes it.
@@ -136,7 +160,11 @@ impl Plan {
         whole: (Digest, &Signature),
         shards: &[Shard<'_>],
         fallback: PlanFallback,
+        spares: Spares,
     ) -> Result<Self, PlanError> {
+        if fallback == PlanFallback::None && spares != Spares::None {
+            return Err(PlanError::Spares);
+        }
         let (model, signature) = whole;
         match shards.len() {
             0 => return Err(PlanError::Empty),
@@ -171,7 +199,7 @@ impl Plan {
             }
             stages[at].outputs = wanted;
         }
-        Ok(Self { model, stages, outputs, fallback })
+        Ok(Self { model, stages, outputs, fallback, spares })
     }
 
     /// The stages that read what this one makes, each once.

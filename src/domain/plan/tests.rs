@@ -24,7 +24,7 @@ fn plan(whole: &str, stages: &[&str]) -> Result<Plan, PlanError> {
         place: Place::default(),
     };
     let shards: Vec<_> = signatures.iter().enumerate().map(shard).collect();
-    Plan::new((Digest::new([99; 32]), &whole), &shards, PlanFallback::Native)
+    Plan::new((Digest::new([99; 32]), &whole), &shards, PlanFallback::Native, Spares::None)
 }
 
 /// `x h0 -> h1 | …` with the maker's number behind what a stage made, and what the caller gets behind `=`.
@@ -106,8 +106,21 @@ fn a_place_is_a_lane_or_a_kind_of_lane() {
     for (place, text, good) in cases {
         assert_eq!(place.to_string(), text);
         let shard = Shard { model: Digest::new([1; 32]), signature: &whole, place };
-        let plan = Plan::new((Digest::new([2; 32]), &whole), &[shard], PlanFallback::None);
+        let plan = Plan::new((Digest::new([2; 32]), &whole), &[shard], PlanFallback::None, Spares::None);
         assert_eq!(plan.err(), (!good).then_some(PlanError::TwoPlaces { stage: 0 }));
+    }
+}
+
+#[test]
+fn spares_are_for_stages_that_may_run_elsewhere() {
+    let whole = signature("x -> y");
+    for fallback in [PlanFallback::None, PlanFallback::Lanes, PlanFallback::Native] {
+        for spares in [Spares::None, Spares::Shared, Spares::PerStage] {
+            let shard = Shard { model: Digest::new([1; 32]), signature: &whole, place: Place::default() };
+            let plan = Plan::new((Digest::new([2; 32]), &whole), &[shard], fallback, spares);
+            let useless = fallback == PlanFallback::None && spares != Spares::None;
+            assert_eq!(plan.err(), useless.then_some(PlanError::Spares), "{fallback:?} {spares:?}");
+        }
     }
 }
 
@@ -117,5 +130,7 @@ fn a_plan_is_written_and_read() {
     plan.stages[1].place.lane = Some(LaneId::new("a-1/wasm"));
     let text = serde_json::to_string(&plan).expect("JSON");
     assert_eq!(serde_json::from_str::<Plan>(&text).expect("the same"), plan);
+    // Plans are called after this text: those of before there were spares keep their names.
+    assert!(!text.contains("spares"), "{text}");
     assert_eq!((plan.readers(0), plan.readers(1), plan.readers(2)), (vec![1, 2], vec![2], vec![]));
 }

@@ -21,6 +21,9 @@ impl Actor {
             return;
         }
         let model = session.model;
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.awaited.insert(session.clone());
+        }
         let fetching = self.fetching.contains_key(&model);
         let waiting = self.fetching.entry(model).or_default();
         if waiting.iter().all(|(lane, other, _)| (lane, other) != (id, &session)) {
@@ -48,6 +51,7 @@ impl Actor {
         for (id, session, entry) in self.fetching.remove(&model).into_iter().flatten() {
             let may_load = self.may_load(&id, &entry);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            lane.awaited.remove(&session);
             if !matches!(lane.standing(&session, false, now), Standing::Absent) {
                 continue;
             }

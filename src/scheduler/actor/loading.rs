@@ -10,7 +10,7 @@ use crate::{
     domain::{DimBinding, LaneId, Model},
     models::Entry,
     scheduler::{
-        Wants,
+        Planned, Wants,
         choose::{self, Case},
         lane::Standing,
         residence::{Residence, Seat},
@@ -39,13 +39,30 @@ impl Actor {
         }
     }
 
+    /// Holds a plan's spares from now on, in lanes that are there and in those that come.
+    pub(super) fn spare(&mut self, planned: &Planned) {
+        self.spared.insert(planned);
+        self.settle_spares();
+    }
+
+    fn settle_spares(&mut self) {
+        let limits = *self.limits.borrow();
+        let lacking = self.spared.lacking(&self.lanes, &self.outlook, &limits, Instant::now());
+        for (id, session, entry) in lacking {
+            if self.residences.check_model(&entry.model).is_ok() {
+                self.prepare(&id, session, entry);
+            }
+        }
+        self.spared.keep(&mut self.lanes);
+    }
+
     /// Keeps a model from now on, in lanes that have it already and in those that come.
     pub(super) fn keep(&mut self, entry: &Arc<Entry>, wants: &Wants) {
         self.residences.load(entry.clone(), wants.clone());
         self.settle_residences();
     }
 
-    /// Brings loaded models to the lanes that lack them.
+    /// Brings loaded models, and then plans' spares, to the lanes that lack them.
     pub(super) fn settle_residences(&mut self) {
         let now = Instant::now();
         let mut lacking: Vec<(LaneId, SessionName, Arc<Entry>)> = Vec::new();
@@ -56,18 +73,14 @@ impl Actor {
             for (session, entry) in self.residences.lacking(lane) {
                 match lane.standing(&session, false, now) {
                     Standing::Absent => lacking.push((id.clone(), session, entry)),
-                    _ => {
-                        lane.kept.insert(session.model);
-                    }
+                    _ => lane.keep(&session),
                 }
             }
         }
         for (id, session, entry) in lacking {
-            self.prepare(&id, session.clone(), entry);
-            if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.sessions.contains_key(&session)) {
-                lane.kept.insert(session.model);
-            }
+            self.prepare(&id, session, entry);
         }
+        self.settle_spares();
     }
 
     /// Drops a model's sessions and refuses what asks for it. Steps under way in a lane come before the unloading.

@@ -9,7 +9,7 @@ use crate::domain::{Code, Digest, LaneId, Sequence, SequenceId};
 
 fn key(id: u64) -> SequenceKey {
     let (model, version) = ("m".parse().expect("a name"), Digest::new([0; 32]));
-    SequenceKey { caller: "me".into(), model, version, id: SequenceId::Number(id) }
+    SequenceKey { caller: "me".into(), model, version, plan: None, id: SequenceId::Number(id) }
 }
 
 /// `s` starts a sequence, `e` ends it, `-` goes on.

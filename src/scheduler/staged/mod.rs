@@ -6,22 +6,33 @@
 
 mod flow;
 mod progress;
+mod seats;
+mod sequenced;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
-use self::{flow::Flow, progress::Progress};
+use self::{
+    flow::Flow,
+    progress::Progress,
+    seats::{Moved, Ran, Seats},
+    sequenced::{InSequence, Sequenced},
+};
 use super::{
     Accepted, Answer, Ledger, Permit, Reply, Request, Scheduler, Submitted, Under, Wants, actor::Message,
-    pending::Pending, step,
+    pending::Pending, sequence::SequenceKey, step,
 };
 use crate::{
     domain::{
@@ -46,14 +57,15 @@ pub struct Seated {
     pub wants: Wants,
 }
 
-/// Stages that are known to run elsewhere; beyond these, what is forgotten is told once more.
-const DISPLACED_MAX: usize = 4096;
+/// How often a sequence is begun anew for one request, as a request is tried.
+const BEGUN_MAX: u32 = 3;
 
-/// The plans that have requests under way, and their stages that run elsewhere than in their places. Clones share them.
+/// The plans that have requests under way, and where their stages run. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Flows {
     under_way: Arc<Mutex<BTreeMap<PlanId, Flow<Arc<Notify>>>>>,
-    displaced: Arc<Mutex<BTreeMap<(PlanId, usize), LaneId>>>,
+    seats: Arc<Mutex<Seats>>,
+    sequenced: Arc<Mutex<Sequenced>>,
 }
 
 impl Flows {
@@ -61,17 +73,17 @@ impl Flows {
         self.under_way.lock().expect("no holder of the plans under way panics")
     }
 
-    /// Takes note of where a stage ran; says whether that is news.
-    fn moved(&self, plan: &PlanId, stage: usize, ran: &Provenance) -> bool {
-        let mut displaced = self.displaced.lock().expect("no holder of the displaced stages panics");
-        let key = (plan.clone(), stage);
-        if displaced.len() >= DISPLACED_MAX {
-            displaced.clear();
-        }
-        match &ran.fallback {
-            None => displaced.remove(&key).is_some(),
-            Some(_) => displaced.insert(key, ran.lane.clone()).is_none_or(|before| before != ran.lane),
-        }
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().expect("no holder of the stages' seats panics")
+    }
+
+    fn sequenced(&self) -> MutexGuard<'_, Sequenced> {
+        self.sequenced.lock().expect("no holder of the plans' sequences panics")
+    }
+
+    /// A lane is gone, and did not go by itself.
+    pub(super) fn lose(&self, lane: &LaneId) {
+        self.seats().lose(lane, Instant::now());
     }
 }
 
@@ -133,8 +145,11 @@ pub(super) fn start(
 ) {
     let tasks = scheduler.tasks.clone();
     let caller = Waiting { entry: request.entry.clone(), accepted: request.accepted, reply: Some(reply) };
+    // In the order in which they come.
+    let key = SequenceKey::of(&request).zip(request.sequence.clone());
+    let sequence = key.map(|(key, sequence)| InSequence::enter(&scheduler.flows, key, sequence));
     let staged = Staged { scheduler, planned, request, permit, submitted, runs: Vec::new() };
-    tasks.spawn("plan", staged.run(caller));
+    tasks.spawn("plan", staged.run(caller, sequence));
 }
 
 /// Who waits for an answer. A stopping daemon drops it, and tells so.
@@ -172,12 +187,24 @@ struct Staged {
     runs: Vec<StageRun>,
 }
 
-/// A stage under way, with the bytes that it reads.
-type Running = FuturesUnordered<BoxFuture<'static, (usize, u64, Result<Answer, Failure>)>>;
+/// A stage under way.
+type Running = FuturesUnordered<BoxFuture<'static, Ended>>;
+
+/// A stage that has ended: since when it had its inputs, and of how many bytes.
+struct Ended {
+    stage: usize,
+    since: Accepted,
+    bytes_in: u64,
+    answer: Result<Answer, Failure>,
+}
 
 impl Staged {
-    async fn run(mut self, mut caller: Waiting) {
-        let result = self.stages().await;
+    async fn run(mut self, mut caller: Waiting, sequence: Option<InSequence>) {
+        let inputs = std::mem::take(&mut self.request.inputs);
+        let result = match sequence {
+            None => self.stages(inputs).await,
+            Some(sequence) => self.in_sequence(sequence, inputs).await,
+        };
         if result.is_err() {
             // What still runs for it is of no use.
             self.submitted.cancel();
@@ -217,9 +244,61 @@ impl Staged {
         Some(provenance)
     }
 
+    /// Runs all stages when it is its turn in its sequence. One that has lost a lane is begun anew, and asked again what
+    /// it was asked before.
+    async fn in_sequence(
+        &mut self,
+        mut sequence: InSequence,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, Failure> {
+        tokio::select! {
+            biased;
+            failure = self.over("behind others of its sequence") => return Err(failure),
+            turn = sequence.turn() => turn?,
+        }
+        let mut before = sequence.before()?;
+        for _ in 0..BEGUN_MAX {
+            match self.after(&sequence, before.take(), inputs.clone()).await {
+                Ok(outputs) => {
+                    sequence.answered(inputs);
+                    return Ok(outputs);
+                }
+                Err(failure) => {
+                    sequence.tear();
+                    if failure.code != Code::LaneLost {
+                        return Err(failure);
+                    }
+                    before = Some(sequence.all()?);
+                }
+            }
+        }
+        Err(Failure::new(
+            Code::LaneLost,
+            Retry::Same,
+            "each time that its sequence was begun anew, a lane was lost",
+        ))
+    }
+
+    /// Runs all stages on what is asked again, and then on the request's own inputs.
+    async fn after(
+        &mut self,
+        sequence: &InSequence,
+        before: Option<Vec<Vec<Tensor>>>,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, Failure> {
+        let anew = before.is_some() || sequence.starts();
+        let before = before.unwrap_or_default();
+        for (at, inputs) in before.iter().enumerate() {
+            self.request.sequence = Some(sequence.place(at == 0, false));
+            self.stages(inputs.clone()).await?;
+        }
+        self.request.sequence = Some(sequence.place(anew && before.is_empty(), true));
+        self.stages(inputs).await
+    }
+
     /// Runs all stages; answers with what the caller wants.
-    async fn stages(&mut self) -> Result<Vec<Tensor>, Failure> {
-        let inputs = std::mem::take(&mut self.request.inputs);
+    async fn stages(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, Failure> {
+        self.runs.clear();
         let mut progress = Progress::new(self.planned.plan.clone(), inputs);
         let (turn, alone) = Turn::enter(&self.scheduler.flows, &self.planned);
         if alone {
@@ -241,26 +320,27 @@ impl Staged {
             }
             tokio::select! {
                 biased;
-                Some((stage, bytes_in, answer)) = running.next() => {
-                    let outputs = self.ended(stage, bytes_in, answer)?;
+                Some(ended) = running.next() => {
+                    let stage = ended.stage;
+                    let outputs = self.ended(ended)?;
                     let internal = |problem| Failure::new(Code::Internal, Retry::Same, problem);
                     progress.ended(stage, outputs).map_err(|problem| of_stage(stage, &internal(problem)))?;
                     turn.passed(stage);
                 }
                 // A stage under way is told by itself.
-                failure = self.over(), if running.is_empty() => return Err(failure),
+                failure = self.over("while a later stage had no room"), if running.is_empty() => return Err(failure),
                 () = turn.room.notified() => {}
             }
         }
     }
 
     /// Resolves when its caller has given up or its time is over.
-    async fn over(&self) -> Failure {
+    async fn over(&self, doing: &str) -> Failure {
         tokio::select! {
             biased;
             () = self.submitted.cancelled.cancelled() => step::cancelled(),
             () = tokio::time::sleep_until(self.request.deadline) => {
-                step::deadline_exceeded("while a later stage had no room")
+                step::deadline_exceeded(doing)
             }
         }
     }
@@ -279,6 +359,7 @@ impl Staged {
         let shards = self.planned.stages.iter().map(shard).collect();
         // A stopping daemon loads nothing.
         let _ = self.scheduler.inbox.send(Message::Warm(shards)).await;
+        self.scheduler.spare(self.planned.clone()).await;
     }
 
     async fn start(
@@ -303,7 +384,7 @@ impl Staged {
             accepted,
             deadline: self.request.deadline,
             trace: self.request.trace.stage(stage, entry.model.name.as_str()),
-            sequence: None,
+            sequence: self.request.sequence.clone(),
             under: Under::Stage(self.planned.id.clone()),
         };
         let (reply, replied) = oneshot::channel();
@@ -313,33 +394,36 @@ impl Staged {
         // Whatever becomes of it, also when the daemon stops, it is told when it is dropped.
         let _ = self.scheduler.inbox.send(Message::Submit(pending)).await;
         running.push(Box::pin(async move {
-            (stage, bytes_in, replied.await.unwrap_or_else(|_| Err(super::stopping())))
+            let answer = replied.await.unwrap_or_else(|_| Err(super::stopping()));
+            Ended { stage, since: accepted, bytes_in, answer }
         }));
         Ok(())
     }
 
     /// Takes note of where a stage ran; answers with what it made.
-    fn ended(
-        &mut self,
-        stage: usize,
-        bytes_in: u64,
-        answer: Result<Answer, Failure>,
-    ) -> Result<Vec<Tensor>, Failure> {
+    fn ended(&mut self, Ended { stage, since, bytes_in, answer }: Ended) -> Result<Vec<Tensor>, Failure> {
         let Answer { run, outputs, provenance, timing, .. } =
             answer.map_err(|failure| of_stage(stage, &failure))?;
-        if self.scheduler.flows.moved(&self.planned.id, stage, &provenance) {
-            self.tell_moved(stage, &provenance);
+        let ran = Ran {
+            lane: &provenance.lane,
+            elsewhere: provenance.fallback.is_some(),
+            started: since.at + Duration::from_micros(timing.queue),
+            answered: Instant::now(),
+        };
+        let moved = self.scheduler.flows.seats().ran(&(self.planned.id.clone(), stage), ran);
+        if let Some(moved) = moved {
+            self.tell_moved(stage, &provenance, &moved);
         }
         let bytes_out = outputs.iter().map(|tensor| tensor.body.len() as u64).sum();
         self.runs.push(StageRun { stage, run, provenance, bytes_in, bytes_out, timing_us: timing });
         Ok(outputs)
     }
 
-    /// Tells subscribers and the store that a stage has gone elsewhere, or has come back.
-    fn tell_moved(&self, stage: usize, ran: &Provenance) {
+    /// Tells subscribers and the store that a stage has gone elsewhere, or is back.
+    fn tell_moved(&self, stage: usize, ran: &Provenance, moved: &Moved) {
         let Provenance { lane, fallback, .. } = ran.clone();
-        let recovery =
-            Recovery { plan: self.planned.id.clone(), stage, at_us: tasks::now_us(), lane, fallback };
+        let (plan, took_us) = (self.planned.id.clone(), moved.took.map(|took| took.as_micros() as u64));
+        let recovery = Recovery { plan, stage, at_us: tasks::now_us(), lane, fallback, took_us };
         let Ledger { store, events, .. } = self.scheduler.ledger.clone();
         events.publish(Topic::Plans, || json!({"recovery": &recovery}));
         self.scheduler.tasks.spawn("recovery", async move {

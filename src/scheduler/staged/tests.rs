@@ -1,12 +1,17 @@
 //! What a request under a plan may do next, as tables.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     flow::{CREDITS, Flow},
     progress::Progress,
+    seats::{Moved, Ran, Seats},
 };
-use crate::domain::{Datatype, Digest, Dim, Place, Plan, PlanFallback, Port, Shard, Signature, Tensor};
+use crate::domain::{
+    Datatype, Digest, Dim, LaneId, Place, Plan, PlanFallback, PlanId, Port, Shard, Signature, Spares, Tensor,
+};
 
 fn signature(text: &str) -> Signature {
     let (inputs, outputs) = text.split_once("->").expect("an arrow");
@@ -22,7 +27,7 @@ fn plan(whole: &str, stages: &[&str]) -> Arc<Plan> {
     let (model, place) = (Digest::new([1; 32]), Place::default);
     let shards: Vec<_> =
         signatures.iter().map(|signature| Shard { model, signature, place: place() }).collect();
-    Arc::new(Plan::new((model, &whole), &shards, PlanFallback::None).expect("a plan"))
+    Arc::new(Plan::new((model, &whole), &shards, PlanFallback::None, Spares::None).expect("a plan"))
 }
 
 /// Values of one byte each, but for those that end in a number of bytes, as `h9`.
@@ -180,4 +185,71 @@ fn requests_never_wait_for_each_other() {
         turns += 1;
     }
     assert!(turns < 100, "{turns}");
+}
+
+/// What happens to a stage, at which second: `x a-1 2 3` is lost or was answered there, in its place or elsewhere,
+/// by a step that was started and answered then; and whether that is news, with the seconds since a loss.
+#[test]
+fn a_stage_that_moved_or_whose_lane_was_lost_is_news_once() {
+    let cases: [(&str, &[(&str, &str)]); 6] = [
+        ("it stays", &[("in a 1 2", "-"), ("in a 2 3", "-")]),
+        (
+            "it goes and comes back",
+            &[("in a 1 2", "-"), ("out b 3 4", "moved"), ("out b 4 5", "-"), ("in a 5 6", "moved")],
+        ),
+        (
+            "it goes since its lane is lost, and on from there",
+            &[
+                ("in a 1 2", "-"),
+                ("lost a 4", ""),
+                ("out b 5 7", "3"),
+                ("out b 7 8", "-"),
+                ("lost b 9", ""),
+                ("out c 9 11", "2"),
+                ("in a 12 13", "moved"),
+            ],
+        ),
+        (
+            "its lane comes back before anybody else answers",
+            &[("in a 1 2", "-"), ("lost a 3", ""), ("in a 6 8", "5")],
+        ),
+        (
+            "an answer from before the loss comes late",
+            &[("in a 1 2", "-"), ("lost a 4", ""), ("in a 3 5", "-"), ("out b 5 6", "2"), ("in a 3 7", "-")],
+        ),
+        (
+            "the loss of another's lane is none of its",
+            &[("in a 1 2", "-"), ("lost b 4", ""), ("in a 5 6", "-")],
+        ),
+    ];
+    let begin = Instant::now();
+    let at = |second: &str| begin + Duration::from_secs(second.parse().expect("a second"));
+    for (what, steps) in cases {
+        let (mut seats, stage) = (Seats::default(), (PlanId::new("p"), 0));
+        for (step, wanted) in steps {
+            let words: Vec<_> = step.split(' ').collect();
+            let lane = LaneId::new(words[1]);
+            let news = match words[0] {
+                "lost" => {
+                    seats.lose(&lane, at(words[2]));
+                    continue;
+                }
+                place => seats.ran(
+                    &stage,
+                    Ran {
+                        lane: &lane,
+                        elsewhere: place == "out",
+                        started: at(words[2]),
+                        answered: at(words[3]),
+                    },
+                ),
+            };
+            let told = match news {
+                None => "-".to_owned(),
+                Some(Moved { took: None }) => "moved".to_owned(),
+                Some(Moved { took: Some(took) }) => took.as_secs().to_string(),
+            };
+            assert_eq!(told, *wanted, "{what}: {step}");
+        }
+    }
 }

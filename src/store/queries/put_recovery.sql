@@ -1,1 +1,2 @@
-INSERT INTO recoveries (plan, stage, moved_at, lane, fallback) VALUES (?, ?, make_timestamp(?), ?, ?)
+INSERT INTO recoveries (plan, stage, moved_at, lane, fallback, took_us)
+VALUES (?, ?, make_timestamp(?), ?, ?, ?)

@@ -196,6 +196,7 @@ pub(crate) fn fleet(
         gpu: Some(GpuMode::Software),
         threads: 1,
         webnn_device: None,
+        memory_max: 1 << 32,
         limits: InstanceLimits { memory: None, runs: None, idle: Duration::from_secs(600), restarts: 60 },
     }
 }

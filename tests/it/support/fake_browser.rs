@@ -272,7 +272,7 @@ async fn page(state: Arc<State>, url: String, crashed: CancellationToken) {
     let boot: Value = serde_json::from_str(rest.split_once("</script>").expect("its end").0).expect("JSON");
     let origin = url.split("/harness").next().expect("an origin").to_owned();
     let mut socket = connect(&origin).await;
-    let hello = json!({"type": "hello", "protocol": 3, "role": "page", "ticket": boot["ticket"], "epoch": boot["epoch"]});
+    let hello = json!({"type": "hello", "protocol": 4, "role": "page", "ticket": boot["ticket"], "epoch": boot["epoch"]});
     send(&mut socket, &hello).await;
     assert_eq!(receive(&mut socket).await.expect("a welcome")["type"], "welcome");
     send(&mut socket, &json!({"type": "page_ready", "environment": {

@@ -96,7 +96,7 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
     let backend = text("backend");
     let mut socket = connect(&origin).await;
     let hello =
-        json!({"type": "hello", "protocol": 3, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
+        json!({"type": "hello", "protocol": 4, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
     send(&mut socket, &hello).await;
     let welcome = socket.next().await.expect("a welcome").expect("a good message");
     assert_eq!(welcome, Message::text(r#"{"type":"welcome"}"#));
@@ -111,7 +111,8 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
     let device = (backend == "webnn").then_some("cpu");
     send(&mut socket, &json!({"type": "lane_ready", "capability": {
         "backend": backend, "engine": "fake@1/native", "threads": order["threads"], "adapter": adapter,
-        "features": null, "limits": null, "webnn": webnn, "webnn_device": device, "timing_us": {"import": 1, "init": 1}}}))
+        "features": null, "limits": null, "webnn": webnn, "webnn_device": device, "memory_max": order["memory_max"],
+        "timing_us": {"import": 1, "init": 1}}}))
     .await;
     let library = OrtLibrary::load(Path::new(LIBRARY)).expect("`make setup` has brought the library");
     let cancelled = Arc::new(Mutex::new(HashSet::new()));

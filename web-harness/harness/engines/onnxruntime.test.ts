@@ -7,7 +7,7 @@ const ASSETS: EngineAssets = { plain: FILES, jspi: FILES };
 const suspending = Reflect.getOwnPropertyDescriptor(WebAssembly, 'Suspending');
 
 function start(backend: 'wasm' | 'webgpu' | 'webnn'): Promise<unknown> {
-  return startOnnxRuntime(ASSETS, { backend, threads: 1, webnnDevice: null }, () => undefined);
+  return startOnnxRuntime(ASSETS, { backend, threads: 1, webnnDevice: null, memoryMax: 2 ** 32 }, () => undefined);
 }
 
 describe('startOnnxRuntime', () => {

@@ -10,7 +10,7 @@ import { micros } from '../clock.ts';
 import { installTap } from '../consoletap.ts';
 import { Failure } from '../failure.ts';
 import { type Gpu, openGpu } from '../gpu.ts';
-import { seeGpu, seeWasm } from '../memory.ts';
+import { heapMax, seeGpu, seeWasm } from '../memory.ts';
 import { parsePlacement } from '../placement.ts';
 import { hasJspi } from '../probe.ts';
 import { checkBodyLength, type Datatype, decodeTensor, encodeTensor, type TensorValues } from '../tensors.ts';
@@ -37,6 +37,8 @@ export interface EngineWish {
   readonly backend: Backend;
   readonly threads: number;
   readonly webnnDevice: WebnnDevice | null;
+  /** The bytes that the engine's heap may grow to. */
+  readonly memoryMax: number;
 }
 
 interface Session {
@@ -98,7 +100,7 @@ export async function startOnnxRuntime(
   }
   const files = backend === 'wasm' ? assets.plain : assets.jspi;
   const hardware = await openHardware(wish);
-  seeWasm();
+  seeWasm(wish.memoryMax);
   if (hardware.gpu !== null) seeGpu(hardware.gpu.device);
   const started = performance.now();
   const ort = (await import(files.module)) as typeof Ort;
@@ -120,6 +122,7 @@ export async function startOnnxRuntime(
     limits: hardware.gpu?.limits ?? null,
     webnn: hardware.webnn,
     webnn_device: hardware.webnnDevice,
+    memory_max: heapMax(),
     timing_us: { import: micros(started, imported), init: micros(imported, proven) },
   };
   return { engine, capability };
