@@ -69,7 +69,7 @@ struct Split {
     /// How many stages; as many as are good without it
     #[arg(long, value_name = "N")]
     stages: Option<usize>,
-    /// A lane to split over, again for each; all that compute in hardware without it
+    /// A lane to split over, again for each and for even stages in their order; all that compute in hardware without it
     #[arg(long = "lane", value_name = "LANE")]
     lanes: Vec<String>,
 }

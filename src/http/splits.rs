@@ -34,7 +34,7 @@ pub(super) struct Wanted {
     objective: Objective,
     /// How many stages; as many as are good without it.
     stages: Option<usize>,
-    /// The lanes to split over; all that compute in hardware without it.
+    /// The lanes to split over, for even stages in this order; all that compute in hardware without it.
     lanes: Vec<LaneId>,
 }
 
@@ -100,9 +100,14 @@ async fn split_over(
         let message = format!("there is no lane {gone}, or not everybody may use it; there are {there}");
         return Err(Failure::new(Code::NoBackend, Retry::Never, message));
     }
-    let meant = |pace: &&Pace| match wanted.lanes.as_slice() {
-        [] => !pace.environment.software_adapter(),
-        lanes => lanes.contains(&pace.environment.lane),
+    let mut named = BTreeSet::new();
+    if let Some(lane) = wanted.lanes.iter().find(|lane| !named.insert(*lane)) {
+        return Err(Failure::invalid(format!("the lane {lane} is named twice")));
+    }
+    let meant: Vec<&Pace> = match wanted.lanes.as_slice() {
+        [] => paces.iter().filter(|pace| !pace.environment.software_adapter()).collect(),
+        // In the order in which they are named, which is that of even stages.
+        lanes => lanes.iter().filter_map(|lane| of(paces, lane)).collect(),
     };
     let (chain, strategy, objective) = (open.chain(), wanted.strategy, wanted.objective);
     let mut seen = measured::samples(api, whole.model.digest, chain).await?;
@@ -110,7 +115,7 @@ async fn split_over(
         let samples = seen.remove(&pace.environment.lane).unwrap_or_default();
         candidate(chain, pace, &samples)
     };
-    let lanes: Vec<_> = paces.iter().filter(meant).map(candidate).collect();
+    let lanes: Vec<_> = meant.into_iter().map(candidate).collect();
     let (chain, stages) = (chain.clone(), wanted.stages.map(|stages| stages..=stages));
     let plan =
         move || planner::plan(&planner::Ask { chain: &chain, lanes: &lanes, objective, strategy, stages });
@@ -119,6 +124,10 @@ async fn split_over(
         let code = if error == PlanError::NoLanes { Code::NoBackend } else { Code::InvalidRequest };
         Failure::new(code, Retry::Never, error.to_string())
     })
+}
+
+fn of<'p>(paces: &'p [Pace], lane: &LaneId) -> Option<&'p Pace> {
+    paces.iter().find(|pace| pace.environment.lane == *lane)
 }
 
 /// A lane by what its steps took, else by what the whole took there, else as its like are thought to be.
@@ -160,10 +169,10 @@ pub(super) async fn cut(
         let message = format!("{}; name a strategy to split it all the same", split.why.sentence);
         return Err(Failure::invalid(message));
     }
-    let of = |lane: &LaneId| paces.iter().map(|pace| &pace.environment).find(|own| own.lane == *lane);
+    let environment = |lane: &LaneId| of(&paces, lane).map(|pace| &pace.environment);
     let place = |lanes: &[LaneId]| match lanes {
         [lane] => Place { lane: Some(lane.clone()), ..Place::default() },
-        lanes => shared(&lanes.iter().filter_map(of).collect::<Vec<_>>()),
+        lanes => shared(&lanes.iter().filter_map(environment).collect::<Vec<_>>()),
     };
     let places: Vec<_> = split.stages.iter().map(|stage| place(&stage.lanes)).collect();
     let units = |stage: &planner::StagePlan| stage.units.iter().flat_map(|run| run.from..run.to).collect();

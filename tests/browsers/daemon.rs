@@ -22,7 +22,8 @@ const NATIVE: Lane = Lane { browser: "native", backend: "ort-cpu" };
 /// Probabilities of neighbouring frames, each with the state before it, drift apart by rounding alone.
 pub(crate) const PROBABILITY_TOLERANCE: f32 = 1e-3;
 
-pub(crate) async fn served(browsers: &str) -> Option<Served> {
+/// Whether these browsers are; one that is not is a skip.
+pub(crate) fn installed(browsers: &str) -> bool {
     let programs = [
         ("chromium", "/usr/bin/chromium".into()),
         ("chromium-webnn", webnn_program()),
@@ -31,8 +32,15 @@ pub(crate) async fn served(browsers: &str) -> Option<Served> {
     for (name, program) in programs {
         if browsers.contains(&format!("{name}=")) && !program.exists() {
             crate::skip(name, &program);
-            return None;
+            return false;
         }
+    }
+    true
+}
+
+pub(crate) async fn served(browsers: &str) -> Option<Served> {
+    if !installed(browsers) {
+        return None;
     }
     let served = Served::start(Path::new(env!("CARGO_BIN_EXE_weft")), browsers).await.unwrap();
     served.weft(&["models", "add", &format!("{FIXTURES}/models.toml")]).await.unwrap();

@@ -93,6 +93,22 @@ async fn a_model_is_forecast_split_and_answers_as_the_whole() {
 }
 
 #[tokio::test]
+async fn even_stages_go_to_the_lanes_as_they_are_named() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let named = ["native/ort-cpu", LANES[1], LANES[0]];
+    for lanes in [vec![LANES[0], LANES[1]], vec![LANES[1], LANES[0]], named.to_vec()] {
+        let split = json!({"strategy": "even", "stages": lanes.len(), "lanes": lanes});
+        let order = json!({"model": "whole", "split": split}).to_string();
+        let (status, plan) = daemon.post("/api/v1/plans", order).await;
+        assert_eq!(status, 201, "{plan}");
+        let stages = plan["stages"].as_array().expect("stages");
+        assert_eq!(stages.iter().map(|stage| &stage["lane"]).collect::<Vec<_>>(), lanes, "{plan}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_split_says_why_and_leaves_nothing() {
     let browsers = browsers();
     let daemon = daemon(&browsers).await;
@@ -104,6 +120,11 @@ async fn what_cannot_be_split_says_why_and_leaves_nothing() {
             split(json!({"strategy": "pipeline", "lanes": ["gone-1/wasm"]})),
             "no_backend",
             "no lane gone-1/wasm",
+        ),
+        (
+            split(json!({"strategy": "even", "lanes": [LANES[0], LANES[1], LANES[0]]})),
+            "invalid_request",
+            "the lane alpha-1/wasm is named twice",
         ),
         (
             split(json!({"strategy": "pipeline", "stages": 0})),
