@@ -1,6 +1,6 @@
 //! How a model would be split over the lanes that are there, and plans that are made so.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -24,6 +24,9 @@ use crate::{
 
 /// What a lane of a page may hold of weights: what its engine's heap can grow to.
 const PAGE_WEIGHTS_MAX: u64 = 4 << 30;
+
+/// On a loaded machine a browser is launched and has compiled its engines in this.
+const LANES_WITHIN: Duration = Duration::from_secs(60);
 
 /// How a model is split: by which strategy, for what, over which lanes
 #[derive(Deserialize, ToSchema)]
@@ -79,11 +82,22 @@ pub(super) async fn forecast(
     let Order { model, split } =
         serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     let whole = models::find(&api, &model)?;
+    let paces = paces(&api, whole.model.digest, &split).await;
     let open = api.plans.open_whole(&whole).await?;
-    let paces = api.scheduler.paces(whole.model.digest).await;
     let split = split_over(&api, &paces, &whole, &open, &split).await?;
     let units = open.chain().units.len();
     Ok(Json(Shown { name: whole.model.name.clone(), model: whole.model.digest, units, split }))
+}
+
+/// The lanes that there are. While one that is named is not there, those that start are waited for.
+async fn paces(api: &Api, model: Digest, wanted: &Wanted) -> Vec<Pace> {
+    let paces = api.scheduler.paces(model).await;
+    if wanted.lanes.iter().all(|lane| of(&paces, lane).is_some()) {
+        return paces;
+    }
+    // Whether they came or not is seen next.
+    let _ = tokio::time::timeout(LANES_WITHIN, api.pool.settled()).await;
+    api.scheduler.paces(model).await
 }
 
 /// Splits a model over the wanted ones of these lanes.
@@ -162,8 +176,8 @@ pub(super) async fn cut(
     wanted: &Wanted,
     now_us: i64,
 ) -> Result<Stages, Failure> {
+    let paces = paces(api, whole.model.digest, wanted).await;
     let open = api.plans.open_whole(whole).await?;
-    let paces = api.scheduler.paces(whole.model.digest).await;
     let split = split_over(api, &paces, whole, &open, wanted).await?;
     if matches!(split.shape, Shape::Single | Shape::Replicas) {
         let message = format!("{}; name a strategy to split it all the same", split.why.sentence);

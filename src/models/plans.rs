@@ -47,6 +47,8 @@ pub enum PlansError {
     Run { what: String, source: BackendError },
     #[error("the stages together do not answer as the whole model: {detail}")]
     Differs { detail: String },
+    #[error("the model's inputs do not show whether the stages together answer as it does: {detail}")]
+    Unproven { detail: String },
     #[error("it cannot be cut so: {0}")]
     Cut(#[from] CutError),
     #[error(transparent)]
@@ -67,9 +69,10 @@ impl From<PlansError> for Failure {
             PlansError::Files(failure) => return failure,
             PlansError::Store(error) => return error.into(),
             PlansError::Shard(error) => return error.into(),
-            PlansError::Cut(_) | PlansError::Unknown { .. } | PlansError::Differs { .. } => {
-                (Code::InvalidRequest, Retry::Never)
-            }
+            PlansError::Cut(_)
+            | PlansError::Unknown { .. }
+            | PlansError::Differs { .. }
+            | PlansError::Unproven { .. } => (Code::InvalidRequest, Retry::Never),
             PlansError::TooMany => (Code::Overloaded, Retry::Never),
             PlansError::Gone { .. } => (Code::ModelNotReady, Retry::Never),
             PlansError::Run { source, .. } => (source.code(), source.retry()),
@@ -101,7 +104,11 @@ impl Proof {
     /// Judges other answers to the same inputs.
     pub fn check(&self, answers: &[Vec<Tensor>]) -> Result<(), PlansError> {
         let Verdict { status, detail, .. } = compare(&self.outputs, answers, self.tolerance);
-        if status == VerdictStatus::Verified { Ok(()) } else { Err(PlansError::Differs { detail }) }
+        match status {
+            VerdictStatus::Verified | VerdictStatus::Reference => Ok(()),
+            VerdictStatus::Mismatch => Err(PlansError::Differs { detail }),
+            VerdictStatus::Unproven => Err(PlansError::Unproven { detail }),
+        }
     }
 }
 

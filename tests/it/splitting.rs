@@ -109,6 +109,31 @@ async fn even_stages_go_to_the_lanes_as_they_are_named() {
 }
 
 #[tokio::test]
+async fn lanes_that_start_are_waited_for_when_they_are_named() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let home = daemon.stop().await;
+    let daemon = TestDaemon::start_in(home, &browsers.each_ref(), |_| {}).await.expect("a good start");
+    let (status, forecast) = daemon.post("/api/v1/plans/forecast", pipeline(2).to_string()).await;
+    assert_eq!(status, 200, "{forecast}");
+    daemon.stop().await;
+}
+
+/// A model that answers alike whatever it is asked proves nothing, and neither do its parts.
+#[tokio::test]
+async fn what_proves_nothing_is_not_said_to_differ() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    daemon.add("alike", graphs::of(&[("Sub", &["x", "x"], &["z"]), ("Neg", &["z"], &["y"])])).await;
+    let order = json!({"model": "alike", "split": {"strategy": "even", "stages": 2, "lanes": LANES}});
+    let (_, said) = daemon.post("/api/v1/plans", order.to_string()).await;
+    assert_eq!(said["code"], "invalid_request", "{said}");
+    let told = "do not show whether the stages together answer as it does";
+    assert!(said["detail"].as_str().is_some_and(|detail| detail.contains(told)), "{said}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_split_says_why_and_leaves_nothing() {
     let browsers = browsers();
     let daemon = daemon(&browsers).await;
