@@ -90,7 +90,7 @@ pub(super) async fn run(subject: &Subject, lanes: &Lanes) {
         bench.answers(&json!({"backend": ["ort-cpu"], "browser": ["native"]})).await.unwrap().outputs;
     let mut rows = Vec::new();
     for split in splits(subject, lanes) {
-        let row = bench.row(split).await;
+        let row = bench.row(&split).await;
         eprintln!("{}: {}", subject.name, told(&row));
         rows.push(row);
     }
@@ -200,7 +200,7 @@ impl Bench {
     }
 
     /// A split with what was forecast, what came of it, and what it held.
-    async fn row(&mut self, split: Value) -> Value {
+    async fn row(&mut self, split: &Value) -> Value {
         let order = json!({"model": self.model, "split": split}).to_string();
         let forecast = post(&self.served, "/api/v1/plans/forecast", order.clone()).await;
         let mut row = json!({"split": split, "forecast": forecast["forecast"], "shape": forecast["shape"],
