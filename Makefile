@@ -48,7 +48,7 @@ bench: bench-setup $(PLAYWRIGHT_INSTALLED) ## measure against echoes, loops, Pla
 	cargo run --locked --quiet --release --example bench
 
 prove: test-setup ## a step's full matrix, in resumable slices
-	python3 .setup/models.py fixtures/precision.toml
+	python3 .setup/models.py fixtures/precision.toml fixtures/sharding.toml
 	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/)'
 
 $(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json

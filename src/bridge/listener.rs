@@ -249,12 +249,17 @@ async fn model(
     let missing = || (StatusCode::NOT_FOUND, "no model has this digest").into_response();
     let Ok(digest) = digest.parse::<Digest>() else { return missing() };
     let path = shared.models.join(digest.to_string());
+    let browser = request.headers().get(header::USER_AGENT).cloned();
     let Ok(response) = ServeFile::new(path).with_buf_chunk_size(PAYLOAD_MESSAGE_MAX).call(request).await;
     if response.status() == StatusCode::NOT_FOUND {
         return missing();
     }
     let mut response = response.map(Body::new);
     let headers = response.headers_mut();
+    let said =
+        |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+    let (bytes, browser) = (said(headers.get(header::CONTENT_LENGTH)), said(browser.as_ref()));
+    tracing::debug!(%digest, bytes, browser, "serving bytes of a model's file");
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
     assets::isolate(headers);
     response

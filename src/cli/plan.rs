@@ -75,7 +75,7 @@ struct Split {
     /// How floats pass between the stages: fp16, or as they are made without it
     #[arg(long, value_name = "PRECISION", default_value = "as-made")]
     activations: Passing,
-    /// A lane to split over, again for each; all that compute in hardware without it
+    /// A lane to split over, again for each and for even stages in their order; all that compute in hardware without it
     #[arg(long = "lane", value_name = "LANE")]
     lanes: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! How a model would be split over the lanes that are there, and plans that are made so.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -26,6 +26,9 @@ use crate::{
 /// engine makes to compute with.
 const WEIGHTS_SHARE: u64 = 2;
 
+/// On a loaded machine a browser is launched and has compiled its engines in this.
+const LANES_WITHIN: Duration = Duration::from_secs(60);
+
 /// How a model is split: by which strategy, for what, over which lanes
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -35,7 +38,7 @@ pub(super) struct Wanted {
     objective: Objective,
     /// How many stages; as many as are good without it.
     stages: Option<usize>,
-    /// The lanes to split over; all that compute in hardware without it.
+    /// The lanes to split over, for even stages in this order; all that compute in hardware without it.
     lanes: Vec<LaneId>,
     /// In which precision floats pass between the stages.
     activations: Activations,
@@ -102,7 +105,7 @@ struct Cutting {
 
 /// Opens a model and splits it over the wanted ones of the lanes that there are.
 async fn cutting(api: &Arc<Api>, whole: &Arc<Entry>, wanted: &Wanted) -> Result<Cutting, Failure> {
-    let paces = meant(api.scheduler.paces(whole.model.digest).await, &wanted.lanes)?;
+    let paces = meant(paces(api, whole.model.digest, wanted).await, &wanted.lanes)?;
     let ways = paces.iter().filter(|pace| !pace.environment.backend.is_native()).count();
     let ways = (wanted.strategy == Strategy::Tensor).then_some(ways);
     if let Some(ways @ ..2) = ways {
@@ -116,21 +119,35 @@ async fn cutting(api: &Arc<Api>, whole: &Arc<Entry>, wanted: &Wanted) -> Result<
     Ok(Cutting { open, paces, split })
 }
 
-/// The lanes of these names, or without any those that compute in hardware.
+/// The lanes of these names, in their order, which is that of even stages; without any those that compute in hardware.
 fn meant(paces: Vec<Pace>, names: &[LaneId]) -> Result<Vec<Pace>, Failure> {
-    let known: BTreeSet<&LaneId> = paces.iter().map(|pace| &pace.environment.lane).collect();
-    if let Some(gone) = names.iter().find(|lane| !known.contains(lane)) {
-        let there = known.iter().map(|lane| lane.as_str()).collect::<Vec<_>>().join(", ");
+    if names.is_empty() {
+        return Ok(paces.into_iter().filter(|pace| !pace.environment.software_adapter()).collect());
+    }
+    let mut known: BTreeMap<_, _> =
+        paces.into_iter().map(|pace| (pace.environment.lane.clone(), pace)).collect();
+    if let Some(gone) = names.iter().find(|lane| !known.contains_key(lane)) {
+        let there = known.keys().map(LaneId::as_str).collect::<Vec<_>>().join(", ");
         let message = format!("there is no lane {gone}, or not everybody may use it; there are {there}");
         return Err(Failure::new(Code::NoBackend, Retry::Never, message));
     }
-    let meant = |pace: &Pace| match names {
-        [] => !pace.environment.software_adapter(),
-        lanes => lanes.contains(&pace.environment.lane),
-    };
-    Ok(paces.into_iter().filter(meant).collect())
+    let named =
+        |lane| known.remove(lane).ok_or_else(|| Failure::invalid(format!("the lane {lane} is named twice")));
+    names.iter().map(named).collect()
 }
 
+/// The lanes that there are. While one that is named is not there, those that start are waited for.
+async fn paces(api: &Api, model: Digest, wanted: &Wanted) -> Vec<Pace> {
+    let paces = api.scheduler.paces(model).await;
+    if wanted.lanes.iter().all(|lane| of(&paces, lane).is_some()) {
+        return paces;
+    }
+    // Whether they came or not is seen next.
+    let _ = tokio::time::timeout(LANES_WITHIN, api.pool.settled()).await;
+    api.scheduler.paces(model).await
+}
+
+/// Splits a model over these lanes.
 async fn split_over(
     api: &Arc<Api>,
     paces: &[Pace],
@@ -153,6 +170,10 @@ async fn split_over(
         let code = if error == PlanError::NoLanes { Code::NoBackend } else { Code::InvalidRequest };
         Failure::new(code, Retry::Never, error.to_string())
     })
+}
+
+fn of<'p>(paces: &'p [Pace], lane: &LaneId) -> Option<&'p Pace> {
+    paces.iter().find(|pace| pace.environment.lane == *lane)
 }
 
 /// A lane by what its steps took, else by what the whole took there, else as its like are thought to be.
@@ -196,10 +217,10 @@ pub(super) async fn cut(
         let message = format!("{}; name a strategy to split it all the same", split.why.sentence);
         return Err(Failure::invalid(message));
     }
-    let of = |lane: &LaneId| paces.iter().map(|pace| &pace.environment).find(|own| own.lane == *lane);
+    let environment = |lane: &LaneId| of(&paces, lane).map(|pace| &pace.environment);
     let place = |lanes: &[LaneId]| match lanes {
         [lane] => Place { lane: Some(lane.clone()), ..Place::default() },
-        lanes => shared(&lanes.iter().filter_map(of).collect::<Vec<_>>()),
+        lanes => shared(&lanes.iter().filter_map(environment).collect::<Vec<_>>()),
     };
     let places: Vec<_> = split.stages.iter().map(|stage| place(&stage.lanes)).collect();
     let units = |stage: &planner::StagePlan| stage.units.iter().flat_map(|run| run.from..run.to).collect();

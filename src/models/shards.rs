@@ -11,7 +11,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Blobs, Entry, Held, ModelError, NewModel, Plans, PlansError,
-    plans::{judged_by, named_values},
+    gate::INPUTS_MIN,
+    plans::{JUDGED_BY_MAX, judged_by, named_values},
     registry::BatchLimits,
 };
 use crate::{
@@ -109,6 +110,13 @@ impl Plans {
         added.map(|()| cut)
     }
 
+    /// Whether the store has room for these inputs beside those of all models.
+    pub(super) fn check_room(&self, inputs: &[Vec<Tensor>]) -> Result<(), PlansError> {
+        let kept: usize = self.registry.list().iter().map(|entry| bytes(&entry.given)).sum();
+        let more = bytes(inputs.iter().take(INPUTS_MIN));
+        if kept + more > JUDGED_BY_MAX { Err(PlansError::NoRoom { kept, more }) } else { Ok(()) }
+    }
+
     async fn add_shards(
         &self,
         open: &Open,
@@ -119,13 +127,20 @@ impl Plans {
         let sets = open.entry.gate_inputs(&DimBinding::new());
         let mut values: Vec<_> = sets.into_iter().map(named_values).collect();
         for file in files {
-            let known = self.of_file(file.digest).is_some();
             let inputs: Vec<Vec<Tensor>> = values
                 .iter()
                 .map(|values| file.reads.iter().filter_map(|name| values.get(name).cloned()).collect())
                 .collect();
-            let shard = self.registry.add(named(&open.entry, file, &inputs), now_us).await?;
-            cut.new.extend((!known).then(|| shard.clone()));
+            let known = self.of_file(file.digest).filter(|known| known.unusable().is_none());
+            let shard = match known {
+                Some(known) => known,
+                None => {
+                    self.check_room(&inputs)?;
+                    let new = self.registry.add(named(&open.entry, file, &inputs), now_us).await?;
+                    cut.new.push(new.clone());
+                    new
+                }
+            };
             cut.shards.push(shard.clone());
             for (values, made) in values.iter_mut().zip(self.run(&shard, &inputs).await?) {
                 values.extend(named_values(made));
@@ -133,6 +148,10 @@ impl Plans {
         }
         Ok(())
     }
+}
+
+fn bytes<'a>(sets: impl IntoIterator<Item = &'a Vec<Tensor>>) -> usize {
+    sets.into_iter().flatten().map(|tensor| tensor.body.len()).sum()
 }
 
 /// The sizes of a model's dimensions in these inputs; one without a name is called by its place, as `x[0]`.

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::{
-    daemon::{FIXTURES, here},
+    daemon::{FIXTURES, installed},
     serve::processes_of,
 };
 
@@ -24,7 +24,7 @@ fn suite() -> String {
 
 #[test]
 fn a_suite_runs_from_nothing_and_leaves_nothing() {
-    if !here("chromium=1,firefox=1") {
+    if !installed("chromium=1,firefox=1") {
         return;
     }
     let home = tempfile::tempdir().unwrap();

@@ -22,23 +22,24 @@ const NATIVE: Lane = Lane { browser: "native", backend: "ort-cpu" };
 /// Probabilities of neighbouring frames, each with the state before it, drift apart by rounding alone.
 pub(crate) const PROBABILITY_TOLERANCE: f32 = 1e-3;
 
-/// Whether these browsers are installed; one that is not is skipped by name.
-pub(crate) fn here(browsers: &str) -> bool {
+/// Whether these browsers are; one that is not is a skip.
+pub(crate) fn installed(browsers: &str) -> bool {
     let programs = [
         ("chromium", "/usr/bin/chromium".into()),
         ("chromium-webnn", webnn_program()),
         ("firefox", "/usr/lib/firefox-esr/firefox-esr".into()),
     ];
-    let wanted = |(name, _): &&(&str, std::path::PathBuf)| browsers.contains(&format!("{name}="));
-    let missing = programs.iter().filter(wanted).find(|(_, program)| !program.exists());
-    if let Some((name, program)) = missing {
-        crate::skip(name, program);
+    for (name, program) in programs {
+        if browsers.contains(&format!("{name}=")) && !program.exists() {
+            crate::skip(name, &program);
+            return false;
+        }
     }
-    missing.is_none()
+    true
 }
 
 pub(crate) async fn served(browsers: &str) -> Option<Served> {
-    if !here(browsers) {
+    if !installed(browsers) {
         return None;
     }
     let served = Served::start(Path::new(env!("CARGO_BIN_EXE_weft")), browsers).await.unwrap();

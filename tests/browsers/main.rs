@@ -27,6 +27,7 @@ mod remote;
 #[path = "../support/serve.rs"]
 mod serve;
 mod sharding;
+mod splits;
 mod stage;
 mod surroundings;
 #[path = "../support/table.rs"]

@@ -169,6 +169,47 @@ async fn values_pass_in_half_precision_where_that_is_near_enough() {
 }
 
 #[tokio::test]
+async fn even_stages_go_to_the_lanes_as_they_are_named() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let named = ["native/ort-cpu", LANES[1], LANES[0]];
+    for lanes in [vec![LANES[0], LANES[1]], vec![LANES[1], LANES[0]], named.to_vec()] {
+        let split = json!({"strategy": "even", "stages": lanes.len(), "lanes": lanes});
+        let order = json!({"model": "whole", "split": split}).to_string();
+        let (status, plan) = daemon.post("/api/v1/plans", order).await;
+        assert_eq!(status, 201, "{plan}");
+        let stages = plan["stages"].as_array().expect("stages");
+        assert_eq!(stages.iter().map(|stage| &stage["lane"]).collect::<Vec<_>>(), lanes, "{plan}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn lanes_that_start_are_waited_for_when_they_are_named() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let home = daemon.stop().await;
+    let daemon = TestDaemon::start_in(home, &browsers.each_ref(), |_| {}).await.expect("a good start");
+    let (status, forecast) = daemon.post("/api/v1/plans/forecast", pipeline(2).to_string()).await;
+    assert_eq!(status, 200, "{forecast}");
+    daemon.stop().await;
+}
+
+/// A model that answers alike whatever it is asked proves nothing, and neither do its parts.
+#[tokio::test]
+async fn what_proves_nothing_is_not_said_to_differ() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    daemon.add("alike", graphs::of(&[("Sub", &["x", "x"], &["z"]), ("Neg", &["z"], &["y"])])).await;
+    let order = json!({"model": "alike", "split": {"strategy": "even", "stages": 2, "lanes": LANES}});
+    let (_, said) = daemon.post("/api/v1/plans", order.to_string()).await;
+    assert_eq!(said["code"], "invalid_request", "{said}");
+    let told = "do not show whether the stages together answer as it does";
+    assert!(said["detail"].as_str().is_some_and(|detail| detail.contains(told)), "{said}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_split_says_why_and_leaves_nothing() {
     let browsers = browsers();
     let daemon = daemon(&browsers).await;
@@ -180,6 +221,11 @@ async fn what_cannot_be_split_says_why_and_leaves_nothing() {
             split(json!({"strategy": "pipeline", "lanes": ["gone-1/wasm"]})),
             "no_backend",
             "no lane gone-1/wasm",
+        ),
+        (
+            split(json!({"strategy": "even", "lanes": [LANES[0], LANES[1], LANES[0]]})),
+            "invalid_request",
+            "the lane alpha-1/wasm is named twice",
         ),
         (
             split(json!({"strategy": "pipeline", "stages": 0})),

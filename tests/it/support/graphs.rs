@@ -247,7 +247,7 @@ pub(crate) fn port(name: &str, element: u64, dims: &[Dim]) -> Vec<u8> {
 }
 
 fn repeated(tag: u64, parts: &[Vec<u8>]) -> Vec<u8> {
-    parts.iter().flat_map(|part| field(tag, part)).collect()
+    parts.iter().map(|part| field(tag, part)).collect::<Vec<_>>().concat()
 }
 
 pub(crate) fn text(tag: u64, text: &str) -> Vec<u8> {
