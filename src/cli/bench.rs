@@ -106,7 +106,7 @@ impl Compare {
 
 fn list(common: &Common) -> anyhow::Result<()> {
     let results = Kept::of(common)?.all()?;
-    let suites: Vec<_> = suites::SHIPPED.iter().map(|shipped| suites::parsed(shipped)).collect();
+    let suites: Vec<_> = suites::SHIPPED.iter().map(suites::parsed).collect();
     if common.json {
         let suites: Vec<_> =
             suites.iter().map(|suite| json!({"name": suite.name, "about": suite.about})).collect();

@@ -140,7 +140,7 @@ async fn ready(
     let closed = |closed: LinkClosed| Unavailable::closed(closed.reason);
     session.sender.control(&crate::protocol::link::DaemonToLane::Welcome).map_err(closed)?;
     let capability = match session.receiver.receive::<LaneToDaemon>().await.map_err(closed)?.message {
-        LaneToDaemon::LaneReady { capability } => capability,
+        LaneToDaemon::LaneReady { capability } => *capability,
         LaneToDaemon::LaneUnavailable { reason, no_adapter } => {
             return Err(Unavailable { reason, no_adapter, closed: false });
         }

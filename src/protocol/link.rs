@@ -183,7 +183,7 @@ pub struct FileFetch {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum LaneToDaemon {
     LaneReady {
-        capability: Capability,
+        capability: Box<Capability>,
     },
     LaneUnavailable {
         reason: String,

@@ -23,14 +23,14 @@ const ENGINES: Lanes = Lanes {
     name: "wasm",
     browsers: "chromium=1,firefox=1,webkitgtk=1",
     backends: &["wasm"],
-    lanes: &["chromium-1/wasm", "firefox-1/wasm", "webkitgtk-1/wasm", "native/ort-cpu"],
+    names: &["chromium-1/wasm", "firefox-1/wasm", "webkitgtk-1/wasm", "native/ort-cpu"],
 };
 
 const WEBNN: Lanes = Lanes {
     name: "webnn",
     browsers: "chromium-webnn=1,firefox=1",
     backends: &["wasm", "webnn"],
-    lanes: &["chromium-webnn-1/webnn", "firefox-1/wasm", "native/ort-cpu"],
+    names: &["chromium-webnn-1/webnn", "firefox-1/wasm", "native/ort-cpu"],
 };
 
 /// On software adapters: for what they compute, not for how fast.
@@ -38,7 +38,7 @@ const WEBGPU: Lanes = Lanes {
     name: "webgpu",
     browsers: "chromium=1,firefox=1",
     backends: &["wasm", "webgpu"],
-    lanes: &["chromium-1/webgpu", "firefox-1/webgpu", "native/ort-cpu"],
+    names: &["chromium-1/webgpu", "firefox-1/webgpu", "native/ort-cpu"],
 };
 
 const fn made(name: &'static str, layers: usize, width: u64, orders: Option<usize>) -> Subject {

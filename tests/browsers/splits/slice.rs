@@ -41,7 +41,7 @@ pub(super) struct Lanes {
     pub(super) name: &'static str,
     pub(super) browsers: &'static str,
     pub(super) backends: &'static [&'static str],
-    pub(super) lanes: &'static [&'static str],
+    pub(super) names: &'static [&'static str],
 }
 
 impl Lanes {
@@ -63,7 +63,7 @@ impl Lanes {
         post(&served, "/api/v1/models/neg/verify", json!({"backend": self.backends}).to_string()).await;
         let there = get(&served, "/api/v1/lanes").await;
         let there: Vec<_> = there["items"].as_array().unwrap().iter().map(|lane| &lane["lane"]).collect();
-        for lane in self.lanes {
+        for lane in self.names {
             assert!(there.iter().any(|other| *other == lane), "no lane {lane} among {there:?}");
         }
         Some(served)
@@ -103,7 +103,7 @@ pub(super) async fn run(subject: &Subject, lanes: &Lanes) {
         "build": if cfg!(debug_assertions) { "debug" } else { "release" },
         "model": subject.name, "digest": shown["digest"], "bytes": size(&shown),
         "nodes": shown["anatomy"]["cost"]["nodes"], "parameter_bytes": shown["anatomy"]["parameter_bytes"],
-        "lanes": lanes.lanes, "tolerance": TOLERANCE, "orders_per_stages": subject.orders,
+        "lanes": lanes.names, "tolerance": TOLERANCE, "orders_per_stages": subject.orders,
         "sizes": bench.sets.iter().map(sizes).collect::<Vec<_>>(), "rows": rows, "weights": weights,
     });
     bench.served.stop().await.unwrap();
@@ -124,16 +124,16 @@ pub(super) async fn run(subject: &Subject, lanes: &Lanes) {
 fn splits(subject: &Subject, lanes: &Lanes) -> Vec<Value> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(subject.name.bytes().map(u64::from).sum());
     let mut splits = Vec::new();
-    for stages in STAGES.into_iter().filter(|stages| *stages <= lanes.lanes.len()) {
-        let mut orders = orders(lanes.lanes, stages);
+    for stages in STAGES.into_iter().filter(|stages| *stages <= lanes.names.len()) {
+        let mut orders = orders(lanes.names, stages);
         if let Some(taken) = subject.orders {
             orders.shuffle(&mut random);
             orders.truncate(taken);
         }
         splits.extend(orders.into_iter().map(|order| ("even", Some(stages), order)));
     }
-    let all = || lanes.lanes.to_vec();
-    for stages in STAGES.into_iter().filter(|stages| *stages <= lanes.lanes.len()) {
+    let all = || lanes.names.to_vec();
+    for stages in STAGES.into_iter().filter(|stages| *stages <= lanes.names.len()) {
         splits.push(("pipeline", Some(stages), all()));
     }
     for strategy in ["component", "attention_feedforward", "hybrid", "auto"] {

@@ -22,10 +22,10 @@ use crate::{
     serve::{Client, Served, processes_of},
 };
 
-const CHROMIUM: &str = ENGINES.lanes[0];
-const FIREFOX: &str = ENGINES.lanes[1];
-const WEBKIT: &str = ENGINES.lanes[2];
-const NATIVE: &str = ENGINES.lanes[3];
+const CHROMIUM: &str = ENGINES.names[0];
+const FIREFOX: &str = ENGINES.names[1];
+const WEBKIT: &str = ENGINES.names[2];
+const NATIVE: &str = ENGINES.names[3];
 
 /// Splits that the forecasts rest on: every engine first and second.
 const KNOWN: [&[&str]; 4] =
