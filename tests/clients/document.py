@@ -26,7 +26,7 @@ def main(url: str, key: str) -> None:
     # It keeps what failed in the folder where it runs, and would begin with that the next time.
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [*command, "--no-color"], cwd=folder, timeout=120, capture_output=True, text=True, check=False
+            [*command, "--no-color"], cwd=folder, timeout=240, capture_output=True, text=True, check=False
         )
     sys.stdout.write(done.stdout + done.stderr)
     sys.exit(done.returncode)
