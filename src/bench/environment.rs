@@ -59,9 +59,15 @@ pub fn differences(base: &Environment, head: &Environment) -> Vec<Difference> {
             ("limit of memory", limit(&of.memory_limit)),
         ]
     };
-    let both = parts(base).into_iter().zip(parts(head));
-    let differing = both.filter(|((_, base), (_, head))| base != head);
-    differing.map(|((part, base), (_, head))| Difference { part, base, head }).collect()
+    differing(parts(base), parts(head))
+}
+
+fn differing<const N: usize>(
+    base: [(&'static str, String); N],
+    head: [(&'static str, String); N],
+) -> Vec<Difference> {
+    let both = base.into_iter().zip(head).filter(|((_, base), (_, head))| base != head);
+    both.map(|((part, base), (_, head))| Difference { part, base, head }).collect()
 }
 
 impl Place {
@@ -80,8 +86,6 @@ impl Place {
                 ("flags for the GPU", word(&of.gpu)),
             ]
         };
-        let both = parts(self).into_iter().zip(parts(head));
-        let differing = both.filter(|((_, base), (_, head))| base != head);
-        differing.map(|((part, base), (_, head))| Difference { part, base, head }).collect()
+        differing(parts(self), parts(head))
     }
 }

@@ -8,10 +8,11 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::{
     Common, Interrupts, output,
-    wire::{Wire, reason},
+    wire::{Socket, Wire, reason},
 };
 use crate::{
     config::{self, RawConfig, Surroundings},
@@ -112,6 +113,17 @@ impl Client {
     /// The header that shows the key.
     pub(super) fn authorization(&self) -> Option<String> {
         self.key.as_ref().map(|key| format!("Bearer {key}"))
+    }
+
+    /// The daemon's WebSocket.
+    pub(super) async fn socket(&self) -> anyhow::Result<Socket> {
+        let url = format!("{}/v2/ws", self.url.replacen("http", "ws", 1));
+        let mut opening = url.as_str().into_client_request().with_context(|| url.clone())?;
+        if let Some(authorization) = self.authorization() {
+            let value = authorization.parse().context("the key is no header's value")?;
+            opening.headers_mut().insert(AUTHORIZATION, value);
+        }
+        self.wire.socket(&self.url, opening).await.with_context(|| url.clone())
     }
 
     /// Posts what is called `kind`.

@@ -9,11 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{
-    Message,
-    client::IntoClientRequest as _,
-    http::header::{AUTHORIZATION, HeaderValue},
-};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     Common, Misuse,
@@ -123,13 +119,7 @@ impl Infer {
 }
 
 async fn exchange(client: &Client, request: &Value) -> anyhow::Result<Value> {
-    let url = format!("{}/v2/ws", client.url.replacen("http", "ws", 1));
-    let mut opening = url.as_str().into_client_request().with_context(|| url.clone())?;
-    if let Some(authorization) = client.authorization() {
-        let value = HeaderValue::from_str(&authorization).context("the key is no header's value")?;
-        opening.headers_mut().insert(AUTHORIZATION, value);
-    }
-    let mut socket = client.wire.socket(&client.url, opening).await.with_context(|| url.clone())?;
+    let mut socket = client.socket().await?;
     socket.send(Message::text(request.to_string())).await.context("sending the request")?;
     while let Some(message) = socket.next().await {
         if let Message::Text(text) = message.context("the answer")? {

@@ -95,6 +95,23 @@ pub(crate) struct NodeProto {
 }
 
 impl NodeProto {
+    /// A node that makes `to` of `from`, as elements of this type.
+    pub(crate) fn cast(from: &str, to: &str, element: i32) -> Self {
+        let kind = AttributeProto {
+            name: "to".to_owned(),
+            i: element.into(),
+            r#type: attribute::INT,
+            ..AttributeProto::default()
+        };
+        Self {
+            op_type: "Cast".to_owned(),
+            input: vec![from.to_owned()],
+            output: vec![to.to_owned()],
+            attribute: vec![kind],
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attribute.iter().find(|attribute| attribute.name == name)
     }

@@ -1,9 +1,13 @@
 //! The lanes that a suite names: which are there, what they are, and which browsers they are in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::super::{client::Client, output};
 use super::socket::Socket;
@@ -15,6 +19,9 @@ use crate::{
 /// How long a lease is held beyond the suite's budget: browsers load models before anything is measured.
 const MARGIN_S: u64 = 300;
 const LEASE_MAX_S: u64 = 3600;
+
+/// A browser takes seconds to start.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
 /// Browsers that are had to oneself, by the recipe's name.
 #[derive(Default)]
@@ -30,7 +37,10 @@ pub(super) async fn settled(client: &Client, suite: &Suite) -> anyhow::Result<()
             output::progress(&format!("waiting for {browsers}"));
             said = browsers;
         }
-        socket.changed().await?;
+        // What changed before the subscription held is told by nobody.
+        if let Ok(changed) = timeout(ASKED_AGAIN, socket.changed()).await {
+            changed?;
+        }
     }
     Ok(())
 }

@@ -143,10 +143,8 @@ async fn measured(
     let interrupted = tokio::select! {
         biased;
         interrupted = interrupts.next() => Some(interrupted.into()),
-        ran = measuring.run() => {
-            ran?;
-            None
-        }
+        // What was measured until then is kept all the same.
+        ran = measuring.run() => ran.err(),
     };
     let (calibration_us, mut warnings) = quiet.after();
     warnings.extend(

@@ -5,9 +5,8 @@ use std::time::Instant;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::super::{client::Client, wire::Socket as Stream};
 use crate::{
@@ -54,14 +53,7 @@ pub(super) fn request(model: &str, id: usize, inputs: &[Tensor], parameters: &Va
 
 impl Socket {
     pub(super) async fn open(client: &Client) -> anyhow::Result<Self> {
-        let url = format!("{}/v2/ws", client.url.replacen("http", "ws", 1));
-        let mut opening = url.as_str().into_client_request().with_context(|| url.clone())?;
-        if let Some(authorization) = client.authorization() {
-            let value = authorization.parse().context("the key is no header's value")?;
-            opening.headers_mut().insert(AUTHORIZATION, value);
-        }
-        let stream = client.wire.socket(&client.url, opening).await.with_context(|| url.clone())?;
-        Ok(Self { stream })
+        Ok(Self { stream: client.socket().await? })
     }
 
     /// Waits until something of the pool has changed.

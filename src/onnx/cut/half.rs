@@ -6,7 +6,7 @@ use crate::{
     domain::Passing,
     onnx::{
         precision::names::Names,
-        proto::{AttributeProto, NodeProto, TypeValue, ValueInfoProto, attribute, element},
+        proto::{NodeProto, TypeValue, ValueInfoProto, element},
     },
 };
 
@@ -62,26 +62,10 @@ fn passes_as<'d>(value: &Passing, declared: &'d ValueInfoProto) -> Option<&'d st
 
 /// The node that makes what is read of what has come.
 pub(super) fn opened(value: &Passing, declared: &ValueInfoProto) -> Option<NodeProto> {
-    passes_as(value, declared).map(|half| cast(half, &value.name, element::FLOAT))
+    passes_as(value, declared).map(|half| NodeProto::cast(half, &value.name, element::FLOAT))
 }
 
 /// The node that makes what goes of what was made.
 pub(super) fn closed(value: &Passing, declared: &ValueInfoProto) -> Option<NodeProto> {
-    passes_as(value, declared).map(|half| cast(&value.name, half, element::FLOAT16))
-}
-
-fn cast(from: &str, to: &str, element: i32) -> NodeProto {
-    let target = AttributeProto {
-        name: "to".to_owned(),
-        i: i64::from(element),
-        r#type: attribute::INT,
-        ..AttributeProto::default()
-    };
-    NodeProto {
-        op_type: "Cast".to_owned(),
-        input: vec![from.to_owned()],
-        output: vec![to.to_owned()],
-        attribute: vec![target],
-        ..NodeProto::default()
-    }
+    passes_as(value, declared).map(|half| NodeProto::cast(&value.name, half, element::FLOAT16))
 }

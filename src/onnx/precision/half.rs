@@ -202,7 +202,7 @@ impl Pass {
 
     /// Values often have the name of the node that makes them, and no two nodes may have the same.
     fn cast(&mut self, from: &str, to: &str, code: i32) -> NodeProto {
-        NodeProto { name: self.names.fresh(&format!("{to}/cast")), ..cast(from, to, code) }
+        NodeProto { name: self.names.fresh(&format!("{to}/cast")), ..NodeProto::cast(from, to, code) }
     }
 
     /// The half form of a constant of floats. The constant itself stays for whoever computes in fp32.
@@ -350,20 +350,4 @@ impl Pass {
 /// What makes floats of other values, and computes with none.
 fn is_conversion(node: &NodeProto) -> bool {
     matches!(node.op_type.as_str(), "Cast" | "ConstantOfShape" | "EyeLike" | "OneHot")
-}
-
-fn cast(from: &str, to: &str, code: i32) -> NodeProto {
-    let kind = AttributeProto {
-        name: "to".to_owned(),
-        i: code.into(),
-        r#type: attribute::INT,
-        ..AttributeProto::default()
-    };
-    NodeProto {
-        op_type: "Cast".to_owned(),
-        input: vec![from.to_owned()],
-        output: vec![to.to_owned()],
-        attribute: vec![kind],
-        ..NodeProto::default()
-    }
 }
