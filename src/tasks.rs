@@ -18,33 +18,41 @@ pub fn now_us() -> i64 {
     since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Computes on a thread of its own that every other thread of the machine goes before, where the system has such a kind.
-///
-/// What computes for milliseconds would keep a request waiting for that long, even with a lower priority: Linux lets a
-/// running thread finish its slice unless it is of this kind.
+/// Computes on a thread of its own, in [short turns](take_short_turns).
 pub async fn aside<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (done, result) = oneshot::channel();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        go_last();
+        take_short_turns(0);
         // Whoever asked may have ended.
         let _ = done.send(work());
     })?;
     result.await.map_err(|_| io::Error::other(format!("the thread {name} panicked")))
 }
 
+/// Has the calling thread run for a tenth of a millisecond at a time, with this claim to a core.
+///
+/// What computes for milliseconds would keep a request waiting for that long, even with a lower priority: Linux lets a
+/// running thread finish its slice. A thread that only idle cores run would keep whomever it holds a lock of waiting
+/// without end: a walk through a browser's page tables holds the lock of the browser's memory.
 #[cfg(target_os = "linux")]
-fn go_last() {
-    let unused = nix::libc::sched_param { sched_priority: 0 };
-    // SAFETY: reads the parameter it is given, and 0 is the calling thread.
+pub fn take_short_turns(niceness: i32) {
+    // SAFETY: all of it are numbers.
+    let mut order: nix::libc::sched_attr = unsafe { std::mem::zeroed() };
+    order.size = u32::try_from(size_of_val(&order)).expect("a few words");
+    order.sched_policy = nix::libc::SCHED_OTHER.cast_unsigned();
+    order.sched_nice = niceness;
+    // The least that Linux takes; before 6.12 it takes none and has one length for all.
+    order.sched_runtime = 100_000;
+    // SAFETY: reads what it is given; 0 is the calling thread.
     // A sandbox may forbid it, and nothing but time is lost then.
-    let _ = unsafe { nix::libc::sched_setscheduler(0, nix::libc::SCHED_IDLE, &raw const unused) };
+    let _ = unsafe { nix::libc::syscall(nix::libc::SYS_sched_setattr, 0, &raw const order, 0) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn go_last() {}
+pub fn take_short_turns(_niceness: i32) {}
 
 /// Tracks the daemon's tasks. Clones share the tracker.
 #[derive(Clone, Debug, Default)]
@@ -116,5 +124,21 @@ impl Tasks {
         self.stop.cancel();
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that only idle cores run may hold the lock of a browser's memory for as long as others compute.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_computes_aside_waits_for_no_idle_core() {
+        let policy = aside("sample", || {
+            // SAFETY: 0 is the calling thread.
+            unsafe { nix::libc::sched_getscheduler(0) }
+        });
+        assert_eq!(policy.await.unwrap(), nix::libc::SCHED_OTHER);
     }
 }

@@ -38,12 +38,14 @@ pub use self::{
     plans::StoredPlan,
     variants::StoredVariant,
 };
-use crate::domain::{Digest, RunId, RunRecord, Scopes, Verdict, VerdictKey};
+use crate::{
+    domain::{Digest, RunId, RunRecord, Scopes, Verdict, VerdictKey},
+    tasks::take_short_turns,
+};
 
 /// Reads that wait for their turn; further callers wait to get in.
 const READS: usize = 64;
 /// A tenth of a request's claim to a core: enough for the history to keep up on a machine that has nothing left.
-#[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 const RUN: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/run.sql"));
 const RUNS: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/runs.sql"));
@@ -141,7 +143,7 @@ impl Store {
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                stand_back();
+                take_short_turns(NICENESS);
                 body(runtime);
             })
             .map_err(|error| error.to_string())?;
@@ -321,17 +323,6 @@ fn join(threads: Vec<JoinHandle<()>>) {
         }
     }
 }
-
-/// A commit computes for milliseconds; a request that comes meanwhile goes first.
-/// Elsewhere the call would reach the whole process and not this thread.
-#[cfg(target_os = "linux")]
-fn stand_back() {
-    // A sandbox may forbid it, and nothing but time is lost then.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn stand_back() {}
 
 async fn read_on(connection: &Connection, mut queries: mpsc::Receiver<Query>, signals: &Signals) {
     loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     engines::Engine,
@@ -30,6 +30,10 @@ const DUTY_CYCLES: u32 = 8;
 
 /// Between one kill and the next of a staggered failure.
 const STAGGER: Duration = Duration::from_secs(2);
+
+/// How long pages are held still: less than makes a browser suspect.
+const HELD_FOR: Duration = Duration::from_secs(2);
+const HOLDS_MAX: u32 = 3;
 
 /// Elements of four bytes: what a lane can hold, and what none can, since WASM's memory ends at 4 GiB.
 const HELD: i64 = 1 << 27;
@@ -263,7 +267,7 @@ async fn cascade(stage: &Stage, aim: &Aim, first: &str, load: &Load) -> anyhow::
     };
     // Under a plan all that comes for the stage moves, also what was not there yet.
     let under_plan = aim.asking.parameters["plan"].is_string();
-    let one = if under_plan { crash(stage, first)? } else { crash_laden(stage, first, load).await? };
+    let one = if under_plan { crash(stage, first)? } else { crash_laden(stage, aim, first).await? };
     let reached = load.until(READY_WITHIN, |progress| moved(progress).is_some()).await;
     reached.with_context(|| format!("no request of {first} moved"))?;
     let next = moved(&load.progress()).context("a request has moved")?;
@@ -271,26 +275,31 @@ async fn cascade(stage: &Stage, aim: &Aim, first: &str, load: &Load) -> anyhow::
     Ok(Struck { lost, retried: u64::from(!under_plan), ..Struck::default() })
 }
 
-/// Kills a browser that has a request. One that is killed between two leaves none that could move: its page is held
-/// still until it has one.
-async fn crash_laden(stage: &Stage, instance: &str, load: &Load) -> anyhow::Result<(String, Instant)> {
-    let pages = pages(stage, instance)?;
-    signal(&pages, Signal::SIGSTOP);
-    let held = laden(stage, instance, load).await;
-    let crashed = crash(stage, instance);
-    signal(&pages, Signal::SIGCONT);
-    held.and(crashed)
-}
-
-/// Waits until the instance has a request that it has not answered; each answer of another is a reason to look again.
-async fn laden(stage: &Stage, instance: &str, load: &Load) -> anyhow::Result<()> {
-    loop {
-        // What it sent before it was held has come by then.
-        load.answers(1, READY_WITHIN).await?;
-        if stage.running(instance).await? > 0 {
-            return Ok(());
+/// Kills a browser that has a request. One that is killed between two leaves none that could move: all pages are held
+/// still, so that requests pile up in each lane, until it has one.
+async fn crash_laden(stage: &Stage, aim: &Aim, instance: &str) -> anyhow::Result<(String, Instant)> {
+    let mut held = Vec::new();
+    for other in &aim.instances {
+        held.extend(pages(stage, other)?);
+    }
+    for _ in 0..HOLDS_MAX {
+        signal(&held, Signal::SIGSTOP);
+        let laden = timeout(HELD_FOR, laden(stage, instance)).await;
+        let crashed = laden.map(|laden| laden.and_then(|()| crash(stage, instance)));
+        signal(&held, Signal::SIGCONT);
+        if let Ok(crashed) = crashed {
+            return crashed;
         }
     }
+    anyhow::bail!("{instance} got no request in {HOLDS_MAX} times {HELD_FOR:?}, while no lane answered")
+}
+
+/// Waits until the instance has a request that it has not answered; nothing tells of it but the list of lanes.
+async fn laden(stage: &Stage, instance: &str) -> anyhow::Result<()> {
+    while stage.running(instance).await? == 0 {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 /// The browser gets a quarter of the processor's time.
