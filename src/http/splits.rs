@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::{Activations, Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Retry},
     models::{Entry, Open, Opening},
-    planner::{self, Candidate, Objective, PlanError, Shape, Split, Strategy},
+    planner::{self, Alternative, Candidate, Objective, PlanError, Shape, Split, Strategy},
     predict::{self, LaneKind, Work},
     scheduler::Pace,
 };
@@ -106,17 +106,78 @@ struct Cutting {
 /// Opens a model and splits it over the wanted ones of the lanes that there are.
 async fn cutting(api: &Arc<Api>, whole: &Arc<Entry>, wanted: &Wanted) -> Result<Cutting, Failure> {
     let paces = meant(paces(api, whole.model.digest, wanted).await, &wanted.lanes)?;
-    let ways = paces.iter().filter(|pace| !pace.environment.backend.is_native()).count();
-    let ways = (wanted.strategy == Strategy::Tensor).then_some(ways);
-    if let Some(ways @ ..2) = ways {
-        let message =
-            format!("the strategy tensor needs two lanes beside the native one, and there are {ways}");
-        return Err(Failure::invalid(message));
-    }
-    let opening = Opening { ways, activations: wanted.activations };
-    let open = api.plans.open_whole(whole, opening).await?;
-    let split = split_over(api, &paces, whole, &open, wanted).await?;
+    let native = paces.iter().filter(|pace| pace.environment.backend.is_native()).count();
+    let ways = paces.len() - native;
+    let (open, split) = match wanted.strategy {
+        Strategy::Tensor if ways < 2 => {
+            let message =
+                format!("the strategy tensor needs two lanes beside the native one, and there are {ways}");
+            return Err(Failure::invalid(message));
+        }
+        Strategy::Tensor => opened(api, &paces, whole, wanted, Some(ways)).await?,
+        Strategy::Auto if ways >= 2 && native > 0 && wanted.objective != Objective::Memory => {
+            either(api, &paces, whole, wanted, ways).await?
+        }
+        _ => opened(api, &paces, whole, wanted, None).await?,
+    };
     Ok(Cutting { open, paces, split })
+}
+
+/// Opens a model, its products whole or in so many ways, and splits it.
+async fn opened(
+    api: &Arc<Api>,
+    paces: &[Pace],
+    whole: &Arc<Entry>,
+    wanted: &Wanted,
+    ways: Option<usize>,
+) -> Result<(Open, Split), Failure> {
+    let open = api.plans.open_whole(whole, Opening { ways, activations: wanted.activations }).await?;
+    let strategy = if ways.is_some() { Strategy::Tensor } else { wanted.strategy };
+    let split = split_over(api, paces, whole, &open, strategy, wanted).await?;
+    Ok((open, split))
+}
+
+/// The better of products that stay whole and of those in ways, which is tried first since one model is open at a time.
+async fn either(
+    api: &Arc<Api>,
+    paces: &[Pace],
+    whole: &Arc<Entry>,
+    wanted: &Wanted,
+    ways: usize,
+) -> Result<(Open, Split), Failure> {
+    let dealt = opened(api, paces, whole, wanted, Some(ways)).await.map(|(_, split)| split);
+    let kept = opened(api, paces, whole, wanted, None).await;
+    let tried = match &dealt {
+        Ok(split) => {
+            let cost_us = Some(split.forecast.cost_us.value);
+            Alternative { shape: Shape::Tensor, cost_us, refused: None }
+        }
+        Err(refused) => {
+            Alternative { shape: Shape::Tensor, cost_us: None, refused: Some(refused.message.clone()) }
+        }
+    };
+    let better = match (&dealt, &kept) {
+        (Ok(dealt), Ok((_, kept))) => saves(dealt, kept),
+        (dealt, kept) => dealt.is_ok() && kept.is_err(),
+    };
+    let (open, mut split, others) = if better {
+        let others = kept.map(|(_, split)| split.alternatives).unwrap_or_default();
+        let (open, split) = opened(api, paces, whole, wanted, Some(ways)).await?;
+        (open, split, others)
+    } else {
+        let (open, split) = kept?;
+        let others = split.alternatives.clone();
+        (open, split, others)
+    };
+    split.alternatives = others;
+    split.alternatives.push(tried);
+    Ok((open, split))
+}
+
+/// Whether products in several ways are worth it, and as much cheaper than the other split as that is than none.
+fn saves(dealt: &Split, kept: &Split) -> bool {
+    let least = if kept.why.worth { 1.0 - planner::GAIN_LEAST } else { 1.0 };
+    dealt.why.worth && dealt.forecast.cost_us.value <= kept.forecast.cost_us.value * least
 }
 
 /// The lanes of these names, in their order, which is that of even stages; without any those that compute in hardware.
@@ -153,9 +214,10 @@ async fn split_over(
     paces: &[Pace],
     whole: &Entry,
     open: &Open,
+    strategy: Strategy,
     wanted: &Wanted,
 ) -> Result<Split, Failure> {
-    let (chain, strategy, objective) = (open.chain(), wanted.strategy, wanted.objective);
+    let (chain, objective) = (open.chain(), wanted.objective);
     let mut seen = measured::samples(api, whole.model.digest, open).await?;
     let candidate = |pace: &Pace| {
         let samples = seen.remove(&pace.environment.lane).unwrap_or_default();

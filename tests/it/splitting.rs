@@ -121,6 +121,11 @@ async fn products_are_dealt_out_and_added_up_natively() {
     assert!(ran(LANES[0]) >= 1 && ran(LANES[1]) >= 1, "{stages:?}");
     let (_, forecast) = daemon.post("/api/v1/plans/forecast", order.to_string()).await;
     assert_eq!(forecast["forecast"]["measured"], true, "{forecast}");
+    let order = json!({"model": "whole", "split": {"strategy": "auto", "lanes": lanes}});
+    let (_, forecast) = daemon.post("/api/v1/plans/forecast", order.to_string()).await;
+    let considered = forecast["alternatives"].as_array().expect("what it was compared with");
+    let dealt: Vec<_> = considered.iter().filter(|other| other["shape"] == "tensor").collect();
+    assert!(dealt.len() == 1 && dealt[0]["cost_us"].is_number(), "{considered:?}");
     daemon.stop().await;
 }
 
