@@ -66,6 +66,11 @@ pub enum ModelError {
     Resized { bytes: u64, found: u64 },
     #[error("its file {digest} is gone; add the model again")]
     Gone { digest: Digest },
+    #[error(
+        "what it is judged by takes {more} bytes, and with the {kept} of other models that is more than the {limit} that are \
+         kept: give smaller inputs, or remove models, plans and shards that nobody uses"
+    )]
+    NoRoom { kept: usize, more: usize, limit: usize },
     #[error("{name} has {limit} versions already; remove one with `weft models remove {name}@VERSION`")]
     Versions { name: ModelName, limit: usize },
     #[error("its files: {problem}")]
@@ -111,6 +116,7 @@ impl ModelError {
             Self::Full(full) if full.passes() => Retry::Same,
             Self::Full(_)
             | Self::TooLarge { .. }
+            | Self::NoRoom { .. }
             | Self::NoFile { .. }
             | Self::Changed { .. }
             | Self::Resized { .. }
@@ -140,7 +146,9 @@ impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         let code = match &error {
             ModelError::Keep { .. } | ModelError::Layout { .. } | ModelError::Store(_) => Code::Internal,
-            ModelError::TooLarge { .. } | ModelError::Read(OnnxError::TooLarge { .. }) => Code::TooLarge,
+            ModelError::TooLarge { .. }
+            | ModelError::NoRoom { .. }
+            | ModelError::Read(OnnxError::TooLarge { .. }) => Code::TooLarge,
             ModelError::Full(full) if !full.passes() => Code::TooLarge,
             ModelError::Full(_) | ModelError::Stopping => Code::Overloaded,
             _ => Code::InvalidRequest,

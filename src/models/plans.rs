@@ -30,10 +30,6 @@ use crate::{
 /// Plans that are kept: each is a row of every list, and is made by somebody who chose its stages.
 const PLANS_MAX: usize = 256;
 
-/// Bytes of what all models are judged by, from which on no shard is added: as text they take thrice as many of the
-/// store's 256 MB, and a store that has no memory left answers nothing any more.
-pub(super) const JUDGED_BY_MAX: usize = 48 << 20;
-
 /// Digits of what a plan consists of that name it: enough that nobody meets two by chance.
 const ID_DIGITS: usize = 16;
 
@@ -59,11 +55,6 @@ pub enum PlansError {
     Shard(#[from] ModelError),
     #[error(transparent)]
     Files(#[from] Failure),
-    #[error(
-        "what passes to a stage, by which it would be judged, takes {more} bytes, and with the {kept} of other models that \
-         is more than the {JUDGED_BY_MAX} that are kept: remove plans and shards that nobody uses"
-    )]
-    NoRoom { kept: usize, more: usize },
     #[error("stage {stage}, with what passes to it: {source}")]
     Inputs { stage: usize, source: ModelError },
     #[error(transparent)]
@@ -83,7 +74,6 @@ impl From<PlansError> for Failure {
             | PlansError::Differs { .. }
             | PlansError::Unproven { .. } => (Code::InvalidRequest, Retry::Never),
             PlansError::TooMany => (Code::Overloaded, Retry::Never),
-            PlansError::NoRoom { .. } => (Code::TooLarge, Retry::Never),
             PlansError::Gone { .. } => (Code::ModelNotReady, Retry::Never),
             PlansError::Run { source, .. } => (source.code(), source.retry()),
             PlansError::Inputs { source, .. } => (Failure::from(source).code, Retry::Never),
@@ -197,7 +187,6 @@ impl Plans {
                 values.extend(named_values(made));
             }
             if shard.given.is_empty() {
-                self.check_room(&inputs)?;
                 let given = self.registry.give(shard.clone(), judged_by(&inputs)).await;
                 *shard = given.map_err(|source| PlansError::Inputs { stage, source })?;
                 proof.given.push(shard.clone());

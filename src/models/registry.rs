@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{
         Anatomy, Batching, Cost, Digest, Failure, Model, ModelKind, ModelName, ProofCost, Retry, StageKind,
-        Tolerance, Uses, Verification,
+        Tensor, Tolerance, Uses, Verification,
     },
     onnx::{self, Expr, Sizes},
     store::{Store, StoredModel},
@@ -29,6 +29,10 @@ use crate::{
 
 /// Versions of a name: each keeps its file, and is a row of every list.
 const VERSIONS_MAX: usize = 64;
+
+/// Bytes of what all models are judged by: as text they take thrice as many of the store's 256 MB, and a store that has no
+/// memory left answers nothing any more.
+const JUDGED_BY_MAX: usize = 48 << 20;
 
 /// What somebody adds, beside the file.
 pub struct NewModel {
@@ -347,6 +351,7 @@ impl Registry {
         for inputs in &given {
             entry.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
         }
+        self.check_room(&entry.model, &given)?;
         (entry.given, entry.ranges) = (given, contents.analysis.ranges.clone().into());
         let ran = verify::run(&self.reference, entry, &contents.analysis, &mut log).await;
         entry.history.verification = Some(log);
@@ -356,6 +361,21 @@ impl Registry {
         entry.history.anatomy = Some(anatomy(contents, &entry.sizes()));
         let kept = GateInputs { inputs: inputs.inputs, shapes: entry.shapes.clone() };
         Ok(serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists"))
+    }
+
+    /// Whether the store has room for what a model is judged by, beside what all others are.
+    fn check_room(&self, model: &Model, given: &[Vec<Tensor>]) -> Result<(), ModelError> {
+        let bytes =
+            |sets: &[Vec<Tensor>]| sets.iter().flatten().map(|tensor| tensor.body.len()).sum::<usize>();
+        let versions = self.read();
+        let others = versions
+            .all()
+            .filter(|other| (&other.model.name, other.model.digest) != (&model.name, model.digest));
+        let (kept, more) = (others.map(|other| bytes(&other.given)).sum::<usize>(), bytes(given));
+        if more > 0 && kept + more > JUDGED_BY_MAX {
+            return Err(ModelError::NoRoom { kept, more, limit: JUDGED_BY_MAX });
+        }
+        Ok(())
     }
 
     async fn verify_alone(&self, old: &Entry) -> Result<Result<Arc<Entry>, Failure>, ModelError> {

@@ -11,8 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Blobs, Entry, Held, ModelError, NewModel, Plans, PlansError,
-    gate::INPUTS_MIN,
-    plans::{JUDGED_BY_MAX, judged_by, named_values},
+    plans::{judged_by, named_values},
     registry::BatchLimits,
 };
 use crate::{
@@ -110,13 +109,6 @@ impl Plans {
         added.map(|()| cut)
     }
 
-    /// Whether the store has room for these inputs beside those of all models.
-    pub(super) fn check_room(&self, inputs: &[Vec<Tensor>]) -> Result<(), PlansError> {
-        let kept: usize = self.registry.list().iter().map(|entry| bytes(&entry.given)).sum();
-        let more = bytes(inputs.iter().take(INPUTS_MIN));
-        if kept + more > JUDGED_BY_MAX { Err(PlansError::NoRoom { kept, more }) } else { Ok(()) }
-    }
-
     async fn add_shards(
         &self,
         open: &Open,
@@ -135,7 +127,6 @@ impl Plans {
             let shard = match known {
                 Some(known) => known,
                 None => {
-                    self.check_room(&inputs)?;
                     let new = self.registry.add(named(&open.entry, file, &inputs), now_us).await?;
                     cut.new.push(new.clone());
                     new
@@ -148,10 +139,6 @@ impl Plans {
         }
         Ok(())
     }
-}
-
-fn bytes<'a>(sets: impl IntoIterator<Item = &'a Vec<Tensor>>) -> usize {
-    sets.into_iter().flatten().map(|tensor| tensor.body.len()).sum()
 }
 
 /// The sizes of a model's dimensions in these inputs; one without a name is called by its place, as `x[0]`.

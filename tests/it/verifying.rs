@@ -101,6 +101,39 @@ async fn every_bad_file_is_refused_by_the_name_of_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn what_all_models_are_judged_by_is_bounded() {
+    let daemon = TestDaemon::start(&[]).await;
+    let (_, upload) = daemon.post("/api/v1/blobs", graphs::neg()).await;
+    let add = async |name: &str, rows: usize| {
+        let zeros = vec!["0"; rows * 4].join(",");
+        let tensor = format!(r#"{{"datatype": "FP32", "shape": [{rows}, 4], "data": [{zeros}]}}"#);
+        let digest = &upload["digest"];
+        let body = format!(
+            r#"{{"name": "{name}", "digest": {digest}, "source": "a test", "gate": {{"inputs": [{{"x": {tensor}}}]}}}}"#
+        );
+        daemon.post("/api/v1/models", body).await
+    };
+    // 27 MB of the 48 MiB each.
+    let rows = 1_700_000;
+    let (status, said) = add("first", rows).await;
+    assert_eq!(status, 200, "{said}");
+    let (status, said) = add("second", rows).await;
+    assert_eq!(
+        (status, &said["code"], &said["retry"]),
+        (413, &json!("too_large"), &json!("never")),
+        "{said}"
+    );
+    assert!(said["detail"].as_str().expect("a detail").contains("remove models"), "{said}");
+    // What is there already takes no more room.
+    let (status, said) = add("first", rows).await;
+    assert_eq!(status, 200, "{said}");
+    let models = daemon.get("/api/v1/models").await;
+    let models = models["items"].as_array().expect("a list");
+    assert!(models.iter().all(|model| model["name"] != "second"), "{models:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn outputs_that_are_no_numbers_are_excused_by_no_inputs_but_good_ones() {
     let daemon = TestDaemon::start(&[]).await;
     let (_, upload) = daemon.post("/api/v1/blobs", graphs::of(&[("Log", &["x"], &["y"])])).await;
