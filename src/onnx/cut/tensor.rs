@@ -88,6 +88,29 @@ struct Pair {
     inner: BTreeSet<usize>,
     /// The weights that are cut, and how.
     cuts: HashMap<String, Cut>,
+    /// What the second product adds, once to the sum of all ways.
+    bias: Option<String>,
+}
+
+/// A product with a weight that can be cut.
+struct Product<'g> {
+    value: &'g str,
+    weight: &'g str,
+    rows: usize,
+    columns: usize,
+    /// Whether the weight's own rows are the columns.
+    turned: bool,
+    bias: Option<&'g str>,
+}
+
+impl Product<'_> {
+    /// How its weight is cut for a share of what it reads, or of what it makes.
+    fn cut(&self, cut: Cut) -> Cut {
+        match (cut, self.turned) {
+            (Cut::Rows, false) | (Cut::Columns, true) => Cut::Rows,
+            (Cut::Columns, false) | (Cut::Rows, true) => Cut::Columns,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,20 +144,21 @@ struct Search<'g> {
 impl Search<'_> {
     /// What would be split with the product of that place.
     fn pair(&self, at: usize) -> Option<Pair> {
-        let ([between, weight], [rows, _]) = self.product(at)?;
-        let width = usize::try_from(*rows).ok().filter(|rows| rows % self.ways == 0 && *rows > 0)?;
-        let mut pair = Pair::default();
-        pair.cuts.insert(weight.clone(), Cut::Rows);
-        let (mut open, mut entries) = (vec![self.links.number(between)?], 0);
+        let last = self.product(at)?;
+        let width = Some(last.rows).filter(|rows| rows % self.ways == 0 && *rows > 0)?;
+        let mut pair = Pair { bias: last.bias.map(ToOwned::to_owned), ..Pair::default() };
+        pair.cuts.insert(last.weight.to_owned(), last.cut(Cut::Rows));
+        let (mut open, mut entries) = (vec![self.links.number(last.value)?], 0);
         while let Some(value) = open.pop() {
             let node = self.links.maker(value).filter(|node| !self.links.steady[*node])?;
             if !pair.inner.insert(node) {
                 continue;
             }
-            if let Some(([_, weight], [_, columns])) = self.product(node) {
-                let fits =
-                    usize::try_from(*columns) == Ok(width) && pair.cuts.get(weight) != Some(&Cut::Rows);
-                fits.then(|| pair.cuts.insert(weight.clone(), Cut::Columns))?;
+            if let Some(first) = self.product(node) {
+                let cut = first.cut(Cut::Columns);
+                let free = pair.cuts.get(first.weight).is_none_or(|other| *other == cut);
+                (free && first.columns == width).then(|| pair.cuts.insert(first.weight.to_owned(), cut))?;
+                first.bias.is_none_or(|bias| self.follows(bias, width, &mut pair)).then_some(())?;
                 entries += 1;
             } else {
                 self.elementwise(node, width, &mut pair, &mut open)?;
@@ -143,14 +167,40 @@ impl Search<'_> {
         (entries > 0 && self.is_closed(&pair, at)).then_some(pair)
     }
 
-    /// The inputs and the weight's dimensions of a product with a weight that can be cut.
-    fn product(&self, at: usize) -> Option<(&[String; 2], &[i64; 2])> {
+    fn product(&self, at: usize) -> Option<Product<'_>> {
         let node = &self.graph.node[at];
-        let inputs: &[String; 2] = node.input.as_slice().try_into().ok()?;
-        let weight = self.tensors.get(inputs[1].as_str())?;
-        let floats = matches!(weight.data_type, element::FLOAT | element::FLOAT16 | element::DOUBLE);
-        let fits = is_standard(node, "MatMul") && floats && can_be_cut(weight);
-        weight.dims.as_slice().try_into().ok().filter(|_| fits).map(|dims| (inputs, dims))
+        let (value, weight, bias, turned) = match node.input.as_slice() {
+            [value, weight] if is_standard(node, "MatMul") => (value, weight, None, false),
+            [value, weight, bias @ ..] if is_standard(node, "Gemm") => {
+                let is = |name: &str, default: i64| node.attribute(name).map_or(default, |value| value.i);
+                let whole = node.attribute("beta").is_none_or(|beta| beta.f == 1.0) && is("transA", 0) == 0;
+                let bias = bias.first().filter(|bias| !bias.is_empty());
+                let known = bias.is_none_or(|bias| self.tensors.contains_key(bias.as_str()));
+                (whole && known).then(|| (value, weight, bias.map(String::as_str), is("transB", 0) != 0))?
+            }
+            _ => return None,
+        };
+        let tensor = self.tensors.get(weight.as_str())?;
+        let floats = matches!(tensor.data_type, element::FLOAT | element::FLOAT16 | element::DOUBLE);
+        let [rows, columns]: [i64; 2] = tensor.dims.as_slice().try_into().ok()?;
+        let (rows, columns) = if turned { (columns, rows) } else { (rows, columns) };
+        let (rows, columns) = (usize::try_from(rows).ok()?, usize::try_from(columns).ok()?);
+        let product = Product { value, weight, rows, columns, turned, bias };
+        (floats && can_be_cut(tensor)).then_some(product)
+    }
+
+    /// Whether a weight goes with values of this width: it is one number, or has one for each, of which a way gets its own.
+    fn follows(&self, name: &str, width: usize, pair: &mut Pair) -> bool {
+        let Some(weight) = self.tensors.get(name) else { return false };
+        if elements(weight) == 1 {
+            return true;
+        }
+        let last = weight.dims.last().and_then(|size| usize::try_from(*size).ok());
+        let fits = elements(weight) == width && last == Some(width) && can_be_cut(weight);
+        if fits {
+            pair.cuts.insert(name.to_owned(), Cut::Columns);
+        }
+        fits
     }
 
     /// Adds what a node reads that is elementwise over values of this width.
@@ -160,12 +210,7 @@ impl Search<'_> {
         for value in known.then(|| &self.links.reads[at])? {
             let name = self.links.names[*value];
             match (self.links.origins[*value], self.tensors.get(name)) {
-                (Origin::Weight, Some(weight)) if elements(weight) == 1 => {}
-                (Origin::Weight, Some(weight)) => {
-                    let last = weight.dims.last().and_then(|size| usize::try_from(*size).ok());
-                    let fits = elements(weight) == width && last == Some(width) && can_be_cut(weight);
-                    fits.then(|| pair.cuts.insert(name.to_owned(), Cut::Columns))?;
-                }
+                (Origin::Weight, Some(_)) => self.follows(name, width, pair).then_some(())?,
                 (Origin::Node(maker), _) if self.links.steady[maker] => self.is_single(maker).then_some(())?,
                 (Origin::Node(_), _) => open.push(*value),
                 _ => return None,
@@ -251,6 +296,7 @@ impl Splitter {
                 let named = if node.name.is_empty() { &node.output[0] } else { &node.name };
                 copy.name = format!("{named}{WAY}{way}");
                 if *at == end {
+                    copy.input.truncate(2);
                     shares.extend(copy.output.first().cloned());
                 }
                 nodes.push(copy);
@@ -259,7 +305,7 @@ impl Splitter {
         nodes.push(NodeProto {
             name: self.names.fresh(&format!("{}/sum", graph.node[end].output[0])),
             op_type: "Sum".to_owned(),
-            input: shares,
+            input: shares.into_iter().chain(pair.bias.clone()).collect(),
             output: graph.node[end].output.clone(),
             ..NodeProto::default()
         });

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     checkpoints::{FAMILIES, Original, TOLERANCE, complete, difference, written},
     native::cached,
+    support::graphs::{self, FLOAT, enclosed, field, graph, node, number, port, text},
 };
 
 /// The inputs of a file of the fixtures, one set each.
@@ -116,7 +117,26 @@ async fn frontiers_of_converted_models() {
     }
 }
 
-/// Each way of a split product is a stage of its own; only the order of their sum differs.
+/// Each way of a split product is a stage of its own; only the order of their sum differs. Says how many frontiers there are.
+async fn dealt_out(engine: &Engine, name: &str, file: &Bytes, inputs: &[Tensor], ways: usize) -> usize {
+    let wanted = engine.run(file, inputs.to_vec()).await.expect("the whole runs");
+    let whole = Whole::read_split(file, digest(), &sizes(file, inputs), ways)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let units = &whole.chain().units;
+    let told = |share| units.iter().filter(|unit| unit.share == Some(share)).count();
+    let numbers = 0..ways as u32;
+    assert!(numbers.clone().all(|way| told(Share::Way(way)) > 1 && told(Share::Sum) > 0), "{name}");
+    assert_eq!(told(Share::Way(ways as u32)), 0, "{name}");
+    let boundaries = (1..units.len()).filter(|at| units[*at].share != units[at - 1].share);
+    let shards = whole.at(&boundaries.collect::<Vec<_>>()).expect("frontiers");
+    let values = engine.chained(&shards, inputs).await;
+    for output in &wanted {
+        let off = difference(output, &values[&output.name]);
+        assert!(off < TOLERANCE, "{name} in {ways} ways: {} is off by {off:.1e}", output.name);
+    }
+    shards.len() - 1
+}
+
 #[tokio::test]
 async fn products_split_several_ways_add_up() {
     let engine = Engine::new();
@@ -129,26 +149,50 @@ async fn products_split_several_ways_add_up() {
         let cases = original.cases(part.name);
         let (inputs, _) = cases.values().next().expect("a case");
         let inputs = complete(&signature, inputs.clone(), &[]);
-        let wanted = engine.run(&file, inputs.clone()).await.expect("the whole runs");
         for ways in [2, 4] {
-            let whole = Whole::read_split(&file, digest(), &sizes(&file, &inputs), ways)
-                .unwrap_or_else(|error| panic!("{family}: {error}"));
-            let units = &whole.chain().units;
-            let told = |share| units.iter().filter(|unit| unit.share == Some(share)).count();
-            let numbers = 0..ways as u32;
-            assert!(numbers.clone().all(|way| told(Share::Way(way)) > 1 && told(Share::Sum) > 0), "{family}");
-            assert_eq!(told(Share::Way(ways as u32)), 0, "{family}");
-            let boundaries = (1..units.len()).filter(|at| units[*at].share != units[at - 1].share);
-            let shards = whole.at(&boundaries.collect::<Vec<_>>()).expect("frontiers");
-            let values = engine.chained(&shards, &inputs).await;
-            for output in &wanted {
-                let off = difference(output, &values[&output.name]);
-                assert!(off < TOLERANCE, "{family} in {ways} ways: {} is off by {off:.1e}", output.name);
-            }
-            split += shards.len() - 1;
+            split += dealt_out(&engine, family, &file, &inputs, ways).await;
         }
     }
     assert!(split > 40, "{split} frontiers");
+}
+
+/// `Gemm` adds its bias itself: the first one's is dealt out, the second one's added once.
+#[tokio::test]
+async fn products_with_a_bias_of_their_own_add_up() {
+    let engine = Engine::new();
+    let values = |many: usize, step: usize| -> Vec<u8> {
+        (0..many).flat_map(|at| ((at * step % 11) as f32 / 10.0 - 0.5).to_le_bytes()).collect()
+    };
+    let tensor = |name: &str, dims: &[u64], step| {
+        let many = dims.iter().product::<u64>() as usize;
+        let dims: Vec<u8> = dims.iter().flat_map(|size| number(1, *size)).collect();
+        [dims, number(2, FLOAT), text(8, name), field(9, &values(many, step))].concat()
+    };
+    for turned in [false, true] {
+        let gemm = |inputs: &[&str], output| {
+            let attribute = [text(1, "transB"), number(3, u64::from(turned)), number(20, 2)].concat();
+            [node("Gemm", inputs, &[output]), field(5, &attribute)].concat()
+        };
+        let dims = |rows, columns| if turned { [columns, rows] } else { [rows, columns] };
+        let nodes = [gemm(&["x", "u", "c"], "a"), node("Relu", &["a"], &["b"]), gemm(&["b", "v", "d"], "y")];
+        let port = |name| port(name, FLOAT, &[graphs::Dim::Symbol("n"), graphs::Dim::Size(4)]);
+        let weights = [
+            tensor("u", &dims(4, 8), 3),
+            tensor("c", &[8], 5),
+            tensor("v", &dims(8, 4), 7),
+            tensor("d", &[4], 9),
+        ];
+        let file = Bytes::from(enclosed(&graph(&nodes, &[port("x")], &[port("y")], &weights)));
+        let inputs = [Tensor {
+            name: "x".to_owned(),
+            datatype: Datatype::Fp32,
+            shape: vec![3, 4],
+            body: values(12, 2).into(),
+        }];
+        for ways in [2, 4] {
+            assert_eq!(dealt_out(&engine, "two of Gemm", &file, &inputs, ways).await, ways, "{turned}");
+        }
+    }
 }
 
 /// What passes in half precision is rounded on the way, and nothing else differs.
