@@ -5,6 +5,7 @@ mod contest;
 mod hop;
 mod killed;
 mod models;
+mod picture;
 mod planning;
 mod plans;
 mod tensor;
@@ -62,6 +63,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Found> {
     let hop = hop::measure(&pool, &proxy, &passing).await?;
     pool.daemon.stop().await?;
 
+    std::fs::write(picture::FILE, picture::svg(&tensor))?;
     let samples = Samples { contest, hop, planning, tensor, killed };
     let mut targets = samples.contest.targets();
     targets.extend(samples.hop.targets());

@@ -1,7 +1,7 @@
 //! Plans that the daemon makes for the bench, and what it forecasts of them.
 
 use anyhow::{Context, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::IN_FLIGHT;
@@ -24,7 +24,7 @@ pub(super) struct Made {
 }
 
 /// What the daemon says before a plan is made, by what lanes took until then.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Forecast {
     pub(super) per_second: f64,
     pub(super) latency_us: f64,

@@ -1,6 +1,6 @@
 //! From which size on it pays to deal the products of one layer out over two lanes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -22,7 +22,7 @@ const PAIRS: usize = 40;
 const SEED: u64 = 55;
 
 /// Milliseconds of requests that are alone, an entry per pair.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Samples {
     width: u64,
     /// In two ways in two lanes, and their sum in the native one.
@@ -68,6 +68,18 @@ async fn size(pool: &Pool, model: &Model, width: u64) -> anyhow::Result<Samples>
 }
 
 impl Samples {
+    pub(super) fn width(&self) -> u64 {
+        self.width
+    }
+
+    pub(super) fn dealt(&self) -> &[f64] {
+        &self.dealt
+    }
+
+    pub(super) fn whole(&self) -> &[f64] {
+        &self.whole
+    }
+
     fn ratio(&self) -> Ratio {
         let pairs: Vec<_> = self.dealt.iter().copied().zip(self.whole.iter().copied()).collect();
         ratio(&pairs, median, 1, SEED)
