@@ -274,8 +274,8 @@ impl Bench {
         for ((browser, shard), (bytes, files)) in held {
             let served: u64 =
                 files.iter().filter_map(|file| came.remove(&(browser.clone(), file.clone()))).sum();
-            // A shard without a lane of its own need not have come everywhere.
-            if served > 0 || placed.contains(&(browser.clone(), shard.clone())) {
+            // A shard without a lane of its own need not have come everywhere, nor all of it by the end of the slice.
+            if served >= bytes || placed.contains(&(browser.clone(), shard.clone())) {
                 weights.push(json!({"browser": browser, "shard": shard, "bytes": bytes, "served": served}));
             }
         }
