@@ -427,7 +427,7 @@ async fn registry(
     tasks: &Tasks,
 ) -> Result<Arc<Registry>, ModelError> {
     let blobs = Blobs::open(config.cache.folder.clone(), &config.home, config.cache.max)?;
-    Registry::open(blobs, store, reference, config.sources.offline, tasks.clone()).await
+    Registry::open(&config.home, blobs, store, reference, config.sources.offline, tasks.clone()).await
 }
 
 /// Whoever loads a model has its files from the cache.

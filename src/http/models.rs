@@ -78,7 +78,7 @@ impl Listed {
 
     fn of(entry: &Entry, api: &Api) -> Self {
         let latest = api.registry.find(&entry.model.name, None);
-        let History { added_at_us, anatomy, verification } = entry.history.clone();
+        let History { added_at_us, anatomy, verification, .. } = entry.history.clone();
         Self {
             model: entry.model.clone(),
             latest: latest.is_ok_and(|latest| latest.model.digest == entry.model.digest),

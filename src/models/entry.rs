@@ -68,6 +68,8 @@ pub struct History {
     pub anatomy: Option<Anatomy>,
     /// Absent for what an earlier weft verified.
     pub verification: Option<Verification>,
+    /// The file of inputs that it is judged by; the inputs themselves for what an earlier weft added.
+    pub(super) judged_by: Option<String>,
 }
 
 /// Gate inputs as they travel and as they are stored: input sets, each a tensor by input name.

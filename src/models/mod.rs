@@ -11,6 +11,7 @@ mod entry;
 mod files;
 pub mod foreign;
 pub mod gate;
+mod inputs;
 mod layouts;
 mod loader;
 mod plans;

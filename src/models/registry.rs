@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::Ordering},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use super::{
     blobs::{Claim, Claims, Stay, claim},
     entry::Keeping,
     files::Files,
+    inputs::{self, Inputs},
     uses,
     verify::{self, Contents, Proven},
     versions::Versions,
@@ -29,10 +31,6 @@ use crate::{
 
 /// Versions of a name: each keeps its file, and is a row of every list.
 const VERSIONS_MAX: usize = 64;
-
-/// Bytes of what all models are judged by: as text they take thrice as many of the store's 256 MB, and a store that has no
-/// memory left answers nothing any more.
-const JUDGED_BY_MAX: usize = 48 << 20;
 
 /// What somebody adds, beside the file.
 pub struct NewModel {
@@ -62,6 +60,7 @@ pub struct Registry {
     pub blobs: Blobs,
     pub layouts: Layouts,
     pub(super) store: Arc<Store>,
+    pub(super) inputs: Inputs,
     pub(super) reference: Arc<Reference>,
     tasks: Tasks,
     /// Nothing that is gone can be downloaded again.
@@ -74,30 +73,33 @@ pub struct Registry {
 impl Registry {
     /// Reads the names, and drops files that none of them needs.
     pub async fn open(
+        home: &Path,
         blobs: Blobs,
         store: Arc<Store>,
         reference: Arc<Reference>,
         offline: bool,
         tasks: Tasks,
     ) -> Result<Arc<Self>, ModelError> {
+        let inputs = Inputs::open(home)?;
         let mut versions = Versions::default();
         let mut wanted = BTreeSet::new();
         for stored in store.models().await? {
             let Model { name, digest, .. } = &stored.model;
             wanted.extend(stored.model.files());
-            let inputs = store.model_inputs(name.clone(), *digest).await?;
-            versions.push(open_entry(&blobs, stored, inputs.as_deref()));
+            let judged_by = store.model_inputs(name.clone(), *digest).await?;
+            versions.push(open_entry(&blobs, &inputs, stored, judged_by));
         }
         store.prune_variants().await?;
         let layouts = Layouts::new(blobs.clone(), tasks.clone());
         versions.all().flat_map(|entry| entry.model.files()).for_each(|file| layouts.want(file));
         let (changing, versions) = (Mutex::default(), RwLock::new(versions));
         let registry =
-            Arc::new(Self { blobs, layouts, store, reference, tasks, offline, changing, versions });
+            Arc::new(Self { blobs, layouts, store, inputs, reference, tasks, offline, changing, versions });
         let named_by = Arc::downgrade(&registry);
         registry.blobs.named_by(move || Some(named_by.upgrade()?.claims()));
         registry.blobs.tell()?;
         registry.blobs.keep_only(&wanted)?;
+        registry.drop_unused_inputs();
         let stopping = registry.tasks.stopping();
         registry.tasks.spawn("uses of models", uses::keep(registry.clone(), stopping));
         Ok(registry)
@@ -258,6 +260,7 @@ impl Registry {
             self.blobs.release(*file);
         }
         self.drop_unused(came);
+        self.drop_unused_inputs();
         added
     }
 
@@ -270,6 +273,12 @@ impl Registry {
             self.layouts.forget(*file);
         }
         unused
+    }
+
+    /// Removes the files of inputs that no model is judged by.
+    fn drop_unused_inputs(&self) {
+        let used = self.read().all().filter_map(|entry| entry.history.judged_by.clone()).collect();
+        self.inputs.keep_only(&used);
     }
 
     async fn settle(&self, mut new: NewModel, added_at_us: i64) -> Result<Arc<Entry>, ModelError> {
@@ -359,23 +368,22 @@ impl Registry {
         entry.shapes = shapes;
         entry.model.batching.barred = barred;
         entry.history.anatomy = Some(anatomy(contents, &entry.sizes()));
-        let kept = GateInputs { inputs: inputs.inputs, shapes: entry.shapes.clone() };
-        Ok(serde_json::to_string(&kept).expect("gate inputs hold only strings, numbers and lists"))
+        let (files, kept) =
+            (self.inputs.clone(), GateInputs { inputs: inputs.inputs, shapes: entry.shapes.clone() });
+        let kept =
+            tokio::task::spawn_blocking(move || files.keep(&kept)).await.expect("writing does not panic")?;
+        entry.history.judged_by = Some(kept.clone());
+        Ok(kept)
     }
 
-    /// Whether the store has room for what a model is judged by, beside what all others are.
+    /// Whether there is room for what a model is judged by, beside what all others are.
     fn check_room(&self, model: &Model, given: &[Vec<Tensor>]) -> Result<(), ModelError> {
         let bytes =
             |sets: &[Vec<Tensor>]| sets.iter().flatten().map(|tensor| tensor.body.len()).sum::<usize>();
         let versions = self.read();
-        let others = versions
-            .all()
-            .filter(|other| (&other.model.name, other.model.digest) != (&model.name, model.digest));
-        let (kept, more) = (others.map(|other| bytes(&other.given)).sum::<usize>(), bytes(given));
-        if more > 0 && kept + more > JUDGED_BY_MAX {
-            return Err(ModelError::NoRoom { kept, more, limit: JUDGED_BY_MAX });
-        }
-        Ok(())
+        let other =
+            |other: &&Arc<Entry>| (&other.model.name, other.model.digest) != (&model.name, model.digest);
+        inputs::check_room(versions.all().filter(other).map(|other| bytes(&other.given)).sum(), bytes(given))
     }
 
     async fn verify_alone(&self, old: &Entry) -> Result<Result<Arc<Entry>, Failure>, ModelError> {
@@ -384,7 +392,7 @@ impl Registry {
         let kept = self.store.model_inputs(name.clone(), *digest).await?;
         let mut log = Verification::begun(tasks::now_us());
         let proven = async {
-            let inputs = read_inputs(kept.as_deref())?;
+            let inputs = self.inputs.read(kept.as_deref())?;
             let contents = self.contents(&entry, &mut log).await?;
             self.prove(&mut entry, contents, inputs, log.clone()).await
         }
@@ -415,6 +423,7 @@ impl Registry {
         self.store.put_verification(stored(&entry), Some(inputs)).await?;
         let entry = Arc::new(entry);
         self.write().replace(&entry);
+        self.drop_unused_inputs();
         Ok(entry)
     }
 
@@ -451,6 +460,7 @@ impl Registry {
         }
         let removed = self.write().remove(name, version);
         self.tell().await;
+        self.drop_unused_inputs();
         let unused = self.drop_unused(removed.iter().flat_map(|removed| removed.model.files()));
         let gone = removed.iter().map(|removed| removed.model.digest);
         Ok(gone.filter(|digest| unused.contains(digest)).collect())
@@ -485,23 +495,23 @@ fn anatomy(contents: Contents, sizes: &Sizes) -> Anatomy {
 
 /// As the store keeps it; how often it is used is written apart.
 fn stored(entry: &Entry) -> StoredModel {
-    let History { added_at_us, anatomy, verification } = entry.history.clone();
+    let History { added_at_us, anatomy, verification, .. } = entry.history.clone();
     let uses = entry.served.uses();
     let (pinned, again) = (entry.pinned(), entry.keeping.again);
     StoredModel { model: entry.model.clone(), added_at_us, anatomy, verification, pinned, again, uses }
 }
 
 /// A model of an earlier daemon. One whose file cannot be read is unusable, and so is one that has failed before.
-fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry {
+fn open_entry(blobs: &Blobs, inputs: &Inputs, stored: StoredModel, judged_by: Option<String>) -> Entry {
     let StoredModel { model, added_at_us, anatomy, verification, pinned, again, uses } = stored;
     let path = blobs.path(model.digest);
     let failed = verification.as_ref().and_then(Verification::failure);
-    let history = History { added_at_us, anatomy, verification };
+    let history = History { added_at_us, anatomy, verification, judged_by };
     let mut entry = Entry::new(model, path, history, uses);
     entry.keeping = Arc::new(Keeping { pinned: pinned.into(), again });
     let reason = match failed {
         Some(reason) => Some(reason),
-        None => filled(blobs, &mut entry, inputs).err().map(|error| error.to_string()),
+        None => filled(blobs, inputs, &mut entry).err().map(|error| error.to_string()),
     };
     if let Some(reason) = reason {
         tracing::error!(model = %entry.model.name, reason, "a model is unusable");
@@ -510,8 +520,8 @@ fn open_entry(blobs: &Blobs, stored: StoredModel, inputs: Option<&str>) -> Entry
     entry
 }
 
-fn filled(blobs: &Blobs, entry: &mut Entry, inputs: Option<&str>) -> Result<(), ModelError> {
-    let inputs = read_inputs(inputs)?;
+fn filled(blobs: &Blobs, inputs: &Inputs, entry: &mut Entry) -> Result<(), ModelError> {
+    let inputs = inputs.read(entry.history.judged_by.as_deref())?;
     entry.given = inputs.tensors().map_err(ModelError::Inputs)?;
     entry.shapes = inputs.shapes;
     match fill(blobs, entry) {
@@ -537,11 +547,4 @@ fn fill(blobs: &Blobs, entry: &mut Entry) -> Result<(), ModelError> {
         entry.history.anatomy = Some(anatomy(contents, &entry.sizes()));
     }
     Ok(())
-}
-
-pub(super) fn read_inputs(kept: Option<&str>) -> Result<GateInputs, ModelError> {
-    let Some(text) = kept else { return Ok(GateInputs::default()) };
-    serde_json::from_str(text).map_err(|error| {
-        ModelError::Inputs(Failure::invalid(format!("the stored inputs do not parse: {error}")))
-    })
 }

@@ -54,7 +54,7 @@ impl Registry {
         let Some(original) = self.by_digest(stored.original) else { return Ok(GateInputs::default()) };
         let Model { name, digest, .. } = &original.model;
         let kept = self.store.model_inputs(name.clone(), *digest).await?;
-        let inputs = super::registry::read_inputs(kept.as_deref())?;
+        let inputs = self.inputs.read(kept.as_deref())?;
         // Shapes are found anew: they are of inputs that were made up.
         Ok(GateInputs { inputs: inputs.inputs, shapes: Vec::new() })
     }
