@@ -20,8 +20,9 @@ use super::{
     trial::Trial,
 };
 use crate::{
-    domain::{Caller, Digest, Failure, ModelName, PlanId, Review},
+    domain::{Caller, Digest, Failure, ModelName, PlanFallback, PlanId, Review, Spares},
     models::{Entry, StandingOrder, StandingPlan},
+    planner::SplitOrder,
     protocol::client::Topic,
     tasks,
     telemetry::Origin,
@@ -38,13 +39,14 @@ pub(super) struct Shown {
     model: Digest,
     /// Under which requests run that name the plan `auto`; `single` for the whole model in one lane.
     plan: PlanId,
-    #[serde(flatten)]
-    order: StandingOrder,
+    split: SplitOrder,
+    fallback: PlanFallback,
+    spares: Spares,
     /// Which was measured to be better, once: it takes the place of the plan when the next review says so too.
     better_once: Option<PlanId>,
     kept_at_us: i64,
     /// The plan itself; null where the whole model stands.
-    stages: Option<plans::Shown>,
+    made: Option<plans::Shown>,
     /// The newest first.
     reviews: Vec<Review>,
 }
@@ -52,10 +54,11 @@ pub(super) struct Shown {
 impl Shown {
     async fn of(api: &Api, whole: &Entry, standing: StandingPlan) -> Result<Self, Failure> {
         let StandingPlan { plan, order, better_once, kept_at_us } = standing;
+        let StandingOrder { split, fallback, spares } = order;
         let reviews = api.store.reviews(whole.model.digest).await?;
-        let stages = api.plans.find(plan.as_str()).ok().map(|kept| plans::Shown::of(kept, api));
+        let made = api.plans.find(plan.as_str()).ok().map(|kept| plans::Shown::of(kept, api));
         let (name, model) = (whole.model.name.clone(), whole.model.digest);
-        Ok(Self { name, model, plan, order, better_once, kept_at_us, stages, reviews })
+        Ok(Self { name, model, plan, split, fallback, spares, better_once, kept_at_us, made, reviews })
     }
 }
 

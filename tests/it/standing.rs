@@ -44,7 +44,7 @@ async fn ask(client: &mut Client) -> Reply {
 async fn stands(daemon: &TestDaemon) -> (String, String) {
     let shown = daemon.get(PLAN).await;
     let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{shown}")).to_owned();
-    (text(&shown["plan"]), text(&shown["stages"]["stages"][0]["lane"]))
+    (text(&shown["plan"]), text(&shown["made"]["stages"][0]["lane"]))
 }
 
 fn slower_by(browser: &FakeBrowser, millis: u64) {
@@ -116,7 +116,7 @@ async fn a_kept_plan_answers_as_the_whole_and_goes_when_it_is_dropped() {
 
     // What is best by itself is the whole model here, and the plan goes with its shards.
     let (status, kept) = daemon.put(PLAN, "{}").await;
-    assert_eq!((status, &kept["plan"], &kept["stages"]), (200, &json!("single"), &Value::Null), "{kept}");
+    assert_eq!((status, &kept["plan"], &kept["made"]), (200, &json!("single"), &Value::Null), "{kept}");
     assert_eq!(ask(&mut client).await.provenance()["plan"], "single");
     until_plans(&daemon, &[]).await;
     assert_eq!(shards(&daemon), before);
@@ -135,7 +135,7 @@ async fn a_plan_that_somebody_made_stays_when_it_stands_no_more() {
     let browsers = browsers();
     let daemon = daemon(&browsers).await;
     let (_, kept) = daemon.put(PLAN, latency()).await;
-    let (shard, lane) = (&kept["stages"]["shards"][0], &kept["stages"]["stages"][0]["lane"]);
+    let (shard, lane) = (&kept["made"]["shards"][0], &kept["made"]["stages"][0]["lane"]);
     let order = json!({"model": "whole", "stages": [{"model": shard, "lane": lane}], "fallback": "none"});
     let (status, made) = daemon.post("/api/v1/plans", order.to_string()).await;
     assert_eq!((status, &made["id"]), (201, &kept["plan"]), "{made}");

@@ -11,10 +11,10 @@ pub(super) fn path(model: &str) -> String {
 
 pub(super) fn show(standing: &Value) {
     let name = text(&standing["name"]);
-    if standing["stages"].is_null() {
+    if standing["made"].is_null() {
         output::line(&format!("{name} is kept whole: {}", text(&standing["plan"])));
     } else {
-        super::show(&standing["stages"]);
+        super::show(&standing["made"]);
     }
     if let Some(plan) = standing["better_once"].as_str() {
         output::line(&format!("{plan} was measured to be better once"));
