@@ -57,9 +57,15 @@ pub enum Objective {
     /// One request at a time, answered soon.
     Latency,
     /// Many requests, so many of them under way at a time.
-    Throughput { in_flight: u32 },
+    Throughput {
+        #[schema(value_type = u64, maximum = 4_294_967_295_u64)]
+        in_flight: u32,
+    },
     /// So many requests that are all there at once, the last answered soon.
-    Stream { requests: u32 },
+    Stream {
+        #[schema(value_type = u64, maximum = 4_294_967_295_u64)]
+        requests: u32,
+    },
     /// A model that has to fit: in as few lanes as hold it.
     Memory,
 }

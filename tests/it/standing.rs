@@ -9,13 +9,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use weft::{daemon::STORE, store::Store};
+use weft::{config::Config, daemon::STORE, domain::Policy, store::Store};
 
 use crate::{
     cli,
     scheduling::{hold, step},
-    splitting::{LANES, asked, browsers, daemon, values},
-    support::{Client, Conduct, FakeBrowser, Reply, TestDaemon, blobs, soon},
+    splitting::{LANES, LAYERS, asked, browsers, daemon, layers, values},
+    support::{Client, Conduct, Deed, FakeBrowser, Reply, TestDaemon, blobs, home, soon},
 };
 
 /// Answers from one review to the next.
@@ -285,7 +285,7 @@ async fn the_old_plan_goes_after_its_last_request() {
     for browser in &browsers {
         browser.behaves(Conduct::Compute);
     }
-    first.answer(crate::support::Deed::Compute);
+    first.answer(Deed::Compute);
     let reply = client.reply("old").await;
     assert_eq!(reply.provenance()["plan"], old, "{reply:?}");
     until_plans(&daemon, &[]).await;
@@ -336,6 +336,24 @@ async fn a_draining_daemon_gives_its_review_up() {
     }
     let daemon = TestDaemon::start_in(home, &browsers.each_ref(), |_| {}).await.expect("a good start");
     assert_eq!(daemon.get(PLAN).await["reviews"], json!([answer]));
+    daemon.stop().await;
+}
+
+/// A plan says where its stages run, and so does whatever stands.
+#[tokio::test]
+async fn what_stands_answers_also_where_requests_have_to_be_pinned() {
+    let browsers = browsers();
+    let pin = |config: &mut Config| config.policy = Policy::Pin;
+    let daemon = TestDaemon::start_in(home(), &browsers.each_ref(), pin).await.expect("a good start");
+    daemon.settled().await;
+    daemon.add("whole", layers(LAYERS)).await;
+    let mut client = daemon.client().await;
+    client.ask(&asked("r", &json!({}))).await.refused("invalid_request", "never", "the policy pin wants");
+    for (order, stages) in [(order_of_two(), Some(2)), ("{}".to_owned(), None)] {
+        assert_eq!(daemon.put(PLAN, order).await.0, 200);
+        let reply = ask(&mut client).await;
+        assert_eq!(reply.provenance()["stages"].as_array().map(Vec::len), stages, "{reply:?}");
+    }
     daemon.stop().await;
 }
 
