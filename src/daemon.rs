@@ -35,7 +35,7 @@ use crate::{
         recipe::{GpuMode, Places},
     },
     events::Events,
-    http::{self, Api, Doors, ListenError, Readers},
+    http::{self, Api, Doors, ListenError, Readers, Reviews},
     models::{
         Blobs, Cache, Layouts, Loader, ModelError, Plans, Reference, Registry,
         foreign::Foreign,
@@ -299,6 +299,7 @@ impl Daemon {
             metrics,
             reload: reloader.handle(),
             readers: Readers::default(),
+            reviews: Reviews::default(),
         };
         http::serve(doors, api);
         let Local { url, key } = local.clone();

@@ -62,6 +62,7 @@ pub struct Tasks {
     hurry: CancellationToken,
     /// What was accepted and has not been answered.
     accepted: TaskTracker,
+    end: CancellationToken,
 }
 
 /// Something accepted: a stopping daemon waits for its drop.
@@ -103,9 +104,15 @@ impl Tasks {
         self.accepted.is_closed()
     }
 
+    /// Cancelled when nothing more is accepted, for what the daemon does by itself.
+    pub fn ending(&self) -> CancellationToken {
+        self.end.child_token()
+    }
+
     /// Accepts nothing more; resolves when all that was accepted has been answered.
     pub async fn drain(&self) {
         self.accepted.close();
+        self.end.cancel();
         self.accepted.wait().await;
     }
 
@@ -121,6 +128,7 @@ impl Tasks {
 
     /// Tells every task to end and waits until all have.
     pub async fn stop(&self) {
+        self.end.cancel();
         self.stop.cancel();
         self.tracker.close();
         self.tracker.wait().await;

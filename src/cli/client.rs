@@ -101,6 +101,10 @@ impl Client {
         self.send(Method::POST, path, body.to_string().into()).await
     }
 
+    pub(super) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send(Method::PUT, path, body.to_string().into()).await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.send(Method::DELETE, path, Body::default()).await
     }

@@ -101,7 +101,7 @@ enum Command {
     /// Add, list, show, verify and remove models
     #[command(subcommand)]
     Models(models::Models),
-    /// Make, list, show and remove plans: models in stages over several lanes
+    /// Make, list, show, remove and keep plans: models in stages over several lanes
     Plan(plan::Plan),
     /// Measure suites of models in browsers' lanes, show what came out, and compare
     #[command(subcommand)]

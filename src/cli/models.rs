@@ -24,7 +24,7 @@ use crate::{
     models::source::is_weights,
 };
 use addition::{Addition, Origin, Piece, additions};
-use registry::date;
+pub(super) use registry::date;
 
 /// Digits of a digest that tables have room for; any command takes them for a version.
 const VERSION_SHOWN: usize = 12;

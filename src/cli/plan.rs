@@ -2,6 +2,7 @@
 
 mod forecast;
 mod picture;
+mod standing;
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -13,6 +14,9 @@ use crate::{
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
+
+/// Hexadecimal digits of a plan's name.
+const ID_DIGITS: usize = 16;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -45,15 +49,30 @@ enum Command {
     Make(Make),
     /// List plans
     List,
-    /// Show a plan: its stages, where they run, and what passes between them
+    /// Show a plan: its stages, where they run, and what passes between them; or what is kept for a model
     Show {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID|MODEL")]
         id: String,
     },
     /// Forget a plan; its shards stay
     Remove {
         #[arg(value_name = "ID")]
         id: String,
+    },
+    /// Make the best plan for a model and keep it: requests with the plan `auto` run under it
+    ///
+    /// Where splitting is not worth it, the whole model is kept. It is reviewed as answers are given, and replaced by one
+    /// that was measured to be better twice.
+    Keep(Keep),
+    /// Look at once whether there is a better plan than the one that is kept for a model
+    Review {
+        #[arg(value_name = "MODEL")]
+        model: String,
+    },
+    /// Keep no plan for a model any more
+    Drop {
+        #[arg(value_name = "MODEL")]
+        model: String,
     },
 }
 
@@ -123,6 +142,24 @@ struct Make {
     shards: Vec<Stage>,
     #[command(flatten)]
     split: Split,
+    #[command(flatten)]
+    losses: Losses,
+}
+
+#[derive(Args)]
+struct Keep {
+    /// The whole model
+    #[arg(value_name = "MODEL")]
+    model: String,
+    #[command(flatten)]
+    split: Split,
+    #[command(flatten)]
+    losses: Losses,
+}
+
+/// What becomes of a stage whose lane is lost.
+#[derive(Args)]
+struct Losses {
     /// What may run a stage when its place cannot
     #[arg(long, value_name = "native|lanes|none", default_value = "native")]
     fallback: String,
@@ -166,15 +203,26 @@ impl Command {
         let answer = with_daemon(common, async |client| match &self {
             Self::Make(make) => client.post("/api/v1/plans", &make.order()).await,
             Self::List => client.get("/api/v1/plans").await,
-            Self::Show { id } => client.get(&format!("/api/v1/plans/{id}")).await,
+            Self::Show { id } if is_plan(id) => client.get(&format!("/api/v1/plans/{id}")).await,
+            Self::Show { id: model } => client.get(&standing::path(model)).await,
             Self::Remove { id } => client.delete(&format!("/api/v1/plans/{id}")).await,
+            Self::Keep(keep) => client.put(&standing::path(&keep.model), &keep.order()).await,
+            Self::Review { model } => {
+                output::progress("measured in turns, behind all that others ask …");
+                client.post(&format!("{}/review", standing::path(model)), &json!({})).await
+            }
+            Self::Drop { model } => client.delete(&standing::path(model)).await,
         })
         .await?;
         if common.json {
             return output::json(&answer);
         }
         match self {
+            Self::Keep(_) => standing::show(&answer),
+            Self::Show { id } if !is_plan(&id) => standing::show(&answer),
             Self::Make(_) | Self::Show { .. } => show(&answer),
+            Self::Review { .. } => output::line(&text(&answer["says"])),
+            Self::Drop { model } => output::line(&format!("no plan is kept for {model} any more")),
             Self::Remove { .. } => output::line(&format!("removed {}", text(&answer["id"]))),
             Self::List => list(&answer),
         }
@@ -184,7 +232,8 @@ impl Command {
 
 impl Make {
     fn order(&self) -> Value {
-        let mut order = json!({"model": self.model, "fallback": self.fallback, "spares": self.spares});
+        let Losses { fallback, spares } = &self.losses;
+        let mut order = json!({"model": self.model, "fallback": fallback, "spares": spares});
         if self.shards.is_empty() {
             order["split"] = self.split.order();
         } else {
@@ -194,9 +243,25 @@ impl Make {
     }
 }
 
+impl Keep {
+    fn order(&self) -> Value {
+        let Losses { fallback, spares } = &self.losses;
+        json!({"split": self.split.order(), "fallback": fallback, "spares": spares})
+    }
+}
+
+/// Whether this is the name of a plan, and not of a model.
+fn is_plan(name: &str) -> bool {
+    let digits = name.strip_prefix("plan-");
+    digits.is_some_and(|digits| {
+        digits.len() == ID_DIGITS && digits.chars().all(|digit| digit.is_ascii_hexdigit())
+    })
+}
+
 impl Ask {
     async fn run(self, common: &Common) -> anyhow::Result<()> {
-        let model = self.model.context("a model is wanted, or list, show, make or remove")?;
+        let model =
+            self.model.context("a model is wanted, or list, show, make, remove, keep, review or drop")?;
         let order = json!({"model": model, "split": self.split.order()});
         let answer = with_daemon(common, async |client| client.post("/api/v1/plans/forecast", &order).await);
         let answer = answer.await?;
@@ -225,7 +290,11 @@ fn list(answer: &Value) {
 }
 
 fn state(plan: &Value) -> String {
-    plan["unusable"].as_str().map_or_else(|| "ready".to_owned(), |reason| format!("unusable: {reason}"))
+    let state = match plan["unusable"].as_str() {
+        None => "ready".to_owned(),
+        Some(reason) => format!("unusable: {reason}"),
+    };
+    if plan["standing"] == true { format!("{state}, kept for its model") } else { state }
 }
 
 fn show(plan: &Value) {

@@ -58,6 +58,18 @@ text_id! {
     /// A model's computation in stages, named after what it consists of.
     PlanId
 }
+impl PlanId {
+    /// What the whole model in one lane is called where a plan's name is wanted.
+    pub const SINGLE: &str = "single";
+
+    pub fn single() -> Self {
+        Self::new(Self::SINGLE)
+    }
+
+    pub fn is_single(&self) -> bool {
+        self.0 == Self::SINGLE
+    }
+}
 
 /// What joins a request's answer, logs, spans and rows; a caller may choose it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]

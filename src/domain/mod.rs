@@ -38,8 +38,8 @@ pub use ids::{
 pub use memory::{FetchedBytes, LaneMemory};
 pub use model::{Conversion, Dim, DimBinding, Model, Port, Signature};
 pub use plan::{
-    Activations, Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, STAGES_MAX, Shard,
-    Spares,
+    Activations, Costs, Made, Place, Plan, PlanError, PlanFallback, PlanStage, Read, Recovery, Review,
+    ReviewVerdict, STAGES_MAX, Shard, Spares,
 };
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{Api, FRAME_MAX, models, plans};
 use crate::{
-    domain::{Caller, Code, Failure, ModelName, Policy, Retry},
+    domain::{Caller, Code, Failure, ModelName, PlanId, Policy, Retry},
     models::Entry,
     protocol::client::{FallbackPolicy, Parameters, ParsedInfer, Told},
     scheduler::{Accepted, Answer, Permit, Request, Submitted, Wants},
@@ -33,7 +33,7 @@ pub(super) fn request(
     found: Option<Arc<Entry>>,
     caller: Caller,
     origin: Origin,
-    api: &Api,
+    api: &Arc<Api>,
 ) -> Result<(Request, Form), Failure> {
     checked(parsed, found, caller, origin, api).inspect_err(|failure| api.metrics.refused(None, failure.code))
 }
@@ -43,7 +43,7 @@ fn checked(
     found: Option<Arc<Entry>>,
     caller: Caller,
     origin: Origin,
-    api: &Api,
+    api: &Arc<Api>,
 ) -> Result<(Request, Form), Failure> {
     let accepted = Accepted::now();
     let entry = match found {
@@ -62,7 +62,10 @@ fn checked(
     let under = plans::wanted(api, &entry, parameters)?;
     let (backends, browsers) = (parameters.backends(), parameters.browsers());
     let restricted = !backends.is_empty() || !browsers.is_empty();
-    let policy = parameters.policy.unwrap_or(api.policy);
+    let policy = match parameters.plan.as_deref() {
+        None | Some(PlanId::SINGLE) => parameters.policy.unwrap_or(api.policy),
+        Some(_) => plans::policy(api),
+    };
     check_pin(policy, parameters, restricted)?;
     let wants = Wants {
         policy,

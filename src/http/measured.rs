@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::Api;
 use crate::{
     domain::{Digest, LaneId, StageRun},
-    models::Open,
+    models::{Entry, Open},
     predict::{LinkSample, StepSample, Work},
     store::StoreError,
 };
@@ -62,16 +62,8 @@ impl Part {
     /// Nothing for what is no shard of this model.
     fn of(api: &Arc<Api>, shard: Digest, whole: Digest, open: &Open) -> Option<Self> {
         let entry = api.plans.of_file(shard)?;
-        let made = entry.model.conversion.as_ref()?;
-        if made.shard_of.as_deref() != Some(whole.to_string().as_str()) {
-            return None;
-        }
-        // Its units have numbers of another chain where the whole's products were split otherwise.
-        if made.shard_ways != open.ways().map(|ways| ways.to_string()) {
-            return None;
-        }
-        let (chain, half) = (open.chain(), made.shard_activations.is_some());
-        let units = units(made.shard_units.as_deref()?, chain.units.len())?;
+        let (chain, units) = (open.chain(), units(&entry, whole, open)?);
+        let half = entry.model.conversion.as_ref()?.shard_activations.is_some();
         let bytes_in = open.bytes_read(&units, half);
         Some(Self { work: Work::of(chain, units), bytes_in })
     }
@@ -82,8 +74,21 @@ impl Part {
     }
 }
 
+/// The units of the chain that a shard has; nothing for what is no shard of this model.
+pub(super) fn units(shard: &Entry, whole: Digest, open: &Open) -> Option<Vec<usize>> {
+    let made = shard.model.conversion.as_ref()?;
+    if made.shard_of.as_deref() != Some(whole.to_string().as_str()) {
+        return None;
+    }
+    // They have numbers of another chain where the whole's products were split otherwise.
+    if made.shard_ways != open.ways().map(|ways| ways.to_string()) {
+        return None;
+    }
+    numbered(made.shard_units.as_deref()?, open.chain().units.len())
+}
+
 /// The units that `0-3,7` tells, if the chain has so many.
-fn units(text: &str, most: usize) -> Option<Vec<usize>> {
+fn numbered(text: &str, most: usize) -> Option<Vec<usize>> {
     let mut units = Vec::new();
     for run in text.split(',') {
         let (first, last) = run.split_once('-').unwrap_or((run, run));
@@ -98,7 +103,7 @@ fn units(text: &str, most: usize) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::units;
+    use super::numbered;
 
     #[test]
     fn units_are_read_as_shards_tell_them() {
@@ -112,7 +117,7 @@ mod tests {
             ("0-99999999999999999999", 7, None),
         ];
         for (text, most, wanted) in cases {
-            assert_eq!(units(text, most), wanted, "{text:?} of {most}");
+            assert_eq!(numbered(text, most), wanted, "{text:?} of {most}");
         }
     }
 }

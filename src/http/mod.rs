@@ -18,6 +18,7 @@ mod infer;
 mod ipfs;
 mod keys;
 mod listener;
+mod making;
 mod measured;
 mod models;
 mod oip;
@@ -30,11 +31,14 @@ mod plans;
 mod pool;
 mod reload;
 mod resources;
+mod reviews;
 mod routes;
 mod scrape;
 mod splits;
+mod standing;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod ws;
 
 use std::{sync::Arc, time::Duration};
@@ -65,6 +69,7 @@ pub use keys::{KeyOrder, KeyView, MadeKey};
 pub use listener::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, ConnectionLimits, Doors, ListenError};
 pub use pace::Pace;
 pub use reload::{Reload, Reloaded};
+pub use reviews::Reviews;
 
 /// The largest frame or JSON body of a client.
 pub const FRAME_MAX: usize = 64 << 20;
@@ -98,6 +103,7 @@ pub struct Api {
     pub metrics: Metrics,
     pub reload: Reload,
     pub readers: Readers,
+    pub reviews: Reviews,
 }
 
 /// Serves `api` until the daemon stops.
@@ -137,6 +143,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::show, models::remove))
         .routes(routes!(downloads::show, downloads::cancel))
         .routes(routes!(plans::show, plans::remove))
+        .routes(routes!(standing::show, standing::keep, standing::drop_it))
         .routes(routes!(models::upload).layer(DefaultBodyLimit::disable()))
         .routes(routes!(pool::release))
         .routes(routes!(keys::begin_session, keys::end_session))
@@ -165,6 +172,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(conversions::order))
         .routes(routes!(plans::list, plans::make))
         .routes(routes!(splits::forecast))
+        .routes(routes!(standing::review))
         .routes(routes!(ask::ask))
         .routes(routes!(openai::embeddings::embed))
         .routes(routes!(models::verify))

@@ -13,11 +13,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Api, Problem, resources::List};
+use super::{Api, Problem, resources::List, standing};
 use crate::{
     domain::{
         Accuracy, Anatomy, BackendKind, Batching, Code, Digest, Failure, Model, ModelKind, ModelName,
-        ModelRef, Retry, Tolerance, Uses, Verdict, VerdictKey, Verification,
+        ModelRef, PlanId, Retry, Tolerance, Uses, Verdict, VerdictKey, Verification,
     },
     modality::Task,
     models::{
@@ -109,6 +109,8 @@ pub(super) struct Shown {
     task: Option<Task>,
     /// Why it takes tensors alone, where they do not.
     no_task: Option<String>,
+    /// The plan that stands for it: `single` for the whole model in one lane, null where none was kept.
+    plan: Option<PlanId>,
     verdicts: Vec<Judgement>,
     residence: Residence,
 }
@@ -179,8 +181,9 @@ async fn shown(api: &Api, entry: Arc<Entry>) -> Result<Shown, Problem> {
             Err(failure) => (None, Some(failure.message)),
         }
     };
+    let plan = api.plans.standing(entry.model.digest).map(|standing| standing.plan);
     let (gate_inputs, residence) = (entry.given.len(), api.scheduler.residence(entry).await?);
-    Ok(Shown { listed, verification, variant, gate_inputs, task, no_task, verdicts, residence })
+    Ok(Shown { listed, verification, variant, gate_inputs, task, no_task, plan, verdicts, residence })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -450,19 +453,25 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, name: Name) -> Result<Js
     let model = &entry.model;
     // Whatever is not the name alone means one version.
     let version = (name != model.name.as_str()).then_some(model.digest);
-    forget(&api, &model.name, version).await?;
+    for file in forget(&api, &model.name, version).await? {
+        standing::fall(&api, file).await?;
+    }
     Ok(Json(model.clone()))
 }
 
-/// Forgets a name, or one version of it.
-pub(super) async fn forget(api: &Api, name: &ModelName, version: Option<Digest>) -> Result<(), Failure> {
+/// Forgets a name, or one version of it; answers with the files that have no name any more.
+pub(super) async fn forget(
+    api: &Api,
+    name: &ModelName,
+    version: Option<Digest>,
+) -> Result<Vec<Digest>, Failure> {
     let gone: Vec<_> = match version {
         Some(version) => vec![version],
         None => versions(api, name),
     };
     let unused = api.registry.remove(name, version).await?;
-    api.scheduler.forget(name.clone(), gone, unused).await;
-    Ok(())
+    api.scheduler.forget(name.clone(), gone, unused.clone()).await;
+    Ok(unused)
 }
 
 fn versions(api: &Api, name: &ModelName) -> Vec<Digest> {

@@ -10,28 +10,32 @@ use axum::{
     },
     http::StatusCode,
 };
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::{
-    Api, Problem, infer, models,
+    Api, Problem,
+    making::{Making, Seats},
+    models,
     resources::List,
-    splits::{self, Stages, Wanted},
+    reviews, splits,
+    trial::Trial,
 };
 use crate::{
     domain::{
         Activations, BackendKind, Caller, Failure, LaneId, ModelName, Place, Plan, PlanFallback, PlanId,
-        PlanStage, Policy, Recovery, Shard, Spares, Tensor,
+        PlanStage, Policy, Recovery, Spares,
     },
-    models::{Entry, KeptPlan, Plans, PlansError, Proof},
+    models::{Entry, InUse, KeptPlan, PlansError},
+    planner::SplitOrder,
     protocol::client::{Parameters, Topic},
-    scheduler::{Accepted, Planned, Request, Seated, Under, Wants},
-    tasks,
+    scheduler::{Planned, Seated, Under, Wants},
     telemetry::Origin,
 };
+
+/// In place of a plan's name: whichever stands for the model.
+const AUTO: &str = "auto";
 
 type Named = Result<Path<String>, PathRejection>;
 
@@ -46,7 +50,7 @@ pub(super) struct Order {
     #[serde(default)]
     stages: Vec<StageOrder>,
     /// In place of stages: how the model is to be split.
-    split: Option<Wanted>,
+    split: Option<SplitOrder>,
     #[serde(default)]
     fallback: PlanFallback,
     #[serde(default)]
@@ -85,10 +89,12 @@ pub(super) struct Shown {
     made_at_us: i64,
     /// Why it cannot run, when a shard is gone.
     unusable: Option<String>,
+    /// Whether it stands for its model, whose requests with the plan `auto` run under it.
+    standing: bool,
 }
 
 impl Shown {
-    fn of(KeptPlan { id, plan, made_at_us, error }: KeptPlan, api: &Api) -> Self {
+    pub(super) fn of(KeptPlan { id, plan, made_at_us, error, .. }: KeptPlan, api: &Api) -> Self {
         let name = |digest| api.plans.of_file(digest).map(|entry| entry.model.name.clone());
         let is_half = |stage: &PlanStage| {
             let entry = api.plans.of_file(stage.model);
@@ -99,6 +105,7 @@ impl Shown {
             name: name(plan.model),
             shards: plan.stages.iter().map(|stage| name(stage.model)).collect(),
             unusable: api.plans.shards(&plan).err().map(|error| error.to_string()),
+            standing: api.plans.stands_for(&id).is_some(),
             activations: if half { Activations::Fp16 } else { Activations::AsMade },
             error,
             id,
@@ -122,93 +129,32 @@ pub(super) async fn make(
     let Order { model, stages, split, fallback, spares } =
         serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     let whole = models::find(&api, &model)?;
-    let Stages { shards, new } = match split {
-        None => Stages { shards: named(&api, stages)?, new: Vec::new() },
+    let trial = Trial { api: &api, whole: &whole, caller, origin, priority: 0 };
+    let making = Making { trial, fallback, spares, own: false };
+    let made = match split {
+        None => making.of(&named(&api, stages)?).await?,
         Some(_) if !stages.is_empty() => return Err(Failure::invalid("stages or split, not both").into()),
-        Some(wanted) => splits::cut(&api, &whole, &wanted, tasks::now_us()).await?,
-    };
-    let made = proven(&api, &whole, &shards, (fallback, spares), (caller, origin)).await;
-    if made.is_err() {
-        // Shards that nobody asked for by name go with the plan that they were made for.
-        for shard in new {
-            let forgotten = models::forget(&api, &shard.model.name, Some(shard.model.digest)).await;
-            if let Err(failure) = forgotten {
-                tracing::warn!(shard = %shard.model.name, %failure, "a shard of no plan stays");
+        Some(wanted) => {
+            let cutting = splits::cutting(&api, &whole, &wanted).await?;
+            if cutting.split.is_whole() {
+                let why = &cutting.split.why.sentence;
+                let message = format!("{why}; name a strategy to split it all the same");
+                return Err(Failure::invalid(message).into());
             }
+            making.split(cutting).await?
         }
-    }
-    let shown = made?;
+    };
+    let shown = Shown::of(made, &api);
     api.events.publish(Topic::Plans, || json!({"made": &shown}));
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
 /// The shards that are named, and where they run.
-fn named(api: &Api, stages: Vec<StageOrder>) -> Result<Vec<(Arc<Entry>, Place)>, Problem> {
+fn named(api: &Api, stages: Vec<StageOrder>) -> Result<Seats, Problem> {
     let stage = |StageOrder { model, lane, browser, backend }: StageOrder| {
         Ok((models::find(api, &model)?, Place { lane, browser, backend }))
     };
     stages.into_iter().map(stage).collect()
-}
-
-/// Makes a plan of stages, proves it natively and in its own lanes, and keeps it.
-async fn proven(
-    api: &Arc<Api>,
-    whole: &Arc<Entry>,
-    stages: &[(Arc<Entry>, Place)],
-    (fallback, spares): (PlanFallback, Spares),
-    by: (Caller, Origin),
-) -> Result<Shown, Problem> {
-    let shards = stages.iter().map(|(entry, place)| Shard {
-        model: entry.model.digest,
-        signature: &entry.model.signature,
-        place: place.clone(),
-    });
-    let shards: Vec<_> = shards.collect();
-    let whole_model = (whole.model.digest, &whole.model.signature);
-    let plan = Plan::new(whole_model, &shards, fallback, spares).map_err(Failure::from)?;
-    let proof = api.plans.prove(whole, &plan).await?;
-    for shard in &proof.given {
-        let (name, digest) = (shard.model.name.clone(), shard.model.digest);
-        api.scheduler.forget(name, vec![digest], vec![digest]).await;
-    }
-    let error = rehearse(api, whole, &plan, &proof, by).await?;
-    let kept = api.plans.keep(plan, error, tasks::now_us()).await?;
-    api.scheduler.spare(Arc::new(planned(api, kept.id.clone(), kept.plan.clone(), false)?)).await;
-    Ok(Shown::of(kept, api))
-}
-
-/// Runs a plan in its own lanes and nowhere else, which loads and proves every stage there; says how far off it was.
-async fn rehearse(
-    api: &Arc<Api>,
-    whole: &Arc<Entry>,
-    plan: &Plan,
-    proof: &Proof,
-    (caller, origin): (Caller, Origin),
-) -> Result<Option<f64>, Failure> {
-    let strictly = Plan { fallback: PlanFallback::None, spares: Spares::None, ..plan.clone() };
-    let planned = Arc::new(planned(api, Plans::name(plan), Arc::new(strictly), false)?);
-    let ask = async |inputs: Vec<Tensor>| {
-        let bytes = inputs.iter().map(|tensor| tensor.body.len()).sum();
-        let permit = api.scheduler.admit(&caller, bytes)?;
-        let request = Request {
-            entry: whole.clone(),
-            binding: whole.model.signature.bind(&inputs)?,
-            inputs,
-            outputs: Vec::new(),
-            wants: Wants::default(),
-            priority: 0,
-            caller: caller.clone(),
-            accepted: Accepted::now(),
-            deadline: Instant::now() + models::PROVE_WITHIN,
-            trace: origin.part(None, None).trace(whole.model.name.as_str()),
-            sequence: None,
-            under: Under::Plan(planned.clone()),
-        };
-        infer::answered(api, request, permit).await
-    };
-    let answers = try_join_all(proof.inputs.iter().map(|inputs| ask(inputs.clone()))).await?;
-    let outputs: Vec<_> = answers.into_iter().map(|answer| answer.outputs).collect();
-    Ok(proof.check(&outputs)?)
 }
 
 /// Plans
@@ -256,15 +202,29 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, id: Named) -> Result<Jso
 fn told(error: PlansError) -> Problem {
     match error {
         PlansError::Unknown { .. } => Problem::not_found(error.to_string()),
+        PlansError::Kept { .. } => Problem::told_as(error.into(), StatusCode::CONFLICT),
         error => error.into(),
     }
 }
 
-/// The plan that a request names, ready to be asked; none for `single`.
-pub(super) fn wanted(api: &Api, entry: &Entry, parameters: &Parameters) -> Result<Under, Failure> {
-    let Some(id) = parameters.plan.as_deref().filter(|id| *id != "single") else { return Ok(Under::Single) };
-    let KeptPlan { id, plan, .. } = api.plans.find(id)?;
-    if plan.model != entry.model.digest {
+/// The plan that a request names, ready to be asked; none for `single`, and for `auto` where the whole model stands.
+pub(super) fn wanted(api: &Arc<Api>, entry: &Arc<Entry>, parameters: &Parameters) -> Result<Under, Failure> {
+    let Some(id) = parameters.plan.as_deref().filter(|id| *id != PlanId::SINGLE) else {
+        return Ok(Under::Single);
+    };
+    let used = if id == AUTO {
+        if parameters.sequence()?.is_some() {
+            let message = "another plan may stand before a sequence has ended: name the plan, or single";
+            return Err(Failure::invalid(message));
+        }
+        reviews::when_due(api, entry);
+        api.plans.using_standing(entry.model.digest)?
+    } else {
+        Some(api.plans.using(&PlanId::new(id))?)
+    };
+    if let Some((KeptPlan { id, plan, .. }, _)) = &used
+        && plan.model != entry.model.digest
+    {
         let message = format!("{id} is a plan of the model {}, not of {}", plan.model, entry.model.name);
         return Err(Failure::invalid(message));
     }
@@ -274,16 +234,32 @@ pub(super) fn wanted(api: &Api, entry: &Entry, parameters: &Parameters) -> Resul
             "a plan says where its stages run: leave out backend, browser, fallback, policy and lease";
         return Err(Failure::invalid(message));
     }
-    Ok(Under::Plan(Arc::new(planned(api, id, plan, parameters.strict)?)))
+    let Some((kept, in_use)) = used else { return Ok(Under::Single) };
+    Ok(Under::Plan(Arc::new(planned(api, kept.id, kept.plan, Some(in_use), parameters.strict)?)))
 }
 
-fn planned(api: &Api, id: PlanId, plan: Arc<Plan>, strict: bool) -> Result<Planned, PlansError> {
+/// How lanes are chosen where a plan says which are meant: nothing is pinned that names nothing.
+pub(super) fn policy(api: &Api) -> Policy {
+    if api.policy == Policy::Pin { Policy::default() } else { api.policy }
+}
+
+/// Where the whole model runs when it stands.
+pub(super) fn whole_wants(api: &Api) -> Wants {
+    Wants { policy: policy(api), native_fallback: true, ..Wants::default() }
+}
+
+pub(super) fn planned(
+    api: &Api,
+    id: PlanId,
+    plan: Arc<Plan>,
+    in_use: Option<InUse>,
+    strict: bool,
+) -> Result<Planned, PlansError> {
     let shards = api.plans.shards(&plan)?;
     let seated = |(entry, at): (Arc<Entry>, usize)| {
         let Place { lane, browser, backend } = plan.stages[at].place.clone();
         let wants = Wants {
-            // Nothing is pinned that names nothing.
-            policy: if api.policy == Policy::Pin { Policy::default() } else { api.policy },
+            policy: policy(api),
             backends: backend.into_iter().collect(),
             browsers: browser.into_iter().collect(),
             lane,
@@ -295,5 +271,16 @@ fn planned(api: &Api, id: PlanId, plan: Arc<Plan>, strict: bool) -> Result<Plann
         Seated { entry, wants }
     };
     let stages = shards.into_iter().zip(0..).map(seated).collect();
-    Ok(Planned { id, plan, stages })
+    Ok(Planned { id, plan, stages, in_use })
+}
+
+/// The same in its own lanes and nowhere else.
+pub(super) fn planned_strictly(
+    api: &Api,
+    id: PlanId,
+    plan: &Plan,
+    in_use: Option<InUse>,
+) -> Result<Planned, PlansError> {
+    let strictly = Plan { fallback: PlanFallback::None, spares: Spares::None, ..plan.clone() };
+    planned(api, id, Arc::new(strictly), in_use, false)
 }

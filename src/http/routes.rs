@@ -67,6 +67,11 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/api/v1/models/{name}/unload", ADMIN),
     ("POST", "/api/v1/models/{name}/pin", ADMIN),
     ("POST", "/api/v1/models/{name}/unpin", ADMIN),
+    // Whoever asks under the plan that stands must see which it is.
+    ("GET", "/api/v1/models/{name}/plan", Need::Any),
+    ("PUT", "/api/v1/models/{name}/plan", ADMIN),
+    ("DELETE", "/api/v1/models/{name}/plan", ADMIN),
+    ("POST", "/api/v1/models/{name}/plan/review", ADMIN),
     ("POST", "/api/v1/blobs", ADMIN),
     // Another weft reads models with a key that may do nothing to this one.
     ("GET", "/api/v1/blobs/{digest}", READ),

@@ -15,11 +15,12 @@ use super::{
     models,
 };
 use crate::{
-    domain::{Activations, Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Retry},
+    domain::{Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Plan, PlanStage, Retry},
     models::{Entry, Open, Opening},
-    planner::{self, Alternative, Candidate, Objective, PlanError, Shape, Split, Strategy},
+    planner::{self, Alternative, Candidate, Objective, PlanError, Shape, Split, SplitOrder, Strategy},
     predict::{self, LaneKind, Work},
     scheduler::Pace,
+    tasks,
 };
 
 /// Of a lane's heap, what weights may take: as much again is needed while they are loaded, or for the copies that an
@@ -29,33 +30,6 @@ const WEIGHTS_SHARE: u64 = 2;
 /// On a loaded machine a browser is launched and has compiled its engines in this.
 const LANES_WITHIN: Duration = Duration::from_secs(60);
 
-/// How a model is split: by which strategy, for what, over which lanes
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schema(as = SplitOrder)]
-pub(super) struct Wanted {
-    strategy: Strategy,
-    objective: Objective,
-    /// How many stages; as many as are good without it.
-    stages: Option<usize>,
-    /// The lanes to split over, for even stages in this order; all that compute in hardware without it.
-    lanes: Vec<LaneId>,
-    /// In which precision floats pass between the stages.
-    activations: Activations,
-}
-
-impl Default for Wanted {
-    fn default() -> Self {
-        Self {
-            strategy: Strategy::Auto,
-            objective: Objective::Latency,
-            stages: None,
-            lanes: Vec::new(),
-            activations: Activations::default(),
-        }
-    }
-}
-
 /// A question for a split
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,7 +38,7 @@ pub(super) struct Order {
     /// The whole model: a name, `NAME@VERSION` or a SHA-256.
     model: String,
     #[serde(default)]
-    split: Wanted,
+    split: SplitOrder,
 }
 
 /// How a model would be split
@@ -97,14 +71,18 @@ pub(super) async fn forecast(
 }
 
 /// A model that is open, and how it is to be cut over which lanes.
-struct Cutting {
+pub(super) struct Cutting {
     open: Open,
     paces: Vec<Pace>,
-    split: Split,
+    pub(super) split: Split,
 }
 
 /// Opens a model and splits it over the wanted ones of the lanes that there are.
-async fn cutting(api: &Arc<Api>, whole: &Arc<Entry>, wanted: &Wanted) -> Result<Cutting, Failure> {
+pub(super) async fn cutting(
+    api: &Arc<Api>,
+    whole: &Arc<Entry>,
+    wanted: &SplitOrder,
+) -> Result<Cutting, Failure> {
     let paces = meant(paces(api, whole.model.digest, wanted).await, &wanted.lanes)?;
     let native = paces.iter().filter(|pace| pace.environment.backend.is_native()).count();
     let ways = paces.len() - native;
@@ -128,7 +106,7 @@ async fn opened(
     api: &Arc<Api>,
     paces: &[Pace],
     whole: &Arc<Entry>,
-    wanted: &Wanted,
+    wanted: &SplitOrder,
     ways: Option<usize>,
 ) -> Result<(Open, Split), Failure> {
     let open = api.plans.open_whole(whole, Opening { ways, activations: wanted.activations }).await?;
@@ -142,7 +120,7 @@ async fn either(
     api: &Arc<Api>,
     paces: &[Pace],
     whole: &Arc<Entry>,
-    wanted: &Wanted,
+    wanted: &SplitOrder,
     ways: usize,
 ) -> Result<(Open, Split), Failure> {
     let dealt = opened(api, paces, whole, wanted, Some(ways)).await.map(|(_, split)| split);
@@ -198,7 +176,7 @@ fn meant(paces: Vec<Pace>, names: &[LaneId]) -> Result<Vec<Pace>, Failure> {
 }
 
 /// The lanes that there are. While one that is named is not there, those that start are waited for.
-async fn paces(api: &Api, model: Digest, wanted: &Wanted) -> Vec<Pace> {
+async fn paces(api: &Api, model: Digest, wanted: &SplitOrder) -> Vec<Pace> {
     let paces = api.scheduler.paces(model).await;
     if wanted.lanes.iter().all(|lane| of(&paces, lane).is_some()) {
         return paces;
@@ -215,16 +193,10 @@ async fn split_over(
     whole: &Entry,
     open: &Open,
     strategy: Strategy,
-    wanted: &Wanted,
+    wanted: &SplitOrder,
 ) -> Result<Split, Failure> {
-    let (chain, objective) = (open.chain(), wanted.objective);
-    let mut seen = measured::samples(api, whole.model.digest, open).await?;
-    let candidate = |pace: &Pace| {
-        let samples = seen.remove(&pace.environment.lane).unwrap_or_default();
-        candidate(chain, pace, &samples)
-    };
-    let lanes: Vec<_> = paces.iter().map(candidate).collect();
-    let (chain, stages) = (chain.clone(), wanted.stages.map(|stages| stages..=stages));
+    let (objective, lanes) = (wanted.objective, candidates(api, paces, whole, open).await?);
+    let (chain, stages) = (open.chain().clone(), wanted.stages.map(|stages| stages..=stages));
     let plan =
         move || planner::plan(&planner::Ask { chain: &chain, lanes: &lanes, objective, strategy, stages });
     let split = tokio::task::spawn_blocking(plan).await.expect("planning does not panic");
@@ -232,6 +204,21 @@ async fn split_over(
         let code = if error == PlanError::NoLanes { Code::NoBackend } else { Code::InvalidRequest };
         Failure::new(code, Retry::Never, error.to_string())
     })
+}
+
+/// The lanes as the planner sees them.
+async fn candidates(
+    api: &Arc<Api>,
+    paces: &[Pace],
+    whole: &Entry,
+    open: &Open,
+) -> Result<Vec<Candidate>, Failure> {
+    let mut seen = measured::samples(api, whole.model.digest, open).await?;
+    let candidate = |pace: &Pace| {
+        let samples = seen.remove(&pace.environment.lane).unwrap_or_default();
+        candidate(open.chain(), pace, &samples)
+    };
+    Ok(paces.iter().map(candidate).collect())
 }
 
 fn of<'p>(paces: &'p [Pace], lane: &LaneId) -> Option<&'p Pace> {
@@ -267,28 +254,26 @@ pub(super) struct Stages {
     pub(super) new: Vec<Arc<Entry>>,
 }
 
-/// Splits a model, and makes its parts models of their own.
-pub(super) async fn cut(
-    api: &Arc<Api>,
-    whole: &Arc<Entry>,
-    wanted: &Wanted,
-    now_us: i64,
-) -> Result<Stages, Failure> {
-    let Cutting { open, paces, split } = cutting(api, whole, wanted).await?;
-    if matches!(split.shape, Shape::Single | Shape::Replicas) {
-        let message = format!("{}; name a strategy to split it all the same", split.why.sentence);
-        return Err(Failure::invalid(message));
-    }
-    let environment = |lane: &LaneId| of(&paces, lane).map(|pace| &pace.environment);
+/// Makes the parts of a split models of their own.
+pub(super) async fn stages(api: &Arc<Api>, cutting: Cutting) -> Result<Stages, Failure> {
+    let places = places(&cutting);
+    let groups = cutting.split.stages.iter().map(|stage| units(stage).collect()).collect();
+    let cut = api.plans.cut(&cutting.open, groups, tasks::now_us()).await?;
+    Ok(Stages { shards: cut.shards.into_iter().zip(places).collect(), new: cut.new })
+}
+
+fn units(stage: &planner::StagePlan) -> impl Iterator<Item = u32> {
+    stage.units.iter().flat_map(|run| run.from..run.to)
+}
+
+/// Where the stages of a split run.
+fn places(Cutting { paces, split, .. }: &Cutting) -> Vec<Place> {
+    let environment = |lane: &LaneId| of(paces, lane).map(|pace| &pace.environment);
     let place = |lanes: &[LaneId]| match lanes {
         [lane] => Place { lane: Some(lane.clone()), ..Place::default() },
         lanes => shared(&lanes.iter().filter_map(environment).collect::<Vec<_>>()),
     };
-    let places: Vec<_> = split.stages.iter().map(|stage| place(&stage.lanes)).collect();
-    let units = |stage: &planner::StagePlan| stage.units.iter().flat_map(|run| run.from..run.to).collect();
-    let groups = split.stages.iter().map(units).collect();
-    let cut = api.plans.cut(&open, groups, now_us).await?;
-    Ok(Stages { shards: cut.shards.into_iter().zip(places).collect(), new: cut.new })
+    split.stages.iter().map(|stage| place(&stage.lanes)).collect()
 }
 
 /// What the lanes of a stage with several have in common.
@@ -297,4 +282,48 @@ fn shared(lanes: &[&Environment]) -> Place {
     let browser = others.iter().all(|lane| lane.browser == first.browser).then(|| first.browser.clone());
     let backend = others.iter().all(|lane| lane.backend == first.backend).then(|| first.backend.clone());
     Place { lane: None, browser, backend }
+}
+
+/// Whether a split is what a plan of the model does already.
+pub(super) fn is(api: &Api, cutting: &Cutting, plan: &Plan) -> bool {
+    let Ok(shards) = api.plans.shards(plan) else { return false };
+    let stages = cutting.split.stages.iter().zip(places(cutting));
+    let alike =
+        |((stage, place), (kept, shard)): ((&planner::StagePlan, Place), (&PlanStage, &Arc<Entry>))| {
+            let own = measured::units(shard, plan.model, &cutting.open);
+            place == kept.place
+                && own.is_some_and(|own| own.into_iter().eq(units(stage).map(|unit| unit as usize)))
+        };
+    plan.stages.len() == cutting.split.stages.len() && stages.zip(plan.stages.iter().zip(&shards)).all(alike)
+}
+
+/// Microseconds, by the objective, that a plan of the model is forecast to take; none where its shards were not cut here,
+/// or a stage's lane is not there.
+pub(super) async fn cost(
+    api: &Arc<Api>,
+    whole: &Arc<Entry>,
+    wanted: &SplitOrder,
+    plan: &Plan,
+) -> Result<Option<f64>, Failure> {
+    let Ok(shards) = api.plans.shards(plan) else { return Ok(None) };
+    let ways =
+        shards.iter().find_map(|shard| shard.model.conversion.as_ref()?.shard_ways.as_ref()?.parse().ok());
+    let paces = meant(paces(api, whole.model.digest, wanted).await, &wanted.lanes)?;
+    let open = api.plans.open_whole(whole, Opening { ways, activations: wanted.activations }).await?;
+    let stage = |(stage, shard): (&PlanStage, &Arc<Entry>)| {
+        let lanes = (0..paces.len()).filter(|at| is_in(&stage.place, &paces[*at].environment)).collect();
+        Some((measured::units(shard, plan.model, &open)?, lanes))
+    };
+    let Some(stages) = plan.stages.iter().zip(&shards).map(stage).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let lanes = candidates(api, &paces, whole, &open).await?;
+    let (chain, objective, strategy) = (open.chain(), wanted.objective, wanted.strategy);
+    Ok(planner::cost(&planner::Ask { chain, lanes: &lanes, objective, strategy, stages: None }, stages))
+}
+
+fn is_in(Place { lane, browser, backend }: &Place, environment: &Environment) -> bool {
+    lane.as_ref().is_none_or(|lane| *lane == environment.lane)
+        && browser.as_ref().is_none_or(|browser| *browser == environment.browser)
+        && backend.as_ref().is_none_or(|backend| *backend == environment.backend)
 }

@@ -21,6 +21,7 @@ mod registry;
 mod served;
 mod shards;
 pub mod source;
+mod standing;
 mod uses;
 mod verify;
 mod versions;
@@ -36,6 +37,7 @@ pub use reference::Reference;
 pub use registry::{BatchLimits, NewModel, Registry};
 pub use served::{Served, Tally};
 pub use shards::{Cut, Open, Opening};
+pub use standing::{InUse, Retired, StandingOrder, StandingPlan};
 pub use versions::NotFound;
 
 use std::{path::PathBuf, time::Duration};

@@ -9,12 +9,14 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{self, Mutex};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Cache, Entry, GateInputs, ModelError, Registry,
     gate::{INPUTS_MIN, compare},
     reference::{self, Loaded},
+    standing::{self, Standing},
 };
 use crate::{
     backend::BackendError,
@@ -41,6 +43,10 @@ pub enum PlansError {
     Unknown { id: String },
     #[error("{PLANS_MAX} plans are kept, which is the limit: remove one with `weft plan remove ID`")]
     TooMany,
+    #[error("{id} is kept for a model: `weft plan drop MODEL` gives it up")]
+    Kept { id: PlanId },
+    #[error("another standing plan was chosen meanwhile")]
+    Changed,
     #[error("the shard {digest} of stage {stage} is not here any more: add it again, or remove the plan")]
     Gone { stage: usize, digest: Digest },
     #[error("{what} does not run natively: {source}")]
@@ -71,9 +77,11 @@ impl From<PlansError> for Failure {
             PlansError::Shard(error) => return error.into(),
             PlansError::Cut(_)
             | PlansError::Unknown { .. }
+            | PlansError::Kept { .. }
             | PlansError::Differs { .. }
             | PlansError::Unproven { .. } => (Code::InvalidRequest, Retry::Never),
             PlansError::TooMany => (Code::Overloaded, Retry::Never),
+            PlansError::Changed => (Code::Overloaded, Retry::Same),
             PlansError::Gone { .. } => (Code::ModelNotReady, Retry::Never),
             PlansError::Run { source, .. } => (source.code(), source.retry()),
             PlansError::Inputs { source, .. } => (Failure::from(source).code, Retry::Never),
@@ -91,6 +99,19 @@ pub struct KeptPlan {
     pub made_at_us: i64,
     /// How far its answers were from the whole model's when it was proven, relative to the largest value.
     pub error: Option<f64>,
+    /// Whether it was made to stand for its model, and goes when it stands no more.
+    pub own: bool,
+    /// Requests that run under it.
+    pub(super) uses: TaskTracker,
+}
+
+impl KeptPlan {
+    fn of(StoredPlan { id, plan, made_at_us, error, own }: StoredPlan) -> Self {
+        let uses = TaskTracker::new();
+        // Its end is waited for, whatever comes meanwhile.
+        uses.close();
+        Self { id, plan: Arc::new(plan), made_at_us, error, own, uses }
+    }
 }
 
 /// What the whole model answers to the inputs that it is judged by.
@@ -118,8 +139,13 @@ pub struct Plans {
     pub(super) registry: Arc<Registry>,
     pub(super) cache: Arc<Cache>,
     pub(super) opening: Arc<Mutex<()>>,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     kept: RwLock<BTreeMap<PlanId, KeptPlan>>,
+    pub(super) standing: RwLock<Standing>,
+    /// Held while another plan comes to stand, or one goes.
+    pub(super) changing: Mutex<()>,
+    /// Shared by those who make plans of shards; whoever removes shards has it alone.
+    pub making: sync::RwLock<()>,
 }
 
 impl Plans {
@@ -127,15 +153,21 @@ impl Plans {
     pub async fn open(registry: Arc<Registry>, cache: Arc<Cache>) -> Result<Self, StoreError> {
         let store = registry.store.clone();
         let mut kept = BTreeMap::new();
-        for StoredPlan { id, plan, made_at_us, error } in store.plans().await? {
-            if Self::name(&plan) == id {
-                let plan = Arc::new(plan);
-                kept.insert(id.clone(), KeptPlan { id, plan, made_at_us, error });
+        for stored in store.plans().await? {
+            if Self::name(&stored.plan) == stored.id {
+                kept.insert(stored.id.clone(), KeptPlan::of(stored));
             } else {
-                tracing::error!(plan = %id, "a plan was changed in the store, and is not used");
+                tracing::error!(plan = %stored.id, "a plan was changed in the store, and is not used");
             }
         }
-        Ok(Self { registry, cache, opening: Arc::default(), store, kept: RwLock::new(kept) })
+        let standing = RwLock::new(standing::stored(&store).await?);
+        let (opening, changing, making) = (Arc::default(), Mutex::default(), sync::RwLock::default());
+        let plans =
+            Self { registry, cache, opening, store, kept: RwLock::new(kept), standing, changing, making };
+        if let Err(error) = plans.retire_left().await {
+            tracing::warn!(%error, "plans that nobody wants stay");
+        }
+        Ok(plans)
     }
 
     /// In the order in which they were made.
@@ -217,39 +249,51 @@ impl Plans {
         PlanId::new(format!("plan-{}", &digest[..ID_DIGITS]))
     }
 
-    /// Keeps a plan that was proven.
+    /// Keeps a plan that was proven, for somebody or as the daemon's own to stand for its model.
     pub async fn keep(
         &self,
         plan: Plan,
         error: Option<f64>,
+        own: bool,
         made_at_us: i64,
     ) -> Result<KeptPlan, PlansError> {
+        let _turn = self.changing.lock().await;
         let id = Self::name(&plan);
-        if let Ok(kept) = self.find(id.as_str()) {
+        if let Ok(mut kept) = self.find(id.as_str()) {
+            if kept.own && !own {
+                self.store.adopt_plan(id.clone()).await?;
+                kept.own = false;
+                self.write().insert(id, kept.clone());
+            }
             return Ok(kept);
         }
         if self.read().len() >= PLANS_MAX {
             return Err(PlansError::TooMany);
         }
-        self.store.put_plan(StoredPlan { id: id.clone(), plan: plan.clone(), made_at_us, error }).await?;
-        let kept = KeptPlan { id: id.clone(), plan: Arc::new(plan), made_at_us, error };
-        self.write().insert(id, kept.clone());
+        let stored = StoredPlan { id, plan, made_at_us, error, own };
+        self.store.put_plan(stored.clone()).await?;
+        let kept = KeptPlan::of(stored);
+        self.write().insert(kept.id.clone(), kept.clone());
         Ok(kept)
     }
 
     /// Forgets a plan; requests under way go on.
     pub async fn remove(&self, id: &str) -> Result<KeptPlan, PlansError> {
+        let _turn = self.changing.lock().await;
         let kept = self.find(id)?;
+        if kept.own || self.stands_for(&kept.id).is_some() {
+            return Err(PlansError::Kept { id: kept.id });
+        }
         self.store.remove_plan(kept.id.clone()).await?;
         self.write().remove(&kept.id);
         Ok(kept)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<PlanId, KeptPlan>> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, BTreeMap<PlanId, KeptPlan>> {
         self.kept.read().expect("no holder of the plans panics")
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<PlanId, KeptPlan>> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<PlanId, KeptPlan>> {
         self.kept.write().expect("no holder of the plans panics")
     }
 }

@@ -37,6 +37,8 @@ pub struct Served {
     /// Uses that the store knows of.
     written: AtomicU64,
     last_ms: AtomicU64,
+    /// Answers until the last review of the model's standing plan.
+    reviewed: AtomicU64,
     steps: AtomicU64,
     rows: AtomicU64,
     pub success: Tally,
@@ -56,6 +58,15 @@ impl Served {
 
     pub fn uses(&self) -> Uses {
         Uses { uses: self.before + self.success.count(), last_used_ms: self.last_ms() }
+    }
+
+    /// Answers since the last review of the model's standing plan.
+    pub fn unreviewed(&self) -> u64 {
+        self.success.count().saturating_sub(self.reviewed.load(Ordering::Relaxed))
+    }
+
+    pub fn reviewed(&self) {
+        self.reviewed.store(self.success.count(), Ordering::Relaxed);
     }
 
     /// What the store does not know yet.

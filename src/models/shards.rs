@@ -195,9 +195,20 @@ fn gathered(blobs: &Blobs, pieces: &[Piece], out: &mut dyn Write) -> Result<(), 
     Ok(())
 }
 
+/// How the name of a shard ends that was cut here.
+fn ending(digest: Digest) -> String {
+    format!(".shard-{}", &digest.to_string()[..NAME_DIGITS])
+}
+
+/// Whether this is a shard of the model under the name that it was cut with.
+pub(super) fn is_cut_of(entry: &Entry, model: Digest) -> bool {
+    let of = entry.model.conversion.as_ref().and_then(|made| made.shard_of.as_deref());
+    of == Some(model.to_string().as_str()) && entry.model.name.as_str().ends_with(&ending(entry.model.digest))
+}
+
 /// The shard as a model: what it is called, and what it shares with the whole.
 fn named(whole: &Entry, file: Written, inputs: &[Vec<Tensor>]) -> NewModel {
-    let end = format!(".shard-{}", &file.digest.to_string()[..NAME_DIGITS]);
+    let end = ending(file.digest);
     let room = MODEL_NAME_MAX - end.len();
     let start: String = whole.model.name.as_str().chars().take(room).collect();
     NewModel {

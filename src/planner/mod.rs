@@ -4,14 +4,16 @@
 //! `step` says what a step takes, `table` what every contiguous stage would; `programme` finds the best sequence of
 //! stages, over the `orders` in which lanes may follow each other. `component`, `alternate` and `tensor` are the strategies
 //! whose stages are no sequence of lanes. `schedule` forecasts any stages, `bound` says what no split can beat, and `rule`
-//! compares with not splitting at all.
+//! compares with not splitting at all. `review` says when a better plan takes the place of one that stands.
 
 mod alternate;
 mod bound;
 mod component;
 mod contiguous;
+mod order;
 mod orders;
 mod programme;
+mod review;
 mod rule;
 mod schedule;
 mod search;
@@ -22,6 +24,8 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
+pub use order::SplitOrder;
+pub use review::{is_worth_a_trial, verdict};
 pub use rule::GAIN_LEAST;
 pub use split::{Alternative, Bound, Forecast, Reason, Shape, Split, StagePlan, Why};
 
@@ -53,9 +57,15 @@ pub enum Objective {
     /// One request at a time, answered soon.
     Latency,
     /// Many requests, so many of them under way at a time.
-    Throughput { in_flight: u32 },
+    Throughput {
+        #[schema(value_type = u64, maximum = 4_294_967_295_u64)]
+        in_flight: u32,
+    },
     /// So many requests that are all there at once, the last answered soon.
-    Stream { requests: u32 },
+    Stream {
+        #[schema(value_type = u64, maximum = 4_294_967_295_u64)]
+        requests: u32,
+    },
     /// A model that has to fit: in as few lanes as hold it.
     Memory,
 }
@@ -164,6 +174,20 @@ impl std::str::FromStr for Strategy {
             .find(|strategy| strategy.as_str() == text)
             .ok_or_else(|| format!("{text:?} is no strategy: use {}", Self::ALL.map(Self::as_str).join(", ")))
     }
+}
+
+/// Microseconds, by the objective, of stages that somebody has: of each its units and its lanes, by their places. None
+/// where these are not all units, each once.
+pub fn cost(ask: &Ask<'_>, stages: Vec<(Vec<usize>, Vec<usize>)>) -> Option<f64> {
+    let mut units: Vec<_> = stages.iter().flat_map(|(units, _)| units.iter().copied()).collect();
+    units.sort_unstable();
+    let seated =
+        stages.iter().all(|(_, lanes)| !lanes.is_empty() && lanes.iter().all(|at| *at < ask.lanes.len()));
+    if !seated || !units.into_iter().eq(0..ask.chain.units.len()) {
+        return None;
+    }
+    let placed = stages.into_iter().map(|(units, lanes)| schedule::Placed { units, lanes }).collect();
+    Some(split::Made::new(&step::Scene::new(ask), Shape::Pipeline, placed).cost)
 }
 
 /// The best split that the strategy allows, or why there is none. The same question has the same answer.

@@ -9,6 +9,7 @@ mod open;
 mod plans;
 mod rows;
 mod schema;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod variants;
@@ -36,6 +37,7 @@ pub use self::{
     error::StoreError,
     models::{StoredModel, StoredUses},
     plans::StoredPlan,
+    standing::StoredStanding,
     variants::StoredVariant,
 };
 use crate::{

@@ -19,15 +19,25 @@ pub struct StoredPlan {
     pub made_at_us: i64,
     /// How far its answers were from the whole model's, relative to the largest value; absent in rows of earlier versions.
     pub error: Option<f64>,
+    /// Whether it was made to stand for its model, and goes when it stands no more.
+    pub own: bool,
 }
 
 impl Store {
     /// Keeps a plan; one that is there already stays as it is.
     pub async fn put_plan(&self, stored: StoredPlan) -> Result<(), StoreError> {
         self.change("plan", move |connection| {
-            let StoredPlan { id, plan, made_at_us, error } = &stored;
-            let columns = params![id.as_str(), json(plan), made_at_us, error];
+            let StoredPlan { id, plan, made_at_us, error, own } = &stored;
+            let columns = params![id.as_str(), json(plan), made_at_us, error, own];
             connection.execute(include_str!("queries/put_plan.sql"), columns).map(drop)
+        })
+        .await
+    }
+
+    /// Has a plan stay whatever stands for its model.
+    pub async fn adopt_plan(&self, id: PlanId) -> Result<(), StoreError> {
+        self.change("plan", move |connection| {
+            connection.execute(include_str!("queries/adopt_plan.sql"), [id.as_str()]).map(drop)
         })
         .await
     }
@@ -78,8 +88,13 @@ impl Store {
 
 fn read_plan(row: &Row<'_>) -> duckdb::Result<StoredPlan> {
     let mut cells = Cells::new(row);
-    let id = PlanId::new(cells.next::<String>()?);
-    Ok(StoredPlan { id, plan: cells.json()?, made_at_us: cells.next()?, error: cells.next()? })
+    Ok(StoredPlan {
+        id: PlanId::new(cells.next::<String>()?),
+        plan: cells.json()?,
+        made_at_us: cells.next()?,
+        error: cells.next()?,
+        own: cells.next()?,
+    })
 }
 
 fn read_recovery(row: &Row<'_>) -> duckdb::Result<Recovery> {

@@ -215,12 +215,15 @@ async fn plans_stay_until_they_are_removed() {
             plan,
             made_at_us: 9 - i64::from(byte),
             error: (byte > 1).then_some(2e-4),
+            own: byte > 1,
         }
     };
     for byte in [1, 2, 1] {
         store.put_plan(plan(byte)).await.unwrap();
     }
     assert_eq!(store.plans().await.unwrap(), [plan(2), plan(1)]);
+    store.adopt_plan(PlanId::new("plan-2")).await.unwrap();
+    assert_eq!(store.plans().await.unwrap(), [StoredPlan { own: false, ..plan(2) }, plan(1)]);
     let moved = |plan: &str, at_us: i64| Recovery {
         plan: PlanId::new(plan),
         stage: 3,

@@ -55,6 +55,7 @@ mod resources;
 mod scheduling;
 mod sequences;
 mod splitting;
+mod standing;
 mod stopping;
 mod storm;
 mod support;

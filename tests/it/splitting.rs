@@ -7,28 +7,28 @@ use crate::{
     support::{FakeBrowser, TestDaemon, blobs, graphs, infer},
 };
 
-const WIDTH: usize = 32;
-const LAYERS: u8 = 6;
-const LANES: [&str; 2] = ["alpha-1/wasm", "beta-1/wasm"];
+pub(crate) const WIDTH: usize = 32;
+pub(crate) const LAYERS: u8 = 6;
+pub(crate) const LANES: [&str; 2] = ["alpha-1/wasm", "beta-1/wasm"];
 
 /// Layers of which none is like another, and small enough that nothing grows out of bounds.
-fn layers(count: u8) -> Vec<u8> {
+pub(crate) fn layers(count: u8) -> Vec<u8> {
     let weight = |layer: u8, at: usize| ((at * 37 + usize::from(layer) * 11) % 101) as f32 / 404.0 - 0.1;
     let weights = |layer| (0..WIDTH * WIDTH).flat_map(|at| weight(layer, at).to_le_bytes()).collect();
     graphs::dense(WIDTH as u64, &(0..count).map(weights).collect::<Vec<_>>())
 }
 
-async fn daemon(browsers: &[FakeBrowser; 2]) -> TestDaemon {
+pub(crate) async fn daemon(browsers: &[FakeBrowser; 2]) -> TestDaemon {
     let daemon = TestDaemon::start(&browsers.each_ref()).await;
     daemon.add("whole", layers(LAYERS)).await;
     daemon
 }
 
-fn browsers() -> [FakeBrowser; 2] {
+pub(crate) fn browsers() -> [FakeBrowser; 2] {
     ["alpha", "beta"].map(|name| FakeBrowser::new(name, &["wasm"]))
 }
 
-fn asked(id: &str, parameters: &Value) -> Value {
+pub(crate) fn asked(id: &str, parameters: &Value) -> Value {
     let x: Vec<f32> = (0..WIDTH).map(|at| (at * 29 % 83) as f32 / 83.0).collect();
     infer(
         id,
@@ -88,7 +88,7 @@ async fn a_model_is_forecast_split_and_answers_as_the_whole() {
 }
 
 /// What a request of the whole answers, and the largest of its values.
-fn values(reply: &Value) -> (Vec<f64>, f64) {
+pub(crate) fn values(reply: &Value) -> (Vec<f64>, f64) {
     let data = reply["outputs"][0]["data"].as_array().unwrap_or_else(|| panic!("{reply}"));
     let values: Vec<_> = data.iter().map(|value| value.as_f64().expect("a number")).collect();
     let largest = values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));

@@ -29,6 +29,9 @@ pub(super) fn show(model: &Value) {
     if model["pinned"] == true {
         output::line("pinned: its files stay");
     }
+    if let Some(plan) = model["plan"].as_str() {
+        output::line(&format!("plan {plan} for requests with the plan auto"));
+    }
     if let Some(reason) = model["unusable"].as_str() {
         output::line(&format!("unusable: {reason}"));
     }
@@ -80,7 +83,7 @@ fn stage(stage: &Value) -> Vec<String> {
 }
 
 /// Of microseconds since the Unix epoch.
-pub(super) fn date(us: i64) -> String {
+pub(in crate::cli) fn date(us: i64) -> String {
     let at = std::time::UNIX_EPOCH + Duration::from_micros(u64::try_from(us).unwrap_or(0));
     humantime::format_rfc3339_seconds(at).to_string()
 }

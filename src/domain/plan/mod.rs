@@ -3,6 +3,7 @@
 //! Values are known by their names: what a stage calls an output, others read under that name as an input.
 
 mod error;
+mod review;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use error::PlanError;
+pub use review::{Costs, Review, ReviewVerdict};
 
 use super::{BackendKind, Datatype, Digest, Fallback, LaneId, PlanId, Port, Signature};
 

@@ -3,9 +3,13 @@
 mod brute;
 mod cases;
 mod chains;
+mod reviews;
 
-use super::{Ask, Candidate, Objective, PlanError, Split, Strategy, plan};
-use crate::domain::Chain;
+use super::{Ask, Candidate, Objective, PlanError, Split, Strategy, cost, plan};
+use crate::{
+    domain::{Chain, LaneId},
+    planner::StagePlan,
+};
 
 const OBJECTIVES: [Objective; 5] = [
     Objective::Latency,
@@ -25,9 +29,39 @@ fn planned(
     objective: Objective,
     strategy: Strategy,
 ) -> Result<Split, PlanError> {
-    let split = plan(&ask(chain, lanes, objective, strategy))?;
+    let ask = ask(chain, lanes, objective, strategy);
+    let split = plan(&ask)?;
     check(chain, lanes, &split);
+    let again = cost(&ask, stages(lanes, &split)).expect("a split has every unit once");
+    let told = split.forecast.cost_us.value;
+    assert!((again / told - 1.0).abs() < 1e-9, "{again} for its own stages, {told} for the split");
     Ok(split)
+}
+
+/// The units and lanes of each stage, by their places.
+fn stages(lanes: &[Candidate], split: &Split) -> Vec<(Vec<usize>, Vec<usize>)> {
+    let at = |id: &LaneId| lanes.iter().position(|lane| lane.id == *id).expect("a lane that was there");
+    let units =
+        |stage: &StagePlan| stage.units.iter().flat_map(|run| run.from as usize..run.to as usize).collect();
+    split.stages.iter().map(|stage| (units(stage), stage.lanes.iter().map(at).collect())).collect()
+}
+
+#[test]
+fn stages_that_leave_a_unit_out_or_have_one_twice_cost_nothing_that_is_known() {
+    let (chain, lanes) = (chains::transformer(2, 64.0, 16.0), [chains::lane("chromium-1", 27_000.0)]);
+    let ask = ask(&chain, &lanes, Objective::Latency, Strategy::Auto);
+    let all: Vec<_> = (0..chain.units.len()).collect();
+    assert!(cost(&ask, vec![(all.clone(), vec![0])]).is_some());
+    let twice = [all.clone(), vec![0]].concat();
+    for stages in [
+        vec![],
+        vec![(all[1..].to_vec(), vec![0])],
+        vec![(twice, vec![0])],
+        vec![(all.clone(), vec![])],
+        vec![(all, vec![1])],
+    ] {
+        assert_eq!(cost(&ask, stages.clone()), None, "{stages:?}");
+    }
 }
 
 /// What is so of every split: each unit is in one stage, every value is made before it is read, weights fit, and nothing

@@ -38,7 +38,7 @@ use crate::{
     domain::{
         Code, Failure, LaneId, Plan, PlanId, Provenance, Recovery, Retry, RunRecord, StageRun, Tensor, Timing,
     },
-    models::Entry,
+    models::{Entry, InUse},
     protocol::client::Topic,
     tasks,
 };
@@ -49,6 +49,8 @@ pub struct Planned {
     pub plan: Arc<Plan>,
     /// In the plan's order.
     pub stages: Vec<Seated>,
+    /// By which whoever forgets the plan knows of the request; absent before it is kept.
+    pub in_use: Option<InUse>,
 }
 
 /// A stage's shard, and the lanes that may run it.

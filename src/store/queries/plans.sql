@@ -1,1 +1,1 @@
-SELECT id, plan, epoch_us(made_at), error FROM plans ORDER BY made_at, id
+SELECT id, plan, epoch_us(made_at), error, coalesce(own, false) FROM plans ORDER BY made_at, id

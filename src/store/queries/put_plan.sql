@@ -1,1 +1,1 @@
-INSERT OR IGNORE INTO plans (id, plan, made_at, error) VALUES (?, ?, make_timestamp(?), ?)
+INSERT OR IGNORE INTO plans (id, plan, made_at, error, own) VALUES (?, ?, make_timestamp(?), ?, ?)

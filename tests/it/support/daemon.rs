@@ -99,6 +99,14 @@ impl TestDaemon {
         self.answer(self.http.post(format!("{}{path}", self.url)).body(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        self.answer(self.http.put(format!("{}{path}", self.url)).body(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
+        self.answer(self.http.delete(format!("{}{path}", self.url))).await
+    }
+
     async fn answer(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
         let response = soon("an answer", request.send()).await.expect("the daemon answers");
         let status = response.status().as_u16();

@@ -71,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) placement: Option<Value>,
     pub(crate) software_adapter: bool,
     pub(crate) memory: FakeMemory,
+    /// What a step takes longer than computing it does.
+    pub(crate) slower_by: Duration,
 }
 
 /// What a lane's heap comes to; each Worker starts with none of it used.
@@ -100,6 +102,7 @@ impl FakeBrowser {
             placement: None,
             software_adapter: false,
             memory: FakeMemory::default(),
+            slower_by: Duration::ZERO,
         };
         let state = State {
             settings: Mutex::new(settings),

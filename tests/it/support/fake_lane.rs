@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     path::Path,
     sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -364,12 +365,14 @@ impl Lane {
             _ if cancelled() => text(failed(id, "cancelled", "never", "cancelled")),
             Deed::Fail(code, retry) => text(failed(id, code, retry, "the fake lane was told to fail")),
             Deed::Compute | Deed::Wrong | Deed::Short => {
+                let slower_by = self.state.settings.lock().expect("no panic here").slower_by;
+                tokio::time::sleep(slower_by).await;
                 let session = self.sessions.get(header["session"].as_str().expect("a name")).cloned();
                 let outputs = serde_json::from_value(header["outputs"].clone()).expect("names");
                 let session = session.expect("only what is loaded is asked for");
                 let step = Step { session, inputs, outputs, cancelled: CancellationToken::new() };
                 match self.native.execute(step).await {
-                    Ok(output) => Some(result(id, output.outputs, &deed)),
+                    Ok(output) => Some(result(id, output.outputs, &deed, slower_by)),
                     Err(error) => text(failed(id, error.code().as_str(), "never", &error.to_string())),
                 }
             }
@@ -381,7 +384,7 @@ fn failed(id: &Value, code: &str, retry: &str, message: &str) -> Value {
     json!({"type": "failed", "id": id, "code": code, "message": message, "retry": retry})
 }
 
-fn result(id: &Value, outputs: Vec<Tensor>, deed: &Deed) -> Vec<Message> {
+fn result(id: &Value, outputs: Vec<Tensor>, deed: &Deed, slower_by: Duration) -> Vec<Message> {
     let mut body = Vec::new();
     let headers: Vec<Value> = outputs
         .into_iter()
@@ -398,8 +401,9 @@ fn result(id: &Value, outputs: Vec<Tensor>, deed: &Deed) -> Vec<Message> {
     if matches!(deed, Deed::Short) {
         body.pop();
     }
+    let compute = 5 + slower_by.as_micros() as u64;
     let mut header = json!({"type": "result", "id": id, "outputs": headers,
-        "timing_us": {"decode": 1, "wait": 0, "compute": 5, "encode": 1, "total": 7}});
+        "timing_us": {"decode": 1, "wait": 0, "compute": compute, "encode": 1, "total": compute + 2}});
     if body.len() <= PAYLOAD_MESSAGE {
         return vec![Message::binary(wire::frame(&header, &body))];
     }

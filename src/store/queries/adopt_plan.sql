@@ -1,0 +1,1 @@
+UPDATE plans SET own = false WHERE id = ?

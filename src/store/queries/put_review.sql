@@ -1,0 +1,1 @@
+INSERT INTO reviews (model, reviewed_at, review) VALUES (?, make_timestamp(?), ?)

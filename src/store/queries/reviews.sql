@@ -1,0 +1,4 @@
+SELECT review
+FROM reviews
+WHERE model = ?
+ORDER BY reviewed_at DESC
