@@ -10,8 +10,7 @@ use crate::stage::{LIMIT, on_each, open, serve};
 /// A name that would be markup if anything took it for that.
 const STRANGE: &str = "</script><img src=http://127.0.0.1:9/x onerror=alert(1)>\"'&模型🦊";
 
-/// The report in a frame as wide as a phone, which the page around it may look into. What it does not draw before it
-/// is scrolled to, it draws for paper.
+/// The report in a frame as wide as a phone, which the page around it may look into.
 const AROUND: &str = r##"<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <iframe style="width: 360px; height: 640px; border: 0" srcdoc="{{REPORT}}"></iframe><script type="module">
 const frame = document.querySelector("iframe");
@@ -19,7 +18,6 @@ if (frame.contentDocument.readyState !== "complete" || !frame.contentDocument.qu
   await new Promise((loaded) => frame.addEventListener("load", loaded));
 }
 const [view, page] = [frame.contentWindow, frame.contentDocument];
-view.dispatchEvent(new Event("beforeprint"));
 const count = (selector) => page.querySelectorAll(selector).length;
 const blobs = [];
 let arrived;

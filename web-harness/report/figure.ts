@@ -1,4 +1,4 @@
-/** A chart in its frame: drawn when it comes into sight, drawn again for another width or theme, and exported. */
+/** A chart in its frame: drawn once it is on the page, again for another width or theme, and exported. */
 
 import { csv, type Table } from './csv.ts';
 import { download, element } from './dom.ts';
@@ -26,7 +26,6 @@ const frames = new Set<Frame>();
 class Frame {
   readonly #place = element('div', { class: 'drawing' });
   #chart: Chart;
-  #seen = false;
   #drawn = '';
 
   constructor(chart: Chart) {
@@ -48,15 +47,10 @@ class Frame {
     this.draw();
   }
 
-  see(): void {
-    this.#seen = true;
-    this.draw();
-  }
-
   draw(theme = dark.matches ? DARK : LIGHT): void {
     const width = Math.max(WIDTH_MIN, Math.floor(this.#place.clientWidth));
     const wanted = `${width} ${theme.paper}`;
-    if (this.#seen && this.#drawn !== wanted && this.#place.isConnected) {
+    if (this.#drawn !== wanted && this.#place.isConnected) {
       this.#place.replaceChildren(this.#chart.draw(width, theme));
       this.#drawn = wanted;
     }
@@ -71,26 +65,10 @@ const sizes = new ResizeObserver((entries) => {
   }
 });
 
-const sights = new IntersectionObserver(
-  (entries) => {
-    for (const frame of frames) {
-      if (entries.some(({ target, isIntersecting }) => isIntersecting && target === frame.place)) {
-        frame.see();
-      }
-    }
-  },
-  { rootMargin: '400px' },
-);
-
-dark.addEventListener('change', () => { frames.forEach((frame) => { frame.draw(); }); });
-// Paper is white, and holds what nobody has scrolled to.
-addEventListener('beforeprint', () => {
-  for (const frame of frames) {
-    frame.see();
-    frame.draw(LIGHT);
-  }
-});
-addEventListener('afterprint', () => { frames.forEach((frame) => { frame.draw(); }); });
+dark.addEventListener('change', drawAll);
+// Paper is white.
+addEventListener('beforeprint', () => { frames.forEach((frame) => { frame.draw(LIGHT); }); });
+addEventListener('afterprint', drawAll);
 
 function svgText(chart: Chart): string {
   const drawn = chart.draw(EXPORT_WIDTH, LIGHT);
@@ -159,12 +137,16 @@ export function figure(chart: Chart): [HTMLElement, (chart: Chart) => void] {
   }
   frames.add(frame);
   sizes.observe(frame.place);
-  sights.observe(frame.place);
   shows(chart);
   return [
     element('figure', {}, element('figcaption', {}, title, ' ', caption), frame.place, buttons(frame)),
     shows,
   ];
+}
+
+/** Draws the charts that have come onto the page. */
+export function drawAll(): void {
+  frames.forEach((frame) => { frame.draw(); });
 }
 
 /** Forgets the frames within, which are on the page no longer. */
@@ -173,7 +155,6 @@ export function forget(within: HTMLElement): void {
     if (within.contains(frame.place)) {
       frames.delete(frame);
       sizes.unobserve(frame.place);
-      sights.unobserve(frame.place);
     }
   }
 }

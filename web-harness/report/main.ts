@@ -6,7 +6,7 @@ import { spread } from './charts/spread.ts';
 import { warmUp } from './charts/warmup.ts';
 import { type Group, isMeasured, ranked, type Report, row } from './document.ts';
 import { type Choice, choice, download, element } from './dom.ts';
-import { figure, forget } from './figure.ts';
+import { drawAll, figure, forget } from './figure.ts';
 import { absent, cells, drawable, environment, head, method, overview } from './sections.ts';
 import { fileName, sampleWords, scenarioWords } from './words.ts';
 
@@ -79,6 +79,7 @@ function models(report: Report): HTMLElement[] {
     if (group !== undefined) {
       forget(place);
       place.replaceChildren(charts(report, group));
+      drawAll();
     }
   };
   select.addEventListener('change', show);
@@ -110,6 +111,7 @@ function draw(page: HTMLElement, report: Report): void {
   }, 'The whole result, with every sample (JSON)');
   page.replaceChildren(head(report), element('nav', { 'aria-label': 'Parts' }, ...links), ...sections,
     element('footer', {}, whole));
+  drawAll();
 }
 
 addEventListener('error', ({ message }) => { trouble(message); });

@@ -7,7 +7,7 @@ import { backendColour, DARK, inkOn, LIGHT } from './palette.ts';
 import { sorted } from './sort.ts';
 import { across, thinned } from './thin.ts';
 import { axis, logTicks } from './ticks.ts';
-import { bounded, digits, duration, fileName, moment, scenarioWords, shortened } from './words.ts';
+import { bounded, digits, duration, fileName, moment, scenarioWords, shortened, tickWord } from './words.ts';
 
 describe('words', () => {
   it.each([
@@ -24,8 +24,12 @@ describe('words', () => {
     expect(digits(value)).toBe(wanted);
   });
 
+  it.each([[0.1, '0.1'], [0.30000000000000004, '0.3'], [10, '10'], [1000, '1,000']])('the tick %d is %s', (value, wanted) => {
+    expect(tickWord(value)).toBe(wanted);
+  });
+
   it('bounds stand behind their figure, in its unit', () => {
-    expect(bounded({ value: 4000, low: 3900, high: 4120 }, 1e-3)).toBe('4.00 (3.90–4.12)');
+    expect(bounded({ value: 4000, low: 3900, high: 4120 }, 1e-3)).toBe('4.00 (3.90\u2060–\u20604.12)');
   });
 
   it.each([
@@ -221,7 +225,7 @@ describe('recommendations', () => {
   it('say the margin, its interval, and what is to be kept in mind', () => {
     const [all, browsers] = advice(report(apart, apart, { warm: false })).recommended;
     expect(all).toBe('m, one request after the other: of all lanes use native/ort-cpu. '
-      + 'The next, b/wasm, takes 2.00 times as long (95 % interval 1.90–2.10).');
+      + 'The next, b/wasm, takes 2.00 times as long (95 % interval 1.90\u2060–\u20602.10).');
     expect(browsers).toContain('The next, c/wasm (still warming up, on a software adapter), takes 2.00 times');
   });
 

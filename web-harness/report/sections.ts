@@ -36,6 +36,7 @@ export function head({ results }: Report): HTMLElement {
 function fastestColumns(report: Report): Column<Group>[] {
   const all = ({ of_all: fastest }: Group): Row | null => (fastest === null ? null : row(report, fastest.cell));
   const browser = ({ of_browsers: fastest }: Group): Row | null => (fastest === null ? null : row(report, fastest.cell));
+  const next = ({ of_all: fastest }: Group): Row | null => (fastest?.next == null ? null : row(report, fastest.next.cell));
   const noted = (found: Row | null): string => (found === null ? '–' : [found.lane, ...caveats(report, found)].join(', '));
   const median = (found: Row | null): string => {
     const figures = found?.shown?.figures;
@@ -46,15 +47,16 @@ function fastestColumns(report: Report): Column<Group>[] {
     { name: 'Requests', value: ({ scenario }) => scenarioWords(scenario) },
     { name: 'Fastest lane', value: (group) => all(group)?.lane ?? null, text: (group) => noted(all(group)) },
     { name: 'Median, ms (95 %)', value: (group) => all(group)?.shown?.figures.median.value ?? null, text: (group) => median(all(group)) },
+    { name: 'Next lane', value: (group) => next(group)?.lane ?? null, text: (group) => noted(next(group)) },
     {
-      name: 'Next takes × (95 %)',
+      name: 'Its time, times the fastest’s (95 %)',
       value: ({ of_all: fastest }) => fastest?.next?.ratio.value ?? null,
-      text: ({ of_all: fastest }) => (fastest?.next == null ? '–' : `${bounded(fastest.next.ratio)}, ${row(report, fastest.next.cell).lane}`),
+      text: ({ of_all: fastest }) => (fastest?.next == null ? '–' : bounded(fastest.next.ratio)),
     },
     { name: 'Fastest in a browser', value: (group) => browser(group)?.lane ?? null, text: (group) => noted(browser(group)) },
-    { name: 'Its median, ms (95 %)', value: (group) => browser(group)?.shown?.figures.median.value ?? null, text: (group) => median(browser(group)) },
+    { name: 'The browser’s median, ms (95 %)', value: (group) => browser(group)?.shown?.figures.median.value ?? null, text: (group) => median(browser(group)) },
     {
-      name: 'Native takes 1, it × (95 %)',
+      name: 'Its time, times native’s (95 %)',
       value: (group) => browser(group)?.shown?.over_native?.value ?? null,
       text: (group) => {
         const ratio = browser(group)?.shown?.over_native ?? null;

@@ -14,13 +14,19 @@ export function digits(value: number): string {
     : value.toLocaleString('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
+/** A tick is a round number already. */
+export function tickWord(value: number): string {
+  return Number(value.toPrecision(3)).toLocaleString('en', { maximumSignificantDigits: 3 });
+}
+
 export function milliseconds(us: number): string {
   return digits(us / 1000);
 }
 
 /** `scale` is what a unit of it is shown as. */
 export function range(interval: Interval, scale = 1): string {
-  return `${digits(interval.low * scale)}–${digits(interval.high * scale)}`;
+  // Joined, so that no line ends within.
+  return `${digits(interval.low * scale)}\u2060–\u2060${digits(interval.high * scale)}`;
 }
 
 export function bounded(interval: Interval, scale = 1): string {

@@ -1,12 +1,13 @@
 /** What the charts share: texts' widths, labels of lanes, the look. */
 
-import type { PlotOptions } from '@observablehq/plot';
+import { axisX, gridX, type Markish, type PlotOptions } from '@observablehq/plot';
 
 import type { Theme } from '../palette.ts';
-import { letters, shortened } from '../words.ts';
+import type { Axis } from '../ticks.ts';
+import { letters, shortened, tickWord } from '../words.ts';
 
 /** The width of a letter, about, at the size of the charts' text. */
-export const LETTER = 6.3;
+export const LETTER = 7;
 
 /** On a narrow page labels leave room for what they label. */
 export function labels(names: readonly string[], width: number): { margin: number; label: (name: string) => string } {
@@ -25,6 +26,18 @@ export function look(width: number, theme: Theme): PlotOptions {
       fontSize: '11px',
       overflow: 'visible',
     },
+  };
+}
+
+/** A horizontal axis whose ticks all have their number: the library leaves some out where they are logarithmic. */
+export function ticked(axis: Axis, label: string, theme: Theme): { x: object; marks: Markish[] } {
+  const ticks = axis.ticks === null ? 5 : [...axis.ticks];
+  return {
+    x: { type: axis.type, domain: axis.domain, axis: null },
+    marks: [
+      gridX({ ticks, stroke: theme.line, strokeOpacity: 1 }),
+      axisX({ ticks, text: (tick: number) => tickWord(tick), label, labelOffset: 34 }),
+    ],
   };
 }
 

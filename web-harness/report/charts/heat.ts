@@ -6,7 +6,7 @@ import type { Interval, Report, Row } from '../document.ts';
 import type { Chart } from '../figure.ts';
 import { inkOn, type Theme } from '../palette.ts';
 import { digits, milliseconds, outcomeWord, range, scenarioWords } from '../words.ts';
-import { labels, LETTER, look, svg } from './common.ts';
+import { labels, look, svg } from './common.ts';
 
 export interface Measure {
   readonly name: string;
@@ -106,7 +106,7 @@ function draw(rows: readonly Row[], measure: Measure, width: number, theme: Them
   const [columns, lines] = across === 'model' ? [models, lanes] : [lanes, models];
   const left = labels(lines, width);
   const top = labels(columns, width);
-  const column = Math.max(COLUMN_MIN, Math.min(150, (width - left.margin - 8) / columns.length));
+  const column = Math.max(COLUMN_MIN, Math.min(200, (width - left.margin - 8) / columns.length));
   const upright = top.margin - 8 > column;
   const marginTop = upright ? top.margin : 26;
   return svg(plot({
@@ -121,7 +121,7 @@ function draw(rows: readonly Row[], measure: Measure, width: number, theme: Them
     color: { type: 'identity' },
     marks: [
       cell(all, { x: across, y: along, fill: 'fill', title: 'title', rx: 2 }),
-      text(all, { x: across, y: along, text: 'text', fill: 'ink', pointerEvents: 'none', fontSize: LETTER + 4.7 }),
+      text(all, { x: across, y: along, text: 'text', fill: 'ink', pointerEvents: 'none', fontSize: 11.5 }),
     ],
   }));
 }

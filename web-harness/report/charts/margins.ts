@@ -1,13 +1,13 @@
 /** A model's lanes against the native one: the ratio of medians with its interval. */
 
-import { dot, gridX, plot, ruleX, ruleY, text } from '@observablehq/plot';
+import { dot, plot, ruleX, ruleY, text } from '@observablehq/plot';
 
 import { type Measured } from '../document.ts';
 import type { Chart } from '../figure.ts';
 import { backendColour, type Theme } from '../palette.ts';
 import { axis } from '../ticks.ts';
 import { bounded, digits } from '../words.ts';
-import { labels, look, svg } from './common.ts';
+import { labels, look, svg, ticked } from './common.ts';
 
 const ROW = 26;
 
@@ -16,19 +16,20 @@ export function margins(what: string, native: Measured, rows: readonly Measured[
     ratio === null ? [] : [{ lane, backend: cell.backend, ...ratio }]);
   const draw = (width: number, theme: Theme): SVGElement => {
     const { margin, label } = labels(points.map(({ lane }) => lane), width);
-    const x = axis([1, ...points.flatMap(({ low, high }) => [low, high])], width < 480 ? 5 : 8);
+    const { x, marks } = ticked(axis([1, ...points.flatMap(({ low, high }) => [low, high])], width < 480 ? 5 : 8), `multiple of ${native.lane}’s time`, theme);
     const coloured = points.map((point) => ({ ...point, colour: backendColour(point.backend, theme), said: bounded(point) }));
     return svg(plot({
       ...look(width, theme),
-      height: points.length * ROW + 40,
+      height: points.length * ROW + 54,
       marginLeft: margin,
       marginRight: 34,
       marginTop: 8,
-      x: { ...axisOptions(x), label: `multiple of ${native.lane}’s time` },
+      marginBottom: 40,
+      x,
       y: { domain: points.map(({ lane }) => lane), type: 'point', label: null, tickFormat: label, tickSize: 0, padding: 0.6 },
       color: { type: 'identity' },
       marks: [
-        gridX(x.ticks ?? [], { stroke: theme.line, strokeOpacity: 1 }),
+        ...marks,
         ruleX([1], { stroke: theme.ink, strokeDasharray: '3,2' }),
         ruleY(coloured, { y: 'lane', x1: 'low', x2: 'high', stroke: 'colour', strokeWidth: 3 }),
         dot(coloured, { y: 'lane', x: 'value', fill: 'colour', r: 4.5, title: 'said' }),
@@ -45,9 +46,4 @@ export function margins(what: string, native: Measured, rows: readonly Measured[
       rows: points.map(({ lane, value, low, high }) => [lane, value, low, high]),
     }),
   };
-}
-
-/** An axis as the chart library takes it. */
-export function axisOptions({ type, domain, ticks }: ReturnType<typeof axis>): object {
-  return { type, domain, tickFormat: (tick: number) => digits(tick), ...(ticks === null ? { ticks: 5 } : { ticks }) };
 }

@@ -1,14 +1,13 @@
 /** How a model's samples are distributed in each lane. */
 
-import { dot, gridX, plot, rect, ruleX, ruleY } from '@observablehq/plot';
+import { dot, plot, rect, ruleX, ruleY } from '@observablehq/plot';
 
 import type { Measured } from '../document.ts';
 import type { Chart } from '../figure.ts';
 import { backendColour, type Theme } from '../palette.ts';
 import { across, thinned } from '../thin.ts';
 import { axis } from '../ticks.ts';
-import { labels, look, svg } from './common.ts';
-import { axisOptions } from './margins.ts';
+import { labels, look, svg, ticked } from './common.ts';
 
 /** Drawn of each lane, in samples; more only fill the strip. */
 const DRAWN_MAX = 300;
@@ -31,7 +30,8 @@ function drawn({ cell, shown }: Measured): { at: number; outlier: boolean }[] {
 function draw(rows: readonly Measured[], width: number, theme: Theme): SVGElement {
   const lanes = rows.map(({ lane }) => lane);
   const { margin, label } = labels(lanes, width);
-  const x = axis(rows.flatMap(({ shown: { figures } }) => [ms(figures.min), ms(figures.max)]), width < 480 ? 5 : 10);
+  const ends = axis(rows.flatMap(({ shown: { figures } }) => [ms(figures.min), ms(figures.max)]), width < 480 ? 5 : 10);
+  const { x, marks } = ticked(ends, 'ms', theme);
   const boxes = rows.map(({ lane, cell, shown: { figures, quartiles, whiskers } }) => ({
     lane,
     colour: backendColour(cell.backend, theme),
@@ -56,12 +56,12 @@ function draw(rows: readonly Measured[], width: number, theme: Theme): SVGElemen
     marginRight: 16,
     marginTop: 4,
     marginBottom: 36,
-    x: { ...axisOptions(x), label: 'ms' },
+    x,
     y: { domain: [0, 1], axis: null },
     fy: { domain: lanes, axis: 'left', label: null, tickFormat: label, padding: 0.12 },
     color: { type: 'identity' },
     marks: [
-      gridX(x.ticks ?? [], { stroke: theme.line, strokeOpacity: 1 }),
+      ...marks,
       ruleY(boxes, { fy: 'lane', y: () => 0.72, x1: 'low', x2: 'high', stroke: 'colour', strokeWidth: 1.5 }),
       rect(boxes, { fy: 'lane', x1: 'first', x2: 'third', y1: () => 0.52, y2: () => 0.92, fill: 'colour', fillOpacity: 0.35, stroke: 'colour' }),
       ruleX(boxes, { fy: 'lane', x: 'median', y1: () => 0.46, y2: () => 0.98, stroke: theme.ink, strokeWidth: 2 }),

@@ -1,13 +1,13 @@
 /** How each lane warmed up: the first samples, as multiples of the median that it came to. */
 
-import { dot, gridY, line, plot, ruleX, ruleY } from '@observablehq/plot';
+import { axisY, dot, gridY, line, plot, ruleX, ruleY } from '@observablehq/plot';
 
 import type { Measured } from '../document.ts';
 import type { Chart } from '../figure.ts';
 import { backendColour, type Theme } from '../palette.ts';
 import { thinned } from '../thin.ts';
 import { axis } from '../ticks.ts';
-import { digits } from '../words.ts';
+import { tickWord } from '../words.ts';
 import { labels, look, svg } from './common.ts';
 
 /** Measured samples that are drawn after a warm-up, and samples of a warm-up. */
@@ -40,6 +40,7 @@ function draw(rows: readonly Measured[], width: number, theme: Theme): SVGElemen
   const { margin, label } = labels(lanes, width);
   const all = rows.flatMap((row) => points(row, theme));
   const y = axis([1, ...all.map((point) => point.y)], 3);
+  const ticks = y.ticks === null ? 3 : [...y.ticks];
   const ends = rows.map(({ lane, cell }) => ({ lane, x: cell.warm_up_us.length + 0.5 }));
   return svg(plot({
     ...look(width, theme),
@@ -49,11 +50,12 @@ function draw(rows: readonly Measured[], width: number, theme: Theme): SVGElemen
     marginTop: 8,
     marginBottom: 36,
     x: { label: 'sample', ticks: width < 480 ? 4 : 8, nice: false },
-    y: { type: y.type, domain: y.domain, axis: 'right', label: null, ticks: y.ticks ?? 3, tickFormat: (tick: number) => `${digits(tick)}×` },
+    y: { type: y.type, domain: y.domain, axis: null },
     fy: { domain: lanes, axis: 'left', label: null, tickFormat: label, padding: 0.18 },
     color: { type: 'identity' },
     marks: [
-      gridY(y.ticks ?? [], { stroke: theme.line, strokeOpacity: 1 }),
+      gridY({ ticks, stroke: theme.line, strokeOpacity: 1 }),
+      axisY({ anchor: 'right', ticks, text: (tick: number) => `${tickWord(tick)}×`, label: null }),
       ruleY([1], { stroke: theme.faint, strokeDasharray: '3,2' }),
       ruleX(ends, { fy: 'lane', x: 'x', stroke: theme.faint }),
       line(all, { fy: 'lane', x: 'x', y: 'y', z: 'lane', stroke: 'colour', strokeWidth: 1.4 }),
