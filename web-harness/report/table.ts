@@ -14,7 +14,7 @@ export interface Column<T> {
 }
 
 /** More rows are shown when they are asked for: a page with all of them at once opens slowly. */
-const ROWS_MAX = 200;
+const ROWS_MAX = 100;
 
 /** A table without order, of few rows. */
 export function plain(columns: readonly string[], rows: readonly (readonly string[])[]): HTMLElement {

@@ -11,7 +11,7 @@ export const LETTER = 7;
 
 /** On a narrow page labels leave room for what they label. */
 export function labels(names: readonly string[], width: number): { margin: number; label: (name: string) => string } {
-  const most = width < 480 ? 19 : 34;
+  const most = width < 480 ? 21 : 34;
   const longest = Math.max(0, ...names.map((name) => letters(shortened(name, most)).length));
   return { margin: Math.ceil(longest * LETTER) + 14, label: (name) => shortened(name, most) };
 }
