@@ -30,7 +30,7 @@ const look = async () => {
     if (blob.type === "image/png") arrived();
     return make.call(view.URL, blob);
   };
-  for (const button of page.querySelectorAll("figure:first-of-type .exports button")) button.click();
+  for (const button of page.querySelector("figure").querySelectorAll(".exports button")) button.click();
   await Promise.race([exported, new Promise((late) => setTimeout(late, 20_000))]);
   const png = new Uint8Array(await (blobs.find(({ type }) => type === "image/png") ?? new Blob()).arrayBuffer());
   const sorted = page.querySelector("#cells th button");
