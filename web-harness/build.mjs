@@ -1,6 +1,7 @@
 /**
  * Builds `dist/`: the page's template, and the assets under names that hold their content's digest.
  * Assets are stored compressed alone; the daemon serves them as `Content-Encoding: gzip`.
+ * The report is one file with a place for its numbers.
  */
 
 import { createHash } from 'node:crypto';
@@ -54,12 +55,12 @@ function storeForDocs(name, bytes) {
   writeFileSync(path.join(DIST, 'docs', `${name}.gz`), gzipSync(bytes, { level: 9 }));
 }
 
-async function bundle(entry, define) {
+async function bundle(entry, define, format = 'esm') {
   const { outputFiles } = await build({
     entryPoints: [path.join(HERE, entry)],
     bundle: true,
     minify: true,
-    format: 'esm',
+    format,
     target: TARGET,
     write: false,
     legalComments: 'none',
@@ -68,9 +69,32 @@ async function bundle(entry, define) {
   return outputFiles[0].contents;
 }
 
+/** The report's page: its script and style stand in it, and its policy allows that script and no network. */
+async function storeReport() {
+  const text = async (entry) => Buffer.from(await bundle(entry, {}, 'iife')).toString('utf8');
+  const [script, style] = await Promise.all(['report/main.ts', 'report/style.css'].map(text));
+  if (/<\/script|<!--/i.test(script) || /<\/style/i.test(style)) {
+    throw new Error('the script or the style of the report would end its element');
+  }
+  const policy = [
+    "default-src 'none'",
+    `script-src 'sha256-${createHash('sha256').update(script).digest('base64')}'`,
+    // The charts' own; of pictures, those that the page makes itself.
+    "style-src 'unsafe-inline'",
+    'img-src data: blob:',
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join('; ');
+  const parts = { POLICY: policy, STYLE: style, SCRIPT: script };
+  const page = readFileSync(path.join(HERE, 'report', 'index.html'), 'utf8');
+  const filled = page.replace(/\{\{(POLICY|STYLE|SCRIPT)\}\}/g, (_, name) => parts[name]);
+  writeFileSync(path.join(DIST, 'report', 'index.html'), filled);
+}
+
 rmSync(DIST, { recursive: true, force: true });
 mkdirSync(path.join(DIST, 'assets'), { recursive: true });
 mkdirSync(path.join(DIST, 'docs'));
+mkdirSync(path.join(DIST, 'report'));
 const engineAssets = {
   plain: storeEngine('ort-wasm', 'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'),
   jspi: storeEngine('ort-jspi', 'ort.jspi.bundle.min.mjs', 'ort-wasm-simd-threaded.jspi.wasm'),
@@ -82,3 +106,4 @@ writeFileSync(path.join(DIST, 'index.html'), template.replace('{{PAGE}}', page))
 writeFileSync(path.join(DIST, 'assets', 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
 storeForDocs('docs.js', await bundle('docs/page.js', {}));
 storeForDocs('docs.css', readFileSync(path.join(SWAGGER, 'swagger-ui.css')));
+await storeReport();

@@ -16,8 +16,6 @@ const SAMPLES_MIN: usize = 9;
 /// The share of false alarms among all alarms that is accepted.
 const FALSE_ALARMS: f64 = 0.05;
 
-const SEED: u64 = 2;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -96,7 +94,7 @@ fn measured(before: Option<&Cell>, cell: &Cell, machines_alike: bool) -> Judged 
             return Judged::unknown(cell, &format!("the {result} has fewer than {SAMPLES_MIN} samples"));
         }
     }
-    let ratio = Some(apart(&cell.samples_us, &before.samples_us, SEED));
+    let ratio = Some(apart(&cell.samples_us, &before.samples_us));
     if !machines_alike {
         return Judged { ratio, ..Judged::unknown(cell, "the machines differ") };
     }

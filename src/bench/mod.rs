@@ -1,7 +1,9 @@
 //! Benchmark suites: what is measured, what came out, and whether two results differ. Pure; the command line measures.
 
 mod compare;
+mod document;
 mod environment;
+mod report;
 mod results;
 pub mod statistics;
 mod suite;
@@ -9,6 +11,8 @@ mod suite;
 mod tests;
 
 pub use compare::{Comparison, Judged, Verdict, compare};
+pub use document::{DocumentError, VERSION};
 pub use environment::{Environment, Place, differences};
+pub use report::Report;
 pub use results::{Cell, Figures, Outcome, Results, State};
 pub use suite::{Limits, Scenario, Subject, Suite, SuiteError, Wanted};

@@ -9,13 +9,13 @@ use super::{
 };
 use crate::domain::{BackendKind, Digest, ModelName, Provenance};
 
-/// Any will do; it makes the intervals of one document the same each time.
-const SEED: u64 = 1;
-
 /// A run of a suite.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Results {
+    /// Of the document's form.
+    #[serde(default = "first_version")]
+    pub version: u32,
     pub id: String,
     pub suite: String,
     /// Of the suite's file.
@@ -31,6 +31,11 @@ pub struct Results {
     pub calibration_us: [f64; 2],
     pub environment: Environment,
     pub cells: Vec<Cell>,
+}
+
+/// The first documents did not tell theirs.
+fn first_version() -> u32 {
+    1
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +115,7 @@ impl Cell {
         let claimed = |q| supports(samples.len(), q).then(|| quantile(samples, q));
         Some(Figures {
             samples: samples.len(),
-            median: bounded(samples, 0.5, SEED),
+            median: bounded(samples, 0.5),
             p90: claimed(0.9),
             p99: claimed(0.99),
             min: quantile(samples, 0.0),

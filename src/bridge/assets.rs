@@ -10,6 +10,7 @@ use rust_embed::RustEmbed;
 #[derive(RustEmbed)]
 #[folder = "web-harness/dist"]
 #[exclude = "docs/*"]
+#[exclude = "report/*"]
 struct Dist;
 
 /// Names carry a digest of their content, so a cached file is never stale.

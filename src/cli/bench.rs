@@ -1,6 +1,7 @@
 //! `weft bench`: suites are measured; results are kept in the home, shown and compared.
 
 mod asked;
+mod html;
 mod kept;
 mod machine;
 mod measure;
@@ -38,6 +39,9 @@ pub(super) enum Bench {
         /// Append the table as Markdown to this file
         #[arg(long, value_name = "PATH")]
         summary: Option<PathBuf>,
+        /// Write the report with charts to this file, which any browser shows without a network
+        #[arg(long, value_name = "PATH")]
+        html: Option<PathBuf>,
     },
     /// List the suites that come with weft and the results that this home keeps
     List,
@@ -66,10 +70,13 @@ impl Bench {
         match self {
             Self::Run(run) => run.run(common).await,
             Self::Compare(compare) => compare.run(common),
-            Self::Report { result, summary } => {
+            Self::Report { result, summary, html } => {
                 let results = Kept::of(common)?.read(&result)?;
                 if let Some(path) = summary {
                     kept::append(&path, &print::markdown(&results))?;
+                }
+                if let Some(path) = html {
+                    html::write(&path, &results)?;
                 }
                 if common.json {
                     return output::json(&results);

@@ -24,6 +24,7 @@ mod precision;
 #[path = "../support/proof.rs"]
 mod proof;
 mod remote;
+mod report;
 #[path = "../support/serve.rs"]
 mod serve;
 mod sharding;

@@ -79,6 +79,7 @@ async fn a_suite_is_measured_kept_shown_and_compared() {
     let home = home();
     let at = |file: &str| home.path().join(file).to_str().expect("UTF-8").to_owned();
     let (suite, summary, junit, out) = (at("small.toml"), at("summary.md"), at("junit.xml"), at("out.json"));
+    let html = at("report.html");
     let arguments = [
         "run",
         &suite,
@@ -91,6 +92,8 @@ async fn a_suite_is_measured_kept_shown_and_compared() {
         &junit,
         "--out",
         &out,
+        "--html",
+        &html,
     ];
     let ran = output(home.path(), &arguments).await;
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
@@ -128,6 +131,7 @@ async fn a_suite_is_measured_kept_shown_and_compared() {
     no_leases(&daemon).await;
 
     let id = told["id"].as_str().expect("an id");
+    shown_as_a_page(home.path(), id, &html).await;
     let same = output(home.path(), &["compare", id, &out, "--json"]).await;
     assert_eq!(same.status.code(), Some(0), "{same:?}");
     let verdicts: Vec<_> = parsed(&same)["cells"]
@@ -143,6 +147,25 @@ async fn a_suite_is_measured_kept_shown_and_compared() {
     assert_eq!(listed["results"][0]["failures"], 2);
     let shown = output(home.path(), &["report", id]).await;
     assert!(cli::text(&shown.stdout).contains("firefox/wasm    single_stream"), "{shown:?}");
+}
+
+/// The run's page is the one that the kept result gives, and holds what was measured.
+async fn shown_as_a_page(home: &Path, id: &str, html: &str) {
+    let ran = std::fs::read_to_string(html).expect("a page");
+    let again = home.join("again.html");
+    let shown = output(home, &["report", id, "--html", again.to_str().expect("UTF-8")]).await;
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    assert_eq!(std::fs::read_to_string(&again).expect("a page"), ran);
+    let (_, rest) = ran.split_once("type=\"application/json\">").expect("a report");
+    let report: Value = serde_json::from_str(rest.split_once("</script>").expect("its end").0).expect("JSON");
+    assert_eq!(report["results"]["id"], id);
+    let shown: Vec<_> =
+        report["cells"].as_array().expect("cells").iter().map(|shown| !shown.is_null()).collect();
+    assert_eq!(shown, [true, true, true, true, false, false, false, false]);
+    assert_eq!(report["groups"].as_array().expect("groups").len(), 2);
+    let nowhere = output(home, &["report", id, "--html", "/nowhere/report.html"]).await;
+    assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
+    assert!(cli::text(&nowhere.stderr).contains("writing the report to /nowhere/report.html"), "{nowhere:?}");
 }
 
 /// A result whose samples took twice as long is worse, and the call fails.
@@ -188,7 +211,15 @@ async fn what_is_wrong_is_misuse_and_says_what_to_do() {
     let suite = home.path().join("typo.toml");
     std::fs::write(&suite, SUITE.replacen("budget", "bugdet", 1)).expect("room for a file");
     let suite = suite.to_str().expect("UTF-8");
-    let cases: [(&[&str], i32, &str); 4] = [
+    let newer = home.path().join("newer.json");
+    std::fs::write(&newer, r#"{"version": 7, "speed": 1}"#).expect("room for a file");
+    let newer = newer.to_str().expect("UTF-8");
+    let cases: [(&[&str], i32, &str); 5] = [
+        (
+            &["report", newer, "--html", "never.html"],
+            1,
+            "newer.json is not a result of this weft: it has version 7",
+        ),
         (&["run", suite], 2, "typo.toml:3: unknown field `bugdet`"),
         (&["run", "nothing"], 2, "no suite is called \"nothing\" and no file either; there are smoke"),
         (&["report", "../nothing"], 1, "`weft bench list` shows what there is"),

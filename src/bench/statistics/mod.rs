@@ -1,17 +1,19 @@
 //! What samples say: quantiles with their intervals, how two series compare, and which samples are far off. Pure.
 //!
-//! Intervals are of 95 %, by bootstrap from a given seed, so that the same samples have the same interval.
+//! Intervals are of 95 %, by bootstrap. Those of quantiles are what ever more resamples would come to, and those of
+//! pairs and trends are drawn from a given seed, so that the same samples have the same interval.
 
 mod paired;
 mod rank;
+mod redrawn;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 pub use paired::{Ratio, Trend, ratio, trend};
 pub use rank::{corrected, mann_whitney};
+use redrawn::Redrawn;
 
-/// Resamples per interval: enough that its bounds move by less than the digits that are printed.
+/// Resamples per interval, where they are drawn: enough that its bounds move by less than the digits that are printed.
 const RESAMPLES: usize = 2000;
 
 /// The share of resamples beyond each bound of a 95 % interval.
@@ -55,23 +57,20 @@ pub fn median(samples: &[f64]) -> f64 {
 
 /// A quantile with its interval.
 #[must_use]
-pub fn bounded(samples: &[f64], q: f64, seed: u64) -> Interval {
-    let mut random = StdRng::seed_from_u64(seed);
-    let drawn: Vec<_> = (0..RESAMPLES).map(|_| quantile(&redrawn(samples, &mut random), q)).collect();
-    Interval { value: quantile(samples, q), low: quantile(&drawn, TAIL), high: quantile(&drawn, 1.0 - TAIL) }
+pub fn bounded(samples: &[f64], q: f64) -> Interval {
+    let redrawn = Redrawn::quantile(samples, q);
+    Interval { value: quantile(samples, q), low: redrawn.reached(TAIL), high: redrawn.reached(1.0 - TAIL) }
 }
 
-/// The ratio of one series' median to that of another that was not measured in pairs with it.
+/// The ratio of one series' median to that of another that was not measured in pairs with it; of times, which are
+/// not negative.
 #[must_use]
-pub fn apart(head: &[f64], base: &[f64], seed: u64) -> Interval {
-    let mut random = StdRng::seed_from_u64(seed);
-    let drawn: Vec<_> = (0..RESAMPLES)
-        .map(|_| median(&redrawn(head, &mut random)) / median(&redrawn(base, &mut random)))
-        .collect();
+pub fn apart(head: &[f64], base: &[f64]) -> Interval {
+    let (over, under) = (Redrawn::quantile(head, 0.5), Redrawn::quantile(base, 0.5));
     Interval {
         value: median(head) / median(base),
-        low: quantile(&drawn, TAIL),
-        high: quantile(&drawn, 1.0 - TAIL),
+        low: over.ratio_reached(&under, TAIL),
+        high: over.ratio_reached(&under, 1.0 - TAIL),
     }
 }
 
@@ -82,10 +81,6 @@ pub fn rough_spread(samples: &[f64]) -> f64 {
     let reach = 0.98 / (samples.len() as f64).sqrt();
     let (low, high) = (quantile(samples, 0.5 - reach), quantile(samples, 0.5 + reach));
     (high - low) / 2.0 / median(samples)
-}
-
-fn redrawn(samples: &[f64], random: &mut StdRng) -> Vec<f64> {
-    (0..samples.len()).map(|_| samples[random.random_range(0..samples.len())]).collect()
 }
 
 /// Whether so many samples may claim this percentile, one of them being beyond it: as many as `MLPerf` asks for, 64 for
@@ -111,6 +106,8 @@ pub fn outliers(samples: &[f64]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
     use super::*;
 
     #[test]
@@ -142,9 +139,9 @@ mod tests {
 
     #[test]
     fn an_interval_of_samples_that_do_not_vary_has_no_width() {
-        let found = bounded(&[3.0; 20], 0.5, 1);
+        let found = bounded(&[3.0; 20], 0.5);
         assert_eq!(found, Interval { value: 3.0, low: 3.0, high: 3.0 });
-        assert_eq!(apart(&[3.0; 20], &[2.0; 9], 1), Interval { value: 1.5, low: 1.5, high: 1.5 });
+        assert_eq!(apart(&[3.0; 20], &[2.0; 9]), Interval { value: 1.5, low: 1.5, high: 1.5 });
     }
 
     #[test]
@@ -152,7 +149,7 @@ mod tests {
         for count in [20, 100, 1000] {
             let mut random = StdRng::seed_from_u64(count);
             let samples: Vec<f64> = (0..count).map(|_| random.random_range(9.0..11.0)).collect();
-            let (rough, exact) = (rough_spread(&samples), bounded(&samples, 0.5, 3).spread());
+            let (rough, exact) = (rough_spread(&samples), bounded(&samples, 0.5).spread());
             assert!(rough < 2.0 * exact && exact < 2.0 * rough, "{rough} and {exact} of {count}");
         }
     }
@@ -162,7 +159,7 @@ mod tests {
         let held = (0..40).filter(|seed| {
             let mut random = StdRng::seed_from_u64(*seed);
             let samples: Vec<f64> = (0..40).map(|_| random.random_range(0.0..2.0)).collect();
-            let found = bounded(&samples, 0.5, *seed);
+            let found = bounded(&samples, 0.5);
             found.low <= 1.0 && 1.0 <= found.high
         });
         let held = held.count();

@@ -71,7 +71,7 @@ pub(super) fn write(path: &Path, results: &Results) -> anyhow::Result<()> {
 
 fn read(path: &Path) -> anyhow::Result<Results> {
     let text = fs::read(path).with_context(|| path.display().to_string())?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is not a result of this weft", path.display()))
+    Results::read(&text).with_context(|| format!("{} is not a result of this weft", path.display()))
 }
 
 /// A step summary of a CI is a file that every step adds to.

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{
     super::{Common, Interrupts, client::Client, output},
+    html,
     kept::{self, Kept},
     machine::{self, Quiet},
     measure::Measuring,
@@ -18,7 +19,7 @@ use super::{
     suites::{self, Found},
 };
 use crate::{
-    bench::{Outcome, Results},
+    bench::{Outcome, Results, VERSION},
     config::RawInstances,
     driver::recipe::Recipe,
     tasks,
@@ -37,6 +38,9 @@ pub(in crate::cli) struct Run {
     /// Write the cells to this file as `JUnit` does
     #[arg(long, value_name = "PATH")]
     junit: Option<PathBuf>,
+    /// Write the report with charts to this file
+    #[arg(long, value_name = "PATH")]
+    html: Option<PathBuf>,
     /// Fail when a cell cannot be measured here
     #[arg(long)]
     complete: bool,
@@ -74,6 +78,9 @@ impl Run {
         }
         if let Some(junit) = &self.junit {
             std::fs::write(junit, print::junit(results))?;
+        }
+        if let Some(html) = &self.html {
+            html::write(html, results)?;
         }
         output::progress(&format!("kept as {}", path.display()));
         if common.json {
@@ -155,6 +162,7 @@ async fn measured(
             .map(|(name, _)| format!("{name} computes on a software adapter: its times are not a GPU's")),
     );
     let results = Results {
+        version: VERSION,
         id: format!("{}-{:08x}", suite.name, rand::random::<u32>()),
         suite: suite.name.clone(),
         suite_sha256: found.sha256.to_string(),

@@ -1,0 +1,138 @@
+//! A suite's report in real browsers: it shows every cell, exports its charts, and asks nobody for anything.
+
+use std::{fs, process::Command};
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::stage::{LIMIT, on_each, open, serve};
+
+/// A name that would be markup if anything took it for that.
+const STRANGE: &str = "</script><img src=http://127.0.0.1:9/x onerror=alert(1)>\"'&模型🦊";
+
+/// The report in a frame as wide as a phone, which the page around it may look into.
+const AROUND: &str = r##"<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
+<iframe style="width: 360px; height: 640px; border: 0" srcdoc="{{REPORT}}"></iframe><script type="module">
+const frame = document.querySelector("iframe");
+const look = async () => {
+  if (frame.contentDocument.readyState !== "complete" || !frame.contentDocument.querySelector("#page")) {
+    await new Promise((loaded) => frame.addEventListener("load", loaded));
+  }
+  const [view, page] = [frame.contentWindow, frame.contentDocument];
+  const count = (selector) => page.querySelectorAll(selector).length;
+  const blobs = [];
+  let arrived;
+  const exported = new Promise((all) => { arrived = all; });
+  const make = view.URL.createObjectURL;
+  view.HTMLAnchorElement.prototype.click = () => {};
+  view.URL.createObjectURL = (blob) => {
+    blobs.push(blob);
+    if (blob.type === "image/png") arrived();
+    return make.call(view.URL, blob);
+  };
+  for (const button of page.querySelector("figure").querySelectorAll(".exports button")) button.click();
+  await Promise.race([exported, new Promise((late) => setTimeout(late, 20_000))]);
+  const png = new Uint8Array(await (blobs.find(({ type }) => type === "image/png") ?? new Blob()).arrayBuffer());
+  const sorted = page.querySelector("#cells th button");
+  sorted.click();
+  const table = page.querySelector("#cells").textContent;
+  const asked = view.performance.getEntriesByType("resource").map(({ name }) => name);
+  return {
+    alerts: [...page.querySelectorAll("[role=alert]")].map((alert) => alert.textContent),
+    rows: count("#cells tbody tr"),
+    absent: count("#absent tbody tr"),
+    figures: count("figure"),
+    drawn: count(".drawing svg"),
+    images: count("img"),
+    asked: asked.filter((name) => !name.startsWith("blob:")),
+    tooWide: page.documentElement.scrollWidth - page.documentElement.clientWidth,
+    partial: count(".state.partial"),
+    order: sorted.parentElement.getAttribute("aria-sort"),
+    strange: table.includes(`<\/script><img src=http://127.0.0.1:9/x onerror=alert(1)>"'&模型🦊/wasm`),
+    exports: blobs.map(({ type, size }) => `${type} ${size > 100}`).sort(),
+    png: String.fromCharCode(...png.slice(1, 4)),
+  };
+};
+const said = await look().catch((error) => ({ error: `${error} ${error.stack}` }));
+const told = [...new TextEncoder().encode(JSON.stringify(said))].map((byte) => byte.toString(16).padStart(2, "0"));
+await fetch(`/told?${told.join("")}`);
+</script>"##;
+
+/// An interrupted result of two models in lanes with strange names.
+fn result() -> Value {
+    let place = json!({"browser_version": "1", "engine": "an engine", "threads": 1, "adapter": STRANGE,
+        "software_adapter": true, "sandbox": true, "gpu": null});
+    let cell = |model: &str, browser: &str, scenario: &str, middle: u32| {
+        let samples: Vec<_> = (0..400).map(|at| f64::from(middle + at * 7 % 97)).collect();
+        let backend = if browser == "native" { "ort-cpu" } else { "wasm" };
+        json!({"model": model, "model_digest": null, "browser": browser, "backend": backend, "scenario": scenario,
+            "outcome": "ok", "reason": null, "error": 1e-7, "tolerance": 1e-3, "samples_us": samples,
+            "warm_up_us": [9000.0, 2000.0, 1000.0], "warm": true, "provenance": null})
+    };
+    let mut cells = vec![
+        cell("one", "native", "single_stream", 900),
+        cell("one", "firefox", "single_stream", 1900),
+        cell("one", STRANGE, "single_stream", 1700),
+        cell("one", "firefox", "offline", 1900),
+        cell("two", "firefox", "single_stream", 1900),
+        cell("two", "edge", "single_stream", 1),
+    ];
+    cells[5]["outcome"] = json!("timed_out");
+    cells[5]["reason"] = json!(STRANGE);
+    json!({"id": "a-1", "suite": STRANGE, "suite_sha256": "", "started_at_us": 0, "ended_at_us": 1000, "complete": false,
+        "warnings": [STRANGE], "calibration_us": [1.0, 1.0], "cells": cells,
+        "environment": {"weft": "0.1.0", "processor": STRANGE, "processor_flags": "", "cores": 2, "memory_bytes": 1,
+            "kernel": "6", "cpu_limit": null, "memory_limit": null, "places": {"firefox/wasm": place}}})
+}
+
+fn report() -> String {
+    let home = tempfile::tempdir().unwrap();
+    let [from, to] = ["result.json", "report.html"].map(|file| home.path().join(file));
+    fs::write(&from, result().to_string()).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(["bench", "report", from.to_str().unwrap(), "--html", to.to_str().unwrap(), "--home"])
+        .arg(home.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    fs::read_to_string(to).unwrap()
+}
+
+fn unhex(text: &str) -> String {
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    String::from_utf8((0..text.len()).step_by(2).map(byte).collect()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_shows_its_cells_and_asks_nobody() {
+    let page = AROUND.replace("{{REPORT}}", &report().replace('&', "&amp;").replace('"', "&quot;"));
+    let page: &'static str = page.leak();
+    on_each(|stage, recipe| async move {
+        // Other products show pages by the same engines.
+        if !["chromium", "firefox"].contains(&recipe.name.as_str()) {
+            return;
+        }
+        let (url, mut arrived) = serve(page).await;
+        let instance = open(&stage, &recipe, &url).await;
+        let mut asked = Vec::new();
+        let said = loop {
+            let path = timeout(LIMIT, arrived.recv()).await.expect("the page tells").unwrap();
+            match path.strip_prefix("/told?") {
+                Some(said) => break unhex(said),
+                None => asked.push(path),
+            }
+        };
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let wanted = json!({
+            "alerts": [], "rows": 6, "absent": 1, "figures": 8, "drawn": 8, "images": 0, "asked": [], "tooWide": 0,
+            "partial": 1, "order": "ascending", "strange": true, "png": "PNG",
+            // The picture is drawn from a copy of the chart.
+            "exports": ["image/png true", "image/svg+xml true", "image/svg+xml true", "text/csv true"],
+        });
+        assert_eq!(said, wanted, "{}", recipe.name);
+        assert_eq!(asked, ["/"], "{}", recipe.name);
+        instance.close().await;
+        stage.assert_clear().await;
+    })
+    .await;
+}

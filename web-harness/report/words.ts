@@ -1,0 +1,94 @@
+/** Numbers, times and the document's names in words. */
+
+import type { Interval, Outcome } from './document.ts';
+
+/** Three digits that mean something, and no more. */
+export function digits(value: number): string {
+  const size = Math.abs(value);
+  if (size === 0) {
+    return '0';
+  }
+  const decimals = size >= 99.95 ? 0 : size >= 9.995 ? 1 : size >= 0.9995 ? 2 : size >= 0.00995 ? 3 : -1;
+  return decimals < 0
+    ? value.toExponential(1)
+    : value.toLocaleString('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+}
+
+/** A tick is a round number already. */
+export function tickWord(value: number): string {
+  return Number(value.toPrecision(3)).toLocaleString('en', { maximumSignificantDigits: 3 });
+}
+
+export function milliseconds(us: number): string {
+  return digits(us / 1000);
+}
+
+/** `scale` is what a unit of it is shown as. */
+export function range(interval: Interval, scale = 1): string {
+  // Joined, so that no line ends within.
+  return `${digits(interval.low * scale)}\u2060–\u2060${digits(interval.high * scale)}`;
+}
+
+export function bounded(interval: Interval, scale = 1): string {
+  return `${digits(interval.value * scale)} (${range(interval, scale)})`;
+}
+
+export function moment(us: number): string {
+  return `${new Date(us / 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
+}
+
+export function duration(us: number): string {
+  const seconds = Math.round(us / 1e6);
+  const [minutes, rest] = [Math.floor(seconds / 60), seconds % 60];
+  return minutes === 0 ? `${seconds} s` : `${minutes} min ${rest} s`;
+}
+
+export function gibibytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+const OUTCOMES: Readonly<Record<Outcome, string>> = {
+  ok: 'right',
+  wrong: 'wrong',
+  failed: 'failed',
+  timed_out: 'timed out',
+  skipped: 'skipped',
+  excluded: 'excluded',
+};
+
+export function outcomeWord(outcome: Outcome): string {
+  return OUTCOMES[outcome];
+}
+
+/** What is sent, and what a sample is. */
+const SCENARIOS: Readonly<Partial<Record<string, readonly [string, string]>>> = {
+  single_stream: ['one request after the other', 'what one request computes, outputs read back'],
+  multi_stream: ['eight requests at once', 'the time until the last of eight answers'],
+  offline: ['thirty-two requests at once', 'the time until the last answer, over the number of requests'],
+};
+
+export function scenarioWords(scenario: string): string {
+  return SCENARIOS[scenario]?.[0] ?? scenario.replaceAll('_', ' ');
+}
+
+export function sampleWords(scenario: string): string {
+  return SCENARIOS[scenario]?.[1] ?? 'what the suite measures for this scenario';
+}
+
+const LETTERS = new Intl.Segmenter('en', { granularity: 'grapheme' });
+
+export function letters(text: string): string[] {
+  return Array.from(LETTERS.segment(text), ({ segment }) => segment);
+}
+
+/** No longer than `most`, with the start that tells it from others. */
+export function shortened(text: string, most: number): string {
+  const all = letters(text);
+  return all.length <= most ? text : `${all.slice(0, most - 1).join('')}…`;
+}
+
+/** A name that any file system takes. */
+export function fileName(...parts: readonly string[]): string {
+  const plain = parts.join('-').replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^[-.]+|-+$/g, '');
+  return plain.slice(0, 120) || 'report';
+}
