@@ -1,14 +1,18 @@
 //! Benchmark suites: what is measured, what came out, and whether two results differ. Pure; the command line measures.
 
+mod arrivals;
 mod compare;
 mod environment;
 mod results;
+mod scenario;
 pub mod statistics;
 mod suite;
 #[cfg(test)]
 mod tests;
 
+pub use arrivals::Arrivals;
 pub use compare::{Comparison, Judged, Verdict, compare};
 pub use environment::{Environment, Place, differences};
-pub use results::{Cell, Figures, Outcome, Results, State};
-pub use suite::{Limits, Scenario, Subject, Suite, SuiteError, Wanted};
+pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State};
+pub use scenario::{Scenario, Scenarios, Start, Varied};
+pub use suite::{Limits, Subject, Suite, SuiteError, Wanted};

@@ -1,50 +1,21 @@
 //! A suite as its file says it, read strictly: whatever is wrong is named with its line.
 
+mod tables;
+
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toml::Spanned;
 
+use super::{Scenario, Scenarios, Varied};
 use crate::domain::{BackendKind, ModelName};
+use tables::RawScenarios;
 
 /// Longer than this nobody may have a browser to themselves.
 const BUDGET_MAX: Duration = Duration::from_secs(3600);
 
 /// What a browser is called that is none: the daemon's own process.
 const NATIVE: &str = "native";
-
-/// How a model is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scenario {
-    /// One request after the other; a sample is what one computes.
-    SingleStream,
-    /// Eight requests at once, again when all are answered; a sample is how long that takes.
-    MultiStream,
-    /// Thirty-two requests at once; a sample is the time per request.
-    Offline,
-}
-
-impl Scenario {
-    /// Requests that are sent at once for one sample.
-    #[must_use]
-    pub fn at_once(self) -> usize {
-        match self {
-            Self::SingleStream => 1,
-            Self::MultiStream => 8,
-            Self::Offline => 32,
-        }
-    }
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SingleStream => "single_stream",
-            Self::MultiStream => "multi_stream",
-            Self::Offline => "offline",
-        }
-    }
-}
 
 /// When a cell has been measured enough.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -87,6 +58,7 @@ pub struct Wanted {
     pub browser: String,
     pub backend: BackendKind,
     pub scenario: Scenario,
+    pub varied: Varied,
     /// Why it is not measured.
     pub excluded: Option<String>,
 }
@@ -99,6 +71,7 @@ pub struct Suite {
     pub budget: Duration,
     pub models: Vec<Subject>,
     pub limits: Limits,
+    pub scenarios: Scenarios,
     pub cells: Vec<Wanted>,
 }
 
@@ -120,6 +93,8 @@ struct RawSuite {
     #[serde(default)]
     limits: Option<Spanned<Limits>>,
     matrix: Spanned<RawMatrix>,
+    #[serde(default)]
+    scenario: RawScenarios,
     #[serde(default)]
     exclude: Vec<Spanned<RawExclude>>,
 }
@@ -163,16 +138,16 @@ impl Suite {
         let told = Told { file, text };
         let raw: RawSuite = toml::from_str(text)
             .map_err(|error| told.wrong(&error.span().unwrap_or_default(), error.message()))?;
-        let budget = humantime::parse_duration(raw.budget.get_ref())
-            .map_err(|error| told.wrong(&raw.budget.span(), &error.to_string()))?;
+        let budget = told.duration(&raw.budget)?;
         told.check(
             !budget.is_zero() && budget <= BUDGET_MAX,
             &raw.budget.span(),
             "the budget is more than 0 and at most an hour",
         )?;
-        let limits = told.limits(raw.limits)?;
+        let limits = told.limits(raw.limits.as_ref())?;
         let models = told.models(&raw.model)?;
-        let cells = told.cells(&models, &raw.matrix, &raw.exclude)?;
+        let scenarios = told.scenarios(&raw, &limits, budget)?;
+        let cells = told.cells(&models, &raw, &scenarios)?;
         let name = raw.name.get_ref().clone();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         told.check(
@@ -180,7 +155,7 @@ impl Suite {
             &raw.name.span(),
             "a suite's name has 1 to 64 letters, digits, `-`, `_` and `.`",
         )?;
-        Ok(Self { name, about: raw.about, budget, models, limits, cells })
+        Ok(Self { name, about: raw.about, budget, models, limits, scenarios, cells })
     }
 }
 
@@ -201,7 +176,12 @@ impl Told<'_> {
         if holds { Ok(()) } else { Err(self.wrong(span, message)) }
     }
 
-    fn limits(&self, raw: Option<Spanned<Limits>>) -> Result<Limits, SuiteError> {
+    fn duration(&self, text: &Spanned<String>) -> Result<Duration, SuiteError> {
+        humantime::parse_duration(text.get_ref())
+            .map_err(|error| self.wrong(&text.span(), &error.to_string()))
+    }
+
+    fn limits(&self, raw: Option<&Spanned<Limits>>) -> Result<Limits, SuiteError> {
         let Some(raw) = raw else { return Ok(Limits::default()) };
         let limits = raw.get_ref();
         let wrong = if limits.samples_min < 2 || limits.samples_min > limits.samples_max {
@@ -213,7 +193,7 @@ impl Told<'_> {
         } else if limits.time.is_zero() {
             "time is more than 0"
         } else {
-            return Ok(raw.into_inner());
+            return Ok(limits.clone());
         };
         Err(self.wrong(&raw.span(), wrong))
     }
@@ -243,9 +223,10 @@ impl Told<'_> {
     fn cells(
         &self,
         models: &[Subject],
-        matrix: &Spanned<RawMatrix>,
-        excludes: &[Spanned<RawExclude>],
+        raw: &RawSuite,
+        scenarios: &Scenarios,
     ) -> Result<Vec<Wanted>, SuiteError> {
+        let RawSuite { matrix, exclude: excludes, .. } = raw;
         let RawMatrix { browser, backend, scenario } = matrix.get_ref();
         for exclude in excludes.iter().map(Spanned::get_ref) {
             for name in exclude.model.iter().flatten() {
@@ -263,12 +244,17 @@ impl Told<'_> {
                 // A browser has no native backend, and the daemon's process no other.
                 let fits = |backend: &&BackendKind| backend.is_native() == (browser == NATIVE);
                 for backend in backend.get_ref().iter().filter(fits) {
-                    for scenario in scenario.get_ref() {
+                    let ways = |of: &Scenario| {
+                        let ways = scenarios.ways(*of, backend.is_native()).into_iter();
+                        ways.map(|varied| (*of, varied)).collect::<Vec<_>>()
+                    };
+                    for (scenario, varied) in scenario.get_ref().iter().flat_map(ways) {
                         let mut cell = Wanted {
                             model: at,
                             browser: browser.clone(),
                             backend: backend.clone(),
-                            scenario: *scenario,
+                            scenario,
+                            varied,
                             excluded: None,
                         };
                         let named = excludes.iter().map(Spanned::get_ref);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cell, Environment, Outcome, Place, Results, Scenario, State, Suite, Verdict, compare};
+use super::{
+    Cell, Cold, Environment, Memory, Outcome, Place, Results, Scenario, Served, State, Suite, Varied,
+    Verdict, compare,
+};
 use crate::domain::{BackendKind, Digest};
 
 const SUITE: &str = r#"name = "small"
@@ -95,6 +98,146 @@ fn what_is_wrong_in_a_suite_is_named_with_its_line() {
     }
 }
 
+/// The suite with this scenario, and what is said of it.
+fn with(scenario: &str, table: &str) -> String {
+    let text = SUITE.replacen("[\"single_stream\", \"offline\"]", &format!("[{scenario}]"), 1);
+    format!("{text}\n{table}")
+}
+
+#[test]
+fn a_server_has_a_cell_for_each_rate() {
+    let text = with("\"server\", \"offline\"", "[scenario.server]\nrate = [5, 0.5]\nwithin = \"20ms\"\n");
+    let suite = Suite::parse("small.toml", &text.replace("budget = \"10s\"", "budget = \"1m\"")).unwrap();
+    let told: Vec<_> = suite.cells[..3].iter().map(|cell| cell.varied.of(cell.scenario)).collect();
+    assert_eq!(told, ["server 5/s", "server 0.5/s", "offline"]);
+    assert_eq!(suite.scenarios.server.unwrap().within, Some(std::time::Duration::from_millis(20)));
+}
+
+#[test]
+fn a_cold_start_has_a_cell_for_each_beginning_and_natively_no_browser() {
+    let cases = [
+        ("", vec!["cold_start session", "cold_start browser", "cold_start session"]),
+        ("[scenario.cold_start]\nstart = [\"browser\"]", vec!["cold_start browser"]),
+    ];
+    for (table, wanted) in cases {
+        let text = with("\"cold_start\"", table).replace(", \"webgpu\"", "");
+        let suite = Suite::parse("small.toml", &text).unwrap();
+        let cells = suite.cells.iter().filter(|cell| cell.model == 0);
+        let told: Vec<_> = cells.map(|cell| cell.varied.of(cell.scenario)).collect();
+        assert_eq!(told, wanted, "{table}");
+        assert_eq!(suite.scenarios.cold_start.samples, 9, "{table}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_scenario_is_named_with_its_line() {
+    let cases = [
+        ("\"cold_start\"", "[scenario.cold_start]\nsamples = 1", 28, "samples are 2 to 1000"),
+        ("\"cold_start\"", "[scenario.cold_start]\nsamples = -3", 28, "invalid value"),
+        ("\"cold_start\"", "[scenario.cold_start]\nstart = []", 28, "\"browser\", \"session\" or both"),
+        ("\"cold_start\"", "[scenario.cold_start]\nstart = [\"page\"]", 28, "unknown variant `page`"),
+        (
+            "\"cold_start\"",
+            "[scenario.cold_start]\nstart = [\"browser\", \"browser\"]",
+            28,
+            "\"browser\", \"session\" or both",
+        ),
+        ("\"offline\"", "[scenario.cold_start]", 27, "does not have the scenario `cold_start`"),
+        ("\"soak\"", "", 20, "needs [scenario.soak] with its `time`"),
+        ("\"offline\"", "[scenario.soak]\ntime = \"5s\"", 27, "does not have the scenario `soak`"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"0s\"", 28, "time is more than 0"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"10s\"", 28, "less than the budget"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"9s\"", 28, "at least 10 times every"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"9s\"\nevery = \"1ms\"", 29, "at least 100 ms"),
+        ("\"soak\"", "[scenario.soak]\nevery = \"1s\"", 27, "missing field `time`"),
+    ];
+    for (scenario, table, line, message) in cases {
+        let error = Suite::parse("small.toml", &with(scenario, table)).expect_err(table);
+        assert!(error.message.contains(message), "{table}: {error}");
+        assert_eq!(error.line, line, "{table}: {error}");
+    }
+    let text = with("\"concurrent\"", "");
+    let (head, rest) = text.split_once("[[model]]\nname = \"two\"").unwrap();
+    let rest = rest.split_once("[limits]").unwrap().1.replace("model = [\"two\"]", "model = [\"one\"]");
+    let error = Suite::parse("small.toml", &format!("{head}[limits]{rest}")).expect_err("one model");
+    assert!(error.message.contains("`concurrent` needs a second model"), "{error}");
+}
+
+#[test]
+fn memory_that_grows_has_a_slope_and_what_nothing_tells_has_none() {
+    let memory = |count: u32, step: u64| -> Vec<Memory> {
+        let point = |at: u32| Memory {
+            at_us: f64::from(at) * 60e6,
+            wasm_bytes: Some(1000 + step * u64::from(at)),
+            gpu_bytes: None,
+            browser_bytes: (at > 0).then_some(5),
+        };
+        (0..count).map(point).collect()
+    };
+    let cases = [("it grows", 20, 10, Some(600.0)), ("it stays", 20, 0, Some(0.0)), ("too few", 7, 10, None)];
+    for (case, count, step, wanted) in cases {
+        let mut cell = cell("firefox", around(100.0, 30));
+        cell.memory = memory(count, step);
+        let growth = cell.growth().unwrap();
+        let found = growth.wasm_bytes;
+        assert_eq!(found.is_some(), wanted.is_some(), "{case}: {found:?}");
+        for (found, wanted) in found.into_iter().zip(wanted) {
+            for bound in [found.value, found.low, found.high] {
+                assert!((bound - wanted).abs() < 1e-6, "{case}: {found:?}");
+            }
+        }
+        assert!(growth.gpu_bytes.is_none() && growth.browser_bytes.is_none(), "{case}: {growth:?}");
+    }
+    assert!(cell("firefox", Vec::new()).growth().is_none());
+}
+
+#[test]
+fn parts_of_a_cold_start_are_told_where_all_starts_tell_them() {
+    let mut cell = cell("firefox", vec![1.0; 3]);
+    let cold = |launch, first| Cold { launch_us: launch, first_us: Some(first), ..Cold::default() };
+    cell.cold = vec![cold(Some(5.0), 3.0), cold(Some(7.0), 1.0), cold(Some(6.0), 2.0)];
+    assert_eq!(cell.cold_parts(), [("launch", 6.0), ("first answer", 2.0)]);
+    cell.cold[1].launch_us = None;
+    assert_eq!(cell.cold_parts(), [("first answer", 2.0)]);
+    cell.cold.clear();
+    assert_eq!(cell.cold_parts(), []);
+}
+
+#[test]
+fn what_is_wrong_in_a_server_is_named_with_its_line() {
+    let cases = [
+        ("\"server\"", "", 20, "needs [scenario.server] with its `rate`"),
+        (
+            "\"offline\"",
+            "[scenario.server]\nrate = [5]",
+            27,
+            "the matrix does not have the scenario `server`",
+        ),
+        ("\"server\"", "[scenario.sever]\nrate = [5]", 27, "unknown field `sever`"),
+        ("\"server\"", "[scenario.server]\nrates = [5]", 28, "unknown field `rates`"),
+        ("\"server\"", "[scenario.server]\nrate = []", 28, "at least one figure"),
+        ("\"server\"", "[scenario.server]\nrate = [0]", 28, "a rate is more than 0"),
+        ("\"server\"", "[scenario.server]\nrate = [-1.5]", 28, "-1.5 is not"),
+        ("\"server\"", "[scenario.server]\nrate = [nan]", 28, "NaN is not"),
+        ("\"server\"", "[scenario.server]\nrate = [inf]", 28, "at most 10000 per second"),
+        ("\"server\"", "[scenario.server]\nrate = [1e9]", 28, "1000000000 is not"),
+        ("\"server\"", "[scenario.server]\nrate = [5, 5.0]", 28, "twice"),
+        (
+            "\"server\"",
+            "[scenario.server]\nrate = [0.1]",
+            28,
+            "samples_min (5) take 50 s, which is more than",
+        ),
+        ("\"server\"", "[scenario.server]\nrate = [5]\nwithin = \"0s\"", 29, "within is more than 0"),
+        ("\"server\"", "[scenario.server]\nrate = [5]\nwithin = 20", 29, "expected a string"),
+    ];
+    for (scenario, table, line, message) in cases {
+        let error = Suite::parse("small.toml", &with(scenario, table)).expect_err(table);
+        assert!(error.message.contains(message), "{table}: {error}");
+        assert_eq!(error.line, line, "{table}: {error}");
+    }
+}
+
 fn place(version: &str) -> Place {
     Place {
         browser_version: Some(version.to_owned()),
@@ -114,6 +257,7 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         browser: browser.to_owned(),
         backend: BackendKind::Wasm,
         scenario: Scenario::SingleStream,
+        varied: Varied::default(),
         state: State { outcome: Outcome::Ok, reason: None },
         error: Some(1e-6),
         tolerance: 1e-3,
@@ -121,6 +265,11 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         warm_up_us: Vec::new(),
         warm: true,
         provenance: None,
+        served: None,
+        cold: Vec::new(),
+        beside: Vec::new(),
+        alone_us: Vec::new(),
+        memory: Vec::new(),
     }
 }
 
@@ -207,6 +356,42 @@ fn what_cannot_be_compared_is_unknown_and_says_why() {
         let told: Vec<_> = compared.cells.iter().filter_map(|cell| cell.reason.as_deref()).collect();
         assert_eq!(told, reasons, "{case}");
         assert_eq!(compared.differences.len(), usize::from(case == "another machine"), "{case}");
+    }
+}
+
+#[test]
+fn a_server_that_refuses_is_worse_than_one_that_answers() {
+    let served = |refused: usize, samples| {
+        let mut cell = cell("firefox", samples);
+        (cell.scenario, cell.varied) = (Scenario::Server, Varied { rate: Some(5.0), ..Varied::default() });
+        let refused = BTreeMap::from([("overloaded".to_owned(), refused)]);
+        cell.served = Some(Served { refused, ..Served::default() });
+        results(vec![cell])
+    };
+    let mut long = around(100.0, 30);
+    long.push(1000.0);
+    let cases = [
+        ("the same", served(0, long.clone()), Verdict::Same),
+        ("half and more refused", served(40, long.clone()), Verdict::Worse),
+        ("few answered", served(40, vec![900.0]), Verdict::Worse),
+        ("nothing at all", served(0, Vec::new()), Verdict::Unknown),
+    ];
+    for (case, head, wanted) in cases {
+        let compared = compare(&served(0, long.clone()), &head, 0.05);
+        assert_eq!(compared.cells[0].verdict, wanted, "{case}: {:?}", compared.cells[0]);
+    }
+    let mut other = served(0, long.clone());
+    other.cells[0].varied.rate = Some(10.0);
+    let compared = compare(&served(0, long), &other, 0.05);
+    let told: Vec<_> = compared.cells.iter().filter_map(|cell| cell.reason.as_deref()).collect();
+    assert_eq!(told, ["it is not in the base", "it is not in the head"]);
+}
+
+#[test]
+fn a_document_of_before_is_read() {
+    let text = serde_json::to_string(&results(vec![cell("firefox", around(100.0, 70))])).unwrap();
+    for later in ["rate", "start", "served", "cold", "beside", "alone_us", "memory"] {
+        assert!(!text.contains(&format!("\"{later}\":")), "{later}: {text}");
     }
 }
 

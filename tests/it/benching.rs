@@ -157,6 +157,177 @@ async fn slower(home: &Path, id: &str, out: &str) {
     assert!(cli::text(&worse.stderr).contains("1 of the cells is slower"), "{worse:?}");
 }
 
+/// A suite of the small one's model with another matrix and what follows it.
+async fn measured(home: &Path, daemon: &TestDaemon, rest: &str) -> Value {
+    let (head, _) = SUITE.split_once("[matrix]").expect("a matrix");
+    let file = home.join("other.toml");
+    std::fs::write(&file, format!("{head}{rest}")).expect("room for a file");
+    let arguments = ["run", file.to_str().expect("UTF-8"), "--url", &daemon.url, "--json"];
+    let ran = output(home, &arguments).await;
+    assert!(!ran.stdout.is_empty(), "{ran:?}");
+    no_leases(daemon).await;
+    parsed(&ran)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_arrive_at_a_rate_are_all_told() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let daemon = TestDaemon::start(&[&firefox]).await;
+    let (status, _) = daemon.post("/api/v1/models/neg/load", "{}").await;
+    assert_eq!(status, 200);
+    let told = measured(
+        home().path(),
+        &daemon,
+        r#"[matrix]
+browser = ["native", "firefox"]
+backend = ["ort-cpu", "wasm"]
+scenario = ["server"]
+
+[scenario.server]
+rate = [20, 200]
+within = "10s"
+"#,
+    )
+    .await;
+    let cells = told["cells"].as_array().expect("cells");
+    assert_eq!(cells.len(), 4, "{told}");
+    // Each comes in its second, or as many as are wanted at most.
+    for (cell, (rate, arrived)) in cells.iter().zip([(20.0, 9..=20), (200.0, 20..=20)].into_iter().cycle()) {
+        assert_eq!((&cell["outcome"], cell["rate"].as_f64()), (&json!("ok"), Some(rate)), "{cell}");
+        let served = &cell["served"];
+        let count = served["arrived"].as_u64().expect("a number");
+        assert!(arrived.contains(&count), "{cell}");
+        assert_eq!(cell["figures"]["samples"].as_u64(), Some(count), "{cell}");
+        assert_eq!((&served["refused"], &served["within"]), (&json!({}), &json!(1.0)), "{cell}");
+        assert!(served["achieved"].as_f64() > Some(0.0), "{cell}");
+        assert_eq!(cell["error"], 0.0, "{cell}");
+    }
+    firefox.behaves(Conduct::Always(Deed::Wrong));
+    let told = measured(
+        home().path(),
+        &daemon,
+        "[matrix]\nbrowser = [\"firefox\"]\nbackend = [\"wasm\"]\nscenario = [\"server\"]\n\
+         [scenario.server]\nrate = [50]\n",
+    )
+    .await;
+    assert_eq!(told["cells"][0]["outcome"], "wrong", "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_start_is_a_browsers_or_a_sessions() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let daemon = TestDaemon::start(&[&firefox]).await;
+    let (status, _) = daemon.post("/api/v1/models/neg/load", "{}").await;
+    assert_eq!(status, 200);
+    let loads = firefox.loads();
+    let rest = r#"[matrix]
+browser = ["native", "firefox"]
+backend = ["ort-cpu", "wasm"]
+scenario = ["cold_start"]
+
+[scenario.cold_start]
+samples = 3
+"#;
+    let told = measured(home().path(), &daemon, rest).await;
+    let cells = told["cells"].as_array().expect("cells");
+    let starts: Vec<_> = cells
+        .iter()
+        .map(|cell| {
+            assert_eq!(cell["outcome"], "ok", "{cell}");
+            assert_eq!((&cell["figures"]["samples"], &cell["error"]), (&json!(3), &json!(0.0)), "{cell}");
+            (cell["browser"].as_str().expect("a name"), cell["start"].as_str().expect("a word"))
+        })
+        .collect();
+    assert_eq!(starts, [("native", "session"), ("firefox", "browser"), ("firefox", "session")]);
+    assert_eq!(firefox.state.launches.load(std::sync::atomic::Ordering::SeqCst), 4);
+    assert_eq!(firefox.loads(), loads + 6);
+    let parts = ["launch_us", "page_us", "lane_us", "import_us", "load_us", "create_us", "first_us"];
+    let known = |cell: &Value| -> Vec<&str> {
+        let cold = &cell["cold"][2];
+        parts.into_iter().filter(|part| cold[part].is_f64()).collect()
+    };
+    assert_eq!(known(&cells[0]), ["load_us", "first_us"]);
+    assert_eq!(known(&cells[1]), parts);
+    assert_eq!(known(&cells[2]), ["load_us", "create_us", "first_us"]);
+    assert!(cells[1]["cold"][0]["network_bytes"].as_u64() > Some(0), "{}", cells[1]);
+    // It is not left unloaded.
+    assert_ne!(daemon.get("/api/v1/models/neg").await["residence"]["stay"], "unloaded");
+}
+
+/// A suite of two models that are the same file, asked in the fake browser.
+async fn two_models(daemon: &TestDaemon, home: &Path) -> String {
+    let shown = daemon.get("/api/v1/models/neg").await;
+    let twin = json!({"name": "twin", "digest": shown["digest"], "source": "a test"});
+    let (status, _) = daemon.post("/api/v1/models", twin.to_string()).await;
+    assert_eq!(status, 200);
+    let (head, _) = SUITE.split_once("[limits]").expect("limits");
+    let text = format!(
+        "{head}[[model]]\nname = \"twin\"\ninputs = \"inputs.json\"\n\n[limits]\nwarm_up = 1\nsamples_min = 9\n\
+         samples_max = 20\ntime = \"1s\"\n\n[matrix]\nbrowser = [\"native\", \"firefox\"]\n\
+         backend = [\"ort-cpu\", \"wasm\"]\nscenario = [\"concurrent\"]\n"
+    );
+    let file = home.join("two.toml");
+    std::fs::write(&file, text).expect("room for a file");
+    file.to_str().expect("UTF-8").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_asked_beside_each_other_and_alone() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let daemon = TestDaemon::start(&[&firefox]).await;
+    let home = home();
+    let suite = two_models(&daemon, home.path()).await;
+    let ran = output(home.path(), &["run", &suite, "--url", &daemon.url, "--json"]).await;
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let told = parsed(&ran);
+    let cells = told["cells"].as_array().expect("cells");
+    assert_eq!(cells.len(), 4, "{told}");
+    for cell in cells {
+        assert_eq!(cell["outcome"], "ok", "{cell}");
+        let other = if cell["model"] == "neg" { "twin" } else { "neg" };
+        assert_eq!(cell["beside"], json!([other]), "{cell}");
+        assert!(cell["figures"]["samples"].as_u64() >= Some(9), "{cell}");
+        assert!(cell["contention"]["value"].as_f64() > Some(0.0), "{cell}");
+    }
+    firefox.behaves(Conduct::Always(Deed::Fail("internal", "never")));
+    let ran = output(home.path(), &["run", &suite, "--url", &daemon.url, "--json"]).await;
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    let told = parsed(&ran);
+    let mut outcomes: Vec<_> =
+        told["cells"].as_array().expect("cells").iter().map(|cell| cell["outcome"].to_string()).collect();
+    outcomes.sort();
+    assert_eq!(outcomes, [r#""failed""#, r#""ok""#, r#""ok""#, r#""skipped""#], "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_soak_looks_at_memory() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let daemon = TestDaemon::start(&[&firefox]).await;
+    let rest = r#"[matrix]
+browser = ["native", "firefox"]
+backend = ["ort-cpu", "wasm"]
+scenario = ["soak"]
+
+[scenario.soak]
+time = "1s"
+every = "100ms"
+"#;
+    let told = measured(home().path(), &daemon, rest).await;
+    for (cell, tells) in told["cells"].as_array().expect("cells").iter().zip([false, true]) {
+        assert_eq!(cell["outcome"], "ok", "{cell}");
+        let memory = cell["memory"].as_array().expect("a list");
+        assert_eq!(cell["figures"]["samples"].as_u64(), Some(memory.len() as u64 - 1), "{cell}");
+        assert!(memory.iter().all(|point| point["wasm_bytes"].is_u64() == tells), "{cell}");
+        assert!(
+            memory.iter().all(|point| point["browser_bytes"].is_null()),
+            "a fake one has no process: {cell}"
+        );
+        // A machine that is busy looks less often than it is told to.
+        let enough = memory.len() >= 8 && tells;
+        assert_eq!(cell["growth_per_hour"]["wasm_bytes"]["value"].is_f64(), enough, "{cell}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_suite_keeps_what_it_has_and_gives_the_browsers_back() {
     let firefox = FakeBrowser::new("firefox", &["wasm"]);

@@ -146,6 +146,9 @@ async fn measured(
         // What was measured until then is kept all the same.
         ran = measuring.run() => ran.err(),
     };
+    if let Err(error) = measuring.readmit().await {
+        output::progress(&format!("{error:#}"));
+    }
     let (calibration_us, mut warnings) = quiet.after();
     warnings.extend(
         environment
