@@ -15,4 +15,4 @@ pub use compare::{Comparison, Judged, Verdict, compare};
 pub use environment::{Environment, Place, differences};
 pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State};
 pub use scenario::{Scenario, Scenarios, Start, Varied};
-pub use suite::{Limits, Subject, Suite, SuiteError, Wanted};
+pub use suite::{Limits, Planned, Precision, Subject, Suite, SuiteError, Wanted};

@@ -52,6 +52,12 @@ impl Scenario {
     pub fn takes_turns(self) -> bool {
         matches!(self, Self::SingleStream | Self::MultiStream | Self::Offline)
     }
+
+    /// Whether a model that is split can be asked so.
+    #[must_use]
+    pub fn goes_with_plans(self) -> bool {
+        self.takes_turns() || self == Self::Server
+    }
 }
 
 /// What tells a cell from others of its model, lane and scenario; what does not apply is absent.
@@ -63,6 +69,15 @@ pub struct Varied {
     /// What is started anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
+    /// How many of the model's inputs a request joins along their first axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+    /// `fp32` for the model as it is, else a variant of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// `single` for the whole model in the lane; else the lane is where the plan's last stage runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
 }
 
 impl Varied {
@@ -71,7 +86,13 @@ impl Varied {
     pub fn of(&self, scenario: Scenario) -> String {
         let rate = self.rate.map(|rate| format!("{rate}/s"));
         let start = self.start.map(|start| start.name().to_owned());
-        [Some(scenario.name().to_owned()), rate, start].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        let batch = self.batch.map(|batch| format!("batch {batch}"));
+        let plan = self.plan.as_ref().map(|plan| format!("plan {plan}"));
+        [Some(scenario.name().to_owned()), rate, start, batch, self.precision.clone(), plan]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 

@@ -163,6 +163,87 @@ fn what_is_wrong_in_a_scenario_is_named_with_its_line() {
     assert!(error.message.contains("`concurrent` needs a second model"), "{error}");
 }
 
+/// The suite with this in its matrix, and what is said of it.
+fn varied(matrix: &str, tables: &str) -> String {
+    let text =
+        SUITE.replacen("[\"single_stream\", \"offline\"]", &format!("[\"single_stream\"]\n{matrix}"), 1);
+    format!("{text}\n{tables}")
+}
+
+const HALVES: &str = "[plan.halves.split]\nlanes = [\"chromium-1/wasm\", \"firefox-1/wasm\"]\n";
+
+#[test]
+fn a_matrix_varies_batches_precisions_and_plans() {
+    let matrix = "batch = [1, 4]\nprecision = [\"fp32\", \"int8\"]\nplan = [\"single\", \"halves\"]";
+    let text = varied(matrix, &format!("[precision.int8]\ntolerance = 0.01\n{HALVES}"));
+    let text = text
+        .replace(", \"firefox\"]", "]")
+        .replace("[[exclude]]", "[[exclude]]\nbatch = [4]\nprecision = [\"int8\"]");
+    let suite = Suite::parse("small.toml", &text.replace("backend = [\"webgpu\"]\n", "")).unwrap();
+    let told: Vec<_> = suite
+        .cells
+        .iter()
+        .map(|cell| {
+            let excluded = if cell.excluded.is_some() { " excluded" } else { "" };
+            format!("{}/{} {}{excluded}", cell.browser, cell.backend, cell.varied.of(cell.scenario))
+        })
+        .collect();
+    let of = |lane: &str, plan: &str, excluded: &str| {
+        let ways = ["batch 1 fp32", "batch 4 fp32", "batch 1 int8"].map(str::to_owned);
+        let ways = ways.into_iter().map(|way| format!("{lane} single_stream {way} plan {plan}"));
+        let last = format!("{lane} single_stream batch 4 int8 plan {plan}{excluded}");
+        ways.chain([last]).collect::<Vec<_>>()
+    };
+    let model = |excluded| {
+        [of("native/ort-cpu", "single", excluded), of("firefox/wasm", "halves", excluded)].concat()
+    };
+    assert_eq!(told, [model(""), model(" excluded")].concat());
+    assert_eq!(suite.browsers().into_iter().collect::<Vec<_>>(), ["chromium", "firefox", "native"]);
+    assert_eq!(suite.precisions["int8"].convert, "int8");
+}
+
+#[test]
+fn what_is_wrong_in_a_dimension_is_named_with_its_line() {
+    let int8 = "[precision.int8]\ntolerance = 0.01";
+    let cases = [
+        ("batch = []", "", 21, "batch names at least one"),
+        ("batch = [0]", "", 21, "a batch is 1 to 1024; 0 is not"),
+        ("batch = [4096]", "", 21, "4096 is not"),
+        ("batch = [-1]", "", 21, "invalid value"),
+        ("batch = [2, 2]", "", 21, "this batch is there twice"),
+        ("precision = []", "", 21, "precision names at least one"),
+        ("precision = [\"int8\"]", "", 21, "needs [precision.int8] with its `tolerance`"),
+        ("precision = [\"fp32\", \"fp32\"]", "", 21, "this precision is there twice"),
+        ("precision = [\"fp32\"]", int8, 28, "the matrix has no precision `int8`"),
+        ("precision = [\"int8\"]", "[precision.int8]\ntolerance = 2", 29, "a tolerance is between 0 and 1"),
+        ("precision = [\"int9\"]", "[precision.int9]\ntolerance = 0.1", 21, "int9"),
+        ("precision = [\"q\"]", "[precision.q]\ntolerance = 0.1\nconvert = \"int9\"", 30, "int9"),
+        ("precision = [\"int8\"]", "[precision.int8]\ntolerence = 0.1", 29, "unknown field `tolerence`"),
+        ("plan = [\"halves\"]", "", 21, "the plan `halves` needs [plan.halves]"),
+        ("plan = []", "", 21, "plan names at least one"),
+        ("plan = [\"single\"]", HALVES, 28, "the matrix has no plan `halves`"),
+        ("plan = [\"halves\"]", "[plan.halves]\nstrategy = \"even\"", 28, "either `split` or `stages`"),
+        ("plan = [\"halves\"]", "[plan.halves.split]\nstages = 2", 28, "names the `lanes`"),
+        ("threads = [1, 2]", "", 21, "unknown field `threads`"),
+    ];
+    for (matrix, tables, line, message) in cases {
+        let text = varied(matrix, tables);
+        let error = Suite::parse("small.toml", &text).expect_err(&text);
+        assert!(error.message.contains(message), "{matrix} {tables}: {error}");
+        assert_eq!(error.line, line, "{matrix} {tables}: {error}");
+    }
+    let excluded = SUITE.replace("model = [\"two\"]", "plan = [\"halves\"]");
+    let error = Suite::parse("small.toml", &excluded).expect_err("a plan");
+    assert!(error.message.contains("the matrix does not have this plan"), "{error}");
+    let variants =
+        SUITE.replace("inputs = \"two.json\"", "inputs = \"two.json\"\nvariants = { int8 = \"three\" }");
+    let error = Suite::parse("small.toml", &variants).expect_err("a variant");
+    assert!(error.message.contains("the matrix has no precision `int8`") && error.line == 12, "{error}");
+    let text = varied("plan = [\"halves\"]", HALVES).replace("[\"single_stream\"]", "[\"cold_start\"]");
+    let error = Suite::parse("small.toml", &text).expect_err("no scenario for it");
+    assert!(error.message.contains("plans go with single_stream"), "{error}");
+}
+
 #[test]
 fn memory_that_grows_has_a_slope_and_what_nothing_tells_has_none() {
     let memory = |count: u32, step: u64| -> Vec<Memory> {
@@ -390,7 +471,9 @@ fn a_server_that_refuses_is_worse_than_one_that_answers() {
 #[test]
 fn a_document_of_before_is_read() {
     let text = serde_json::to_string(&results(vec![cell("firefox", around(100.0, 70))])).unwrap();
-    for later in ["rate", "start", "served", "cold", "beside", "alone_us", "memory"] {
+    for later in
+        ["rate", "start", "batch", "precision", "plan", "served", "cold", "beside", "alone_us", "memory"]
+    {
         assert!(!text.contains(&format!("\"{later}\":")), "{later}: {text}");
     }
 }

@@ -5,6 +5,7 @@ mod cold;
 mod concurrent;
 mod kept;
 mod machine;
+mod material;
 mod measure;
 mod places;
 mod print;

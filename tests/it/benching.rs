@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     cli,
-    support::{Conduct, Deed, FakeBrowser, TestDaemon, soon},
+    support::{Conduct, Deed, FakeBrowser, TestDaemon, graphs, soon},
 };
 
 const SUITE: &str = r#"name = "small"
@@ -297,6 +297,123 @@ async fn models_are_asked_beside_each_other_and_alone() {
         told["cells"].as_array().expect("cells").iter().map(|cell| cell["outcome"].to_string()).collect();
     outcomes.sort();
     assert_eq!(outcomes, [r#""failed""#, r#""ok""#, r#""ok""#, r#""skipped""#], "{told}");
+}
+
+/// A daemon with a model of layers, and a suite of it with this matrix and what follows.
+async fn layered(browsers: &[&FakeBrowser], home: &Path, rest: &str) -> (TestDaemon, Value) {
+    let daemon = TestDaemon::start(browsers).await;
+    let weight = |layer: usize, at: usize| ((at * 37 + layer * 11) % 101) as f32 / 404.0 - 0.1;
+    let weights = |layer| (0..WIDTH * WIDTH).flat_map(|at| weight(layer, at).to_le_bytes()).collect();
+    daemon.add("whole", graphs::dense(WIDTH as u64, &(0..4).map(weights).collect::<Vec<_>>())).await;
+    let x = |set: usize| {
+        let data: Vec<_> = (0..WIDTH).map(|at| ((at * 29 + set * 7) % 83) as f32 / 83.0).collect();
+        json!({"x": {"datatype": "FP32", "shape": [1, WIDTH], "data": data}})
+    };
+    let inputs = json!({"inputs": [x(0), x(1), x(2)]});
+    std::fs::write(home.join("whole.json"), inputs.to_string()).expect("room for a file");
+    let (head, _) = SUITE.split_once("[matrix]").expect("a matrix");
+    let head = head.replace("\"neg\"", "\"whole\"").replace("inputs.json", "whole.json");
+    let file = home.join("layers.toml");
+    std::fs::write(&file, format!("{head}{rest}")).expect("room for a file");
+    let arguments = ["run", file.to_str().expect("UTF-8"), "--url", &daemon.url, "--json"];
+    let ran = output(home, &arguments).await;
+    assert!(!ran.stdout.is_empty(), "{ran:?}");
+    no_leases(&daemon).await;
+    let told = parsed(&ran);
+    (daemon, told)
+}
+
+const WIDTH: usize = 32;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_and_variants_are_compared_with_the_model_as_it_is() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let rest = r#"[matrix]
+browser = ["native", "firefox"]
+backend = ["ort-cpu", "wasm"]
+scenario = ["single_stream"]
+batch = [1, 4]
+precision = ["fp32", "small", "exact"]
+
+[precision.small]
+tolerance = 0.5
+convert = "int8,block=32"
+
+[precision.exact]
+tolerance = 1e-9
+convert = "int4,block=32"
+"#;
+    let home = home();
+    let (daemon, told) = layered(&[&firefox], home.path(), rest).await;
+    let cells = told["cells"].as_array().expect("cells");
+    let of = |browser: &str, batch: u64, precision: &str| {
+        let found = cells.iter().find(|cell| {
+            cell["browser"] == browser && cell["batch"] == batch && cell["precision"] == precision
+        });
+        found.unwrap_or_else(|| panic!("{told}"))
+    };
+    for browser in ["native", "firefox"] {
+        for batch in [1, 4] {
+            assert_eq!(of(browser, batch, "fp32")["outcome"], "ok", "{told}");
+            let small = of(browser, batch, "small");
+            assert_eq!(small["outcome"], "ok", "{small}");
+            assert!(small["error"].as_f64() > Some(0.0), "it is compared with the whole weights: {small}");
+            assert_ne!(small["model_digest"], of(browser, batch, "fp32")["model_digest"]);
+            assert_eq!(of(browser, batch, "exact")["outcome"], "wrong", "{told}");
+        }
+    }
+    let variant = daemon.get("/api/v1/models/whole-int8-block-32").await;
+    assert_eq!(variant["variant"]["original"], of("native", 1, "fp32")["model_digest"], "{variant}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_made_once_measured_and_forgotten() {
+    let browsers = ["alpha", "beta"].map(|name| FakeBrowser::new(name, &["wasm"]));
+    let rest = r#"[matrix]
+browser = ["native"]
+backend = ["ort-cpu"]
+scenario = ["single_stream", "offline"]
+plan = ["single", "halves", "thousandths"]
+
+[plan.halves.split]
+strategy = "even"
+stages = 2
+lanes = ["alpha-1/wasm", "beta-1/wasm"]
+
+[plan.thousandths.split]
+strategy = "sideways"
+lanes = ["alpha-1/wasm"]
+"#;
+    let home = home();
+    let (daemon, told) = layered(&browsers.each_ref(), home.path(), rest).await;
+    let cells = told["cells"].as_array().expect("cells");
+    let outcomes: Vec<_> = cells
+        .iter()
+        .map(|cell| {
+            let text = |key: &str| cell[key].as_str().expect("a word").to_owned();
+            [text("browser"), text("scenario"), text("plan"), text("outcome")].join(" ")
+        })
+        .collect();
+    let wanted = [
+        "native single_stream single ok",
+        "native offline single ok",
+        "beta single_stream halves ok",
+        "beta offline halves ok",
+        "alpha single_stream thousandths skipped",
+        "alpha offline thousandths skipped",
+    ];
+    assert_eq!(outcomes, wanted, "{told}");
+    let stages: Vec<_> = cells[2]["provenance"]["stages"]
+        .as_array()
+        .expect("stages")
+        .iter()
+        .map(|stage| stage["lane"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(stages, ["alpha-1/wasm", "beta-1/wasm"]);
+    let reason = cells[4]["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("[plan.thousandths] in line 26: invalid_request"), "{reason}");
+    assert!(told["warnings"].to_string().contains("a plan runs in no browser that is leased"), "{told}");
+    assert_eq!(daemon.get("/api/v1/plans").await["items"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::socket::{Answer, Ask, request};
 use crate::{
-    bench::{Subject, Wanted},
-    domain::{Tensor, Tolerance, Verdict, VerdictStatus},
+    domain::{BackendKind, ModelName, Tensor, Tolerance, Verdict, VerdictStatus},
     models::gate::compare,
 };
 
@@ -23,19 +22,26 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(
-        model: &Subject,
-        cell: &Wanted,
+    /// In the cell's lane, which may be leased.
+    pub(super) fn in_lane(
+        model: &ModelName,
+        (browser, backend): (&str, &BackendKind),
         inputs: &Arc<Vec<Vec<Tensor>>>,
         lease: Option<&String>,
     ) -> Self {
         let mut parameters = json!({
-            "backend": [cell.backend], "browser": [cell.browser], "fallback": "none", "binary_data_output": true,
+            "backend": [backend], "browser": [browser], "fallback": "none", "binary_data_output": true,
         });
         if let Some(lease) = lease {
             parameters["lease"] = json!(lease);
         }
-        Self { model: model.name.to_string(), inputs: inputs.clone(), parameters }
+        Self { model: model.to_string(), inputs: inputs.clone(), parameters }
+    }
+
+    /// In the lanes of a plan's stages.
+    pub(super) fn under(model: &ModelName, plan: &str, inputs: &Arc<Vec<Vec<Tensor>>>) -> Self {
+        let parameters = json!({"plan": plan, "binary_data_output": true});
+        Self { model: model.to_string(), inputs: inputs.clone(), parameters }
     }
 
     /// A request that is known by a number; the model's inputs take turns.

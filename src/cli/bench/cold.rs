@@ -1,9 +1,6 @@
 //! Cold starts: a browser that is launched, or a session that is created, until the first answer.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -11,14 +8,11 @@ use tokio::time::timeout_at;
 
 use super::{
     super::output,
-    asked::{Known, off},
+    asked::off,
     measure::{Measuring, provenance},
     socket::{Refused, Socket},
 };
-use crate::{
-    bench::{Cold, Outcome, Start, State},
-    domain::Tensor,
-};
+use crate::bench::{Cold, Outcome, Start, State};
 
 /// What a pool says of an instance that is launched anew, as it was heard.
 #[derive(Default)]
@@ -68,26 +62,20 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// A cell, what it is asked and what it must answer.
-pub(super) struct Freezer<'a> {
-    pub(super) at: usize,
-    pub(super) inputs: &'a Arc<Vec<Vec<Tensor>>>,
-    pub(super) known: &'a Known,
-}
-
 impl Measuring<'_> {
     /// Measures a cell of cold starts, which has the machine to itself.
-    pub(super) async fn cold_starts(&mut self, freezer: &Freezer<'_>) -> anyhow::Result<()> {
-        let (at, start) = (freezer.at, self.wanted(freezer.at).varied.start.context("it says what starts")?);
+    pub(super) async fn cold_starts(&mut self, at: usize) -> anyhow::Result<()> {
+        let start = self.wanted(at).varied.start.context("it says what starts")?;
         let browser = self.wanted(at).browser.clone();
         let samples = self.found.suite.scenarios.cold_start.samples;
+        let leased = self.leases.of(&browser).is_some();
         if start == Start::Browser {
             // A lease ends with its browser.
             self.leases.give_back(self.client, &browser).await;
         }
         let mut measured = Ok(());
         for _ in 0..samples {
-            let once = timeout_at(self.ends.into(), self.cold_start(freezer, start)).await;
+            let once = timeout_at(self.ends.into(), self.cold_start(at, start)).await;
             match once {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(State { outcome, reason }))) => {
@@ -110,6 +98,7 @@ impl Measuring<'_> {
             }
         }
         if start == Start::Browser
+            && leased
             && let Err(error) = self.leases.take(self.client, [&browser].into(), &self.found.suite).await
         {
             output::progress(&format!("{error:#}"));
@@ -122,11 +111,12 @@ impl Measuring<'_> {
     }
 
     /// One sample; says how the cell has ended, when it has.
-    async fn cold_start(&mut self, freezer: &Freezer<'_>, start: Start) -> anyhow::Result<Option<State>> {
-        let name = self.cells[freezer.at].model.clone();
+    async fn cold_start(&mut self, at: usize, start: Start) -> anyhow::Result<Option<State>> {
+        let material = self.materials[&at].clone();
+        let name = material.model.clone();
         self.unloaded = Some(name.clone());
         self.client.post(&format!("/api/v1/models/{name}/unload"), &json!({})).await?;
-        let (wanted, mut started) = (self.wanted(freezer.at), Instant::now());
+        let (wanted, mut started) = (self.wanted(at), Instant::now());
         let mut cold = Cold::default();
         if start == Start::Browser {
             let (browser, backend) = (&wanted.browser, &wanted.backend);
@@ -150,7 +140,7 @@ impl Measuring<'_> {
         self.unloaded = None;
         let mut socket = Socket::open(self.client).await?;
         // Without a lease, where there is none at the moment.
-        let ask = self.asking(freezer.at, freezer.inputs).ask(0, self.cells[freezer.at].cold.len());
+        let ask = self.asking(at).ask(0, self.cells[at].cold.len());
         let (answers, first_us) = socket.ask(&[ask]).await?;
         let answers = match answers {
             Ok(answers) => answers,
@@ -160,8 +150,8 @@ impl Measuring<'_> {
             }
         };
         let took = micros(ready.saturating_duration_since(started)) + first_us;
-        let cell = &mut self.cells[freezer.at];
-        match off(freezer.known, &answers, cell.tolerance) {
+        let cell = &mut self.cells[at];
+        match off(&material.known, &answers, cell.tolerance) {
             Ok(error) => cell.error = Some(cell.error.unwrap_or(0.0).max(error)),
             Err(detail) => return Ok(Some(State { outcome: Outcome::Wrong, reason: Some(detail) })),
         }

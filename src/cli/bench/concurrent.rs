@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use rand::seq::SliceRandom;
 
 use super::{
-    asked::{Asking, Known, off},
+    asked::{Asking, off},
     measure::{Measuring, alike, provenance},
-    socket::{Refused, Socket},
+    socket::{Answer, Refused, Socket},
 };
 use crate::bench::{Outcome, Scenario, statistics};
 
@@ -16,8 +16,6 @@ struct Stream {
     at: usize,
     asking: Asking,
     next: usize,
-    /// What it is compared with, by the model's place in the suite.
-    model: usize,
 }
 
 impl Measuring<'_> {
@@ -44,13 +42,8 @@ impl Measuring<'_> {
     async fn together(&mut self, socket: &mut Socket, cells: Vec<usize>) -> anyhow::Result<()> {
         let mut streams = Vec::new();
         for at in cells {
-            let wanted = self.wanted(at);
-            if !self.known.contains_key(&wanted.model) && !self.know(socket, wanted.model, &[at]).await? {
-                continue;
-            }
-            if self.load(at).await {
-                let asking = self.asking(at, &self.known[&wanted.model].0);
-                streams.push(Stream { at, asking, next: 0, model: wanted.model });
+            if self.prepare(socket, at).await? && self.load(at).await {
+                streams.push(Stream { at, asking: self.asking(at), next: 0 });
             }
         }
         if let [only] = streams.as_slice() {
@@ -117,13 +110,13 @@ impl Measuring<'_> {
             let asks: Vec<_> =
                 (0..).zip(&group).map(|(id, at)| streams[*at].asking.ask(id, streams[*at].next)).collect();
             for (answered, at) in socket.ask_each(&asks).await?.into_iter().zip(&group) {
-                let (cell, model) = (streams[*at].at, streams[*at].model);
+                let cell = streams[*at].at;
                 let right = answered
                     .0
                     .map_err(|Refused { code, message }| (Outcome::Failed, format!("{code}: {message}")));
                 let right = right.and_then(|answer| {
                     let told = provenance(&answer);
-                    self.right(&self.known[&model].1, answer, cell).map(|error| (error, told))
+                    self.right(answer, cell).map(|error| (error, told))
                 });
                 match right {
                     Ok((error, told)) => {
@@ -151,12 +144,8 @@ impl Measuring<'_> {
         Ok(true)
     }
 
-    fn right(
-        &self,
-        known: &Known,
-        answer: super::socket::Answer,
-        cell: usize,
-    ) -> Result<f64, (Outcome, String)> {
+    fn right(&self, answer: Answer, cell: usize) -> Result<f64, (Outcome, String)> {
+        let known = &self.materials[&cell].known;
         off(known, &[answer], self.cells[cell].tolerance).map_err(|detail| (Outcome::Wrong, detail))
     }
 

@@ -11,9 +11,9 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use super::{
-    super::{client::Client, models, output},
-    asked::{Asking, Known, off},
-    cold::Freezer,
+    super::{client::Client, output},
+    asked::{Asking, off},
+    material::{Made, Material},
     places::Leases,
     print,
     server::{Measured, Offer},
@@ -21,8 +21,8 @@ use super::{
     suites::Found,
 };
 use crate::{
-    bench::{Cell, Outcome, Place, Scenario, State, Varied, Wanted, statistics},
-    domain::{BackendKind, ModelName, Provenance, Tensor},
+    bench::{Cell, Outcome, Place, Scenario, State, Wanted, statistics},
+    domain::{BackendKind, ModelName, Provenance},
 };
 
 /// A cell's turn ends after this long; each has several, between those of others.
@@ -45,13 +45,12 @@ pub(super) struct Measuring<'a> {
     pub(super) ends: Instant,
     /// As far as they have come, in the suite's order.
     pub(super) cells: Vec<Cell>,
-    /// What each model is asked and must answer, by its place in the suite.
-    pub(super) known: BTreeMap<usize, Knowledge>,
+    /// What each cell that is measured asks and must hear.
+    pub(super) materials: BTreeMap<usize, Arc<Material>>,
+    pub(super) made: Made,
     /// A model that was unloaded to be loaded anew, until it is.
     pub(super) unloaded: Option<ModelName>,
 }
-
-type Knowledge = Arc<(Arc<Vec<Vec<Tensor>>>, Known)>;
 
 /// A cell that is being measured.
 pub(super) struct Open {
@@ -89,7 +88,10 @@ impl<'a> Measuring<'a> {
                 varied: wanted.varied.clone(),
                 state,
                 error: None,
-                tolerance: suite.models[wanted.model].tolerance,
+                tolerance: match wanted.varied.precision.as_ref().and_then(|of| suite.precisions.get(of)) {
+                    Some(precision) => precision.tolerance,
+                    None => suite.models[wanted.model].tolerance,
+                },
                 samples_us: Vec::new(),
                 warm_up_us: Vec::new(),
                 warm: false,
@@ -102,7 +104,16 @@ impl<'a> Measuring<'a> {
             }
         });
         let (ends, cells) = (Instant::now() + suite.budget, cells.collect());
-        Self { client, found, leases, ends, cells, known: BTreeMap::new(), unloaded: None }
+        Self {
+            client,
+            found,
+            leases,
+            ends,
+            cells,
+            materials: BTreeMap::new(),
+            made: Made::default(),
+            unloaded: None,
+        }
     }
 
     /// Whether every cell had its turn.
@@ -131,73 +142,38 @@ impl<'a> Measuring<'a> {
         &self.found.suite.cells[at]
     }
 
-    /// Has the daemon know the model, and knows what it natively answers; says whether these cells may be measured.
-    pub(super) async fn know(
-        &mut self,
-        socket: &mut Socket,
-        model: usize,
-        cells: &[usize],
-    ) -> anyhow::Result<bool> {
-        let inputs = self.found.inputs(&self.found.suite.models[model].inputs)?.tensors()?;
-        let inputs = Arc::new(inputs);
-        self.add(model).await?;
-        match self.natively(socket, model, &inputs).await? {
-            Ok(known) => {
-                self.known.insert(model, Arc::new((inputs, known)));
-                Ok(true)
-            }
-            Err(Refused { code, message }) => {
-                let reason = format!("the native lane gives nothing to compare with: {code}: {message}");
-                for at in cells {
-                    self.ended(*at, Outcome::Failed, Some(reason.clone()));
-                }
-                Ok(false)
-            }
-        }
-    }
-
-    pub(super) fn asking(&self, at: usize, inputs: &Arc<Vec<Vec<Tensor>>>) -> Asking {
-        let wanted = self.wanted(at);
-        let subject = &self.found.suite.models[wanted.model];
-        Asking::new(subject, wanted, inputs, self.leases.of(&wanted.browser))
-    }
-
     async fn model(&mut self, socket: &mut Socket, model: usize, cells: Vec<usize>) -> anyhow::Result<()> {
-        if !self.know(socket, model, &cells).await? {
-            return Ok(());
-        }
-        let knowledge = self.known[&model].clone();
-        let (inputs, known) = &*knowledge;
         let (mut open, mut cold) = (Vec::new(), Vec::new());
         for at in cells {
-            if Instant::now() < self.ends && self.load(at).await {
-                let (asking, scenario) = (self.asking(at, inputs), self.wanted(at).scenario);
-                if scenario == Scenario::ColdStart {
-                    cold.push(at);
-                    continue;
-                }
-                let asks = asking.asks(scenario.at_once());
-                let mut cell = Open { at, asking, asks, next: 0, spent: Duration::ZERO };
-                if self.warm_up(socket, &mut cell, known).await? {
-                    open.push(cell);
-                }
+            if Instant::now() >= self.ends || !self.prepare(socket, at).await? || !self.load(at).await {
+                continue;
+            }
+            let (asking, scenario) = (self.asking(at), self.wanted(at).scenario);
+            if scenario == Scenario::ColdStart {
+                cold.push(at);
+                continue;
+            }
+            let asks = asking.asks(scenario.at_once());
+            let mut cell = Open { at, asking, asks, next: 0, spent: Duration::ZERO };
+            if self.warm_up(socket, &mut cell).await? {
+                open.push(cell);
             }
         }
         let (turns, mut alone) =
             open.into_iter().partition(|open: &Open| self.wanted(open.at).scenario.takes_turns());
-        self.turns(socket, turns, known).await?;
+        self.turns(socket, turns).await?;
         alone.shuffle(&mut rand::rng());
         for mut cell in alone {
             match self.wanted(cell.at).scenario {
-                Scenario::Soak => self.soak(socket, &mut cell, known).await?,
-                _ => self.serve(&cell, known).await?,
+                Scenario::Soak => self.soak(socket, &mut cell).await?,
+                _ => self.serve(&cell).await?,
             }
         }
-        self.starts(model, cold, &knowledge).await
+        self.starts(model, cold).await
     }
 
     /// Measures a model's cold starts, for which browsers hold nothing else of the suite.
-    async fn starts(&mut self, model: usize, cells: Vec<usize>, knowledge: &Knowledge) -> anyhow::Result<()> {
+    async fn starts(&mut self, model: usize, cells: Vec<usize>) -> anyhow::Result<()> {
         if cells.is_empty() {
             return Ok(());
         }
@@ -205,10 +181,9 @@ impl<'a> Measuring<'a> {
             // What is kept natively is loaded by no browser that starts.
             self.load_natively(&earlier.name).await?;
         }
-        let (inputs, known) = &**knowledge;
         for at in cells {
             if Instant::now() < self.ends {
-                self.cold_starts(&Freezer { at, inputs, known }).await?;
+                self.cold_starts(at).await?;
                 self.readmit().await?;
             }
         }
@@ -220,6 +195,14 @@ impl<'a> Measuring<'a> {
         self.client.post(&format!("/api/v1/models/{model}/load"), &native).await.map(drop)
     }
 
+    /// Leaves the daemon as it was found, whatever has come between.
+    pub(super) async fn tidy(&mut self) {
+        let readmitted = self.readmit().await;
+        for error in [readmitted.err(), self.forget_plans().await.err()].into_iter().flatten() {
+            output::progress(&format!("{error:#}"));
+        }
+    }
+
     /// Has a model that a cold start left unloaded serve again.
     pub(super) async fn readmit(&mut self) -> anyhow::Result<()> {
         match self.unloaded.take() {
@@ -229,12 +212,12 @@ impl<'a> Measuring<'a> {
     }
 
     /// Measures cells in turns until each has had enough.
-    async fn turns(&mut self, socket: &mut Socket, mut open: Vec<Open>, known: &Known) -> anyhow::Result<()> {
+    async fn turns(&mut self, socket: &mut Socket, mut open: Vec<Open>) -> anyhow::Result<()> {
         while !open.is_empty() && Instant::now() < self.ends {
             open.shuffle(&mut rand::rng());
             let mut still = Vec::new();
             for mut cell in open {
-                if self.turn(socket, &mut cell, known).await? {
+                if self.turn(socket, &mut cell).await? {
                     still.push(cell);
                 }
             }
@@ -246,59 +229,15 @@ impl<'a> Measuring<'a> {
         Ok(())
     }
 
-    /// Has the daemon know the model.
-    async fn add(&mut self, model: usize) -> anyhow::Result<()> {
-        let subject = &self.found.suite.models[model];
-        let path = format!("/api/v1/models/{}", subject.name);
-        let shown = match self.client.get(&path).await {
-            Ok(shown) => shown,
-            Err(absent) => {
-                let Some(source) = &subject.source else { return Err(absent) };
-                output::progress(&format!("adding {}", subject.name));
-                models::bring(self.client, &self.found.source(source), subject.name.as_str()).await?;
-                self.client.get(&path).await?
-            }
-        };
-        let digest = serde_json::from_value(shown["digest"].clone()).context("a model's digest")?;
-        for cell in self.cells.iter_mut().filter(|cell| cell.model == subject.name) {
-            cell.model_digest = Some(digest);
-        }
-        Ok(())
-    }
-
-    /// What the native lane answers, which the others are compared with.
-    async fn natively(
-        &self,
-        socket: &mut Socket,
-        model: usize,
-        inputs: &Arc<Vec<Vec<Tensor>>>,
-    ) -> anyhow::Result<Result<Known, Refused>> {
-        let subject = &self.found.suite.models[model];
-        let native = Wanted {
-            model,
-            browser: "native".to_owned(),
-            backend: BackendKind::ort_cpu(),
-            scenario: Scenario::SingleStream,
-            varied: Varied::default(),
-            excluded: None,
-        };
-        let mut answers = Vec::new();
-        for ask in Asking::new(subject, &native, inputs, None).asks(1) {
-            match socket.ask(&[ask]).await?.0 {
-                Ok(answer) => answers.extend(answer.into_iter().map(|answer| answer.outputs)),
-                Err(refused) => return Ok(Err(refused)),
-            }
-        }
-        Ok(Ok(Known(answers)))
-    }
-
     /// Loads the model into the cell's lane, which proves it there; says whether it may be measured.
     pub(super) async fn load(&mut self, at: usize) -> bool {
         let wanted = self.wanted(at);
-        if wanted.backend.is_native() {
+        let material = &self.materials[&at];
+        // The daemon loads natively for itself, and a plan's stages when it is made.
+        if wanted.backend.is_native() || material.plan.is_some() {
             return true;
         }
-        let name = &self.cells[at].model;
+        let name = &material.model;
         output::progress(&format!("loading {name} into {}/{}", wanted.browser, wanted.backend));
         let place = json!({"browser": [wanted.browser], "backend": [wanted.backend]});
         match self.client.post(&format!("/api/v1/models/{name}/load"), &place).await {
@@ -311,12 +250,12 @@ impl<'a> Measuring<'a> {
     }
 
     /// Asks until what it takes falls no more; says whether the cell may be measured.
-    async fn warm_up(&mut self, socket: &mut Socket, open: &mut Open, known: &Known) -> anyhow::Result<bool> {
+    async fn warm_up(&mut self, socket: &mut Socket, open: &mut Open) -> anyhow::Result<bool> {
         let limits = &self.found.suite.limits;
         let started = Instant::now();
         let most = limits.time / WARM_UP_SHARE;
         loop {
-            let Some(sample) = self.sample(socket, open, known).await? else { return Ok(false) };
+            let Some(sample) = self.sample(socket, open).await? else { return Ok(false) };
             let cell = &mut self.cells[open.at];
             cell.warm_up_us.push(sample);
             let count = cell.warm_up_us.len();
@@ -328,11 +267,11 @@ impl<'a> Measuring<'a> {
     }
 
     /// A cell's turn; says whether it is to have another.
-    async fn turn(&mut self, socket: &mut Socket, open: &mut Open, known: &Known) -> anyhow::Result<bool> {
+    async fn turn(&mut self, socket: &mut Socket, open: &mut Open) -> anyhow::Result<bool> {
         let limits = &self.found.suite.limits;
         let started = Instant::now();
         loop {
-            let Some(sample) = self.sample(socket, open, known).await? else { return Ok(false) };
+            let Some(sample) = self.sample(socket, open).await? else { return Ok(false) };
             let samples = &mut self.cells[open.at].samples_us;
             samples.push(sample);
             if samples.len() >= limits.samples_max || started.elapsed() >= TURN {
@@ -355,7 +294,6 @@ impl<'a> Measuring<'a> {
         &mut self,
         socket: &mut Socket,
         open: &mut Open,
-        known: &Known,
     ) -> anyhow::Result<Option<f64>> {
         let at_once = self.cells[open.at].scenario.at_once();
         let asks = if at_once == 1 {
@@ -373,8 +311,9 @@ impl<'a> Measuring<'a> {
                 return Ok(None);
             }
         };
+        let material = self.materials[&open.at].clone();
         let cell = &mut self.cells[open.at];
-        match off(known, &answers, cell.tolerance) {
+        match off(&material.known, &answers, cell.tolerance) {
             Ok(error) => cell.error = Some(cell.error.unwrap_or(0.0).max(error)),
             Err(detail) => {
                 self.ended(open.at, Outcome::Wrong, Some(detail));
@@ -385,19 +324,21 @@ impl<'a> Measuring<'a> {
         Ok(Some(match cell.scenario {
             Scenario::MultiStream => took,
             Scenario::Offline => took / at_once as f64,
+            // What passes between its stages belongs to a plan's answer.
+            _ if material.plan.is_some() => took,
             _ => compute(&answers[0].parameters)?,
         }))
     }
 
     /// Has requests arrive at the cell's rate, for which it has its lane to itself.
-    async fn serve(&mut self, open: &Open, known: &Known) -> anyhow::Result<()> {
+    async fn serve(&mut self, open: &Open) -> anyhow::Result<()> {
         let suite = &self.found.suite;
         let rate = self.wanted(open.at).varied.rate.context("a cell of this scenario has a rate")?;
         let within = suite.scenarios.server.as_ref().and_then(|server| server.within);
         let offer =
             Offer::new(rate, &suite.limits, self.ends.saturating_duration_since(Instant::now()), SEED);
-        let tolerance = self.cells[open.at].tolerance;
-        let measured = offer.make(self.client, &open.asking, (known, tolerance), within).await?;
+        let (known, tolerance) = (self.materials[&open.at].clone(), self.cells[open.at].tolerance);
+        let measured = offer.make(self.client, &open.asking, (&known.known, tolerance), within).await?;
         let Measured { samples_us, served, error, last, state } = measured;
         let arrived = served.arrived;
         let cell = &mut self.cells[open.at];

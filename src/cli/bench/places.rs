@@ -48,8 +48,8 @@ pub(super) async fn settled(client: &Client, suite: &Suite) -> anyhow::Result<()
 /// The suite's browsers that are on their way.
 async fn unsettled(client: &Client, suite: &Suite) -> anyhow::Result<Option<String>> {
     let instances = client.get("/api/v1/instances").await?;
-    let wanted =
-        |instance: &&Value| suite.cells.iter().any(|cell| instance["browser"] == cell.browser.as_str());
+    let browsers = suite.browsers();
+    let wanted = |instance: &&Value| browsers.iter().any(|browser| instance["browser"] == *browser);
     let coming = |instance: &&Value| {
         ["starting", "recovering", "draining"].iter().any(|state| instance["state"] == *state)
     };

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{
-    asked::Known,
     measure::{Measuring, Open},
     socket::Socket,
 };
@@ -19,12 +18,7 @@ struct Holders {
 
 impl Measuring<'_> {
     /// Measures a cell for as long as the suite says.
-    pub(super) async fn soak(
-        &mut self,
-        socket: &mut Socket,
-        open: &mut Open,
-        known: &Known,
-    ) -> anyhow::Result<()> {
+    pub(super) async fn soak(&mut self, socket: &mut Socket, open: &mut Open) -> anyhow::Result<()> {
         let soak = self.found.suite.scenarios.soak.clone();
         let provenance = self.cells[open.at].provenance.as_ref();
         let holders = provenance.map(|provenance| Holders {
@@ -37,7 +31,7 @@ impl Measuring<'_> {
         let mut interval = Vec::new();
         let until = (started + soak.time).min(self.ends);
         while Instant::now() < until {
-            let Some(sample) = self.sample(socket, open, known).await? else { return Ok(()) };
+            let Some(sample) = self.sample(socket, open).await? else { return Ok(()) };
             interval.push(sample);
             if looked.elapsed() >= soak.every {
                 self.cells[open.at].samples_us.push(statistics::median(&interval));
