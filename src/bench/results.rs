@@ -100,7 +100,7 @@ pub struct Cell {
     pub memory: Vec<Memory>,
 }
 
-/// The parts of a cold start; null is what nothing tells. Those of the caller's clock add up to the sample.
+/// The parts of a cold start; null is what nothing tells. The sample is longer than they are by what lies between them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cold {
     /// From the pool's word that it launches until the browser was there.

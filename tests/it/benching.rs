@@ -214,6 +214,35 @@ within = "10s"
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_that_find_no_room_are_counted_beside_those_that_do() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let daemon = TestDaemon::start(&[&firefox]).await;
+    let (status, _) = daemon.post("/api/v1/models/neg/load", "{}").await;
+    assert_eq!(status, 200);
+    let (asked, mut steps) = mpsc::unbounded_channel();
+    firefox.behaves(Conduct::Ask(asked));
+    // Three windows of samples that are alike are a warm-up.
+    let answering = tokio::spawn(async move {
+        let mut count = 0;
+        while let Some(step) = steps.recv().await {
+            count += 1;
+            let full = count > 15 && count % 2 == 0;
+            step.answer(if full { Deed::Fail("overloaded", "never") } else { Deed::Compute });
+        }
+    });
+    let rest = "[matrix]\nbrowser = [\"firefox\"]\nbackend = [\"wasm\"]\nscenario = [\"server\"]\n\
+                [scenario.server]\nrate = [200]\nwithin = \"10s\"\n";
+    let told = measured(home().path(), &daemon, rest).await;
+    let cell = &told["cells"][0];
+    assert_eq!(cell["outcome"], "ok", "{cell}");
+    let refused = cell["served"]["refused"]["overloaded"].as_u64().expect("some");
+    let answered = cell["figures"]["samples"].as_u64().expect("some");
+    assert!(refused > 0 && refused + answered == 20, "{cell}");
+    assert_eq!(cell["served"]["within"], answered as f64 / 20.0, "who is refused is not in time: {cell}");
+    answering.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cold_start_is_a_browsers_or_a_sessions() {
     let firefox = FakeBrowser::new("firefox", &["wasm"]);
     let daemon = TestDaemon::start(&[&firefox]).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
@@ -125,7 +125,7 @@ impl Measuring<'_> {
                     cold = marks.told(&lane);
                     started = marks.starting.unwrap_or(started);
                 }
-                Err(reason) => return Ok(Some(State { outcome: Outcome::Failed, reason: Some(reason) })),
+                Err(state) => return Ok(Some(state)),
             }
         }
         let place = json!({"browser": [wanted.browser], "backend": [wanted.backend]});
@@ -166,35 +166,40 @@ impl Measuring<'_> {
     }
 
     /// Has a browser launched anew; answers when its lane of this backend is ready, or with why it never will be.
-    async fn relaunched(&self, browser: &str, lane: &str) -> anyhow::Result<Result<(Marks, Value), String>> {
+    async fn relaunched(&self, browser: &str, lane: &str) -> anyhow::Result<Result<(Marks, Value), State>> {
+        let ended = |outcome, reason: String| Ok(Err(State { outcome, reason: Some(reason) }));
         let instances = self.client.get("/api/v1/instances").await?;
-        let mut items = instances["items"].as_array().into_iter().flatten();
-        let instance = items.find(|instance| instance["browser"] == browser).context("it had a lane")?;
+        let items = instances["items"].as_array().into_iter().flatten();
+        let of_browser: Vec<_> = items.filter(|instance| instance["browser"] == browser).collect();
+        let [instance] = of_browser.as_slice() else {
+            let count = of_browser.len();
+            let reason =
+                format!("the daemon runs {count} of {browser}, and which one answers is not the suite's");
+            return ended(Outcome::Skipped, reason);
+        };
         let id = instance["instance"].as_str().context("an instance has a name")?;
         let lane = format!("{id}{lane}");
         let mut socket = Socket::open(self.client).await?;
         socket.subscribe().await?;
         self.client.post(&format!("/api/v1/instances/{id}/restart"), &json!({})).await?;
         let mut marks = Marks::default();
-        while marks.lane.is_none() {
+        loop {
             let status = socket.changed().await?;
             if status["instance"] != id {
                 continue;
             }
             marks.see(&status, &lane, Instant::now());
+            let of_lane = &status["lanes"][&lane];
             let reason = |of: &Value| of["reason"].as_str().unwrap_or("no reason is told").to_owned();
+            if marks.lane.is_some() {
+                return Ok(Ok((marks, of_lane.clone())));
+            }
             if status["state"] == "failed" {
-                return Ok(Err(format!("{id}: {}", reason(&status))));
+                return ended(Outcome::Failed, format!("{id}: {}", reason(&status)));
             }
-            if marks.starting.is_some() && status["lanes"][&lane]["state"] == "absent" {
-                return Ok(Err(format!("{lane}: {}", reason(&status["lanes"][&lane]))));
+            if marks.starting.is_some() && of_lane["state"] == "absent" {
+                return ended(Outcome::Failed, format!("{lane}: {}", reason(of_lane)));
             }
-        }
-        let lanes = self.client.get("/api/v1/lanes").await?;
-        let mut items = lanes["items"].as_array().into_iter().flatten();
-        match items.find(|item| item["lane"] == lane.as_str()) {
-            Some(found) => Ok(Ok((marks, found.clone()))),
-            None => bail!("the daemon does not know the lane {lane}"),
         }
     }
 }

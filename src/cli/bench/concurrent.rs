@@ -46,8 +46,10 @@ impl Measuring<'_> {
                 streams.push(Stream { at, asking: self.asking(at), next: 0 });
             }
         }
-        if let [only] = streams.as_slice() {
-            self.ended(only.at, Outcome::Skipped, Some("no other model is left beside it".to_owned()));
+        if streams.len() < 2 {
+            for only in streams {
+                self.ended(only.at, Outcome::Skipped, Some("no other model is left beside it".to_owned()));
+            }
             return Ok(());
         }
         let names: Vec<_> = streams.iter().map(|stream| self.cells[stream.at].model.clone()).collect();

@@ -1,7 +1,7 @@
 //! Measures a suite's cells: those of a model in turns of random order, so that what disturbs the machine disturbs all.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,6 +48,8 @@ pub(super) struct Measuring<'a> {
     /// What each cell that is measured asks and must hear.
     pub(super) materials: BTreeMap<usize, Arc<Material>>,
     pub(super) made: Made,
+    /// Models that browsers keep for the suite.
+    pub(super) loaded: BTreeSet<ModelName>,
     /// A model that was unloaded to be loaded anew, until it is.
     pub(super) unloaded: Option<ModelName>,
 }
@@ -112,6 +114,7 @@ impl<'a> Measuring<'a> {
             cells,
             materials: BTreeMap::new(),
             made: Made::default(),
+            loaded: BTreeSet::new(),
             unloaded: None,
         }
     }
@@ -132,7 +135,7 @@ impl<'a> Measuring<'a> {
             };
             let cells: Vec<_> = (0..self.cells.len()).filter(pending).collect();
             if !cells.is_empty() && Instant::now() < self.ends {
-                self.model(&mut socket, model, cells).await?;
+                self.model(&mut socket, cells).await?;
             }
         }
         self.concurrent(&mut socket).await
@@ -142,7 +145,7 @@ impl<'a> Measuring<'a> {
         &self.found.suite.cells[at]
     }
 
-    async fn model(&mut self, socket: &mut Socket, model: usize, cells: Vec<usize>) -> anyhow::Result<()> {
+    async fn model(&mut self, socket: &mut Socket, cells: Vec<usize>) -> anyhow::Result<()> {
         let (mut open, mut cold) = (Vec::new(), Vec::new());
         for at in cells {
             if Instant::now() >= self.ends || !self.prepare(socket, at).await? || !self.load(at).await {
@@ -169,22 +172,28 @@ impl<'a> Measuring<'a> {
                 _ => self.serve(&cell).await?,
             }
         }
-        self.starts(model, cold).await
+        self.starts(cold).await
     }
 
     /// Measures a model's cold starts, for which browsers hold nothing else of the suite.
-    async fn starts(&mut self, model: usize, cells: Vec<usize>) -> anyhow::Result<()> {
-        if cells.is_empty() {
-            return Ok(());
-        }
-        for earlier in &self.found.suite.models[..model] {
-            // What is kept natively is loaded by no browser that starts.
-            self.load_natively(&earlier.name).await?;
-        }
+    async fn starts(&mut self, cells: Vec<usize>) -> anyhow::Result<()> {
         for at in cells {
             if Instant::now() < self.ends {
+                self.keep_natively(&self.materials[&at].model.clone()).await?;
                 self.cold_starts(at).await?;
                 self.readmit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has all others of the suite's models kept natively alone, so that no browser that starts loads them.
+    async fn keep_natively(&mut self, but: &ModelName) -> anyhow::Result<()> {
+        for name in std::mem::take(&mut self.loaded) {
+            if name == *but {
+                self.loaded.insert(name);
+            } else {
+                self.load_natively(&name).await?;
             }
         }
         Ok(())
@@ -195,7 +204,7 @@ impl<'a> Measuring<'a> {
         self.client.post(&format!("/api/v1/models/{model}/load"), &native).await.map(drop)
     }
 
-    /// Leaves the daemon as it was found, whatever has come between.
+    /// Leaves no model unloaded and no plan of the suite, whatever has come between.
     pub(super) async fn tidy(&mut self) {
         let readmitted = self.readmit().await;
         for error in [readmitted.err(), self.forget_plans().await.err()].into_iter().flatten() {
@@ -238,6 +247,7 @@ impl<'a> Measuring<'a> {
             return true;
         }
         let name = &material.model;
+        self.loaded.insert(name.clone());
         output::progress(&format!("loading {name} into {}/{}", wanted.browser, wanted.backend));
         let place = json!({"browser": [wanted.browser], "backend": [wanted.backend]});
         match self.client.post(&format!("/api/v1/models/{name}/load"), &place).await {
