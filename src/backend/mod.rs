@@ -7,6 +7,7 @@ pub mod ort;
 pub mod page;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -137,6 +138,8 @@ pub struct DeliveredFile {
 pub struct Loaded {
     pub placement: Placement,
     pub load_us: u64,
+    /// Parts of it by the lane's own clock; none where nothing tells.
+    pub lane_us: BTreeMap<String, u64>,
     /// What was brought for it; zeros where nothing is.
     pub fetched: FetchedBytes,
     /// By how much the lane's memory grew meanwhile; zeros where nothing tells.

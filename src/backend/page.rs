@@ -241,9 +241,9 @@ impl Backend for PageLane {
         Box::pin(async move {
             let (received, at, _) = answer(reply).await?;
             match received.message {
-                LaneToDaemon::Loaded { placement, grown, fetched_bytes, .. } => {
+                LaneToDaemon::Loaded { placement, grown, fetched_bytes, timing_us, .. } => {
                     let load_us = (at - started).as_micros() as u64;
-                    Ok(Loaded { placement, load_us, fetched: fetched_bytes, grown })
+                    Ok(Loaded { placement, load_us, lane_us: timing_us, fetched: fetched_bytes, grown })
                 }
                 LaneToDaemon::Failed { code, message, retry, .. } => {
                     Err(BackendError::Load { message, code, retry })

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::{
-    Scenario,
+    Scenario, Varied,
     environment::{Difference, differences},
-    results::{Cell, Outcome, Results},
-    statistics::{Interval, apart, corrected, mann_whitney},
+    results::{Cell, Key, Outcome, Results, Served},
+    statistics::{Interval, apart, corrected, mann_whitney, quantile},
 };
 use crate::domain::{BackendKind, ModelName};
 
@@ -33,6 +33,8 @@ pub struct Judged {
     pub browser: String,
     pub backend: BackendKind,
     pub scenario: Scenario,
+    #[serde(flatten)]
+    pub varied: Varied,
     pub verdict: Verdict,
     /// The head's median over the base's: above one it is slower.
     pub ratio: Option<Interval>,
@@ -90,29 +92,41 @@ fn measured(before: Option<&Cell>, cell: &Cell, machines_alike: bool) -> Judged 
             let why = cell.state.reason.as_deref().unwrap_or("it was not measured");
             return Judged::unknown(cell, &format!("in the {result}: {why}"));
         }
-        if cell.samples_us.len() < SAMPLES_MIN {
+        if cell.samples_us.is_empty() || cell.samples_us.len() + refused(cell) < SAMPLES_MIN {
             return Judged::unknown(cell, &format!("the {result} has fewer than {SAMPLES_MIN} samples"));
         }
     }
-    let ratio = Some(apart(&cell.samples_us, &before.samples_us));
+    let slowest = quantile(&[&cell.samples_us[..], &before.samples_us].concat(), 1.0);
+    let [before_us, head_us] = [before, cell].map(|cell| series(cell, slowest));
+    let ratio = Some(apart(&head_us, &before_us));
     if !machines_alike {
         return Judged { ratio, ..Judged::unknown(cell, "the machines differ") };
     }
     if before.model_digest != cell.model_digest {
         return Judged { ratio, ..Judged::unknown(cell, "the name stands for another model") };
     }
-    let probability = Some(mann_whitney(&cell.samples_us, &before.samples_us));
+    let probability = Some(mann_whitney(&head_us, &before_us));
     Judged { ratio, probability, reason: None, ..Judged::unknown(cell, "") }
+}
+
+fn refused(cell: &Cell) -> usize {
+    cell.served.as_ref().map_or(0, Served::refusals)
+}
+
+/// A cell's samples; a request that was refused counts as slow as the slowest answer.
+fn series(cell: &Cell, slowest: f64) -> Vec<f64> {
+    cell.samples_us.iter().copied().chain(std::iter::repeat_n(slowest, refused(cell))).collect()
 }
 
 impl Judged {
     fn unknown(cell: &Cell, reason: &str) -> Self {
-        let (model, browser, backend, scenario) = cell.key();
+        let Key { model, browser, backend, scenario, varied } = cell.key();
         Self {
             model,
             browser,
             backend,
             scenario,
+            varied,
             verdict: Verdict::Unknown,
             ratio: None,
             probability: None,

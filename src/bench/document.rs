@@ -52,7 +52,8 @@ impl Results {
             if cell.state.outcome == Outcome::Ok && cell.samples_us.is_empty() {
                 return Err(format!("{}: it is ok without a sample", name()));
             }
-            if !keys.insert(cell.key()) {
+            let varied = cell.varied.of(cell.scenario);
+            if !keys.insert((&cell.model, &cell.browser, &cell.backend, varied)) {
                 return Err(format!("{} is there twice", name()));
             }
         }

@@ -15,6 +15,8 @@ pub struct Report<'a> {
     pub results: &'a Results,
     /// In the order of the result's cells; null where a cell is not ok.
     pub cells: Vec<Option<Shown>>,
+    /// How each cell was asked: its scenario, with what varies beside its lane.
+    pub asked: Vec<String>,
     pub groups: Vec<Group>,
 }
 
@@ -38,7 +40,7 @@ pub struct Shown {
 #[derive(Debug, Serialize)]
 pub struct Group {
     pub model: String,
-    pub scenario: &'static str,
+    pub scenario: String,
     /// All of them, as places among the result's cells.
     pub cells: Vec<usize>,
     /// The native lane that others are compared with: the fastest.
@@ -65,14 +67,15 @@ impl<'a> Report<'a> {
     #[must_use]
     pub fn of(results: &'a Results) -> Self {
         let mut shown: Vec<_> = results.cells.iter().map(shown).collect();
+        let asked: Vec<_> = results.cells.iter().map(|cell| cell.varied.of(cell.scenario)).collect();
         let mut members: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         for (at, cell) in results.cells.iter().enumerate() {
-            members.entry((&cell.model, cell.scenario)).or_default().push(at);
+            members.entry((&cell.model, &asked[at])).or_default().push(at);
         }
         let mut groups: Vec<_> = members.into_values().collect();
         groups.sort();
         let groups = groups.into_iter().map(|members| group(results, members, &mut shown)).collect();
-        Self { results, cells: shown, groups }
+        Self { results, cells: shown, asked, groups }
     }
 }
 
@@ -100,7 +103,11 @@ fn per_sample(scenario: Scenario) -> Option<f64> {
     match scenario {
         Scenario::MultiStream => Some(scenario.at_once() as f64),
         Scenario::Offline => Some(1.0),
-        Scenario::SingleStream => None,
+        Scenario::SingleStream
+        | Scenario::Server
+        | Scenario::ColdStart
+        | Scenario::Concurrent
+        | Scenario::Soak => None,
     }
 }
 
@@ -138,7 +145,7 @@ fn group(results: &Results, members: Vec<usize>, shown: &mut [Option<Shown>]) ->
     let any = cell(members[0]);
     Group {
         model: any.model.to_string(),
-        scenario: any.scenario.name(),
+        scenario: any.varied.of(any.scenario),
         native,
         of_all: fastest(&ranked),
         of_browsers: fastest(&browsers),

@@ -1,13 +1,21 @@
 //! What a suite's run came to: a document that holds every sample.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Scenario,
+    Scenario, Varied,
     environment::Environment,
-    statistics::{Interval, bounded, outliers, quantile, supports},
+    statistics::{Interval, Trend, apart, bounded, median, outliers, quantile, supports, trend},
 };
 use crate::domain::{BackendKind, Digest, ModelName, Provenance};
+
+/// Any will do; it makes the slopes of one document the same each time.
+const SEED: u64 = 1;
+
+/// Fewer say nothing about a slope.
+const POINTS_MIN: usize = 8;
 
 /// A run of a suite.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,6 +77,8 @@ pub struct Cell {
     pub backend: BackendKind,
     pub scenario: Scenario,
     #[serde(flatten)]
+    pub varied: Varied,
+    #[serde(flatten)]
     pub state: State,
     /// How far the answers were off the native ones at most, as a share of the largest value.
     pub error: Option<f64>,
@@ -81,6 +91,103 @@ pub struct Cell {
     pub warm: bool,
     /// Of the last answer.
     pub provenance: Option<Provenance>,
+    /// Of requests that arrived at a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
+    /// What each cold start took, part by part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cold: Vec<Cold>,
+    /// Models that were asked at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<ModelName>,
+    /// What it took without them, in turns with the samples.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alone_us: Vec<f64>,
+    /// What lane and browser held meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<Memory>,
+}
+
+/// The parts of a cold start; null is what nothing tells. The sample is longer than they are by what lies between them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cold {
+    /// From the pool's word that it launches until the browser was there.
+    pub launch_us: Option<f64>,
+    /// From there until its page had reported.
+    pub page_us: Option<f64>,
+    /// From there until the lane was ready: its Worker, its link and its engine.
+    pub lane_us: Option<f64>,
+    /// Of that, the engine's code, by the lane's clock.
+    pub import_us: Option<f64>,
+    /// Of that, the engine's start with its module compiled, by the lane's clock.
+    pub init_us: Option<f64>,
+    /// From the daemon's order to load until the lane's word, by the daemon's clock.
+    pub load_us: Option<f64>,
+    /// Of that, the model's file, by the lane's clock.
+    pub fetch_us: Option<f64>,
+    /// Of that, the engine's session, by the lane's clock.
+    pub create_us: Option<f64>,
+    /// Bytes of the model that came over the network, and from the browser's cache.
+    pub network_bytes: Option<u64>,
+    pub cache_bytes: Option<u64>,
+    /// The first request, by the caller's clock.
+    pub first_us: Option<f64>,
+    /// Of that, the engine's run.
+    pub compute_us: Option<f64>,
+}
+
+/// What was held at a moment, as the daemon told; null is what nothing tells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Since the beginning.
+    pub at_us: f64,
+    /// The engine's heap.
+    pub wasm_bytes: Option<u64>,
+    pub gpu_bytes: Option<u64>,
+    /// The browser's processes together.
+    pub browser_bytes: Option<u64>,
+}
+
+/// By how much something grew in an hour, by the line through what was seen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Growth {
+    pub wasm_bytes: Option<Interval>,
+    pub gpu_bytes: Option<Interval>,
+    pub browser_bytes: Option<Interval>,
+}
+
+/// What tells a cell from the others of its suite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    pub model: ModelName,
+    pub browser: String,
+    pub backend: BackendKind,
+    pub scenario: Scenario,
+    pub varied: Varied,
+}
+
+/// What became of requests that arrived at a rate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    pub arrived: usize,
+    /// Answers per second, until the last arrival or the last answer, whichever was later.
+    pub achieved: f64,
+    /// The suite's limit for an answer, in microseconds.
+    pub within_us: Option<u64>,
+    /// The share of all that arrived that was answered within it.
+    pub within: Option<f64>,
+    /// Requests that the daemon had no room or no time for, by the code that it answered.
+    pub refused: BTreeMap<String, usize>,
+    /// By how much the request that was sent the latest was later than intended; its sample counts from when it was
+    /// intended.
+    pub late_us: f64,
+}
+
+impl Served {
+    #[must_use]
+    pub fn refusals(&self) -> usize {
+        self.refused.values().sum()
+    }
 }
 
 /// What a cell's samples say.
@@ -99,10 +206,60 @@ pub struct Figures {
 }
 
 impl Cell {
-    /// What tells it from the others of its suite.
     #[must_use]
-    pub fn key(&self) -> (ModelName, String, BackendKind, Scenario) {
-        (self.model.clone(), self.browser.clone(), self.backend.clone(), self.scenario)
+    pub fn key(&self) -> Key {
+        Key {
+            model: self.model.clone(),
+            browser: self.browser.clone(),
+            backend: self.backend.clone(),
+            scenario: self.scenario,
+            varied: self.varied.clone(),
+        }
+    }
+
+    /// What a median cold start is made of: the median of each part that every start tells.
+    #[must_use]
+    pub fn cold_parts(&self) -> Vec<(&'static str, f64)> {
+        let parts: [(&str, fn(&Cold) -> Option<f64>); 5] = [
+            ("launch", |cold| cold.launch_us),
+            ("page", |cold| cold.page_us),
+            ("lane", |cold| cold.lane_us),
+            ("load", |cold| cold.load_us),
+            ("first answer", |cold| cold.first_us),
+        ];
+        let told = parts.into_iter().filter_map(|(name, part)| {
+            let all: Option<Vec<_>> = self.cold.iter().map(part).collect();
+            all.filter(|all| !all.is_empty()).map(|all| (name, median(&all)))
+        });
+        told.collect()
+    }
+
+    /// How many times as long it takes beside others.
+    #[must_use]
+    pub fn contention(&self) -> Option<Interval> {
+        let measured = !self.alone_us.is_empty() && !self.samples_us.is_empty();
+        measured.then(|| apart(&self.samples_us, &self.alone_us))
+    }
+
+    /// Null where memory was not looked at often enough for a slope.
+    #[must_use]
+    pub fn growth(&self) -> Option<Growth> {
+        let slope = |bytes: fn(&Memory) -> Option<u64>| {
+            let points: Option<Vec<_>> = self
+                .memory
+                .iter()
+                .map(|memory| Some((memory.at_us / 3.6e9, bytes(memory)? as f64)))
+                .collect();
+            let points = points.filter(|points| points.len() >= POINTS_MIN)?;
+            // Neighbours are alike for as long as nobody weighs anew.
+            let Trend { value, low, high, .. } = trend(&points, points.len() / POINTS_MIN, SEED);
+            Some(Interval { value, low, high })
+        };
+        (!self.memory.is_empty()).then(|| Growth {
+            wasm_bytes: slope(|memory| memory.wasm_bytes),
+            gpu_bytes: slope(|memory| memory.gpu_bytes),
+            browser_bytes: slope(|memory| memory.browser_bytes),
+        })
     }
 
     /// Null without samples.

@@ -1,50 +1,27 @@
 //! A suite as its file says it, read strictly: whatever is wrong is named with its line.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+mod matrix;
+mod planned;
+mod tables;
 
-use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use serde_json::Value;
 use toml::Spanned;
 
+use super::{Scenario, Scenarios, Varied};
 use crate::domain::{BackendKind, ModelName};
+use matrix::{RawExclude, RawMatrix, RawPrecision};
+pub use planned::Planned;
+use tables::RawScenarios;
 
 /// Longer than this nobody may have a browser to themselves.
 const BUDGET_MAX: Duration = Duration::from_secs(3600);
-
-/// What a browser is called that is none: the daemon's own process.
-const NATIVE: &str = "native";
-
-/// How a model is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scenario {
-    /// One request after the other; a sample is what one computes.
-    SingleStream,
-    /// Eight requests at once, again when all are answered; a sample is how long that takes.
-    MultiStream,
-    /// Thirty-two requests at once; a sample is the time per request.
-    Offline,
-}
-
-impl Scenario {
-    /// Requests that are sent at once for one sample.
-    #[must_use]
-    pub fn at_once(self) -> usize {
-        match self {
-            Self::SingleStream => 1,
-            Self::MultiStream => 8,
-            Self::Offline => 32,
-        }
-    }
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SingleStream => "single_stream",
-            Self::MultiStream => "multi_stream",
-            Self::Offline => "offline",
-        }
-    }
-}
 
 /// When a cell has been measured enough.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -77,6 +54,17 @@ pub struct Subject {
     pub inputs: String,
     /// How far an answer may be off the native one, as a share of its largest value.
     pub tolerance: f64,
+    /// What the daemon calls its variants, by precision; weft makes the others.
+    pub variants: BTreeMap<String, ModelName>,
+}
+
+/// A precision that is not the model's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Precision {
+    /// How far a variant's answer may be off the model's own native one, as a share of its largest value.
+    pub tolerance: f64,
+    /// What a variant is made by.
+    pub convert: String,
 }
 
 /// A cell of the suite's matrix.
@@ -87,6 +75,7 @@ pub struct Wanted {
     pub browser: String,
     pub backend: BackendKind,
     pub scenario: Scenario,
+    pub varied: Varied,
     /// Why it is not measured.
     pub excluded: Option<String>,
 }
@@ -99,6 +88,11 @@ pub struct Suite {
     pub budget: Duration,
     pub models: Vec<Subject>,
     pub limits: Limits,
+    pub scenarios: Scenarios,
+    /// By name, without `fp32`.
+    pub precisions: BTreeMap<String, Precision>,
+    /// By name, without `single`.
+    pub plans: BTreeMap<String, Planned>,
     pub cells: Vec<Wanted>,
 }
 
@@ -121,6 +115,12 @@ struct RawSuite {
     limits: Option<Spanned<Limits>>,
     matrix: Spanned<RawMatrix>,
     #[serde(default)]
+    scenario: RawScenarios,
+    #[serde(default)]
+    precision: BTreeMap<String, Spanned<RawPrecision>>,
+    #[serde(default)]
+    plan: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
     exclude: Vec<Spanned<RawExclude>>,
 }
 
@@ -132,29 +132,12 @@ struct RawModel {
     inputs: String,
     #[serde(default = "tolerance")]
     tolerance: Spanned<f64>,
+    #[serde(default)]
+    variants: BTreeMap<String, Spanned<ModelName>>,
 }
 
 fn tolerance() -> Spanned<f64> {
     Spanned::new(0..0, 1e-3)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMatrix {
-    browser: Spanned<Vec<String>>,
-    backend: Spanned<Vec<BackendKind>>,
-    scenario: Spanned<Vec<Scenario>>,
-}
-
-/// Cells that are not measured; what it does not name is any.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawExclude {
-    model: Option<Vec<Spanned<String>>>,
-    browser: Option<Vec<Spanned<String>>>,
-    backend: Option<Vec<BackendKind>>,
-    scenario: Option<Vec<Scenario>>,
-    reason: String,
 }
 
 impl Suite {
@@ -163,16 +146,17 @@ impl Suite {
         let told = Told { file, text };
         let raw: RawSuite = toml::from_str(text)
             .map_err(|error| told.wrong(&error.span().unwrap_or_default(), error.message()))?;
-        let budget = humantime::parse_duration(raw.budget.get_ref())
-            .map_err(|error| told.wrong(&raw.budget.span(), &error.to_string()))?;
+        let budget = told.duration(&raw.budget)?;
         told.check(
             !budget.is_zero() && budget <= BUDGET_MAX,
             &raw.budget.span(),
             "the budget is more than 0 and at most an hour",
         )?;
-        let limits = told.limits(raw.limits)?;
+        let limits = told.limits(raw.limits.as_ref())?;
         let models = told.models(&raw.model)?;
-        let cells = told.cells(&models, &raw.matrix, &raw.exclude)?;
+        let scenarios = told.scenarios(&raw, &limits, budget)?;
+        let (precisions, plans) = (told.precisions(&raw)?, told.plans(&raw)?);
+        let cells = told.cells(&models, &raw, &scenarios, &plans)?;
         let name = raw.name.get_ref().clone();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         told.check(
@@ -180,7 +164,19 @@ impl Suite {
             &raw.name.span(),
             "a suite's name has 1 to 64 letters, digits, `-`, `_` and `.`",
         )?;
-        Ok(Self { name, about: raw.about, budget, models, limits, cells })
+        Ok(Self { name, about: raw.about, budget, models, limits, scenarios, precisions, plans, cells })
+    }
+
+    /// The browsers of all cells that are measured, `native` among them.
+    #[must_use]
+    pub fn browsers(&self) -> BTreeSet<&str> {
+        let measured = self.cells.iter().filter(|cell| cell.excluded.is_none());
+        let named = |cell| {
+            let Wanted { browser, varied, .. }: &Wanted = cell;
+            let plan = varied.plan.as_ref().and_then(|plan| self.plans.get(plan));
+            plan.into_iter().flat_map(|plan| &plan.browsers).chain([browser]).map(String::as_str)
+        };
+        measured.flat_map(named).collect()
     }
 }
 
@@ -192,16 +188,25 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn wrong(&self, span: &Range<usize>, message: &str) -> SuiteError {
+        let (file, line) = (self.file.to_owned(), self.line(span));
+        SuiteError { file, line, message: message.trim_end().to_owned() }
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
         let at = span.start.min(self.text.len());
-        let line = self.text.get(..at).unwrap_or_default().matches('\n').count() + 1;
-        SuiteError { file: self.file.to_owned(), line, message: message.trim_end().to_owned() }
+        self.text.get(..at).unwrap_or_default().matches('\n').count() + 1
     }
 
     fn check(&self, holds: bool, span: &Range<usize>, message: &str) -> Result<(), SuiteError> {
         if holds { Ok(()) } else { Err(self.wrong(span, message)) }
     }
 
-    fn limits(&self, raw: Option<Spanned<Limits>>) -> Result<Limits, SuiteError> {
+    fn duration(&self, text: &Spanned<String>) -> Result<Duration, SuiteError> {
+        humantime::parse_duration(text.get_ref())
+            .map_err(|error| self.wrong(&text.span(), &error.to_string()))
+    }
+
+    fn limits(&self, raw: Option<&Spanned<Limits>>) -> Result<Limits, SuiteError> {
         let Some(raw) = raw else { return Ok(Limits::default()) };
         let limits = raw.get_ref();
         let wrong = if limits.samples_min < 2 || limits.samples_min > limits.samples_max {
@@ -213,7 +218,7 @@ impl Told<'_> {
         } else if limits.time.is_zero() {
             "time is more than 0"
         } else {
-            return Ok(raw.into_inner());
+            return Ok(limits.clone());
         };
         Err(self.wrong(&raw.span(), wrong))
     }
@@ -235,66 +240,13 @@ impl Told<'_> {
                 source: model.source.clone(),
                 inputs: model.inputs.clone(),
                 tolerance,
+                variants: model
+                    .variants
+                    .iter()
+                    .map(|(precision, name)| (precision.clone(), name.get_ref().clone()))
+                    .collect(),
             });
         }
         Ok(models)
-    }
-
-    fn cells(
-        &self,
-        models: &[Subject],
-        matrix: &Spanned<RawMatrix>,
-        excludes: &[Spanned<RawExclude>],
-    ) -> Result<Vec<Wanted>, SuiteError> {
-        let RawMatrix { browser, backend, scenario } = matrix.get_ref();
-        for exclude in excludes.iter().map(Spanned::get_ref) {
-            for name in exclude.model.iter().flatten() {
-                let known = models.iter().any(|model| model.name.as_str() == name.get_ref());
-                self.check(known, &name.span(), "no model of the suite has this name")?;
-            }
-            for name in exclude.browser.iter().flatten() {
-                let known = browser.get_ref().contains(name.get_ref());
-                self.check(known, &name.span(), "the matrix does not have this browser")?;
-            }
-        }
-        let mut cells: Vec<Wanted> = Vec::new();
-        for (at, model) in models.iter().enumerate() {
-            for browser in browser.get_ref() {
-                // A browser has no native backend, and the daemon's process no other.
-                let fits = |backend: &&BackendKind| backend.is_native() == (browser == NATIVE);
-                for backend in backend.get_ref().iter().filter(fits) {
-                    for scenario in scenario.get_ref() {
-                        let mut cell = Wanted {
-                            model: at,
-                            browser: browser.clone(),
-                            backend: backend.clone(),
-                            scenario: *scenario,
-                            excluded: None,
-                        };
-                        let named = excludes.iter().map(Spanned::get_ref);
-                        cell.excluded =
-                            named.clone().find(|raw| raw.has(&cell, model)).map(|raw| raw.reason.clone());
-                        let twice = "the matrix names a browser, backend or scenario twice";
-                        self.check(!cells.contains(&cell), &matrix.span(), twice)?;
-                        cells.push(cell);
-                    }
-                }
-            }
-        }
-        let any = cells.iter().any(|cell| cell.excluded.is_none());
-        self.check(any, &matrix.span(), "the matrix has no cell that would be measured")?;
-        Ok(cells)
-    }
-}
-
-impl RawExclude {
-    fn has(&self, cell: &Wanted, model: &Subject) -> bool {
-        let named = |names: &Option<Vec<Spanned<String>>>, name: &str| {
-            names.as_ref().is_none_or(|names| names.iter().any(|known| known.get_ref() == name))
-        };
-        named(&self.model, model.name.as_str())
-            && named(&self.browser, &cell.browser)
-            && self.backend.as_ref().is_none_or(|backends| backends.contains(&cell.backend))
-            && self.scenario.as_ref().is_none_or(|scenarios| scenarios.contains(&cell.scenario))
     }
 }

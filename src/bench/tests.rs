@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
-    Cell, Environment, Outcome, Place, Report, Results, Scenario, State, Suite, VERSION, Verdict, compare,
+    Cell, Cold, Environment, Memory, Outcome, Place, Report, Results, Scenario, Served, State, Suite,
+    VERSION, Varied, Verdict, compare,
 };
 use crate::domain::{BackendKind, Digest};
 
@@ -99,6 +100,227 @@ fn what_is_wrong_in_a_suite_is_named_with_its_line() {
     }
 }
 
+/// The suite with this scenario, and what is said of it.
+fn with(scenario: &str, table: &str) -> String {
+    let text = SUITE.replacen("[\"single_stream\", \"offline\"]", &format!("[{scenario}]"), 1);
+    format!("{text}\n{table}")
+}
+
+#[test]
+fn a_server_has_a_cell_for_each_rate() {
+    let text = with("\"server\", \"offline\"", "[scenario.server]\nrate = [5, 0.5]\nwithin = \"20ms\"\n");
+    let suite = Suite::parse("small.toml", &text.replace("budget = \"10s\"", "budget = \"1m\"")).unwrap();
+    let told: Vec<_> = suite.cells[..3].iter().map(|cell| cell.varied.of(cell.scenario)).collect();
+    assert_eq!(told, ["server 5/s", "server 0.5/s", "offline"]);
+    assert_eq!(suite.scenarios.server.unwrap().within, Some(std::time::Duration::from_millis(20)));
+}
+
+#[test]
+fn a_cold_start_has_a_cell_for_each_beginning_and_natively_no_browser() {
+    let cases = [
+        ("", vec!["cold_start session", "cold_start browser", "cold_start session"]),
+        ("[scenario.cold_start]\nstart = [\"browser\"]", vec!["cold_start browser"]),
+    ];
+    for (table, wanted) in cases {
+        let text = with("\"cold_start\"", table).replace(", \"webgpu\"", "");
+        let suite = Suite::parse("small.toml", &text).unwrap();
+        let cells = suite.cells.iter().filter(|cell| cell.model == 0);
+        let told: Vec<_> = cells.map(|cell| cell.varied.of(cell.scenario)).collect();
+        assert_eq!(told, wanted, "{table}");
+        assert_eq!(suite.scenarios.cold_start.samples, 9, "{table}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_scenario_is_named_with_its_line() {
+    let cases = [
+        ("\"cold_start\"", "[scenario.cold_start]\nsamples = 1", 28, "samples are 2 to 1000"),
+        ("\"cold_start\"", "[scenario.cold_start]\nsamples = -3", 28, "invalid value"),
+        ("\"cold_start\"", "[scenario.cold_start]\nstart = []", 28, "\"browser\", \"session\" or both"),
+        ("\"cold_start\"", "[scenario.cold_start]\nstart = [\"page\"]", 28, "unknown variant `page`"),
+        (
+            "\"cold_start\"",
+            "[scenario.cold_start]\nstart = [\"browser\", \"browser\"]",
+            28,
+            "\"browser\", \"session\" or both",
+        ),
+        ("\"offline\"", "[scenario.cold_start]", 27, "does not have the scenario `cold_start`"),
+        ("\"soak\"", "", 20, "needs [scenario.soak] with its `time`"),
+        ("\"offline\"", "[scenario.soak]\ntime = \"5s\"", 27, "does not have the scenario `soak`"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"0s\"", 28, "time is more than 0"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"10s\"", 28, "less than the budget"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"9s\"", 28, "at least 10 times every"),
+        ("\"soak\"", "[scenario.soak]\ntime = \"9s\"\nevery = \"1ms\"", 29, "at least 100 ms"),
+        ("\"soak\"", "[scenario.soak]\nevery = \"1s\"", 27, "missing field `time`"),
+    ];
+    for (scenario, table, line, message) in cases {
+        let error = Suite::parse("small.toml", &with(scenario, table)).expect_err(table);
+        assert!(error.message.contains(message), "{table}: {error}");
+        assert_eq!(error.line, line, "{table}: {error}");
+    }
+    let text = with("\"concurrent\"", "");
+    let (head, rest) = text.split_once("[[model]]\nname = \"two\"").unwrap();
+    let rest = rest.split_once("[limits]").unwrap().1.replace("model = [\"two\"]", "model = [\"one\"]");
+    let error = Suite::parse("small.toml", &format!("{head}[limits]{rest}")).expect_err("one model");
+    assert!(error.message.contains("`concurrent` needs a second model"), "{error}");
+}
+
+/// The suite with this in its matrix, and what is said of it.
+fn varied(matrix: &str, tables: &str) -> String {
+    let text =
+        SUITE.replacen("[\"single_stream\", \"offline\"]", &format!("[\"single_stream\"]\n{matrix}"), 1);
+    format!("{text}\n{tables}")
+}
+
+const HALVES: &str = "[plan.halves.split]\nlanes = [\"chromium-1/wasm\", \"firefox-1/wasm\"]\n";
+
+#[test]
+fn a_matrix_varies_batches_precisions_and_plans() {
+    let matrix = "batch = [1, 4]\nprecision = [\"fp32\", \"int8\"]\nplan = [\"single\", \"halves\"]";
+    let text = varied(matrix, &format!("[precision.int8]\ntolerance = 0.01\n{HALVES}"));
+    let text = text
+        .replace(", \"firefox\"]", "]")
+        .replace("[[exclude]]", "[[exclude]]\nbatch = [4]\nprecision = [\"int8\"]");
+    let suite = Suite::parse("small.toml", &text.replace("backend = [\"webgpu\"]\n", "")).unwrap();
+    let told: Vec<_> = suite
+        .cells
+        .iter()
+        .map(|cell| {
+            let excluded = if cell.excluded.is_some() { " excluded" } else { "" };
+            format!("{}/{} {}{excluded}", cell.browser, cell.backend, cell.varied.of(cell.scenario))
+        })
+        .collect();
+    let of = |lane: &str, plan: &str, excluded: &str| {
+        let ways = ["batch 1 fp32", "batch 4 fp32", "batch 1 int8"].map(str::to_owned);
+        let ways = ways.into_iter().map(|way| format!("{lane} single_stream {way} plan {plan}"));
+        let last = format!("{lane} single_stream batch 4 int8 plan {plan}{excluded}");
+        ways.chain([last]).collect::<Vec<_>>()
+    };
+    let model = |excluded| {
+        [of("native/ort-cpu", "single", excluded), of("firefox/wasm", "halves", excluded)].concat()
+    };
+    assert_eq!(told, [model(""), model(" excluded")].concat());
+    assert_eq!(suite.browsers().into_iter().collect::<Vec<_>>(), ["chromium", "firefox", "native"]);
+    assert_eq!(suite.precisions["int8"].convert, "int8");
+}
+
+#[test]
+fn what_is_wrong_in_a_dimension_is_named_with_its_line() {
+    let int8 = "[precision.int8]\ntolerance = 0.01";
+    let cases = [
+        ("batch = []", "", 21, "batch names at least one"),
+        ("batch = [0]", "", 21, "a batch is 1 to 1024; 0 is not"),
+        ("batch = [4096]", "", 21, "4096 is not"),
+        ("batch = [-1]", "", 21, "invalid value"),
+        ("batch = [2, 2]", "", 21, "this batch is there twice"),
+        ("precision = []", "", 21, "precision names at least one"),
+        ("precision = [\"int8\"]", "", 21, "needs [precision.int8] with its `tolerance`"),
+        ("precision = [\"fp32\", \"fp32\"]", "", 21, "this precision is there twice"),
+        ("precision = [\"fp32\"]", int8, 28, "the matrix has no precision `int8`"),
+        ("precision = [\"int8\"]", "[precision.int8]\ntolerance = 2", 29, "a tolerance is between 0 and 1"),
+        ("precision = [\"int9\"]", "[precision.int9]\ntolerance = 0.1", 21, "int9"),
+        ("precision = [\"q\"]", "[precision.q]\ntolerance = 0.1\nconvert = \"int9\"", 30, "int9"),
+        ("precision = [\"int8\"]", "[precision.int8]\ntolerence = 0.1", 29, "unknown field `tolerence`"),
+        ("plan = [\"halves\"]", "", 21, "the plan `halves` needs [plan.halves]"),
+        ("plan = []", "", 21, "plan names at least one"),
+        ("plan = [\"single\"]", HALVES, 28, "the matrix has no plan `halves`"),
+        ("plan = [\"halves\"]", "[plan.halves]\nstrategy = \"even\"", 28, "either `split` or `stages`"),
+        ("plan = [\"halves\"]", "[plan.halves.split]\nstages = 2", 28, "names the `lanes`"),
+        ("threads = [1, 2]", "", 21, "unknown field `threads`"),
+    ];
+    for (matrix, tables, line, message) in cases {
+        let text = varied(matrix, tables);
+        let error = Suite::parse("small.toml", &text).expect_err(&text);
+        assert!(error.message.contains(message), "{matrix} {tables}: {error}");
+        assert_eq!(error.line, line, "{matrix} {tables}: {error}");
+    }
+    let excluded = SUITE.replace("model = [\"two\"]", "plan = [\"halves\"]");
+    let error = Suite::parse("small.toml", &excluded).expect_err("a plan");
+    assert!(error.message.contains("the matrix does not have this plan"), "{error}");
+    let variants =
+        SUITE.replace("inputs = \"two.json\"", "inputs = \"two.json\"\nvariants = { int8 = \"three\" }");
+    let error = Suite::parse("small.toml", &variants).expect_err("a variant");
+    assert!(error.message.contains("the matrix has no precision `int8`") && error.line == 12, "{error}");
+    let text = varied("plan = [\"halves\"]", HALVES).replace("[\"single_stream\"]", "[\"cold_start\"]");
+    let error = Suite::parse("small.toml", &text).expect_err("no scenario for it");
+    assert!(error.message.contains("plans go with single_stream"), "{error}");
+}
+
+#[test]
+fn memory_that_grows_has_a_slope_and_what_nothing_tells_has_none() {
+    let memory = |count: u32, step: u64| -> Vec<Memory> {
+        let point = |at: u32| Memory {
+            at_us: f64::from(at) * 60e6,
+            wasm_bytes: Some(1000 + step * u64::from(at)),
+            gpu_bytes: None,
+            browser_bytes: (at > 0).then_some(5),
+        };
+        (0..count).map(point).collect()
+    };
+    let cases = [("it grows", 20, 10, Some(600.0)), ("it stays", 20, 0, Some(0.0)), ("too few", 7, 10, None)];
+    for (case, count, step, wanted) in cases {
+        let mut cell = cell("firefox", around(100.0, 30));
+        cell.memory = memory(count, step);
+        let growth = cell.growth().unwrap();
+        let found = growth.wasm_bytes;
+        assert_eq!(found.is_some(), wanted.is_some(), "{case}: {found:?}");
+        for (found, wanted) in found.into_iter().zip(wanted) {
+            for bound in [found.value, found.low, found.high] {
+                assert!((bound - wanted).abs() < 1e-6, "{case}: {found:?}");
+            }
+        }
+        assert!(growth.gpu_bytes.is_none() && growth.browser_bytes.is_none(), "{case}: {growth:?}");
+    }
+    assert!(cell("firefox", Vec::new()).growth().is_none());
+}
+
+#[test]
+fn parts_of_a_cold_start_are_told_where_all_starts_tell_them() {
+    let mut cell = cell("firefox", vec![1.0; 3]);
+    let cold = |launch, first| Cold { launch_us: launch, first_us: Some(first), ..Cold::default() };
+    cell.cold = vec![cold(Some(5.0), 3.0), cold(Some(7.0), 1.0), cold(Some(6.0), 2.0)];
+    assert_eq!(cell.cold_parts(), [("launch", 6.0), ("first answer", 2.0)]);
+    cell.cold[1].launch_us = None;
+    assert_eq!(cell.cold_parts(), [("first answer", 2.0)]);
+    cell.cold.clear();
+    assert_eq!(cell.cold_parts(), []);
+}
+
+#[test]
+fn what_is_wrong_in_a_server_is_named_with_its_line() {
+    let cases = [
+        ("\"server\"", "", 20, "needs [scenario.server] with its `rate`"),
+        (
+            "\"offline\"",
+            "[scenario.server]\nrate = [5]",
+            27,
+            "the matrix does not have the scenario `server`",
+        ),
+        ("\"server\"", "[scenario.sever]\nrate = [5]", 27, "unknown field `sever`"),
+        ("\"server\"", "[scenario.server]\nrates = [5]", 28, "unknown field `rates`"),
+        ("\"server\"", "[scenario.server]\nrate = []", 28, "at least one figure"),
+        ("\"server\"", "[scenario.server]\nrate = [0]", 28, "a rate is more than 0"),
+        ("\"server\"", "[scenario.server]\nrate = [-1.5]", 28, "-1.5 is not"),
+        ("\"server\"", "[scenario.server]\nrate = [nan]", 28, "NaN is not"),
+        ("\"server\"", "[scenario.server]\nrate = [inf]", 28, "at most 10000 per second"),
+        ("\"server\"", "[scenario.server]\nrate = [1e9]", 28, "1000000000 is not"),
+        ("\"server\"", "[scenario.server]\nrate = [5, 5.0]", 28, "twice"),
+        (
+            "\"server\"",
+            "[scenario.server]\nrate = [0.1]",
+            28,
+            "samples_min (5) take 50 s, which is more than",
+        ),
+        ("\"server\"", "[scenario.server]\nrate = [5]\nwithin = \"0s\"", 29, "within is more than 0"),
+        ("\"server\"", "[scenario.server]\nrate = [5]\nwithin = 20", 29, "expected a string"),
+    ];
+    for (scenario, table, line, message) in cases {
+        let error = Suite::parse("small.toml", &with(scenario, table)).expect_err(table);
+        assert!(error.message.contains(message), "{table}: {error}");
+        assert_eq!(error.line, line, "{table}: {error}");
+    }
+}
+
 fn place(version: &str) -> Place {
     Place {
         browser_version: Some(version.to_owned()),
@@ -118,6 +340,7 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         browser: browser.to_owned(),
         backend: BackendKind::Wasm,
         scenario: Scenario::SingleStream,
+        varied: Varied::default(),
         state: State { outcome: Outcome::Ok, reason: None },
         error: Some(1e-6),
         tolerance: 1e-3,
@@ -125,6 +348,11 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         warm_up_us: Vec::new(),
         warm: true,
         provenance: None,
+        served: None,
+        cold: Vec::new(),
+        beside: Vec::new(),
+        alone_us: Vec::new(),
+        memory: Vec::new(),
     }
 }
 
@@ -216,6 +444,44 @@ fn what_cannot_be_compared_is_unknown_and_says_why() {
 }
 
 #[test]
+fn a_server_that_refuses_is_worse_than_one_that_answers() {
+    let served = |refused: usize, samples| {
+        let mut cell = cell("firefox", samples);
+        (cell.scenario, cell.varied) = (Scenario::Server, Varied { rate: Some(5.0), ..Varied::default() });
+        let refused = BTreeMap::from([("overloaded".to_owned(), refused)]);
+        cell.served = Some(Served { refused, ..Served::default() });
+        results(vec![cell])
+    };
+    let mut long = around(100.0, 30);
+    long.push(1000.0);
+    let cases = [
+        ("the same", served(0, long.clone()), Verdict::Same),
+        ("half and more refused", served(40, long.clone()), Verdict::Worse),
+        ("few answered", served(40, vec![900.0]), Verdict::Worse),
+        ("nothing at all", served(0, Vec::new()), Verdict::Unknown),
+    ];
+    for (case, head, wanted) in cases {
+        let compared = compare(&served(0, long.clone()), &head, 0.05);
+        assert_eq!(compared.cells[0].verdict, wanted, "{case}: {:?}", compared.cells[0]);
+    }
+    let mut other = served(0, long.clone());
+    other.cells[0].varied.rate = Some(10.0);
+    let compared = compare(&served(0, long), &other, 0.05);
+    let told: Vec<_> = compared.cells.iter().filter_map(|cell| cell.reason.as_deref()).collect();
+    assert_eq!(told, ["it is not in the base", "it is not in the head"]);
+}
+
+#[test]
+fn a_document_of_before_is_read() {
+    let text = serde_json::to_string(&results(vec![cell("firefox", around(100.0, 70))])).unwrap();
+    for later in
+        ["rate", "start", "batch", "precision", "plan", "served", "cold", "beside", "alone_us", "memory"]
+    {
+        assert!(!text.contains(&format!("\"{later}\":")), "{later}: {text}");
+    }
+}
+
+#[test]
 fn another_version_of_a_browser_is_compared_and_told() {
     let mut head = results(vec![cell("firefox", around(120.0, 30))]);
     head.environment.places.insert("firefox/wasm".to_owned(), place("2"));
@@ -300,7 +566,13 @@ fn a_report_ranks_right_lanes_and_compares_them_with_the_fastest_native_one() {
             let pair = |fastest: &Option<super::report::Fastest>| {
                 fastest.as_ref().map(|of| (of.cell, of.next.as_ref().map(|next| next.cell)))
             };
-            (group.scenario, group.cells.len(), group.native, pair(&group.of_all), pair(&group.of_browsers))
+            (
+                group.scenario.as_str(),
+                group.cells.len(),
+                group.native,
+                pair(&group.of_all),
+                pair(&group.of_browsers),
+            )
         })
         .collect();
     let alone = |at| Some((at, None));

@@ -1,13 +1,18 @@
 //! `weft bench`: suites are measured; results are kept in the home, shown and compared.
 
 mod asked;
+mod cold;
+mod concurrent;
 mod html;
 mod kept;
 mod machine;
+mod material;
 mod measure;
 mod places;
 mod print;
 mod run;
+mod server;
+mod soak;
 mod socket;
 mod suites;
 
@@ -68,7 +73,7 @@ struct Slower(usize, &'static str);
 impl Bench {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match self {
-            Self::Run(run) => run.run(common).await,
+            Self::Run(run) => Box::pin(run.run(common)).await,
             Self::Compare(compare) => compare.run(common),
             Self::Report { result, summary, html } => {
                 let results = Kept::of(common)?.read(&result)?;

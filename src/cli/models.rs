@@ -185,6 +185,20 @@ pub(super) async fn bring(client: &Client, source: &str, name: &str) -> anyhow::
     Ok(())
 }
 
+/// The variant of a model in a precision, under the name that `weft models convert` gives it; made unless it is there.
+pub(super) async fn variant(client: &Client, model: &str, precision: &str) -> anyhow::Result<Value> {
+    let (model, precision) = (model.to_owned(), precision.to_owned());
+    let order = convert::Order { model, precision, name: None, tolerance: None, inputs: None };
+    let called = order.called()?;
+    let path = format!("/api/v1/models/{called}");
+    let list = client.get("/api/v1/models").await?;
+    let there = list["items"].as_array().into_iter().flatten().any(|item| item["name"] == called.as_str());
+    if !there {
+        order.make(client).await?;
+    }
+    client.get(&path).await
+}
+
 async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Vec<Value>> {
     let Addition { name, file, licence, kind, tolerance, inputs, batch } = addition;
     let gate = gate(inputs.as_deref())?;

@@ -32,7 +32,7 @@ impl LaneMemory {
 }
 
 /// Where the bytes of a model's files came from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FetchedBytes {
     pub network: u64,
     /// The browser's own, from an earlier load.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Adapter, BackendKind, Digest, Environment, Failure, InstanceId, LaneId, ModelName, PlanId, RequestId,
-    RunId, VerdictStatus,
+    Adapter, BackendKind, Digest, Environment, Failure, FetchedBytes, InstanceId, LaneId, ModelName, PlanId,
+    RequestId, RunId, VerdictStatus,
 };
 
 /// Graph nodes per execution provider, as the engine reported them.
@@ -41,6 +41,16 @@ impl Timing {
             total,
         }
     }
+}
+
+/// What it took to bring a session about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LoadTiming {
+    /// From the daemon's order until the lane's word.
+    pub total_us: u64,
+    /// Parts that the lane told by its own clock: `fetch`, `create`; none natively.
+    pub lane_us: BTreeMap<String, u64>,
+    pub fetched_bytes: FetchedBytes,
 }
 
 /// What was wanted when something else answered, and why.

@@ -423,10 +423,10 @@ impl Actor {
         }
         let now = Instant::now();
         let state = match result {
-            Ok(Prepared { placement, verdict, grown }) => {
+            Ok(Prepared { placement, verdict, grown, load }) => {
                 lane.look();
                 let memory = lane.footprint(grown, entry.model.whole_bytes());
-                SessionState::Ready { placement, verdict, used: now, memory, _held: held }
+                SessionState::Ready { placement, verdict, used: now, memory, load, _held: held }
             }
             Err(Refusal { failure, passing }) => {
                 tracing::warn!(lane = %backend.environment().lane, %failure, "session refused");

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     backend::{Backend, SessionName},
     domain::{
-        BackendKind, Code, Digest, DimBinding, Environment, Failure, LaneId, LaneMemory, Placement, Policy,
-        VerdictStatus,
+        BackendKind, Code, Digest, DimBinding, Environment, Failure, LaneId, LaneMemory, LoadTiming,
+        Placement, Policy, VerdictStatus,
     },
     models::Held,
 };
@@ -60,6 +60,7 @@ pub(super) enum SessionState {
         used: Instant,
         /// What it is thought to hold.
         memory: LaneMemory,
+        load: LoadTiming,
         /// The model's files, which stay as long as it does.
         _held: Held,
     },
@@ -259,14 +260,21 @@ impl Lane {
     ) -> impl Iterator<Item = SessionLoad> {
         self.sessions.iter().filter(move |(name, _)| of(name)).map(|(name, state)| {
             let session = name.to_string();
-            let nothing =
-                SessionLoad { session, state: "preparing", placement: None, memory: None, reason: None };
+            let nothing = SessionLoad {
+                session,
+                state: "preparing",
+                placement: None,
+                memory: None,
+                load: None,
+                reason: None,
+            };
             match state {
                 SessionState::Preparing | SessionState::Stale => nothing,
-                SessionState::Ready { placement, verdict, memory, .. } => SessionLoad {
+                SessionState::Ready { placement, verdict, memory, load, .. } => SessionLoad {
                     state: verdict.as_str(),
                     placement: Some(placement.clone()),
                     memory: self.told.is_some().then_some(*memory),
+                    load: Some(load.clone()),
                     ..nothing
                 },
                 SessionState::Refused { failure, .. } => {
@@ -332,5 +340,6 @@ pub struct SessionLoad {
     pub placement: Option<Placement>,
     /// What it is thought to hold: what its load and its steps made the lane grow by.
     pub memory: Option<LaneMemory>,
+    pub load: Option<LoadTiming>,
     pub reason: Option<String>,
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Failure, LaneMemory, Placement, Retry, Verdict, VerdictStatus},
+    domain::{Code, Failure, LaneMemory, LoadTiming, Placement, Retry, Verdict, VerdictStatus},
     models::{Entry, Loader, ModelError, within},
     telemetry::Metrics,
 };
@@ -17,6 +17,7 @@ pub(super) struct Prepared {
     pub(super) verdict: VerdictStatus,
     /// By how much the load made the lane grow.
     pub(super) grown: LaneMemory,
+    pub(super) load: LoadTiming,
 }
 
 /// Why a session cannot be used.
@@ -64,7 +65,9 @@ pub(super) async fn prepare(
     {
         tracing::debug!(%error, "a refused session was not unloaded");
     }
-    Ok(Prepared { placement: loaded.placement, verdict: verdict?, grown: loaded.grown })
+    let load =
+        LoadTiming { total_us: loaded.load_us, lane_us: loaded.lane_us, fetched_bytes: loaded.fetched };
+    Ok(Prepared { placement: loaded.placement, verdict: verdict?, grown: loaded.grown, load })
 }
 
 fn serving(entry: &Entry, backend: &dyn Backend, verdict: Verdict) -> Result<VerdictStatus, Refusal> {

@@ -31,8 +31,8 @@ use crate::{
     backend::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput},
     domain::{
         Adapter, BackendKind, Batching, Caller, Code, Digest, DimBinding, Environment, Failure, InstanceId,
-        LaneId, LaneMemory, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance, Uses,
-        VerdictStatus,
+        LaneId, LaneMemory, LoadTiming, Model, ModelKind, Placement, Policy, Retry, Signature, Tolerance,
+        Uses, VerdictStatus,
     },
     events::Events,
     models::{Entry, Held, History},
@@ -114,6 +114,7 @@ fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
         verdict: VerdictStatus::Verified,
         used: now,
         memory: LaneMemory::default(),
+        load: LoadTiming::default(),
         _held: Held::default(),
     };
     let refused = |code, until| SessionState::Refused {
@@ -578,6 +579,7 @@ fn holding(sessions: &[(u64, u64)], told: LaneMemory) -> (Lane, Vec<SessionName>
             verdict: VerdictStatus::Verified,
             used: now + Duration::from_secs(number as u64),
             memory: LaneMemory { wasm_bytes: *wasm_bytes, gpu_bytes: *gpu_bytes },
+            load: LoadTiming::default(),
             _held: Held::default(),
         };
         lane.sessions.insert(name.clone(), state);

@@ -50,3 +50,51 @@ fn a_suite_runs_from_nothing_and_leaves_nothing() {
     }
     assert_eq!(processes_of(home.path()), Vec::<String>::new());
 }
+
+/// The shipped suite's models in Chromium alone, started cold.
+fn cold() -> String {
+    let smoke = std::fs::read_to_string(format!("{FIXTURES}/workloads/smoke.toml")).unwrap();
+    let (head, _) = smoke.split_once("[matrix]").unwrap();
+    format!(
+        "{}[matrix]\nbrowser = [\"chromium\"]\nbackend = [\"wasm\"]\nscenario = [\"cold_start\"]\n\n\
+         [scenario.cold_start]\nsamples = 2\n\n[[exclude]]\nmodel = [\"magika\"]\nreason = \"one is enough\"\n",
+        head.replace("../", &format!("{FIXTURES}/"))
+    )
+}
+
+#[test]
+fn a_cold_start_is_told_part_by_part() {
+    if !installed("chromium=1") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("cold.toml");
+    std::fs::write(&file, cold()).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(["bench", "run", file.to_str().unwrap(), "--complete", "--json", "--home"])
+        .arg(home.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let measured: Vec<_> =
+        told["cells"].as_array().unwrap().iter().filter(|cell| cell["outcome"] == "ok").collect();
+    let starts: Vec<_> = measured.iter().map(|cell| cell["start"].as_str().unwrap()).collect();
+    assert_eq!(starts, ["browser", "session"], "{told}");
+    let of_browser = ["launch_us", "page_us", "lane_us", "import_us", "init_us"];
+    let of_session = ["load_us", "fetch_us", "create_us", "first_us", "compute_us"];
+    for cell in measured {
+        for cold in cell["cold"].as_array().unwrap() {
+            for part in of_session {
+                assert!(cold[part].as_f64() > Some(0.0), "{part}: {cell}");
+            }
+            for part in of_browser {
+                assert_eq!(cold[part].as_f64() > Some(0.0), cell["start"] == "browser", "{part}: {cell}");
+            }
+            let bytes = ["network_bytes", "cache_bytes"].map(|from| cold[from].as_u64().unwrap());
+            assert!(bytes.iter().sum::<u64>() > 0, "{cell}");
+            assert!(cell["start"] == "session" || bytes[1] == 0, "a new browser's cache is empty: {cell}");
+        }
+    }
+    assert_eq!(processes_of(home.path()), Vec::<String>::new());
+}

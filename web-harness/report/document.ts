@@ -92,6 +92,8 @@ export interface Group {
 export interface Report {
   readonly results: Results;
   readonly cells: readonly (Shown | null)[];
+  /** How each cell was asked: its scenario, with what varies beside its lane. */
+  readonly asked: readonly string[];
   readonly groups: readonly Group[];
 }
 
@@ -115,7 +117,8 @@ export function row(report: Report, at: number): Row {
   if (cell === undefined) {
     throw new Error(`the report has no cell ${at}`);
   }
-  return { cell, lane: laneOf(cell), shown: report.cells[at] ?? null };
+  const scenario = report.asked[at] ?? cell.scenario;
+  return { cell: { ...cell, scenario }, lane: laneOf(cell), shown: report.cells[at] ?? null };
 }
 
 export function isMeasured(row: Row): row is Measured {

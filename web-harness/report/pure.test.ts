@@ -46,7 +46,8 @@ describe('words', () => {
 
   it('a scenario that nobody here knows is called by its name', () => {
     expect(scenarioWords('offline')).toBe('thirty-two requests at once');
-    expect(scenarioWords('cold_start')).toBe('cold start');
+    expect(scenarioWords('new_one')).toBe('new one');
+    expect(scenarioWords('server 20/s batch 4')).toBe('arrivals by chance at a rate, 20/s batch 4');
   });
 
   it.each([
@@ -201,6 +202,7 @@ function report(native: Interval, browsers: Interval, change: Partial<Cell> = {}
       },
     },
     cells: [SHOWN, SHOWN, SHOWN],
+    asked: ['single_stream', 'single_stream', 'single_stream'],
     groups: [{
       model: 'm', scenario: 'single_stream', cells: [0, 1, 2], native: 0,
       of_all: { cell: 0, next: { cell: 1, ratio: native } },

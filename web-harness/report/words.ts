@@ -64,15 +64,22 @@ export function outcomeWord(outcome: Outcome): string {
 const SCENARIOS: Readonly<Partial<Record<string, readonly [string, string]>>> = {
   single_stream: ['one request after the other', 'what one request computes, outputs read back'],
   multi_stream: ['eight requests at once', 'the time until the last of eight answers'],
+  server: ['arrivals by chance at a rate', 'the time until an answer, from when it was to be sent'],
+  cold_start: ['from a cold start', 'the time from the start until the first answer'],
+  concurrent: ['one of each of the suite’s models at once in the same lane', 'the time until this model’s answer'],
+  soak: ['one after the other for a long time', 'the median of what requests computed in an interval'],
   offline: ['thirty-two requests at once', 'the time until the last answer, over the number of requests'],
 };
 
-export function scenarioWords(scenario: string): string {
-  return SCENARIOS[scenario]?.[0] ?? scenario.replaceAll('_', ' ');
+/** Of a scenario, and of what varies beside it: `server 20/s`. */
+export function scenarioWords(asked: string): string {
+  const [scenario = '', ...varied] = asked.split(' ');
+  const words = SCENARIOS[scenario]?.[0] ?? scenario.replaceAll('_', ' ');
+  return [words, ...(varied.length > 0 ? [varied.join(' ')] : [])].join(', ');
 }
 
-export function sampleWords(scenario: string): string {
-  return SCENARIOS[scenario]?.[1] ?? 'what the suite measures for this scenario';
+export function sampleWords(asked: string): string {
+  return SCENARIOS[asked.split(' ')[0] ?? '']?.[1] ?? 'what the suite measures for this scenario';
 }
 
 const LETTERS = new Intl.Segmenter('en', { granularity: 'grapheme' });

@@ -1,7 +1,8 @@
 //! Measures a suite's cells: those of a model in turns of random order, so that what disturbs the machine disturbs all.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,16 +11,18 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use super::{
-    super::{client::Client, models, output},
-    asked::{Known, asks, off},
+    super::{client::Client, output},
+    asked::{Asking, off},
+    material::{Made, Material},
     places::Leases,
     print,
+    server::{Measured, Offer},
     socket::{Answer, Ask, Refused, Socket},
     suites::Found,
 };
 use crate::{
     bench::{Cell, Outcome, Place, Scenario, State, Wanted, statistics},
-    domain::{BackendKind, Provenance, Tensor},
+    domain::{BackendKind, ModelName, Provenance},
 };
 
 /// A cell's turn ends after this long; each has several, between those of others.
@@ -32,19 +35,30 @@ const ALIKE: f64 = 1.1;
 /// Longer than this share of a cell's time it is not warmed up.
 const WARM_UP_SHARE: u32 = 2;
 
+/// Requests arrive at the same moments in every run.
+const SEED: u64 = 3;
+
 pub(super) struct Measuring<'a> {
     pub(super) client: &'a Client,
     pub(super) found: &'a Found,
-    pub(super) leases: &'a Leases,
+    pub(super) leases: &'a mut Leases,
     pub(super) ends: Instant,
     /// As far as they have come, in the suite's order.
     pub(super) cells: Vec<Cell>,
+    /// What each cell that is measured asks and must hear.
+    pub(super) materials: BTreeMap<usize, Arc<Material>>,
+    pub(super) made: Made,
+    /// Models that browsers keep for the suite.
+    pub(super) loaded: BTreeSet<ModelName>,
+    /// A model that was unloaded to be loaded anew, until it is.
+    pub(super) unloaded: Option<ModelName>,
 }
 
 /// A cell that is being measured.
-struct Open {
+pub(super) struct Open {
     /// Among all.
-    at: usize,
+    pub(super) at: usize,
+    asking: Asking,
     asks: Vec<Ask>,
     next: usize,
     spent: Duration,
@@ -55,7 +69,7 @@ impl<'a> Measuring<'a> {
         client: &'a Client,
         found: &'a Found,
         lanes: &BTreeMap<(String, BackendKind), Result<Place, String>>,
-        leases: &'a Leases,
+        leases: &'a mut Leases,
     ) -> Self {
         let suite = &found.suite;
         let cells = suite.cells.iter().map(|wanted| {
@@ -73,16 +87,36 @@ impl<'a> Measuring<'a> {
                 browser: wanted.browser.clone(),
                 backend: wanted.backend.clone(),
                 scenario: wanted.scenario,
+                varied: wanted.varied.clone(),
                 state,
                 error: None,
-                tolerance: suite.models[wanted.model].tolerance,
+                tolerance: match wanted.varied.precision.as_ref().and_then(|of| suite.precisions.get(of)) {
+                    Some(precision) => precision.tolerance,
+                    None => suite.models[wanted.model].tolerance,
+                },
                 samples_us: Vec::new(),
                 warm_up_us: Vec::new(),
                 warm: false,
                 provenance: None,
+                served: None,
+                cold: Vec::new(),
+                beside: Vec::new(),
+                alone_us: Vec::new(),
+                memory: Vec::new(),
             }
         });
-        Self { client, found, leases, ends: Instant::now() + suite.budget, cells: cells.collect() }
+        let (ends, cells) = (Instant::now() + suite.budget, cells.collect());
+        Self {
+            client,
+            found,
+            leases,
+            ends,
+            cells,
+            materials: BTreeMap::new(),
+            made: Made::default(),
+            loaded: BTreeSet::new(),
+            unloaded: None,
+        }
     }
 
     /// Whether every cell had its turn.
@@ -94,50 +128,105 @@ impl<'a> Measuring<'a> {
         let mut socket = Socket::open(self.client).await?;
         for model in 0..self.found.suite.models.len() {
             let pending = |at: &usize| {
-                self.wanted(*at).model == model && self.cells[*at].state.outcome == Outcome::TimedOut
+                let wanted = self.wanted(*at);
+                wanted.model == model
+                    && wanted.scenario != Scenario::Concurrent
+                    && self.cells[*at].state.outcome == Outcome::TimedOut
             };
             let cells: Vec<_> = (0..self.cells.len()).filter(pending).collect();
             if !cells.is_empty() && Instant::now() < self.ends {
-                self.model(&mut socket, model, cells).await?;
+                self.model(&mut socket, cells).await?;
+            }
+        }
+        self.concurrent(&mut socket).await
+    }
+
+    pub(super) fn wanted(&self, at: usize) -> &'a Wanted {
+        &self.found.suite.cells[at]
+    }
+
+    async fn model(&mut self, socket: &mut Socket, cells: Vec<usize>) -> anyhow::Result<()> {
+        let (mut open, mut cold) = (Vec::new(), Vec::new());
+        for at in cells {
+            if Instant::now() >= self.ends || !self.prepare(socket, at).await? || !self.load(at).await {
+                continue;
+            }
+            let (asking, scenario) = (self.asking(at), self.wanted(at).scenario);
+            if scenario == Scenario::ColdStart {
+                cold.push(at);
+                continue;
+            }
+            let asks = asking.asks(scenario.at_once());
+            let mut cell = Open { at, asking, asks, next: 0, spent: Duration::ZERO };
+            if self.warm_up(socket, &mut cell).await? {
+                open.push(cell);
+            }
+        }
+        let (turns, mut alone) =
+            open.into_iter().partition(|open: &Open| self.wanted(open.at).scenario.takes_turns());
+        self.turns(socket, turns).await?;
+        alone.shuffle(&mut rand::rng());
+        for mut cell in alone {
+            match self.wanted(cell.at).scenario {
+                Scenario::Soak => self.soak(socket, &mut cell).await?,
+                _ => self.serve(&cell).await?,
+            }
+        }
+        self.starts(cold).await
+    }
+
+    /// Measures a model's cold starts, for which browsers hold nothing else of the suite.
+    async fn starts(&mut self, cells: Vec<usize>) -> anyhow::Result<()> {
+        for at in cells {
+            if Instant::now() < self.ends {
+                self.keep_natively(&self.materials[&at].model.clone()).await?;
+                self.cold_starts(at).await?;
+                self.readmit().await?;
             }
         }
         Ok(())
     }
 
-    fn wanted(&self, at: usize) -> &'a Wanted {
-        &self.found.suite.cells[at]
-    }
-
-    async fn model(&mut self, socket: &mut Socket, model: usize, cells: Vec<usize>) -> anyhow::Result<()> {
-        let subject = &self.found.suite.models[model];
-        let inputs = self.found.inputs(&subject.inputs)?.tensors()?;
-        self.add(model).await?;
-        let known = match self.natively(socket, model, &inputs).await? {
-            Ok(known) => known,
-            Err(Refused { code, message }) => {
-                let reason = format!("the native lane gives nothing to compare with: {code}: {message}");
-                for at in cells {
-                    self.ended(at, Outcome::Failed, Some(reason.clone()));
-                }
-                return Ok(());
-            }
-        };
-        let mut open = Vec::new();
-        for at in cells {
-            if Instant::now() < self.ends && self.load(at).await {
-                let wanted = self.wanted(at);
-                let asks = asks(subject, wanted, &inputs, self.leases.of(&wanted.browser));
-                let mut cell = Open { at, asks, next: 0, spent: Duration::ZERO };
-                if self.warm_up(socket, &mut cell, &known).await? {
-                    open.push(cell);
-                }
+    /// Has all others of the suite's models kept natively alone, so that no browser that starts loads them.
+    async fn keep_natively(&mut self, but: &ModelName) -> anyhow::Result<()> {
+        for name in std::mem::take(&mut self.loaded) {
+            if name == *but {
+                self.loaded.insert(name);
+            } else {
+                self.load_natively(&name).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn load_natively(&self, model: &ModelName) -> anyhow::Result<()> {
+        let native = json!({"browser": ["native"], "backend": [BackendKind::ort_cpu()]});
+        self.client.post(&format!("/api/v1/models/{model}/load"), &native).await.map(drop)
+    }
+
+    /// Leaves no model unloaded and no plan of the suite, whatever has come between.
+    pub(super) async fn tidy(&mut self) {
+        let readmitted = self.readmit().await;
+        for error in [readmitted.err(), self.forget_plans().await.err()].into_iter().flatten() {
+            output::progress(&format!("{error:#}"));
+        }
+    }
+
+    /// Has a model that a cold start left unloaded serve again.
+    pub(super) async fn readmit(&mut self) -> anyhow::Result<()> {
+        match self.unloaded.take() {
+            Some(model) => self.load_natively(&model).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Measures cells in turns until each has had enough.
+    async fn turns(&mut self, socket: &mut Socket, mut open: Vec<Open>) -> anyhow::Result<()> {
         while !open.is_empty() && Instant::now() < self.ends {
             open.shuffle(&mut rand::rng());
             let mut still = Vec::new();
             for mut cell in open {
-                if self.turn(socket, &mut cell, &known).await? {
+                if self.turn(socket, &mut cell).await? {
                     still.push(cell);
                 }
             }
@@ -149,58 +238,16 @@ impl<'a> Measuring<'a> {
         Ok(())
     }
 
-    /// Has the daemon know the model.
-    async fn add(&mut self, model: usize) -> anyhow::Result<()> {
-        let subject = &self.found.suite.models[model];
-        let path = format!("/api/v1/models/{}", subject.name);
-        let shown = match self.client.get(&path).await {
-            Ok(shown) => shown,
-            Err(absent) => {
-                let Some(source) = &subject.source else { return Err(absent) };
-                output::progress(&format!("adding {}", subject.name));
-                models::bring(self.client, &self.found.source(source), subject.name.as_str()).await?;
-                self.client.get(&path).await?
-            }
-        };
-        let digest = serde_json::from_value(shown["digest"].clone()).context("a model's digest")?;
-        for cell in self.cells.iter_mut().filter(|cell| cell.model == subject.name) {
-            cell.model_digest = Some(digest);
-        }
-        Ok(())
-    }
-
-    /// What the native lane answers, which the others are compared with.
-    async fn natively(
-        &self,
-        socket: &mut Socket,
-        model: usize,
-        inputs: &[Vec<Tensor>],
-    ) -> anyhow::Result<Result<Known, Refused>> {
-        let subject = &self.found.suite.models[model];
-        let native = Wanted {
-            model,
-            browser: "native".to_owned(),
-            backend: BackendKind::ort_cpu(),
-            scenario: Scenario::SingleStream,
-            excluded: None,
-        };
-        let mut answers = Vec::new();
-        for ask in asks(subject, &native, inputs, None) {
-            match socket.ask(&[ask]).await?.0 {
-                Ok(answer) => answers.extend(answer.into_iter().map(|answer| answer.outputs)),
-                Err(refused) => return Ok(Err(refused)),
-            }
-        }
-        Ok(Ok(Known(answers)))
-    }
-
     /// Loads the model into the cell's lane, which proves it there; says whether it may be measured.
-    async fn load(&mut self, at: usize) -> bool {
+    pub(super) async fn load(&mut self, at: usize) -> bool {
         let wanted = self.wanted(at);
-        if wanted.backend.is_native() {
+        let material = &self.materials[&at];
+        // The daemon loads natively for itself, and a plan's stages when it is made.
+        if wanted.backend.is_native() || material.plan.is_some() {
             return true;
         }
-        let name = &self.cells[at].model;
+        let name = &material.model;
+        self.loaded.insert(name.clone());
         output::progress(&format!("loading {name} into {}/{}", wanted.browser, wanted.backend));
         let place = json!({"browser": [wanted.browser], "backend": [wanted.backend]});
         match self.client.post(&format!("/api/v1/models/{name}/load"), &place).await {
@@ -213,12 +260,12 @@ impl<'a> Measuring<'a> {
     }
 
     /// Asks until what it takes falls no more; says whether the cell may be measured.
-    async fn warm_up(&mut self, socket: &mut Socket, open: &mut Open, known: &Known) -> anyhow::Result<bool> {
+    async fn warm_up(&mut self, socket: &mut Socket, open: &mut Open) -> anyhow::Result<bool> {
         let limits = &self.found.suite.limits;
         let started = Instant::now();
         let most = limits.time / WARM_UP_SHARE;
         loop {
-            let Some(sample) = self.sample(socket, open, known).await? else { return Ok(false) };
+            let Some(sample) = self.sample(socket, open).await? else { return Ok(false) };
             let cell = &mut self.cells[open.at];
             cell.warm_up_us.push(sample);
             let count = cell.warm_up_us.len();
@@ -230,11 +277,11 @@ impl<'a> Measuring<'a> {
     }
 
     /// A cell's turn; says whether it is to have another.
-    async fn turn(&mut self, socket: &mut Socket, open: &mut Open, known: &Known) -> anyhow::Result<bool> {
+    async fn turn(&mut self, socket: &mut Socket, open: &mut Open) -> anyhow::Result<bool> {
         let limits = &self.found.suite.limits;
         let started = Instant::now();
         loop {
-            let Some(sample) = self.sample(socket, open, known).await? else { return Ok(false) };
+            let Some(sample) = self.sample(socket, open).await? else { return Ok(false) };
             let samples = &mut self.cells[open.at].samples_us;
             samples.push(sample);
             if samples.len() >= limits.samples_max || started.elapsed() >= TURN {
@@ -253,11 +300,10 @@ impl<'a> Measuring<'a> {
     }
 
     /// One sample in microseconds, of answers that are right; nothing when the cell has ended.
-    async fn sample(
+    pub(super) async fn sample(
         &mut self,
         socket: &mut Socket,
         open: &mut Open,
-        known: &Known,
     ) -> anyhow::Result<Option<f64>> {
         let at_once = self.cells[open.at].scenario.at_once();
         let asks = if at_once == 1 {
@@ -275,8 +321,9 @@ impl<'a> Measuring<'a> {
                 return Ok(None);
             }
         };
+        let material = self.materials[&open.at].clone();
         let cell = &mut self.cells[open.at];
-        match off(known, &answers, cell.tolerance) {
+        match off(&material.known, &answers, cell.tolerance) {
             Ok(error) => cell.error = Some(cell.error.unwrap_or(0.0).max(error)),
             Err(detail) => {
                 self.ended(open.at, Outcome::Wrong, Some(detail));
@@ -285,13 +332,39 @@ impl<'a> Measuring<'a> {
         }
         cell.provenance = answers.last().and_then(provenance);
         Ok(Some(match cell.scenario {
-            Scenario::SingleStream => compute(&answers[0].parameters)?,
             Scenario::MultiStream => took,
             Scenario::Offline => took / at_once as f64,
+            // What passes between its stages belongs to a plan's answer.
+            _ if material.plan.is_some() => took,
+            _ => compute(&answers[0].parameters)?,
         }))
     }
 
-    fn budget_over(&mut self, at: usize) {
+    /// Has requests arrive at the cell's rate, for which it has its lane to itself.
+    async fn serve(&mut self, open: &Open) -> anyhow::Result<()> {
+        let suite = &self.found.suite;
+        let rate = self.wanted(open.at).varied.rate.context("a cell of this scenario has a rate")?;
+        let within = suite.scenarios.server.as_ref().and_then(|server| server.within);
+        let offer =
+            Offer::new(rate, &suite.limits, self.ends.saturating_duration_since(Instant::now()), SEED);
+        let (known, tolerance) = (self.materials[&open.at].clone(), self.cells[open.at].tolerance);
+        let measured = offer.make(self.client, &open.asking, (&known.known, tolerance), within).await?;
+        let Measured { samples_us, served, error, last, state } = measured;
+        let arrived = served.arrived;
+        let cell = &mut self.cells[open.at];
+        (cell.samples_us, cell.served) = (samples_us, Some(served));
+        cell.error = cell.error.into_iter().chain(error).reduce(f64::max);
+        cell.provenance = last.as_ref().and_then(provenance).or(cell.provenance.take());
+        if state.outcome == Outcome::Ok && arrived < suite.limits.samples_min {
+            let reason = format!("the suite ended after {arrived} requests had arrived");
+            self.ended(open.at, Outcome::TimedOut, Some(reason));
+        } else {
+            self.ended(open.at, state.outcome, state.reason);
+        }
+        Ok(())
+    }
+
+    pub(super) fn budget_over(&mut self, at: usize) {
         let had = self.cells[at].samples_us.len();
         if had >= self.found.suite.limits.samples_min {
             return self.ended(at, Outcome::Ok, None);
@@ -299,14 +372,14 @@ impl<'a> Measuring<'a> {
         self.ended(at, Outcome::TimedOut, Some(format!("the suite ended after {had} samples")));
     }
 
-    fn ended(&mut self, at: usize, outcome: Outcome, reason: Option<String>) {
+    pub(super) fn ended(&mut self, at: usize, outcome: Outcome, reason: Option<String>) {
         let cell = &mut self.cells[at];
         cell.state = State { outcome, reason };
         output::progress(&print::told(cell));
     }
 }
 
-fn provenance(answer: &Answer) -> Option<Provenance> {
+pub(super) fn provenance(answer: &Answer) -> Option<Provenance> {
     serde_json::from_value(answer.parameters["provenance"].clone()).ok()
 }
 
@@ -315,7 +388,7 @@ fn compute(parameters: &Value) -> anyhow::Result<f64> {
 }
 
 /// Whether the last three windows have medians that are alike.
-fn alike(samples: &[f64]) -> bool {
+pub(super) fn alike(samples: &[f64]) -> bool {
     let Some(from) = samples.len().checked_sub(3 * WINDOW) else { return false };
     let medians: Vec<_> = samples[from..].chunks(WINDOW).map(statistics::median).collect();
     statistics::quantile(&medians, 1.0) <= statistics::quantile(&medians, 0.0) * ALIKE

@@ -48,8 +48,8 @@ pub(super) async fn settled(client: &Client, suite: &Suite) -> anyhow::Result<()
 /// The suite's browsers that are on their way.
 async fn unsettled(client: &Client, suite: &Suite) -> anyhow::Result<Option<String>> {
     let instances = client.get("/api/v1/instances").await?;
-    let wanted =
-        |instance: &&Value| suite.cells.iter().any(|cell| instance["browser"] == cell.browser.as_str());
+    let browsers = suite.browsers();
+    let wanted = |instance: &&Value| browsers.iter().any(|browser| instance["browser"] == *browser);
     let coming = |instance: &&Value| {
         ["starting", "recovering", "draining"].iter().any(|state| instance["state"] == *state)
     };
@@ -129,6 +129,13 @@ impl Leases {
         Ok(())
     }
 
+    /// Gives one back before a browser's end.
+    pub(super) async fn give_back(&mut self, client: &Client, browser: &str) {
+        if let Some(lease) = self.0.remove(browser) {
+            released(client, lease).await;
+        }
+    }
+
     pub(super) fn of(&self, browser: &str) -> Option<&String> {
         self.0.get(browser)
     }
@@ -136,9 +143,13 @@ impl Leases {
     /// Gives all back; one that ran out is gone already.
     pub(super) async fn release(self, client: &Client) {
         for lease in self.0.into_values() {
-            if let Err(error) = client.delete(&format!("/api/v1/leases/{lease}")).await {
-                output::progress(&format!("a lease was not given back: {error:#}"));
-            }
+            released(client, lease).await;
         }
+    }
+}
+
+async fn released(client: &Client, lease: String) {
+    if let Err(error) = client.delete(&format!("/api/v1/leases/{lease}")).await {
+        output::progress(&format!("a lease was not given back: {error:#}"));
     }
 }

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::super::output;
-use crate::bench::{Cell, Comparison, Judged, Outcome, Results, Verdict, statistics::Interval};
+use crate::bench::{
+    Cell, Comparison, Growth, Judged, Outcome, Results, Served, Verdict,
+    statistics::{Interval, median},
+};
 
 const HEADER: [&str; 8] = ["model", "lane", "scenario", "median", "95 % interval", "p90", "samples", ""];
 
@@ -14,7 +17,8 @@ pub(super) fn told(cell: &Cell) -> String {
     let row = row(cell);
     let what = format!("{} in {}, {}", row[0], row[1], row[2]);
     match cell.state.outcome {
-        Outcome::Ok => format!("{what}: {} ({}, {} samples)", row[3], row[4], row[6]),
+        Outcome::Ok if row[7].is_empty() => format!("{what}: {} ({}, {} samples)", row[3], row[4], row[6]),
+        Outcome::Ok => format!("{what}: {} ({}, {} samples), {}", row[3], row[4], row[6], row[7]),
         _ => format!("{what}: {}", row[7]),
     }
 }
@@ -25,7 +29,10 @@ pub(super) fn cell(cell: &Cell) -> Value {
     if let Some(told) = told.as_object_mut() {
         told.remove("samples_us");
         told.remove("warm_up_us");
+        told.remove("alone_us");
         told.insert("figures".to_owned(), json!(cell.figures()));
+        told.insert("contention".to_owned(), json!(cell.contention()));
+        told.insert("growth_per_hour".to_owned(), json!(cell.growth()));
     }
     told
 }
@@ -40,7 +47,7 @@ fn interval(interval: &Interval) -> String {
 
 fn row(cell: &Cell) -> Vec<String> {
     let lane = format!("{}/{}", cell.browser, cell.backend);
-    let mut row = vec![cell.model.to_string(), lane, cell.scenario.name().to_owned()];
+    let mut row = vec![cell.model.to_string(), lane, cell.varied.of(cell.scenario)];
     match cell.figures().filter(|_| cell.state.outcome == Outcome::Ok) {
         Some(figures) => row.extend([
             milliseconds(figures.median.value),
@@ -50,8 +57,12 @@ fn row(cell: &Cell) -> Vec<String> {
         ]),
         None => row.extend(["-", "-", "-", "0"].map(str::to_owned)),
     }
+    let told =
+        [cell.served.as_ref().map(served), cold(cell), contention(cell), cell.growth().map(|of| growth(&of))];
+    let told = told.into_iter().flatten();
     let word = match cell.state.outcome {
-        Outcome::Ok if cell.warm => "",
+        // What starts cold is not warmed up.
+        Outcome::Ok if cell.warm || cell.warm_up_us.is_empty() => "",
         Outcome::Ok => "was still warming up",
         Outcome::Wrong => "wrong",
         Outcome::Failed => "failed",
@@ -61,8 +72,47 @@ fn row(cell: &Cell) -> Vec<String> {
     };
     let reason =
         cell.state.reason.as_deref().map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}"));
-    row.push(reason);
+    let notes: Vec<_> = std::iter::once(reason).filter(|reason| !reason.is_empty()).chain(told).collect();
+    row.push(notes.join("; "));
     row
+}
+
+/// What a median cold start is made of.
+fn cold(cell: &Cell) -> Option<String> {
+    let parts = cell.cold_parts().into_iter().map(|(name, took)| format!("{name} {}", milliseconds(took)));
+    Some(parts.collect::<Vec<_>>().join(", ")).filter(|parts| !parts.is_empty())
+}
+
+/// What it takes beside others and alone.
+fn contention(cell: &Cell) -> Option<String> {
+    let of = cell.contention()?;
+    let beside: Vec<_> = cell.beside.iter().map(ToString::to_string).collect();
+    let alone = milliseconds(median(&cell.alone_us));
+    let beside = beside.join(" and ");
+    Some(format!("alone {alone}; {:.2} times that ({:.2}–{:.2}) beside {beside}", of.value, of.low, of.high))
+}
+
+/// By how much memory grew.
+fn growth(growth: &Growth) -> String {
+    let parts =
+        [("heap", growth.wasm_bytes), ("GPU objects", growth.gpu_bytes), ("browser", growth.browser_bytes)];
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    let told = parts.into_iter().filter_map(|(name, of)| of.map(|of| (name, of))).map(|(name, of)| {
+        format!("{name} {:+.1} MiB/h ({:.1}–{:.1})", mib(of.value), mib(of.low), mib(of.high))
+    });
+    let told: Vec<_> = told.collect();
+    if told.is_empty() { "nothing tells its memory".to_owned() } else { told.join(", ") }
+}
+
+/// What became of requests that arrived at a rate.
+fn served(served: &Served) -> String {
+    let within = served.within.zip(served.within_us).map(|(share, limit)| {
+        let limit = std::time::Duration::from_micros(limit);
+        format!("{:.1} % of {} within {limit:?}", share * 100.0, served.arrived)
+    });
+    let refused = served.refused.iter().map(|(code, count)| format!("{count} {code}"));
+    let achieved = format!("{:.1}/s answered", served.achieved);
+    std::iter::once(achieved).chain(within).chain(refused).collect::<Vec<_>>().join(", ")
 }
 
 fn rows(results: &Results) -> Vec<Vec<String>> {
@@ -135,7 +185,7 @@ fn judged(cell: &Judged) -> Vec<String> {
     vec![
         cell.model.to_string(),
         format!("{}/{}", cell.browser, cell.backend),
-        cell.scenario.name().to_owned(),
+        cell.varied.of(cell.scenario),
         verdict.to_owned(),
         ratio(|ratio| format!("{:.3}", ratio.value)),
         ratio(|ratio| format!("{:.3}–{:.3}", ratio.low, ratio.high)),

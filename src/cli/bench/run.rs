@@ -115,9 +115,8 @@ impl Run {
 /// What a daemon of its own runs: one of each browser of the suite that weft knows.
 fn browsers(found: &Found) -> BTreeMap<String, RawInstances> {
     let known: BTreeSet<_> = Recipe::embedded().into_iter().map(|recipe| recipe.name).collect();
-    let wanted = found.suite.cells.iter().filter(|cell| cell.excluded.is_none());
-    let named = wanted.map(|cell| cell.browser.clone()).filter(|browser| known.contains(browser));
-    named.map(|browser| (browser, RawInstances::Count(1))).collect()
+    let named = found.suite.browsers().into_iter().filter(|browser| known.contains(*browser));
+    named.map(|browser| (browser.to_owned(), RawInstances::Count(1))).collect()
 }
 
 /// What was measured until it was done or interrupted.
@@ -143,7 +142,9 @@ async fn measured(
         environment.places.insert(format!("{browser}/{backend}"), place.clone());
     }
     let browsers = there.filter(|(_, backend, _)| !backend.is_native()).map(|(browser, ..)| browser);
-    leases.take(client, browsers.collect(), suite).await?;
+    if suite.plans.is_empty() {
+        leases.take(client, browsers.collect(), suite).await?;
+    }
     let quiet = Quiet::before();
     let started_at_us = tasks::now_us();
     let mut measuring = Measuring::new(client, found, &lanes, leases);
@@ -153,6 +154,7 @@ async fn measured(
         // What was measured until then is kept all the same.
         ran = measuring.run() => ran.err(),
     };
+    measuring.tidy().await;
     let (calibration_us, mut warnings) = quiet.after();
     warnings.extend(
         environment
@@ -161,6 +163,10 @@ async fn measured(
             .filter(|(_, place)| place.software_adapter)
             .map(|(name, _)| format!("{name} computes on a software adapter: its times are not a GPU's")),
     );
+    if !suite.plans.is_empty() {
+        let shared = "a plan runs in no browser that is leased, so none was: others' requests may have come in between";
+        warnings.push(shared.to_owned());
+    }
     let results = Results {
         version: VERSION,
         id: format!("{}-{:08x}", suite.name, rand::random::<u32>()),

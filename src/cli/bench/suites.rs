@@ -8,8 +8,12 @@ use sha2::{Digest as _, Sha256};
 use crate::{bench::Suite, domain::Digest, models::GateInputs};
 
 /// Suites that come with weft: their names and texts.
-pub(super) const SHIPPED: [(&str, &str); 1] =
-    [("smoke", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/smoke.toml")))];
+pub(super) const SHIPPED: [(&str, &str); 4] = [
+    ("smoke", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/smoke.toml"))),
+    ("standard", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/standard.toml"))),
+    ("precision", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/precision.toml"))),
+    ("sharding", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/sharding.toml"))),
+];
 
 /// What those suites are asked with.
 const INPUTS: [(&str, &str); 2] = [

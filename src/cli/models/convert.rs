@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use super::{VERSION_SHOWN, gate, told};
 use crate::{
-    cli::{Common, Misuse, client::with_daemon, output},
+    cli::{
+        Common, Misuse,
+        client::{Client, with_daemon},
+        output,
+    },
     domain::{Accuracy, Digest, FirstClass, MeasuredOn, ModelName, OutputAccuracy},
 };
 
@@ -22,7 +26,7 @@ pub(super) struct Order {
 
 impl Order {
     /// What requests are to call it.
-    fn called(&self) -> anyhow::Result<String> {
+    pub(super) fn called(&self) -> anyhow::Result<String> {
         let word = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
         let called = self.name.clone().unwrap_or_else(|| {
             let precision = self.precision.chars().map(word).collect::<String>();
@@ -32,8 +36,8 @@ impl Order {
         Ok(called)
     }
 
-    /// Makes the variant and names it.
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+    /// Makes the variant and names it; answers with what was made and what was added.
+    pub(super) async fn make(&self, client: &Client) -> anyhow::Result<(Value, Value)> {
         let (called, gate) = (self.called()?, gate(self.inputs.as_deref())?);
         let Self { model, precision, tolerance, .. } = self;
         let mut order = json!({"model": model, "gate": gate});
@@ -44,20 +48,21 @@ impl Order {
             }
             None => order["precision"] = json!(precision),
         }
-        let (made, added) = with_daemon(common, async |client| {
-            let made = client.post("/api/v1/conversions", &order).await?;
-            let of = client.get(&format!("/api/v1/models/{model}")).await?;
-            let item = &made["items"][0];
-            let body = json!({
-                "name": called, "digest": item["digest"], "files": item["files"], "kind": item["kind"],
-                "source": made["source"], "revision": made["revision"], "licence": of["licence"],
-                "tolerance": tolerance, "gate": gate,
-            });
-            let added =
-                client.post("/api/v1/models", &body).await.with_context(|| format!("adding {called}"))?;
-            Ok((made, added))
-        })
-        .await?;
+        let made = client.post("/api/v1/conversions", &order).await?;
+        let of = client.get(&format!("/api/v1/models/{model}")).await?;
+        let item = &made["items"][0];
+        let body = json!({
+            "name": called, "digest": item["digest"], "files": item["files"], "kind": item["kind"],
+            "source": made["source"], "revision": made["revision"], "licence": of["licence"],
+            "tolerance": tolerance, "gate": gate,
+        });
+        let added = client.post("/api/v1/models", &body).await.with_context(|| format!("adding {called}"))?;
+        Ok((made, added))
+    }
+
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        self.called()?;
+        let (made, added) = with_daemon(common, async |client| self.make(client).await).await?;
         let (report, accuracy) = (&made["items"][0]["report"], &made["items"][0]["accuracy"]);
         if common.json {
             return output::json(&json!({"model": added, "report": report, "accuracy": accuracy}));

@@ -21,7 +21,7 @@ use crate::{
     },
     domain::{
         BackendKind, Caller, Digest, DimBinding, Environment, Failure, InstanceId, LaneId, LaneMemory,
-        Placement, Policy, Uses, VerdictStatus,
+        LoadTiming, Placement, Policy, Uses, VerdictStatus,
     },
     events::Events,
     models::{Blobs, Entry, Held, History, Layouts, Loader, Reference, gate::Gate},
@@ -154,6 +154,7 @@ fn stage_hedging(lanes: Vec<Paced>, hedge_percent: Option<u32>) -> Stage {
                 verdict: VerdictStatus::Verified,
                 used: Instant::now(),
                 memory: LaneMemory::default(),
+                load: LoadTiming::default(),
                 _held: Held::default(),
             };
             lane.sessions.insert(SessionName { model, shapes: DimBinding::new() }, ready);

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
@@ -17,7 +16,7 @@ use tokio::{
     task::{self, JoinSet},
 };
 use tokio_tungstenite::tungstenite::Message;
-use weft::protocol::frame::Frame;
+use weft::{bench::Arrivals, protocol::frame::Frame};
 
 use crate::{requests::Model, wire::Wire};
 
@@ -65,15 +64,7 @@ struct Code {
 impl Offer<'_> {
     /// The times of arrival of a Poisson process.
     fn times(&self) -> Vec<Duration> {
-        let mut random = StdRng::seed_from_u64(self.seed);
-        let (mut times, mut at) = (Vec::new(), 0.0);
-        loop {
-            at += -(1.0 - random.random::<f64>()).ln() / self.per_second;
-            if at >= self.time.as_secs_f64() {
-                return times;
-            }
-            times.push(Duration::from_secs_f64(at));
-        }
+        Arrivals::new(self.per_second, self.seed).take_while(|at| *at < self.time).collect()
     }
 
     /// Sends each when it is due, whatever became of the others, and waits for all answers.
@@ -166,31 +157,4 @@ async fn read(
         heard.push((number, ((now.saturating_duration_since(due)).as_micros() as u64, said)));
     }
     Ok(heard)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arrivals_come_by_chance_at_their_rate() {
-        let (name, file) = ("none".to_owned(), std::path::PathBuf::new());
-        let model = Model { name, browser: "none", file, sets: Vec::new(), written: Vec::new() };
-        let offer = Offer {
-            model: &model,
-            parameters: &Value::Null,
-            per_second: 500.0,
-            time: Duration::from_secs(20),
-            seed: 1,
-        };
-        let times = offer.times();
-        assert!((9_700..10_300).contains(&times.len()), "{} arrivals", times.len());
-        assert!(times.is_sorted() && times.iter().all(|time| *time < offer.time));
-        // Of exponential gaps 1 - 1/e are shorter than their mean, and their deviation is their mean.
-        let gaps: Vec<_> =
-            times.windows(2).map(|pair| (pair[1].as_secs_f64() - pair[0].as_secs_f64()) * 500.0).collect();
-        let short = gaps.iter().filter(|gap| **gap < 1.0).count() as f64 / gaps.len() as f64;
-        assert!((0.61..0.655).contains(&short), "{short}");
-        assert_eq!(times, offer.times(), "one seed gives one order");
-    }
 }
