@@ -173,7 +173,8 @@ impl Search<'_> {
             [value, weight] if is_standard(node, "MatMul") => (value, weight, None, false),
             [value, weight, bias @ ..] if is_standard(node, "Gemm") => {
                 let is = |name: &str, default: i64| node.attribute(name).map_or(default, |value| value.i);
-                let whole = node.attribute("beta").is_none_or(|beta| beta.f == 1.0) && is("transA", 0) == 0;
+                let whole = node.attribute("beta").is_none_or(|beta| (beta.f - 1.0).abs() < f32::EPSILON)
+                    && is("transA", 0) == 0;
                 let bias = bias.first().filter(|bias| !bias.is_empty());
                 let known = bias.is_none_or(|bias| self.tensors.contains_key(bias.as_str()));
                 (whole && known).then(|| (value, weight, bias.map(String::as_str), is("transB", 0) != 0))?
