@@ -107,7 +107,10 @@ pub(super) async fn run(subject: &Subject, lanes: &Lanes) {
         "sizes": bench.sets.iter().map(sizes).collect::<Vec<_>>(), "rows": rows, "weights": weights,
     });
     bench.served.stop().await.unwrap();
-    let broken = |row: &&Value| row["wrong"].is_string() || row["refused"]["code"] == "internal";
+    let broken = |row: &&Value| {
+        row["wrong"].is_string()
+            || ["internal", "no_backend"].iter().any(|code| row["refused"]["code"] == *code)
+    };
     let wrong: Vec<_> = rows.iter().filter(broken).map(told).collect();
     assert!(rows.iter().any(|row| row["ran"].is_array()), "{}: no split answered", subject.name);
     assert!(wrong.is_empty(), "{}: {}", subject.name, wrong.join("\n"));
