@@ -70,8 +70,10 @@ impl Store {
             .await
     }
 
-    /// The stages of a model's latest answers under plans.
+    /// The stages of a model's latest answers under plans, the last one included.
     pub async fn stage_runs(&self, whole: Digest) -> Result<Vec<StageRun>, StoreError> {
+        // What could not be written is told by the writer, and missing here.
+        let _ = self.flush().await;
         let sql = include_str!("queries/stage_runs.sql");
         let read = |row: &Row<'_>| Cells::new(row).json::<Vec<StageRun>>();
         let whole = whole.to_string();
