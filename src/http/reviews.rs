@@ -186,9 +186,9 @@ async fn candidate(
     }
     if !planner::is_worth_a_trial(review.forecast_us) {
         let (least, forecast) = (planner::GAIN_LEAST * 100.0, told(review.forecast_us));
-        let says = "no split saves";
+        let standing = &standing.plan;
         review.says =
-            format!("{} stays, because {says} {least:.0} %: {forecast} are forecast.", standing.plan);
+            format!("{standing} stays, because no split saves {least:.0} %: {forecast} are forecast.");
         return Ok(None);
     }
     made(api, whole, &standing.order, cutting).await.map(Some)

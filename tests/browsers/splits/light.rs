@@ -54,16 +54,10 @@ fn graph(graph: &[u8], random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     let spread: BTreeMap<&[u8], &[u8]> = nodes().filter_map(spread).collect();
     let sums = nodes().flat_map(added).filter_map(|name| spread.get(name).copied());
     let biases: BTreeSet<&[u8]> = nodes().filter_map(bias).chain(sums).collect();
-    let is_joint = |node: &&[u8]| match only(node, 4) {
-        Some(b"Sum") => true,
-        Some(b"Add") => added(node).iter().all(|name| !spread.contains_key(name)),
-        _ => false,
-    };
-    let joined = nodes().filter(is_joint).count();
     let part = |part: &Field<'_>| match part.number {
         1 => match constant(part.body) {
             Some((of, name)) => {
-                let range = range(&shapes[of], biases.contains(name.as_bytes()), joined);
+                let range = range(&shapes[of], biases.contains(name.as_bytes()));
                 field(5, &weight(name, &shapes[of], range, random))
             }
             None => part.raw.to_vec(),
@@ -108,15 +102,10 @@ fn constant(node: &[u8]) -> Option<(&[u8], &str)> {
 }
 
 /// Kernels keep the size of what passes through. What else has one axis is one of a norm's four, which cancel each other
-/// around 1, and of which the variance must not be negative. Each of so many sums of two paths doubles the variance, which
-/// the last product takes back: else its largest output would be the only one.
-fn range(shape: &[u64], bias: bool, joined: usize) -> Range<f32> {
+/// around 1, and of which the variance must not be negative.
+fn range(shape: &[u64], bias: bool) -> Range<f32> {
     let reach = (6.0 / shape[1..].iter().product::<u64>() as f32).sqrt();
     match shape {
-        [_, _] => {
-            let least = reach / 2_f32.powf(joined as f32 / 2.0);
-            -least..least
-        }
         [_] if bias => -0.1..0.1,
         [_] => 0.5..1.5,
         _ => -reach..reach,
