@@ -138,16 +138,16 @@ async fn either(
         (Ok(dealt), Ok((_, kept))) => saves(dealt, kept),
         (dealt, kept) => dealt.is_ok() && kept.is_err(),
     };
-    let (open, mut split, others) = if better {
-        let others = kept.map(|(_, split)| split.alternatives).unwrap_or_default();
-        let (open, split) = opened(api, paces, whole, wanted, Some(ways)).await?;
-        (open, split, others)
+    let (open, mut split) = if better {
+        let others = kept.map(|(_, split)| split.alternatives);
+        let (open, mut split) = opened(api, paces, whole, wanted, Some(ways)).await?;
+        if let Ok(others) = others {
+            split.alternatives = others;
+        }
+        (open, split)
     } else {
-        let (open, split) = kept?;
-        let others = split.alternatives.clone();
-        (open, split, others)
+        kept?
     };
-    split.alternatives = others;
     split.alternatives.push(tried);
     Ok((open, split))
 }
