@@ -278,15 +278,18 @@ async fn cascade(stage: &Stage, aim: &Aim, first: &str, load: &Load) -> anyhow::
 /// Kills a browser that has a request. One that is killed between two leaves none that could move: all pages are held
 /// still, so that requests pile up in each lane, until it has one.
 async fn crash_laden(stage: &Stage, aim: &Aim, instance: &str) -> anyhow::Result<(String, Instant)> {
-    let mut held = Vec::new();
-    for other in &aim.instances {
-        held.extend(pages(stage, other)?);
+    let (own, mut others) = (pages(stage, instance)?, Vec::new());
+    for other in aim.instances.iter().filter(|other| *other != instance) {
+        others.extend(pages(stage, other)?);
     }
     for _ in 0..HOLDS_MAX {
-        signal(&held, Signal::SIGSTOP);
+        signal(&others, Signal::SIGSTOP);
+        signal(&own, Signal::SIGSTOP);
         let laden = timeout(HELD_FOR, laden(stage, instance)).await;
         let crashed = laden.map(|laden| laden.and_then(|()| crash(stage, instance)));
-        signal(&held, Signal::SIGCONT);
+        // A page that outlives its browser for a moment could still answer.
+        signal(&own, if crashed.is_ok() { Signal::SIGKILL } else { Signal::SIGCONT });
+        signal(&others, Signal::SIGCONT);
         if let Ok(crashed) = crashed {
             return crashed;
         }
@@ -294,9 +297,12 @@ async fn crash_laden(stage: &Stage, aim: &Aim, instance: &str) -> anyhow::Result
     anyhow::bail!("{instance} got no request in {HOLDS_MAX} times {HELD_FOR:?}, while no lane answered")
 }
 
-/// Waits until the instance has a request that it has not answered; nothing tells of it but the list of lanes.
+/// Waits until the instance has a request that it has not answered; nothing tells of it but the list of lanes. What it sent
+/// before it was held has come by the second look.
 async fn laden(stage: &Stage, instance: &str) -> anyhow::Result<()> {
-    while stage.running(instance).await? == 0 {
+    let mut looks = 0;
+    while looks < 2 {
+        looks = if stage.running(instance).await? > 0 { looks + 1 } else { 0 };
         tokio::task::yield_now().await;
     }
     Ok(())
