@@ -15,6 +15,7 @@ mod server;
 mod soak;
 mod socket;
 mod suites;
+mod told;
 
 use std::path::PathBuf;
 

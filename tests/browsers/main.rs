@@ -10,6 +10,7 @@ mod ceiling;
 mod checkpoints;
 mod converted;
 mod daemon;
+mod dashboard;
 mod doctor;
 mod driver;
 #[path = "../it/support/graphs.rs"]

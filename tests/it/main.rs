@@ -19,6 +19,7 @@ mod checkpoints;
 mod cli;
 mod converting;
 mod cutting;
+mod dashboard;
 mod downloads;
 mod encoding;
 mod foreign;

@@ -17,6 +17,7 @@ use super::{
     places::{self, Leases},
     print,
     suites::{self, Found},
+    told,
 };
 use crate::{
     bench::{Outcome, Results, VERSION},
@@ -147,12 +148,16 @@ async fn measured(
     }
     let quiet = Quiet::before();
     let started_at_us = tasks::now_us();
-    let mut measuring = Measuring::new(client, found, &lanes, leases);
+    let id = format!("{}-{:08x}", suite.name, rand::random::<u32>());
+    let mut measuring = Measuring::new(client, found, &lanes, leases, &id);
+    let telling = told::tell(client, measuring.told.newest());
     let interrupted = tokio::select! {
         biased;
         interrupted = interrupts.next() => Some(interrupted.into()),
         // What was measured until then is kept all the same.
         ran = measuring.run() => ran.err(),
+        // Whether anybody hears of it changes nothing.
+        never = telling => match never {},
     };
     measuring.tidy().await;
     let (calibration_us, mut warnings) = quiet.after();
@@ -169,7 +174,7 @@ async fn measured(
     }
     let results = Results {
         version: VERSION,
-        id: format!("{}-{:08x}", suite.name, rand::random::<u32>()),
+        id,
         suite: suite.name.clone(),
         suite_sha256: found.sha256.to_string(),
         started_at_us,

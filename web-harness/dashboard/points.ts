@@ -1,0 +1,269 @@
+/** Requests as points of a chart: kept in columns, counted into pixels. Pure. */
+
+import type { RunTimes } from './documents.ts';
+
+/** As many as the daemon tells at once. */
+export const POINTS_MAX = 100_000;
+
+export interface Point {
+  /** Milliseconds since the Unix epoch. */
+  readonly at: number;
+  readonly ms: number;
+  readonly outcome: string;
+  readonly lane: string | null;
+}
+
+/** Words by the order of their first use. */
+class Words {
+  readonly list: string[] = [];
+  readonly #places = new Map<string, number>();
+
+  place(word: string): number {
+    let place = this.#places.get(word);
+    if (place === undefined) {
+      place = this.list.push(word) - 1;
+      this.#places.set(word, place);
+    }
+    return place;
+  }
+}
+
+/** The lane's name of a run that never got one. */
+const NO_LANE = '';
+
+/** The newest points; the oldest make room. */
+export class Points {
+  readonly at = new Float64Array(POINTS_MAX);
+  readonly ms = new Float32Array(POINTS_MAX);
+  readonly #outcome = new Uint8Array(POINTS_MAX);
+  readonly #lane = new Uint16Array(POINTS_MAX);
+  readonly #outcomes = new Words();
+  readonly #lanes = new Words();
+  #next = 0;
+  #size = 0;
+
+  constructor() {
+    this.#outcomes.place('ok');
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  set(times: RunTimes): void {
+    this.#next = 0;
+    this.#size = 0;
+    for (let at = times.accepted_at_us.length - 1; at >= 0; at -= 1) {
+      const lane = times.lane[at] ?? null;
+      this.add({
+        at: (times.accepted_at_us[at] ?? 0) / 1000,
+        ms: (times.total_us[at] ?? 0) / 1000,
+        outcome: times.outcomes[times.outcome[at] ?? 0] ?? 'ok',
+        lane: lane === null ? null : times.lanes[lane] ?? null,
+      });
+    }
+  }
+
+  add(point: Point): void {
+    const place = this.#next;
+    this.at[place] = point.at;
+    this.ms[place] = point.ms;
+    this.#outcome[place] = this.#outcomes.place(point.outcome);
+    this.#lane[place] = this.#lanes.place(point.lane ?? NO_LANE);
+    this.#next = (place + 1) % POINTS_MAX;
+    this.#size = Math.min(this.#size + 1, POINTS_MAX);
+  }
+
+  /** Places of the points, the oldest first as they were recorded. */
+  place(nth: number): number {
+    return (this.#next - this.#size + nth + POINTS_MAX) % POINTS_MAX;
+  }
+
+  isFailed(place: number): boolean {
+    return this.#outcome[place] !== 0;
+  }
+
+  point(place: number): Point {
+    const lane = this.#lanes.list[this.#lane[place] ?? 0] ?? NO_LANE;
+    return {
+      at: this.at[place] ?? 0,
+      ms: this.ms[place] ?? 0,
+      outcome: this.#outcomes.list[this.#outcome[place] ?? 0] ?? 'ok',
+      lane: lane === NO_LANE ? null : lane,
+    };
+  }
+
+  /** The group of each lane's points, by the lanes' places. */
+  groups(of: (lane: string) => number): Uint8Array {
+    return Uint8Array.from(this.#lanes.list, of);
+  }
+
+  lanePlace(place: number): number {
+    return this.#lane[place] ?? 0;
+  }
+}
+
+/** A chart's inside, in device pixels, and what it shows: milliseconds since the epoch across, `log10` of milliseconds up. */
+export interface Frame {
+  readonly width: number;
+  readonly height: number;
+  readonly from: number;
+  readonly to: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export interface Extent {
+  readonly from: number;
+  readonly to: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Shorter times are drawn as this. */
+const LEAST_MS = 0.01;
+
+export function height(ms: number): number {
+  return Math.log10(Math.max(LEAST_MS, ms));
+}
+
+/** What all points take up; null without any. */
+export function extent(points: Points, from: number, to: number): Extent | null {
+  let [first, last, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
+  for (let nth = 0; nth < points.size; nth += 1) {
+    const place = points.place(nth);
+    const [at, ms] = [points.at[place] ?? 0, points.ms[place] ?? 0];
+    if (at >= from && at <= to) {
+      first = Math.min(first, at);
+      last = Math.max(last, at);
+      low = Math.min(low, ms);
+      high = Math.max(high, ms);
+    }
+  }
+  return first > last ? null : { from: first, to: last, low: height(low), high: height(high) };
+}
+
+/** The group that failures are in, whatever their lane. */
+export const FAILED = 255;
+
+/** Points per pixel, and of which group the pixel is; failures are seen before all others. */
+export interface Raster {
+  readonly counts: Uint16Array;
+  readonly groups: Uint8Array;
+  /** The most in one pixel. */
+  readonly most: number;
+  readonly shown: number;
+}
+
+/** Counts every point of the frame; a point is `size` pixels wide and high. */
+export function raster(points: Points, frame: Frame, size: number, groupsOfLanes: Uint8Array): Raster {
+  const { width, height: rows } = frame;
+  const counts = new Uint16Array(width * rows);
+  const groups = new Uint8Array(width * rows);
+  let [most, shown] = [0, 0];
+  const across = (width - size) / Math.max(1, frame.to - frame.from);
+  const up = (rows - size) / Math.max(1e-9, frame.high - frame.low);
+  for (let nth = 0; nth < points.size; nth += 1) {
+    const place = points.place(nth);
+    const x = Math.round(((points.at[place] ?? 0) - frame.from) * across);
+    const y = Math.round((frame.high - height(points.ms[place] ?? 0)) * up);
+    if (x < 0 || y < 0 || x > width - size || y > rows - size) {
+      continue;
+    }
+    shown += 1;
+    const group = points.isFailed(place) ? FAILED : groupsOfLanes[points.lanePlace(place)] ?? 0;
+    for (let row = y; row < y + size; row += 1) {
+      for (let pixel = row * width + x; pixel < row * width + x + size; pixel += 1) {
+        const count = Math.min(65_535, (counts[pixel] ?? 0) + 1);
+        counts[pixel] = count;
+        most = Math.max(most, count);
+        if (groups[pixel] !== FAILED) {
+          groups[pixel] = group;
+        }
+      }
+    }
+  }
+  return { counts, groups, most, shown };
+}
+
+/** How wide a point is drawn, in CSS pixels. */
+export function pointSize(count: number): number {
+  return count <= 500 ? 5 : count <= 3000 ? 4 : count <= 20_000 ? 2 : 1.5;
+}
+
+/** The point nearest to a place of the frame, in its pixels, if one is within reach. */
+export function nearest(points: Points, frame: Frame, x: number, y: number, reach: number): number | null {
+  let [found, best]: [number | null, number] = [null, reach * reach];
+  for (let nth = 0; nth < points.size; nth += 1) {
+    const place = points.place(nth);
+    const dx = ((points.at[place] ?? 0) - frame.from) / (frame.to - frame.from) * frame.width - x;
+    const dy = (frame.high - height(points.ms[place] ?? 0)) / (frame.high - frame.low) * frame.height - y;
+    const distance = dx * dx + dy * dy;
+    if (distance <= best) {
+      [found, best] = [place, distance];
+    }
+  }
+  return found;
+}
+
+/** The next point of the frame in time, or the one before; the last of all when there is none to begin from. */
+export function neighbour(points: Points, frame: Frame, from: number | null, step: 1 | -1): number | null {
+  const way = from === null ? -1 : step;
+  const start = from === null ? Infinity : points.at[from] ?? 0;
+  let [found, best, isPast]: [number | null, number, boolean] = [null, 0, false];
+  for (let nth = 0; nth < points.size; nth += 1) {
+    // Those of one moment in the order in which they came.
+    const place = points.place(way === 1 ? nth : points.size - 1 - nth);
+    const at = points.at[place] ?? 0;
+    const isBeyond = way === 1 ? at > start : at < start;
+    const isNearer = found === null || (way === 1 ? at < best : at > best);
+    if ((isBeyond || (at === start && isPast)) && isNearer && at >= frame.from && at <= frame.to) {
+      [found, best] = [place, at];
+    }
+    isPast ||= place === from;
+  }
+  return found;
+}
+
+export interface Column {
+  readonly at: number;
+  readonly p50: number;
+  readonly p95: number;
+}
+
+/** A column of fewer says nothing about its ninety-fifth percentile. */
+const COLUMN_MIN = 20;
+
+function rank(sorted: Float32Array, share: number): number {
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
+}
+
+/** The percentiles of the answers of each of `most` spans of the frame; null where there are too few of them. */
+export function columns(points: Points, frame: Frame, most: number): (Column | null)[] {
+  const spans: number[][] = Array.from({ length: most }, () => []);
+  for (let nth = 0; nth < points.size; nth += 1) {
+    const place = points.place(nth);
+    const at = Math.floor(((points.at[place] ?? 0) - frame.from) / (frame.to - frame.from) * most);
+    if (!points.isFailed(place)) {
+      spans[at === most ? most - 1 : at]?.push(points.ms[place] ?? 0);
+    }
+  }
+  return spans.map((span, at) => {
+    if (span.length < COLUMN_MIN) {
+      return null;
+    }
+    const sorted = Float32Array.from(span).sort();
+    const middle = frame.from + (frame.to - frame.from) * (at + 0.5) / most;
+    return { at: middle, p50: rank(sorted, 0.5), p95: rank(sorted, 0.95) };
+  });
+}
+
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
+
+/** Round moments between two, in the local clock: no more than `most`. `offset` is that clock's minutes behind UTC. */
+export function timeTicks(from: number, to: number, most: number, offset: number): number[] {
+  const step = (STEPS_S.find((seconds) => (to - from) / 1000 / seconds <= most) ?? 604_800 * 4) * 1000;
+  const behind = offset * 60_000;
+  const first = Math.ceil((from - behind) / step) * step + behind;
+  return Array.from({ length: Math.max(0, Math.floor((to - first) / step) + 1) }, (_, at) => first + at * step);
+}
