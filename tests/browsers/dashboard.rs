@@ -84,7 +84,7 @@ async fn used_in(browser: &str) {
         },
         "pool": {"held": true, "figures": true, "during": true, "spoken": true, "same": true},
         "cut": {"lost": true, "spoken": true, "trouble": true},
-        "suites": {"name": true, "left": "about 2 min left", "value": 4, "card": "ARTICLE"},
+        "suites": {"name": true, "left": "about 1 min 30 s left", "value": 4, "card": "ARTICLE"},
         "plans": {"moved": "64 B", "told": true, "named": true},
         "left": {"kept": "?view=suites", "cookie": ""},
         "violations": [], "images": 0, "wide": 0,

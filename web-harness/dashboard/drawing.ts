@@ -9,7 +9,7 @@ import { bytes, time } from './say.ts';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const LINE = 19;
-const LETTERS = 27;
+const LETTERS = 26;
 
 export interface Drawn {
   readonly plan: Plan;
@@ -58,14 +58,15 @@ function stage(drawn: Drawn, { at, x, y }: Box): SVGElement {
   const state = standing(seat, seat.lane === null ? null : lanes(seat.lane));
   const backend = lane.slice(lane.lastIndexOf('/') + 1).split(' ')[0] ?? '';
   const name = plan.shards[at] ?? 'its file is gone';
-  const took = figures === null ? 'no request yet' : `computes ${time(figures.compute_us)}, moves ${time(figures.transfer_us)}`;
+  const took = figures === null ? 'no request yet' : `computes ${time(figures.compute_us)}`;
+  const transfer = figures === null ? '' : `transfer ${time(figures.transfer_us)}`;
   const moved = figures === null ? '' : `${bytes(figures.bytes_in)} in, ${bytes(figures.bytes_out)} out`;
   const lines: readonly (readonly [string, string])[] = [
-    [`${at} · ${lane}`, 'strong'], [name, 'faint'], [took, ''], [moved, ''], [state, 'state'],
+    [`${at} · ${lane}`, 'strong'], [name, 'faint'], [took, ''], [transfer, ''], [moved, ''], [state, 'state'],
   ];
-  const title = `Stage ${at}: ${name} in ${lane}, ${state}${seat.reason === null ? '' : `, because ${seat.reason}`}; ${took}${moved === '' ? '' : `; ${moved}`}`;
+  const title = `Stage ${at}: ${name} in ${lane}, ${state}${seat.reason === null ? '' : `, because ${seat.reason}`}; ${[took, transfer, moved].filter((text) => text !== '').join('; ')}`;
   const words = lines.map(([text, kind], row) =>
-    svg('text', { class: kind, x: x + 16, y: y + 24 + row * LINE }, shortened(text, LETTERS + (kind === 'strong' ? -1 : 3))));
+    svg('text', { class: kind, x: x + 16, y: y + 25 + row * LINE }, shortened(text, LETTERS)));
   return svg('g', { class: 'stage', 'data-state': state, 'data-backend': backend.startsWith('ort') ? 'native' : backend, role: 'img', 'aria-label': title },
     svg('title', {}, title), svg('rect', { class: 'box', x, y, width: BOX.width, height: BOX.height, rx: 7 }),
     svg('rect', { class: 'strip', x, y: y + 8, width: 5, height: BOX.height - 16, rx: 2.5 }), ...words);

@@ -100,7 +100,7 @@ export function filters(go: (address: Address) => void): Filters {
 function savedViews(now: () => Address): { root: HTMLElement; show: () => void } {
   const list = element('ul', { class: 'saved' });
   const told = element('span', { class: 'about', role: 'status' });
-  const name = element('input', { type: 'text', maxlength: '60', required: '', 'aria-label': 'Name of this view' });
+  const name = element('input', { type: 'text', maxlength: '60', required: '', placeholder: 'Name of this view', 'aria-label': 'Name of this view' });
   const form = element('form', { class: 'save' }, name, element('button', {}, 'Save this view'), told);
   const fill = (): void => {
     list.replaceChildren(...saved(localStorage).map(({ name: title, search }) => {

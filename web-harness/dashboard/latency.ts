@@ -5,7 +5,7 @@ import { backendColour, DARK, LIGHT, type Theme } from '../report/palette.ts';
 import { logTicks } from '../report/ticks.ts';
 import { digits, tickWord } from '../report/words.ts';
 import { paintPoints } from './paint.ts';
-import { columns, extent, type Frame, height, nearest, neighbour, type Point, Points, pointSize, raster, timeTicks } from './points.ts';
+import { columns, extent, FAILED, type Frame, height, nearest, neighbour, type Point, Points, pointSize, raster, timeTicks } from './points.ts';
 import { clock, outcomeWords } from './say.ts';
 
 /** Room for the axes, in CSS pixels. */
@@ -57,6 +57,8 @@ export class LatencyChart {
   readonly #note = element('div', { class: 'note', hidden: '' });
   readonly #spoken = element('p', { class: 'unseen', 'aria-live': 'polite' });
   readonly #caption = element('span', {});
+  /** What colours mean, by group. */
+  readonly #keys = new Map<number, HTMLElement>();
   readonly #chosen: Chosen;
   readonly #sizes = new ResizeObserver(() => { this.draw(); });
   #frame: Frame | null = null;
@@ -121,7 +123,10 @@ export class LatencyChart {
     }
     this.#axes(pen, frame, width, theme);
     const size = Math.max(1, Math.round(pointSize(this.points.size) * scale));
-    const counted = raster(this.points, frame, size, this.points.groups(groupOf));
+    const groups = this.points.groups(groupOf);
+    const counted = raster(this.points, frame, size, groups);
+    const used = this.points.used(groups);
+    this.#keys.forEach((key, group) => { key.hidden = !used.has(group); });
     const colours = BACKENDS.map((backend) => backendColour(backend, theme));
     paintPoints(pen, counted, frame, { left: LEFT, top: TOP, scale }, colours, theme);
     this.#percentiles(pen, frame, theme);
@@ -234,8 +239,9 @@ export class LatencyChart {
   #legend(): HTMLElement {
     const key = (name: string, label: string): HTMLElement =>
       element('li', {}, element('span', { class: `key ${name}` }), label);
-    return element('ul', { class: 'legend' }, ...BACKENDS.map((backend) => key(backend, LABELS[backend])),
-      key('failed', 'failed'), key('p50', 'median'), key('p95', '95th percentile'));
+    BACKENDS.forEach((backend, group) => { this.#keys.set(group, key(backend, LABELS[backend])); });
+    this.#keys.set(FAILED, key('failed', 'failed'));
+    return element('ul', { class: 'legend' }, ...this.#keys.values(), key('p50', 'median'), key('p95', '95th percentile'));
   }
 
   #listen(): void {

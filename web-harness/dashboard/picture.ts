@@ -21,7 +21,7 @@ export interface Layout {
   readonly boxes: readonly Box[];
 }
 
-export const BOX = { width: 216, height: 122 } as const;
+export const BOX = { width: 216, height: 141 } as const;
 const GAP = { along: 92, beside: 24 } as const;
 const MARGIN = 14;
 

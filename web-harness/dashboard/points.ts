@@ -98,6 +98,16 @@ export class Points {
     return Uint8Array.from(this.#lanes.list, of);
   }
 
+  /** The groups that have points. */
+  used(groupsOfLanes: Uint8Array): Set<number> {
+    const used = new Set<number>();
+    for (let nth = 0; nth < this.#size; nth += 1) {
+      const place = this.place(nth);
+      used.add(this.isFailed(place) ? FAILED : groupsOfLanes[this.lanePlace(place)] ?? 0);
+    }
+    return used;
+  }
+
   lanePlace(place: number): number {
     return this.#lane[place] ?? 0;
   }
@@ -155,6 +165,21 @@ export interface Raster {
   readonly shown: number;
 }
 
+/** The pixels of a point, as distances from its first one: a disc, as round as pixels allow. */
+function disc(size: number, width: number): Int32Array {
+  const middle = (size - 1) / 2;
+  const reach = (size / 2) ** 2;
+  const pixels: number[] = [];
+  for (let y = 0; y < size; y += 1) {
+    for (let x = 0; x < size; x += 1) {
+      if (size < 3 || (x - middle) ** 2 + (y - middle) ** 2 <= reach) {
+        pixels.push(y * width + x);
+      }
+    }
+  }
+  return Int32Array.from(pixels);
+}
+
 /** Counts every point of the frame; a point is `size` pixels wide and high. */
 export function raster(points: Points, frame: Frame, size: number, groupsOfLanes: Uint8Array): Raster {
   const { width, height: rows } = frame;
@@ -163,6 +188,7 @@ export function raster(points: Points, frame: Frame, size: number, groupsOfLanes
   let [most, shown] = [0, 0];
   const across = (width - size) / Math.max(1, frame.to - frame.from);
   const up = (rows - size) / Math.max(1e-9, frame.high - frame.low);
+  const pixels = disc(size, width);
   for (let nth = 0; nth < points.size; nth += 1) {
     const place = points.place(nth);
     const x = Math.round(((points.at[place] ?? 0) - frame.from) * across);
@@ -172,14 +198,14 @@ export function raster(points: Points, frame: Frame, size: number, groupsOfLanes
     }
     shown += 1;
     const group = points.isFailed(place) ? FAILED : groupsOfLanes[points.lanePlace(place)] ?? 0;
-    for (let row = y; row < y + size; row += 1) {
-      for (let pixel = row * width + x; pixel < row * width + x + size; pixel += 1) {
-        const count = Math.min(65_535, (counts[pixel] ?? 0) + 1);
-        counts[pixel] = count;
-        most = Math.max(most, count);
-        if (groups[pixel] !== FAILED) {
-          groups[pixel] = group;
-        }
+    const first = y * width + x;
+    for (const further of pixels) {
+      const pixel = first + further;
+      const count = Math.min(65_535, (counts[pixel] ?? 0) + 1);
+      counts[pixel] = count;
+      most = Math.max(most, count);
+      if (groups[pixel] !== FAILED) {
+        groups[pixel] = group;
       }
     }
   }
@@ -188,7 +214,7 @@ export function raster(points: Points, frame: Frame, size: number, groupsOfLanes
 
 /** How wide a point is drawn, in CSS pixels. */
 export function pointSize(count: number): number {
-  return count <= 500 ? 5 : count <= 3000 ? 4 : count <= 20_000 ? 2 : 1.5;
+  return count <= 500 ? 6 : count <= 3000 ? 5 : count <= 20_000 ? 3 : 1.5;
 }
 
 /** The point nearest to a place of the frame, in its pixels, if one is within reach. */
@@ -238,14 +264,15 @@ function rank(sorted: Float32Array, share: number): number {
   return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
 }
 
-/** The percentiles of the answers of each of `most` spans of the frame; null where there are too few of them. */
+/** The percentiles of the answers in each of up to `most` equal spans of the frame; null where there are too few. */
 export function columns(points: Points, frame: Frame, most: number): (Column | null)[] {
-  const spans: number[][] = Array.from({ length: most }, () => []);
+  const count = Math.max(1, Math.min(most, Math.floor(points.size / (2 * COLUMN_MIN))));
+  const spans: number[][] = Array.from({ length: count }, () => []);
   for (let nth = 0; nth < points.size; nth += 1) {
     const place = points.place(nth);
-    const at = Math.floor(((points.at[place] ?? 0) - frame.from) / (frame.to - frame.from) * most);
+    const at = Math.floor(((points.at[place] ?? 0) - frame.from) / (frame.to - frame.from) * count);
     if (!points.isFailed(place)) {
-      spans[at === most ? most - 1 : at]?.push(points.ms[place] ?? 0);
+      spans[at === count ? count - 1 : at]?.push(points.ms[place] ?? 0);
     }
   }
   return spans.map((span, at) => {
@@ -253,7 +280,7 @@ export function columns(points: Points, frame: Frame, most: number): (Column | n
       return null;
     }
     const sorted = Float32Array.from(span).sort();
-    const middle = frame.from + (frame.to - frame.from) * (at + 0.5) / most;
+    const middle = frame.from + (frame.to - frame.from) * (at + 0.5) / count;
     return { at: middle, p50: rank(sorted, 0.5), p95: rank(sorted, 0.95) };
   });
 }

@@ -49,7 +49,7 @@ function card(names: () => Names): (instance: ShownInstance) => Kept<ShownInstan
     const [about, why] = [element('p', { class: 'about' }), element('p', { class: 'why' })];
     const body = element('tbody', {});
     const fill = keyed<ShownLane>(body, ({ lane }) => lane, laneRow(names));
-    const head = ['lane', 'state', 'models held', 'adapter or threads', 'memory', 'running'];
+    const head = ['lane', 'state', 'models held', 'runs on', 'memory', 'running'];
     const columns = head.map((name, at) => element('th', { scope: 'col', ...(at > 3 ? { class: 'number' } : {}) }, name));
     const table = element('table', {}, element('thead', {}, element('tr', {}, ...columns)), body);
     const root = element('article', { class: 'card', 'aria-label': instance },

@@ -200,6 +200,7 @@ describe('points', () => {
       points.add({ at: 1000, ms: 5000, outcome: 'internal', lane: null });
     }
     points.add({ at: 3000, ms: 7, outcome: 'ok', lane: null });
+    expect(points.used(points.groups(() => 3))).toEqual(new Set([3, FAILED]));
     expect(columns(points, frame, 2)).toEqual([{ at: 1500, p50: 50, p95: 95 }, null]);
     expect(height(0)).toBe(-2);
   });
@@ -267,6 +268,6 @@ describe('words', () => {
   it('have units', () => {
     expect([time(null), time(12), time(1500), time(2_500_000)]).toEqual(['–', '12 µs', '1.50 ms', '2.50 s']);
     expect([bytes(null), bytes(12), bytes(2048), bytes(3 << 20)]).toEqual(['–', '12 B', '2.00 KiB', '3.00 MiB']);
-    expect([remaining(1), remaining(59e6), remaining(61e6), remaining(2 * 3600e6)]).toEqual(['1 s', '59 s', '1 min', '2 h 0 min']);
+    expect([1, 59e6, 61e6, 93e6, 1200e6, 2 * 3600e6].map(remaining)).toEqual(['1 s', '59 s', '1 min 0 s', '1 min 35 s', '20 min', '2 h 0 min']);
   });
 });

@@ -39,10 +39,15 @@ export function bytes(count: number | null): string {
   return `${unit === 0 ? value.toFixed(0) : digits(value)} ${units[unit] ?? ''}`;
 }
 
+/** No finer than an estimate is. */
 export function remaining(us: number): string {
   const seconds = Math.ceil(us / 1e6);
   if (seconds < 60) {
     return `${seconds} s`;
+  }
+  if (seconds < 600) {
+    const round = Math.round(seconds / 5) * 5;
+    return `${Math.floor(round / 60)} min ${round % 60} s`;
   }
   const minutes = Math.round(seconds / 60);
   return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;

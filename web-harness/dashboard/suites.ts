@@ -48,10 +48,10 @@ export class Suites {
 
 function card({ id, suite }: Suite): Kept<Suite> {
   const bar = element('progress', { 'aria-label': `Cells of ${suite} that have ended` });
-  const [count, left, now] = [element('p', {}), element('strong', {}), element('p', { class: 'about' })];
+  const [count, left, now] = [element('p', {}), element('strong', {}), element('span', {})];
   const root = element('article', { class: 'card suite', 'aria-label': `Suite ${suite}` },
-    element('header', {}, element('h3', {}, suite), left), bar, count, now,
-    element('p', { class: 'about' }, `becomes the result ${id}`));
+    element('header', {}, element('h3', {}, suite), left), bar, count,
+    element('p', { class: 'about' }, now, `becomes the result ${id}`));
   const show = (shown: Suite): void => {
     bar.max = Math.max(1, shown.cells);
     bar.value = shown.ended;
@@ -60,8 +60,7 @@ function card({ id, suite }: Suite): Kept<Suite> {
     say(left, shown.remaining_us === null
       ? `at most ${remaining(shown.at_most_us)} left`
       : `about ${remaining(shown.remaining_us)} left`);
-    say(now, shown.now ?? '');
-    now.hidden = shown.now === null;
+    say(now, shown.now === null ? '' : `${shown.now}; `);
   };
   return { root, show };
 }

@@ -62,18 +62,19 @@ export function tiles(): { root: HTMLElement; show: (activity: Activity) => void
     const words = element('a', { href: format({ ...START, view: 'runs', outcome: code, since: '5m' }) }, outcomeWords(code));
     return { root: element('li', {}, count, ' ', words), show: ([, number]) => { say(count, number.toLocaleString('en')); } };
   });
+  rate.root.classList.add('wide');
   const root = element('section', { 'aria-label': 'The last minute' },
     element('dl', { class: 'tiles' }, ...[rate, p50, p95, failed, waiting, running].map((one) => one.root)), failures);
   const show = ({ last_minute: minute, pending, queued, lost_runs: lost }: Activity): void => {
     const codes = Object.entries(minute.failed).sort(([, a], [, b]) => b - a);
     const failures = codes.reduce((sum, [, count]) => sum + count, 0);
-    rate.show(digits(minute.answered / 60), `${plural(minute.answered, 'answer')} in the last minute`);
+    rate.show(digits(minute.answered / 60), `${minute.answered.toLocaleString('en')} in the last minute`);
     p50.show(time(minute.p50_us), 'of the last minute');
     p95.show(time(minute.p95_us), 'of the last minute');
     const all = minute.answered + failures;
-    failed.show(failures.toLocaleString('en'), all === 0 ? 'of none' : `${digits(failures / all * 100)} % of ${all.toLocaleString('en')}`);
+    failed.show(failures.toLocaleString('en'), all === 0 ? 'of no requests' : `${digits(failures / all * 100)} % of ${all.toLocaleString('en')}`);
     waiting.show(queued.toLocaleString('en'), 'for a lane');
-    running.show(pending.toLocaleString('en'), lost === 0 ? 'accepted, not answered' : `${plural(lost, 'row')} lost`);
+    running.show(pending.toLocaleString('en'), lost === 0 ? 'not answered yet' : `${plural(lost, 'row')} lost`);
     failed.root.classList.toggle('bad', failures > 0);
     line.show(minute.answered_by_second, minute.failed_by_second);
     fill(codes);
