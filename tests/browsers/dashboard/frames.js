@@ -34,6 +34,13 @@ async function measure() {
   const asked = performance.now();
   await until("all points", () => text("figcaption span").startsWith("100,000 requests"));
   const drawn = performance.now() - asked;
+  // What a page of rows takes the daemon with so many of them.
+  const pages = [];
+  for (let at = 0; at < 20; at += 1) {
+    const began = performance.now();
+    await fetch("/api/v1/runs?limit=50&outcome=ok").then((answer) => answer.json());
+    pages.push(performance.now() - began);
+  }
   await sleep(500);
   const still = await frames(() => {});
   // Each frame asks for the nearest of all points, and requests come that have the whole chart drawn again.
@@ -48,7 +55,7 @@ async function measure() {
       void negate({ backend: "ort-cpu" });
     }
   });
-  return { first_paint_ms: Math.round(first), figures_ms: Math.round(shown), points_ms: Math.round(drawn), still: summary(still), busy: summary(busy), violations };
+  return { first_paint_ms: Math.round(first), figures_ms: Math.round(shown), points_ms: Math.round(drawn), page_ms: summary(pages), still: summary(still), busy: summary(busy), violations };
 }
 
 tell(await measure().catch((error) => ({ error: `${error} ${error.stack}`, violations })));
