@@ -3,7 +3,7 @@
 import { element } from '../report/dom.ts';
 import { type Address, type Filter, format, isFiltered, NOTHING, parse, SINCE, START } from './address.ts';
 import { say } from './keyed.ts';
-import { forget, save, saved } from './saved.ts';
+import { forget, save, saved, shelf } from './saved.ts';
 import { outcomeWords } from './say.ts';
 
 const OUTCOMES = ['ok', 'failed', 'invalid_request', 'unknown_model', 'model_not_ready', 'no_backend', 'quarantined',
@@ -103,19 +103,19 @@ function savedViews(now: () => Address): { root: HTMLElement; show: () => void }
   const name = element('input', { type: 'text', maxlength: '60', required: '', placeholder: 'Name of this view', 'aria-label': 'Name of this view' });
   const form = element('form', { class: 'save' }, name, element('button', {}, 'Save this view'), told);
   const fill = (): void => {
-    list.replaceChildren(...saved(localStorage).map(({ name: title, search }) => {
+    list.replaceChildren(...saved(shelf()).map(({ name: title, search }) => {
       const link = element('a', { href: search }, title);
       if (format(parse(search.slice(1))) === format({ ...now(), run: '' })) {
         link.setAttribute('aria-current', 'true');
       }
-      const remove = element('button', { type: 'button', 'aria-label': `Forget the view ${title}`, click: () => { forget(localStorage, title); fill(); } }, '×');
+      const remove = element('button', { type: 'button', 'aria-label': `Forget the view ${title}`, click: () => { forget(shelf(), title); fill(); } }, '×');
       return element('li', {}, link, remove);
     }));
     list.hidden = list.childElementCount === 0;
   };
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    const kept = save(localStorage, name.value, format({ ...now(), run: '' }));
+    const kept = save(shelf(), name.value, format({ ...now(), run: '' }));
     say(told, kept ? `kept as ${name.value.trim()}` : 'this browser keeps nothing');
     name.value = '';
     fill();

@@ -10,6 +10,7 @@ import { login } from './login.ts';
 import { overview } from './overview.ts';
 import { plansView } from './plans.ts';
 import { runsView } from './runs.ts';
+import { shelf } from './saved.ts';
 import { suitesView } from './suites.ts';
 import type { Around, View } from './view.ts';
 
@@ -118,7 +119,7 @@ class Page {
     this.#showing.abort();
     const showing = new AbortController();
     this.#showing = showing;
-    const { view, isNew } = this.#viewOf(address.view);
+    const view = this.#viewOf(address.view);
     for (const [name, link] of this.#links) {
       link.toggleAttribute('aria-current', false);
       if (name === address.view) {
@@ -133,7 +134,7 @@ class Page {
       await this.#live.follow(view.topics);
       await view.show(address, showing.signal);
       this.#trouble.hidden = true;
-      this.#leave.hidden = localStorage.getItem(SESSION) === null;
+      this.#leave.hidden = !hasSession();
     } catch (error) {
       if (showing.signal.aborted) {
         return;
@@ -144,15 +145,12 @@ class Page {
       const held = this.#held;
       this.#held = null;
       held.forEach((told) => { this.#hear(told); });
-      if (isNew && document.activeElement === document.body) {
-        window.scrollTo(0, 0);
-      }
     }
   }
 
-  #viewOf(name: ViewName): { view: View; isNew: boolean } {
+  #viewOf(name: ViewName): View {
     if (this.#view?.name === name) {
-      return { view: this.#view.view, isNew: false };
+      return this.#view.view;
     }
     this.#view?.view.end();
     const make = { overview, runs: runsView, plans: plansView, suites: suitesView }[name];
@@ -161,11 +159,12 @@ class Page {
     this.#view = { name, view };
     this.#page.replaceChildren(view.root);
     if (!isFirst) {
-      // Who uses a screen reader begins where the new view does.
+      // Everybody begins where the new view does.
+      scrollTo(0, 0);
       this.#page.focus({ preventScroll: true });
       this.#speak(view.title);
     }
-    return { view, isNew: true };
+    return view;
   }
 
   #failed(error: unknown): void {
@@ -183,12 +182,12 @@ class Page {
     this.#live.stop();
     this.#view?.view.end();
     this.#view = null;
-    this.#held = null;
+    this.#held = [];
     this.#leave.hidden = true;
     this.#trouble.hidden = true;
-    localStorage.removeItem(SESSION);
+    noteSession(false);
     this.#page.replaceChildren(login(() => {
-      localStorage.setItem(SESSION, 'open');
+      noteSession(true);
       void this.#show();
     }));
     this.#page.querySelector('input')?.focus();
@@ -247,6 +246,18 @@ class Page {
         this.#words = [];
       }, SPOKEN_EVERY_MS);
     }
+  }
+}
+
+function hasSession(): boolean {
+  return shelf().getItem(SESSION) === 'open';
+}
+
+function noteSession(isOpen: boolean): void {
+  try {
+    shelf().setItem(SESSION, isOpen ? 'open' : 'over');
+  } catch {
+    // Then the page offers no way to log out, and the session ends with its time.
   }
 }
 

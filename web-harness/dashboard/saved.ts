@@ -17,6 +17,15 @@ export interface Shelf {
   setItem: (name: string, value: string) => void;
 }
 
+/** What this browser keeps for the page; nothing where it is told to keep nothing. */
+export function shelf(): Shelf {
+  try {
+    return localStorage;
+  } catch {
+    return { getItem: () => null, setItem: () => { throw new Error('this browser keeps nothing'); } };
+  }
+}
+
 function isSaved(value: unknown): value is Saved {
   const saved = value as Partial<Saved> | null;
   return typeof saved?.name === 'string' && typeof saved.search === 'string' && /^\/(\?|$)/.test(saved.search);
