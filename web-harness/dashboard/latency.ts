@@ -125,8 +125,7 @@ export class LatencyChart {
     const size = Math.max(1, Math.round(pointSize(this.points.size) * scale));
     const groups = this.points.groups(groupOf);
     const counted = raster(this.points, frame, size, groups);
-    const used = this.points.used(groups);
-    this.#keys.forEach((key, group) => { key.hidden = !used.has(group); });
+    this.#keys.forEach((key, group) => { key.hidden = !counted.used.has(group); });
     const colours = BACKENDS.map((backend) => backendColour(backend, theme));
     paintPoints(pen, counted, frame, { left: LEFT, top: TOP, scale }, colours, theme);
     this.#percentiles(pen, frame, theme);
@@ -166,8 +165,9 @@ export class LatencyChart {
     return LEFT + (at - frame.from) / (frame.to - frame.from) * frame.width / devicePixelRatio;
   }
 
-  #y(frame: Frame, ms: number): number {
-    return TOP + (frame.high - height(ms)) / (frame.high - frame.low) * frame.height / devicePixelRatio;
+  /** Of what `height` makes of a time. */
+  #y(frame: Frame, up: number): number {
+    return TOP + (frame.high - up) / (frame.high - frame.low) * frame.height / devicePixelRatio;
   }
 
   #axes(pen: CanvasRenderingContext2D, frame: Frame, width: number, theme: Theme): void {
@@ -179,7 +179,7 @@ export class LatencyChart {
     pen.textBaseline = 'middle';
     const most = Math.floor((HEIGHT - TOP - BOTTOM) / TICK_HEIGHT);
     for (const tick of logTicks(10 ** frame.low, 10 ** frame.high, most)) {
-      const y = Math.round(this.#y(frame, tick)) + 0.5;
+      const y = Math.round(this.#y(frame, height(tick))) + 0.5;
       pen.beginPath();
       pen.moveTo(LEFT, y);
       pen.lineTo(width - RIGHT, y);
@@ -337,7 +337,7 @@ export class LatencyChart {
       pen.globalAlpha = 1;
     }
     if (this.#selected !== null) {
-      const [px, py] = [this.#x(frame, this.points.at[this.#selected] ?? 0), this.#y(frame, this.points.ms[this.#selected] ?? 0)];
+      const [px, py] = [this.#x(frame, this.points.at[this.#selected] ?? 0), this.#y(frame, this.points.heights[this.#selected] ?? 0)];
       pen.strokeStyle = theme.ink;
       pen.lineWidth = 2;
       pen.beginPath();

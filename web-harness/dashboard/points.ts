@@ -35,6 +35,8 @@ const NO_LANE = '';
 export class Points {
   readonly at = new Float64Array(POINTS_MAX);
   readonly ms = new Float32Array(POINTS_MAX);
+  /** What `height` makes of each. */
+  readonly heights = new Float32Array(POINTS_MAX);
   readonly #outcome = new Uint8Array(POINTS_MAX);
   readonly #lane = new Uint16Array(POINTS_MAX);
   readonly #outcomes = new Words();
@@ -68,13 +70,14 @@ export class Points {
     const place = this.#next;
     this.at[place] = point.at;
     this.ms[place] = point.ms;
+    this.heights[place] = height(point.ms);
     this.#outcome[place] = this.#outcomes.place(point.outcome);
     this.#lane[place] = this.#lanes.place(point.lane ?? NO_LANE);
     this.#next = (place + 1) % POINTS_MAX;
     this.#size = Math.min(this.#size + 1, POINTS_MAX);
   }
 
-  /** Places of the points, the oldest first as they were recorded. */
+  /** Places of the points, the oldest first as they were recorded. In any order they are those below `size`. */
   place(nth: number): number {
     return (this.#next - this.#size + nth + POINTS_MAX) % POINTS_MAX;
   }
@@ -96,16 +99,6 @@ export class Points {
   /** The group of each lane's points, by the lanes' places. */
   groups(of: (lane: string) => number): Uint8Array {
     return Uint8Array.from(this.#lanes.list, of);
-  }
-
-  /** The groups that have points. */
-  used(groupsOfLanes: Uint8Array): Set<number> {
-    const used = new Set<number>();
-    for (let nth = 0; nth < this.#size; nth += 1) {
-      const place = this.place(nth);
-      used.add(this.isFailed(place) ? FAILED : groupsOfLanes[this.lanePlace(place)] ?? 0);
-    }
-    return used;
   }
 
   lanePlace(place: number): number {
@@ -140,17 +133,17 @@ export function height(ms: number): number {
 /** What all points take up; null without any. */
 export function extent(points: Points, from: number, to: number): Extent | null {
   let [first, last, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-  for (let nth = 0; nth < points.size; nth += 1) {
-    const place = points.place(nth);
-    const [at, ms] = [points.at[place] ?? 0, points.ms[place] ?? 0];
+  for (let place = 0; place < points.size; place += 1) {
+    const at = points.at[place] ?? 0;
+    const up = points.heights[place] ?? 0;
     if (at >= from && at <= to) {
       first = Math.min(first, at);
       last = Math.max(last, at);
-      low = Math.min(low, ms);
-      high = Math.max(high, ms);
+      low = Math.min(low, up);
+      high = Math.max(high, up);
     }
   }
-  return first > last ? null : { from: first, to: last, low: height(low), high: height(high) };
+  return first > last ? null : { from: first, to: last, low, high };
 }
 
 /** The group that failures are in, whatever their lane. */
@@ -158,11 +151,12 @@ export const FAILED = 255;
 
 /** Points per pixel, and of which group the pixel is; failures are seen before all others. */
 export interface Raster {
-  readonly counts: Uint16Array;
+  readonly counts: Uint32Array;
   readonly groups: Uint8Array;
   /** The most in one pixel. */
   readonly most: number;
   readonly shown: number;
+  readonly used: ReadonlySet<number>;
 }
 
 /** The pixels of a point, as distances from its first one: a disc, as round as pixels allow. */
@@ -183,8 +177,9 @@ function disc(size: number, width: number): Int32Array {
 /** Counts every point of the frame; a point is `size` pixels wide and high. */
 export function raster(points: Points, frame: Frame, size: number, groupsOfLanes: Uint8Array): Raster {
   const { width, height: rows } = frame;
-  const counts = new Uint16Array(width * rows);
+  const counts = new Uint32Array(width * rows);
   const groups = new Uint8Array(width * rows);
+  const used = new Uint8Array(FAILED + 1);
   let [most, shown] = [0, 0];
   const across = (width - size) / Math.max(1, frame.to - frame.from);
   const up = (rows - size) / Math.max(1e-9, frame.high - frame.low);
@@ -192,24 +187,27 @@ export function raster(points: Points, frame: Frame, size: number, groupsOfLanes
   for (let nth = 0; nth < points.size; nth += 1) {
     const place = points.place(nth);
     const x = Math.round(((points.at[place] ?? 0) - frame.from) * across);
-    const y = Math.round((frame.high - height(points.ms[place] ?? 0)) * up);
+    const y = Math.round((frame.high - (points.heights[place] ?? 0)) * up);
     if (x < 0 || y < 0 || x > width - size || y > rows - size) {
       continue;
     }
     shown += 1;
     const group = points.isFailed(place) ? FAILED : groupsOfLanes[points.lanePlace(place)] ?? 0;
+    used[group] = 1;
     const first = y * width + x;
-    for (const further of pixels) {
-      const pixel = first + further;
-      const count = Math.min(65_535, (counts[pixel] ?? 0) + 1);
+    for (let at = 0; at < pixels.length; at += 1) {
+      const pixel = first + (pixels[at] ?? 0);
+      const count = (counts[pixel] ?? 0) + 1;
       counts[pixel] = count;
-      most = Math.max(most, count);
+      if (count > most) {
+        most = count;
+      }
       if (groups[pixel] !== FAILED) {
         groups[pixel] = group;
       }
     }
   }
-  return { counts, groups, most, shown };
+  return { counts, groups, most, shown, used: new Set([...used.keys()].filter((group) => used[group] === 1)) };
 }
 
 /** How wide a point is drawn, in CSS pixels. */
@@ -220,10 +218,11 @@ export function pointSize(count: number): number {
 /** The point nearest to a place of the frame, in its pixels, if one is within reach. */
 export function nearest(points: Points, frame: Frame, x: number, y: number, reach: number): number | null {
   let [found, best]: [number | null, number] = [null, reach * reach];
-  for (let nth = 0; nth < points.size; nth += 1) {
-    const place = points.place(nth);
-    const dx = ((points.at[place] ?? 0) - frame.from) / (frame.to - frame.from) * frame.width - x;
-    const dy = (frame.high - height(points.ms[place] ?? 0)) / (frame.high - frame.low) * frame.height - y;
+  const across = frame.width / (frame.to - frame.from);
+  const up = frame.height / (frame.high - frame.low);
+  for (let place = 0; place < points.size; place += 1) {
+    const dx = ((points.at[place] ?? 0) - frame.from) * across - x;
+    const dy = (frame.high - (points.heights[place] ?? 0)) * up - y;
     const distance = dx * dx + dy * dy;
     if (distance <= best) {
       [found, best] = [place, distance];
@@ -251,6 +250,7 @@ export function neighbour(points: Points, frame: Frame, from: number | null, ste
   return found;
 }
 
+/** Percentiles of a span, as heights. */
 export interface Column {
   readonly at: number;
   readonly p50: number;
@@ -260,28 +260,43 @@ export interface Column {
 /** A column of fewer says nothing about its ninety-fifth percentile. */
 const COLUMN_MIN = 20;
 
-function rank(sorted: Float32Array, share: number): number {
-  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
-}
-
-/** The percentiles of the answers in each of up to `most` equal spans of the frame; null where there are too few. */
+/**
+ * The percentiles of the answers in each of up to `most` equal spans of the frame, as exact as its rows of pixels; null
+ * where there are too few.
+ */
 export function columns(points: Points, frame: Frame, most: number): (Column | null)[] {
   const count = Math.max(1, Math.min(most, Math.floor(points.size / (2 * COLUMN_MIN))));
-  const spans: number[][] = Array.from({ length: count }, () => []);
-  for (let nth = 0; nth < points.size; nth += 1) {
-    const place = points.place(nth);
-    const at = Math.floor(((points.at[place] ?? 0) - frame.from) / (frame.to - frame.from) * count);
-    if (!points.isFailed(place)) {
-      spans[at === count ? count - 1 : at]?.push(points.ms[place] ?? 0);
+  const rows = frame.height;
+  const counts = new Uint32Array(count * rows);
+  const sums = new Uint32Array(count);
+  const across = count / (frame.to - frame.from);
+  const up = rows / (frame.high - frame.low);
+  for (let place = 0; place < points.size; place += 1) {
+    const at = (points.at[place] ?? 0) - frame.from;
+    if (at < 0 || points.isFailed(place)) {
+      continue;
+    }
+    const span = Math.min(count, Math.floor(at * across));
+    const column = span === count && (points.at[place] ?? 0) <= frame.to ? count - 1 : span;
+    const row = Math.min(rows - 1, Math.max(0, Math.floor(((points.heights[place] ?? 0) - frame.low) * up)));
+    if (column < count) {
+      counts[column * rows + row] = (counts[column * rows + row] ?? 0) + 1;
+      sums[column] = (sums[column] ?? 0) + 1;
     }
   }
-  return spans.map((span, at) => {
-    if (span.length < COLUMN_MIN) {
+  return Array.from(sums, (sum, column) => {
+    if (sum < COLUMN_MIN) {
       return null;
     }
-    const sorted = Float32Array.from(span).sort();
-    const middle = frame.from + (frame.to - frame.from) * (at + 0.5) / count;
-    return { at: middle, p50: rank(sorted, 0.5), p95: rank(sorted, 0.95) };
+    const reached = (share: number): number => {
+      let [row, below] = [column * rows, counts[column * rows] ?? 0];
+      while (below < sum * share) {
+        row += 1;
+        below += counts[row] ?? 0;
+      }
+      return frame.low + (row - column * rows + 0.5) / up;
+    };
+    return { at: frame.from + (column + 0.5) / across, p50: reached(0.5), p95: reached(0.95) };
   });
 }
 

@@ -200,8 +200,12 @@ describe('points', () => {
       points.add({ at: 1000, ms: 5000, outcome: 'internal', lane: null });
     }
     points.add({ at: 3000, ms: 7, outcome: 'ok', lane: null });
-    expect(points.used(points.groups(() => 3))).toEqual(new Set([3, FAILED]));
-    expect(columns(points, frame, 2)).toEqual([{ at: 1500, p50: 50, p95: 95 }, null]);
+    const fine = { ...frame, height: 1000, high: 4 };
+    expect(raster(points, fine, 1, points.groups(() => 3)).used).toEqual(new Set([3, FAILED]));
+    const [first, last] = columns(points, fine, 2);
+    expect([first?.at, last]).toEqual([1500, null]);
+    expect(first?.p50).toBeCloseTo(height(50), 2);
+    expect(first?.p95).toBeCloseTo(height(95), 2);
     expect(height(0)).toBe(-2);
   });
 
