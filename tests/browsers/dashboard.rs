@@ -27,9 +27,8 @@ const WIDTH: u64 = 16;
 /// A daemon that wants a key, with a model, and another in two halves.
 async fn served(key_wanted: bool) -> (Served, String) {
     let config = format!("[access]\nrequired = {key_wanted}\n");
-    let served =
-        Served::start_with(Path::new(env!("CARGO_BIN_EXE_weft")), "chromium=1", &[("weft.toml", &config)]);
-    let served = served.await.unwrap();
+    let (program, files) = (Path::new(env!("CARGO_BIN_EXE_weft")), [("weft.toml", config.as_str())]);
+    let served = Served::start_with(program, "chromium=1", &files).await.unwrap();
     let key = Record::read(served.home()).expect("a running daemon has a record").key;
     let layers = [weights(1), weights(2)];
     let (first, second) = layers.split_at(1);

@@ -195,8 +195,8 @@ export function raster(points: Points, frame: Frame, size: number, groupsOfLanes
     const group = points.isFailed(place) ? FAILED : groupsOfLanes[points.lanePlace(place)] ?? 0;
     used[group] = 1;
     const first = y * width + x;
-    for (let at = 0; at < pixels.length; at += 1) {
-      const pixel = first + (pixels[at] ?? 0);
+    for (const further of pixels) {
+      const pixel = first + further;
       const count = (counts[pixel] ?? 0) + 1;
       counts[pixel] = count;
       if (count > most) {

@@ -42,6 +42,11 @@ interface Gone {
   readonly state: 'gone';
 }
 
+/** Whether one that is ready also computes, its lanes tell. */
+function plain(state: string): string {
+  return state === 'busy' ? 'ready' : state;
+}
+
 function adapterWords(lane: Lane): string | null {
   const adapter = lane.capability?.adapter;
   if (adapter === undefined || adapter === null) {
@@ -82,8 +87,7 @@ export class Pool {
     }
     const now = event as Instance;
     this.#instances.set(now.instance, now);
-    const plain = (state: string | undefined): string | undefined => state === 'busy' ? 'ready' : state;
-    if (plain(before?.state) === plain(now.state)) {
+    if (before !== undefined && plain(before.state) === plain(now.state)) {
       return null;
     }
     return `${now.instance} is ${now.state}${now.reason === null ? '' : `: ${now.reason}`}`;
@@ -114,7 +118,7 @@ export class Pool {
         instance: instance.instance,
         browser: instance.browser,
         version: instance.browser_version,
-        state: instance.state === 'ready' && busy ? 'busy' : instance.state,
+        state: plain(instance.state) === 'ready' && busy ? 'busy' : plain(instance.state),
         reason: instance.reason,
         lease: instance.lease,
         launches: instance.launches,

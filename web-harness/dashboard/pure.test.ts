@@ -95,7 +95,7 @@ describe('the pool', () => {
 
   it('has native lanes last and takes figures from the activity', () => {
     const pool = new Pool();
-    pool.set([INSTANCE], [LANE, { ...native, state: 'executing', load: { running: 1, sessions: [] } }]);
+    pool.set([{ ...INSTANCE, state: 'busy' }], [LANE, { ...native, state: 'executing', load: { running: 1, sessions: [] } }]);
     expect(pool.list().map(({ instance, state }) => [instance, state])).toEqual([['a-1', 'ready'], ['native', 'busy']]);
     pool.follow(activity([{ lane: 'a-1/wasm', state: 'executing', running: 2, sessions: [], memory: null }]));
     const [first, last] = pool.list();

@@ -8,7 +8,7 @@ async function guarded() {
   const refused = await until("a refusal", () => !one(".login .trouble").hidden && text(".login .trouble"));
   const kept = location.search;
   await logIn(KEY);
-  await until("the filters", () => one(".filters"));
+  await until("the filters", () => one("[name=model]")?.value === "neg");
   return { refused, kept, model: one("[name=model]").value, outcome: one("[name=outcome]").value };
 }
 
