@@ -58,7 +58,7 @@ impl Run {
         let browsers = browsers(&found);
         let client = Client::connect_with(common, move |raw| raw.browsers = Some(browsers.clone())).await?;
         let mut leases = Leases::default();
-        let measured = measured(&client, &found, &mut leases, &mut interrupts).await;
+        let measured = Box::pin(measured(&client, &found, &mut leases, &mut interrupts)).await;
         leases.release(&client).await;
         client.finish().await;
         let (results, interrupted) = measured?;
