@@ -57,7 +57,11 @@ export interface Activity {
   readonly queued: number;
   readonly lost_runs: number;
   readonly last_minute: LastMinute;
-  readonly instances: readonly { readonly instance: string; readonly executed: number; readonly memory_bytes: number | null }[];
+  readonly instances: readonly {
+    readonly instance: string;
+    readonly executed: number;
+    readonly memory_bytes: number | null;
+  }[];
   readonly lanes: readonly {
     readonly lane: string;
     readonly state: string;

@@ -1,8 +1,8 @@
 /** A plan's picture as SVG, by the page's own colours. */
 
-import { element } from '../report/dom.ts';
 import { shortened } from '../report/words.ts';
 import type { Plan } from './documents.ts';
+import { scrolling } from './parts.ts';
 import { BOX, type Box, type Edge, layout, place, type Seat, type StageFigures } from './picture.ts';
 import type { ShownLane } from './pool.ts';
 import { bytes, time } from './say.ts';
@@ -19,7 +19,9 @@ export interface Drawn {
   readonly lanes: (lane: string) => ShownLane | null;
 }
 
-function svg(tag: string, attributes: Readonly<Record<string, string | number>>, ...children: readonly (Node | string)[]): SVGElement {
+type Attributes = Readonly<Record<string, string | number>>;
+
+function svg(tag: string, attributes: Attributes, ...children: readonly (Node | string)[]): SVGElement {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) {
     made.setAttribute(name, String(value));
@@ -38,9 +40,15 @@ function arrow({ from, to, bytes: moved }: Edge, boxes: readonly Box[], down: bo
   const curve = down
     ? `M${x1} ${y1}C${x1} ${(y1 + y2) / 2} ${x2} ${(y1 + y2) / 2} ${x2} ${y2}`
     : `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`;
-  const tip = down ? `M${x2 - 5} ${y2 - 8}L${x2} ${y2}L${x2 + 5} ${y2 - 8}` : `M${x2 - 8} ${y2 - 5}L${x2} ${y2}L${x2 - 8} ${y2 + 5}`;
-  const words = moved === null ? [] : [svg('text', { class: 'moved', x: (x1 + x2) / 2 + (down ? 8 : 0), y: (y1 + y2) / 2 - (down ? -4 : 8), 'text-anchor': down ? 'start' : 'middle' }, bytes(moved))];
-  return [svg('path', { class: 'edge', d: curve }), svg('path', { class: 'edge', d: tip }), ...words];
+  const tip = down
+    ? `M${x2 - 5} ${y2 - 8}L${x2} ${y2}L${x2 + 5} ${y2 - 8}`
+    : `M${x2 - 8} ${y2 - 5}L${x2} ${y2}L${x2 - 8} ${y2 + 5}`;
+  const lines = [svg('path', { class: 'edge', d: curve }), svg('path', { class: 'edge', d: tip })];
+  if (moved === null) {
+    return lines;
+  }
+  const [x, y] = [(x1 + x2) / 2 + (down ? 8 : 0), (y1 + y2) / 2 - (down ? -4 : 8)];
+  return [...lines, svg('text', { class: 'moved', x, y, 'text-anchor': down ? 'start' : 'middle' }, bytes(moved))];
 }
 
 /** The stage's state: away from its place, without a lane, or well. */
@@ -64,10 +72,13 @@ function stage(drawn: Drawn, { at, x, y }: Box): SVGElement {
   const lines: readonly (readonly [string, string])[] = [
     [`${at} · ${lane}`, 'strong'], [name, 'faint'], [took, ''], [transfer, ''], [moved, ''], [state, 'state'],
   ];
-  const title = `Stage ${at}: ${name} in ${lane}, ${state}${seat.reason === null ? '' : `, because ${seat.reason}`}; ${[took, transfer, moved].filter((text) => text !== '').join('; ')}`;
+  const why = seat.reason === null ? '' : `, because ${seat.reason}`;
+  const said = [took, transfer, moved].filter((text) => text !== '').join('; ');
+  const title = `Stage ${at}: ${name} in ${lane}, ${state}${why}; ${said}`;
   const words = lines.map(([text, kind], row) =>
     svg('text', { class: kind, x: x + 16, y: y + 25 + row * LINE }, shortened(text, LETTERS)));
-  return svg('g', { class: 'stage', 'data-state': state, 'data-backend': backend.startsWith('ort') ? 'native' : backend, role: 'img', 'aria-label': title },
+  const kind = backend.startsWith('ort') ? 'native' : backend;
+  return svg('g', { class: 'stage', 'data-state': state, 'data-backend': kind, role: 'img', 'aria-label': title },
     svg('title', {}, title), svg('rect', { class: 'box', x, y, width: BOX.width, height: BOX.height, rx: 7 }),
     svg('rect', { class: 'strip', x, y: y + 8, width: 5, height: BOX.height - 16, rx: 2.5 }), ...words);
 }
@@ -76,5 +87,5 @@ export function drawPlan(drawn: Drawn, down: boolean): HTMLElement {
   const { width, height, boxes } = layout(drawn.plan.stages, down);
   const root = svg('svg', { class: 'picture', viewBox: `0 0 ${width} ${height}`, width, height },
     ...drawn.edges.flatMap((edge) => arrow(edge, boxes, down)), ...boxes.map((box) => stage(drawn, box)));
-  return element('div', { class: 'scrolls drawing', tabindex: '0', role: 'group', 'aria-label': 'The plan’s stages' }, root);
+  return scrolling('drawing', 'The plan’s stages', root);
 }

@@ -10,7 +10,12 @@ const OUTCOMES = ['ok', 'failed', 'invalid_request', 'unknown_model', 'model_not
   'overloaded', 'rate_limited', 'deadline_exceeded', 'cancelled', 'lane_lost', 'out_of_memory', 'unauthorized', 'too_large',
   'source_unavailable', 'internal'];
 
-const BACK: Readonly<Record<string, string>> = { '5m': 'last 5 minutes', '1h': 'last hour', '24h': 'last day', '7d': 'last 7 days' };
+const BACK: Readonly<Record<string, string>> = {
+  '5m': 'last 5 minutes',
+  '1h': 'last hour',
+  '24h': 'last day',
+  '7d': 'last 7 days',
+};
 
 /** As `datetime-local` has it: by the local clock, without a zone. */
 function local(iso: string): string {
@@ -44,16 +49,19 @@ export function filters(go: (address: Address) => void): Filters {
   const change = (part: Partial<Filter>): void => { go({ ...shown, run: '', ...part }); };
   const [models, lanes] = [suggestions('models'), suggestions('lanes')];
   const typed = (name: 'model' | 'lane' | 'plan', list?: string): HTMLInputElement => {
-    const input = element('input', { type: 'search', name, autocomplete: 'off', spellcheck: 'false', ...(list === undefined ? {} : { list }) });
+    const plain = { type: 'search', name, autocomplete: 'off', spellcheck: 'false' };
+    const input = element('input', list === undefined ? plain : { ...plain, list });
     input.addEventListener('change', () => { change({ [name]: input.value.trim() }); });
     return input;
   };
   const inputs = { model: typed('model', 'models'), lane: typed('lane', 'lanes'), plan: typed('plan') };
   const options = (any: string, values: readonly (readonly [string, string])[]): HTMLElement[] =>
     [element('option', { value: '' }, any), ...values.map(([value, text]) => element('option', { value }, text))];
-  const outcome = element('select', { name: 'outcome' }, ...options('any', OUTCOMES.map((word) => [word, word === 'failed' ? 'any failure' : outcomeWords(word)])));
+  const words = (word: string): string => word === 'failed' ? 'any failure' : outcomeWords(word);
+  const outcome = element('select', { name: 'outcome' }, ...options('any', OUTCOMES.map((word) => [word, words(word)])));
   outcome.addEventListener('change', () => { change({ outcome: outcome.value }); });
-  const since = element('select', { name: 'since' }, ...options('any', Object.keys(SINCE).map((word) => [word, BACK[word] ?? word])),
+  const since = element('select', { name: 'since' },
+    ...options('any', Object.keys(SINCE).map((word) => [word, BACK[word] ?? word])),
     element('option', { value: 'span' }, 'from … to …'));
   const moment = (name: 'from' | 'to'): HTMLInputElement => {
     const input = element('input', { type: 'datetime-local', name, step: '1' });
@@ -100,7 +108,8 @@ export function filters(go: (address: Address) => void): Filters {
 function savedViews(now: () => Address): { root: HTMLElement; show: () => void } {
   const list = element('ul', { class: 'saved' });
   const told = element('span', { class: 'about', role: 'status' });
-  const name = element('input', { type: 'text', maxlength: '60', required: '', placeholder: 'Name of this view', 'aria-label': 'Name of this view' });
+  const asked = 'Name of this view';
+  const name = element('input', { type: 'text', maxlength: '60', required: '', placeholder: asked, 'aria-label': asked });
   const form = element('form', { class: 'save' }, name, element('button', {}, 'Save this view'), told);
   const fill = (): void => {
     list.replaceChildren(...saved(shelf()).map(({ name: title, search }) => {
@@ -108,7 +117,11 @@ function savedViews(now: () => Address): { root: HTMLElement; show: () => void }
       if (format(parse(search.slice(1))) === format({ ...now(), run: '' })) {
         link.setAttribute('aria-current', 'true');
       }
-      const remove = element('button', { type: 'button', 'aria-label': `Forget the view ${title}`, click: () => { forget(shelf(), title); fill(); } }, '×');
+      const click = (): void => {
+        forget(shelf(), title);
+        fill();
+      };
+      const remove = element('button', { type: 'button', 'aria-label': `Forget the view ${title}`, click }, '×');
       return element('li', {}, link, remove);
     }));
     list.hidden = list.childElementCount === 0;

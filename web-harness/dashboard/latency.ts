@@ -5,8 +5,10 @@ import { backendColour, DARK, LIGHT, type Theme } from '../report/palette.ts';
 import { logTicks } from '../report/ticks.ts';
 import { digits, tickWord } from '../report/words.ts';
 import { paintPoints } from './paint.ts';
-import { columns, extent, FAILED, type Frame, height, nearest, neighbour, type Point, Points, pointSize, raster, timeTicks } from './points.ts';
-import { clock, outcomeWords } from './say.ts';
+import {
+  columns, extent, FAILED, type Frame, height, nearest, neighbour, type Point, Points, pointSize, raster, timeTicks,
+} from './points.ts';
+import { clock, outcomeWords, plural } from './say.ts';
 
 /** Room for the axes, in CSS pixels. */
 const LEFT = 46;
@@ -206,10 +208,17 @@ export class LatencyChart {
 
   #percentiles(pen: CanvasRenderingContext2D, frame: Frame, theme: Theme): void {
     const spans = columns(this.points, frame, Math.max(1, Math.floor(frame.width / devicePixelRatio / COLUMN)));
-    for (const [of, dashes, halo] of [['p50', [], true], ['p50', [], false], ['p95', [], true], ['p95', [5, 4], false]] as const) {
-      pen.setLineDash(halo ? [] : [...dashes]);
-      pen.strokeStyle = halo ? theme.paper : theme.ink;
-      pen.lineWidth = halo ? 4 : 1.75;
+    // Each over a wider one of the ground's colour, so that it is seen among points.
+    const lines = [
+      ['p50', theme.paper, 4, []],
+      ['p50', theme.ink, 1.75, []],
+      ['p95', theme.paper, 4, []],
+      ['p95', theme.ink, 1.75, [5, 4]],
+    ] as const;
+    for (const [of, colour, wide, dashes] of lines) {
+      pen.setLineDash([...dashes]);
+      pen.strokeStyle = colour;
+      pen.lineWidth = wide;
       pen.beginPath();
       let joined = false;
       for (const span of spans) {
@@ -229,7 +238,7 @@ export class LatencyChart {
   }
 
   #say(shown: number): void {
-    const text = `${shown.toLocaleString('en')} ${shown === 1 ? 'request' : 'requests'}, milliseconds from acceptance to the answer`;
+    const text = `${plural(shown, 'request')}, milliseconds from acceptance to the answer`;
     if (this.#caption.textContent !== text) {
       this.#caption.textContent = text;
       this.#canvas.setAttribute('aria-label', `${text}. Arrow keys walk through them, Enter shows one.`);
@@ -337,7 +346,8 @@ export class LatencyChart {
       pen.globalAlpha = 1;
     }
     if (this.#selected !== null) {
-      const [px, py] = [this.#x(frame, this.points.at[this.#selected] ?? 0), this.#y(frame, this.points.heights[this.#selected] ?? 0)];
+      const px = this.#x(frame, this.points.at[this.#selected] ?? 0);
+      const py = this.#y(frame, this.points.heights[this.#selected] ?? 0);
       pen.strokeStyle = theme.ink;
       pen.lineWidth = 2;
       pen.beginPath();

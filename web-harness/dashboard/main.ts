@@ -14,7 +14,12 @@ import { shelf } from './saved.ts';
 import { suitesView } from './suites.ts';
 import type { Around, View } from './view.ts';
 
-const TITLES: Readonly<Record<ViewName, string>> = { overview: 'Overview', runs: 'Requests', plans: 'Plans', suites: 'Suites' };
+const TITLES: Readonly<Record<ViewName, string>> = {
+  overview: 'Overview',
+  runs: 'Requests',
+  plans: 'Plans',
+  suites: 'Suites',
+};
 
 /** That this browser has logged in, since no script sees its cookie. */
 const SESSION = 'weft.session';
@@ -89,8 +94,11 @@ class Page {
     this.#again.addEventListener('click', () => { this.#live.hurry(); });
     this.#leave.hidden = true;
     this.#leave.addEventListener('click', () => { void logOut().finally(() => { this.#askWho(); }); });
-    part('head').append(element('a', { class: 'brand', href: '/' }, 'weft'), element('nav', { 'aria-label': 'Views' }, ...links),
-      element('div', { class: 'tools' }, this.#standing, this.#again, this.#leave));
+    part('head').append(
+      element('a', { class: 'brand', href: '/' }, 'weft'),
+      element('nav', { 'aria-label': 'Views' }, ...links),
+      element('div', { class: 'tools' }, this.#standing, this.#again, this.#leave),
+    );
     this.#page.before(this.#trouble);
   }
 

@@ -7,7 +7,8 @@ import type { Instance, Lane, List, Plan, Recovery, Run, Told } from './document
 import { drawPlan } from './drawing.ts';
 import { keyed, type Kept, say } from './keyed.ts';
 import { edges, figures, place, seats } from './picture.ts';
-import { Pool } from './pool.ts';
+import { about } from './parts.ts';
+import { Pool, type ShownLane } from './pool.ts';
 import { dateAndTime, plural, time } from './say.ts';
 import type { Around, View } from './view.ts';
 
@@ -23,15 +24,16 @@ const DOWN_BELOW = 620;
 function item(address: () => Address): (plan: Plan) => Kept<Plan> {
   return ({ id }) => {
     const link = element('a', {});
-    const about = element('span', { class: 'about' });
-    const root = element('li', {}, link, about);
+    const what = about('');
+    const root = element('li', {}, link, what);
     return {
       root,
       show: (plan) => {
         link.href = format({ ...START, view: 'plans', plan: id });
         say(link, plan.name ?? plan.model.slice(0, 8));
-        const words = [plural(plan.stages.length, 'stage'), ...(plan.standing ? ['stands for its model'] : []), ...(plan.unusable === null ? [] : ['cannot run'])];
-        say(about, words.join(' · '));
+        const stands = plan.standing ? ' · stands for its model' : '';
+        const cannot = plan.unusable === null ? '' : ' · cannot run';
+        say(what, `${plural(plan.stages.length, 'stage')}${stands}${cannot}`);
         if (address().plan === id) {
           link.setAttribute('aria-current', 'true');
         } else {
@@ -48,7 +50,8 @@ class Plans implements View {
   readonly topics = ['pool', 'runs', 'plans'] as const;
   readonly #around: Around;
   readonly #pool = new Pool();
-  readonly #none = element('p', { class: 'about' }, 'There is no plan. ', element('code', {}, 'weft plan make MODEL'), ' makes one.');
+  readonly #none = element('p', { class: 'about' },
+    'There is no plan. ', element('code', {}, 'weft plan make MODEL'), ' makes one.');
   readonly #fill: (plans: readonly Plan[]) => void;
   readonly #picture = element('section', { class: 'plan', 'aria-labelledby': 'plan-title' });
   readonly #sizes = new ResizeObserver(() => { this.#drawSoon(); });
@@ -70,7 +73,9 @@ class Plans implements View {
   async show(address: Address, signal: AbortSignal): Promise<void> {
     this.#address = address;
     const [plans, instances, lanes] = await Promise.all([
-      ask<List<Plan>>('/api/v1/plans', signal), ask<List<Instance>>('/api/v1/instances', signal), ask<List<Lane>>('/api/v1/lanes', signal),
+      ask<List<Plan>>('/api/v1/plans', signal),
+      ask<List<Instance>>('/api/v1/instances', signal),
+      ask<List<Lane>>('/api/v1/lanes', signal),
     ]);
     this.#pool.set(instances.items, lanes.items);
     this.#plans = new Map(plans.items.map((plan) => [plan.id, plan]));
@@ -116,8 +121,8 @@ class Plans implements View {
     }
     if (recovery?.plan === this.#address.plan) {
       this.#recoveries = [recovery, ...this.#recoveries];
-      const why = recovery.fallback === null ? 'is back in its place' : `went to ${recovery.lane}: ${recovery.fallback.reason}`;
-      this.#around.speak(`Stage ${recovery.stage} ${why}`);
+      const { stage, lane, fallback } = recovery;
+      this.#around.speak(`Stage ${stage} ${fallback === null ? 'is back' : `went to ${lane}: ${fallback.reason}`}`);
     }
     this.#showList();
   }
@@ -165,25 +170,34 @@ class Plans implements View {
     const measured = figures(plan, this.#runs);
     const where = seats(plan, measured, this.#recoveries);
     const down = this.#picture.clientWidth < DOWN_BELOW;
-    const drawn = drawPlan({ plan, measured, seats: where, edges: edges(plan, measured), lanes: (lane) => this.#pool.lane(lane) }, down);
+    const lanes = (lane: string): ShownLane | null => this.#pool.lane(lane);
+    const drawn = drawPlan({ plan, measured, seats: where, edges: edges(plan, measured), lanes }, down);
     const well = this.#runs.filter(({ error }) => error === null);
     const middle = well.map(({ timing }) => timing.total).sort((a, b) => a - b)[Math.floor(well.length / 2)] ?? null;
-    const about = element('p', { class: 'about' }, `${plural(plan.stages.length, 'stage')}, made ${dateAndTime(plan.made_at_us)}, stages may fall back to ${plan.fallback === 'none' ? 'nothing' : plan.fallback}. `,
-      well.length === 0 ? 'No request has run under it yet.' : `Medians of the latest ${plural(well.length, 'request')}: ${time(middle)} each.`);
+    const fallback = plan.fallback === 'none' ? 'nothing' : plan.fallback;
+    const when = dateAndTime(plan.made_at_us);
+    const made = `${plural(plan.stages.length, 'stage')}, made ${when}, which may fall back to ${fallback}.`;
+    const ran = well.length === 0
+      ? 'No request has run under it yet.'
+      : `Medians of the latest ${plural(well.length, 'request')}: ${time(middle)} each.`;
     const runs = element('a', { href: format({ ...START, view: 'runs', plan: plan.id }) }, 'Requests under this plan');
     const unusable = plan.unusable === null ? [] : [element('p', { class: 'trouble' }, plan.unusable)];
-    this.#picture.replaceChildren(element('h2', { id: 'plan-title' }, plan.name ?? plan.model.slice(0, 12)), ...unusable, about, drawn,
-      element('p', { class: 'more' }, runs), this.#events(plan));
+    this.#picture.replaceChildren(element('h2', { id: 'plan-title' }, plan.name ?? plan.model.slice(0, 12)), ...unusable,
+      element('p', {}, about(`${made} ${ran}`)), drawn, element('p', { class: 'more' }, runs), this.#events(plan));
   }
 
   #events(plan: Plan): HTMLElement {
     const items = this.#recoveries.slice(0, 20).map(({ stage, at_us: at, lane, fallback, took_us: took }) => {
       const wanted = plan.stages[stage];
-      const what = fallback === null ? `is back in ${lane}` : `went to ${lane}, for ${wanted === undefined ? fallback.wanted : place(wanted)}`;
+      const of = wanted === undefined ? '' : `, for ${place(wanted)}`;
+      const what = fallback === null ? `is back in ${lane}` : `went to ${lane}${of}`;
       const after = took === null ? '' : `, ${time(took)} after the loss`;
-      return element('li', {}, element('b', {}, `Stage ${stage}`), ` ${what}${after}`, element('span', { class: 'about' }, ` ${dateAndTime(at)}${fallback === null ? '' : `; ${fallback.reason}`}`));
+      const why = fallback === null ? '' : `; ${fallback.reason}`;
+      return element('li', {}, element('b', {}, `Stage ${stage}`), ` ${what}${after}`, about(` ${dateAndTime(at)}${why}`));
     });
-    return element('div', {}, element('h3', {}, 'Recoveries'), items.length === 0 ? element('p', { class: 'about' }, 'No stage has had to move.') : element('ul', { class: 'recoveries' }, ...items));
+    const none = element('p', {}, about('No stage has had to move.'));
+    return element('div', {}, element('h3', {}, 'Recoveries'),
+      items.length === 0 ? none : element('ul', { class: 'recoveries' }, ...items));
   }
 }
 

@@ -106,7 +106,7 @@ export class Points {
   }
 }
 
-/** A chart's inside, in device pixels, and what it shows: milliseconds since the epoch across, `log10` of milliseconds up. */
+/** A chart's inside, in device pixels, and what it shows: milliseconds since the epoch across, heights up. */
 export interface Frame {
   readonly width: number;
   readonly height: number;
@@ -300,7 +300,9 @@ export function columns(points: Points, frame: Frame, most: number): (Column | n
   });
 }
 
-const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
+const STEPS_S = [
+  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800,
+];
 
 /** Round moments between two, in the local clock: no more than `most`. `offset` is that clock's minutes behind UTC. */
 export function timeTicks(from: number, to: number, most: number, offset: number): number[] {

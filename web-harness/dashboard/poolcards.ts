@@ -3,12 +3,12 @@
 import { element } from '../report/dom.ts';
 import { format, START } from './address.ts';
 import { keyed, type Kept, mark, say } from './keyed.ts';
+import { heads, scrolling } from './parts.ts';
 import { heldNames, type ShownInstance, type ShownLane } from './pool.ts';
 import { bytes, plural } from './say.ts';
 
 type Names = ReadonlyMap<string, string>;
 
-/** States are told apart by their words; the dot's colour only helps the eye. */
 function badge(): { root: HTMLElement; show: (state: string) => void } {
   const root = element('span', { class: 'badge' });
   return { root, show: (state) => { say(root, state); mark(root, 'data-state', state); } };
@@ -31,7 +31,8 @@ function laneRow(names: () => Names): (lane: ShownLane) => Kept<ShownLane> {
       const why = shown.reason ?? '';
       say(held, why !== '' ? why : sessions.length > 0 ? sessions.join(', ') : '–');
       held.classList.toggle('why', why !== '');
-      const adapter = shown.adapter === null ? null : `${shown.adapter}${shown.software && !/software/i.test(shown.adapter) ? ' (software)' : ''}`;
+      const software = shown.software && !/software/i.test(shown.adapter ?? '') ? ' (software)' : '';
+      const adapter = shown.adapter === null ? null : `${shown.adapter}${software}`;
       const threads = shown.threads === null ? null : plural(shown.threads, 'thread');
       say(where, adapter ?? threads ?? '–');
       mark(where, 'title', shown.engine);
@@ -49,16 +50,14 @@ function card(names: () => Names): (instance: ShownInstance) => Kept<ShownInstan
     const [about, why] = [element('p', { class: 'about' }), element('p', { class: 'why' })];
     const body = element('tbody', {});
     const fill = keyed<ShownLane>(body, ({ lane }) => lane, laneRow(names));
-    const head = ['lane', 'state', 'models held', 'runs on', 'memory', 'running'];
-    const columns = head.map((name, at) => element('th', { scope: 'col', ...(at > 3 ? { class: 'number' } : {}) }, name));
-    const table = element('table', {}, element('thead', {}, element('tr', {}, ...columns)), body);
+    const head = heads(['lane', 'state', 'models held', 'runs on', 'memory', 'running'], ['memory', 'running']);
     const root = element('article', { class: 'card', 'aria-label': instance },
       element('header', {}, element('h3', {}, instance), state.root), about, why,
-      element('div', { class: 'scrolls', tabindex: '0', role: 'group', 'aria-label': `Lanes of ${instance}` }, table));
+      scrolling('', `Lanes of ${instance}`, element('table', {}, head, body)));
     const show = (shown: ShownInstance): void => {
       state.show(shown.state);
       const parts = [
-        browser === 'native' ? 'ONNX Runtime in the daemon' : [browser, shown.version].filter((part) => part !== null).join(' '),
+        browser === 'native' ? 'ONNX Runtime in the daemon' : `${browser} ${shown.version ?? ''}`.trim(),
         ...(shown.memory === null ? [] : [bytes(shown.memory)]),
         ...(shown.executed === null ? [] : [plural(shown.executed, 'step')]),
         ...(shown.launches > 1 ? [`launched ${shown.launches} times`] : []),

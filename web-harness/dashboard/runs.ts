@@ -9,12 +9,15 @@ import { outcomeOf } from './documents.ts';
 import { filters } from './filters.ts';
 import { keyed, type Kept, say } from './keyed.ts';
 import { LatencyChart } from './latency.ts';
-import { dateAndTime, outcomeWords, plural, time } from './say.ts';
+import { heads, outcomeBadge, scrolling } from './parts.ts';
+import { dateAndTime, plural, time } from './say.ts';
 import type { Around, View } from './view.ts';
 
 /** Rows that are asked for at once, and shown at most. */
 const ROWS = 50;
 const ROWS_MAX = 1000;
+
+const NONE = 'No recorded request is like that. What is refused before it is accepted is counted and not recorded.';
 
 /** What comes live is shown this often at most. */
 const SHOWN_EVERY_MS = 500;
@@ -26,9 +29,9 @@ function row(address: () => Address): (run: Run) => Kept<Run> {
     const plan = run.provenance?.plan ?? '–';
     const link = element('a', {}, dateAndTime(run.accepted_at_us));
     const number = (us: number): HTMLElement => element('td', { class: 'number' }, time(us));
-    const state = element('span', { class: 'badge', 'data-state': outcome === 'ok' ? 'ready' : 'failed' }, outcomeWords(outcome));
+    const { total, queue, transfer, compute } = run.timing;
     const root = element('tr', {}, element('td', {}, link), element('td', {}, run.model), element('td', {}, lane),
-      element('td', {}, state), number(run.timing.total), number(run.timing.queue), number(run.timing.transfer), number(run.timing.compute),
+      element('td', {}, outcomeBadge(outcome)), ...[total, queue, transfer, compute].map(number),
       element('td', {}, plan === 'single' ? '–' : plan));
     let shown: Address | null = null;
     return {
@@ -75,13 +78,12 @@ class Runs implements View {
     });
     const body = element('tbody', {});
     this.#fill = keyed<Run>(body, ({ run }) => run, row(() => this.#address));
-    const head = ['accepted', 'model', 'lane', 'outcome', 'total', 'waited', 'transfer', 'compute', 'plan'];
-    const columns = head.map((name, at) => element('th', { scope: 'col', ...(at > 3 && at < 8 ? { class: 'number' } : {}) }, name));
-    const table = element('table', {}, element('thead', {}, element('tr', {}, ...columns)), body);
+    const times = ['total', 'waited', 'transfer', 'compute'];
+    const table = element('table', {}, heads(['accepted', 'model', 'lane', 'outcome', ...times, 'plan'], times), body);
     this.#more.addEventListener('click', () => { void this.#older(); });
-    this.root = element('div', { class: 'view' }, element('h1', {}, 'Requests'), this.#filters.root, this.#details, this.#chart.root, this.#count,
-      element('div', { class: 'scrolls runs', tabindex: '0', role: 'group', 'aria-label': 'Requests, the newest first' }, table),
-      element('div', { class: 'exports' }, this.#more));
+    this.root = element('div', { class: 'view' }, element('h1', {}, 'Requests'),
+      this.#filters.root, this.#details, this.#chart.root, this.#count,
+      scrolling('runs', 'Requests, the newest first', table), element('div', { class: 'exports' }, this.#more));
   }
 
   async show(address: Address, signal: AbortSignal): Promise<void> {
@@ -151,7 +153,7 @@ class Runs implements View {
     this.#fill(this.#runs);
     this.#more.hidden = this.#cursor === null || this.#runs.length >= ROWS_MAX;
     const whole = this.#cursor === null ? '' : ', older ones below';
-    say(this.#count, this.#runs.length === 0 ? 'No recorded request is like that. What is refused before it is accepted is counted and not recorded.' : `The latest ${plural(this.#runs.length, 'request')}${whole}`);
+    say(this.#count, this.#runs.length === 0 ? NONE : `The latest ${plural(this.#runs.length, 'request')}${whole}`);
   }
 
   async #older(): Promise<void> {

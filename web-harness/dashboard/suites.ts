@@ -56,7 +56,8 @@ function card({ id, suite }: Suite): Kept<Suite> {
     bar.max = Math.max(1, shown.cells);
     bar.value = shown.ended;
     const failed = shown.failed === 0 ? 'none failed' : `${shown.failed} failed`;
-    say(count, `${shown.ended} of ${plural(shown.cells, 'cell')} measured, ${failed}; since ${clock(shown.began_at_us / 1000, 0)}`);
+    const since = clock(shown.began_at_us / 1000, 0);
+    say(count, `${shown.ended} of ${plural(shown.cells, 'cell')} measured, ${failed}; since ${since}`);
     say(left, shown.remaining_us === null
       ? `at most ${remaining(shown.at_most_us)} left`
       : `about ${remaining(shown.remaining_us)} left`);
@@ -96,7 +97,8 @@ export function suitesView(): View {
   const suites = new Suites();
   const cards = suiteCards(suites);
   const none = element('p', { class: 'about' },
-    'No suite is being measured. ', element('code', {}, 'weft bench run smoke'), ' measures one; it is seen here while it runs.');
+    'No suite is being measured. ', element('code', {}, 'weft bench run smoke'),
+    ' measures one; it is seen here while it runs.');
   const fill = (): void => {
     none.hidden = suites.list(0).length > 0;
     cards.show();

@@ -33,7 +33,9 @@ function drawn(tag: string, attributes: Readonly<Record<string, string>>): SVGEl
 /** Bars of the seconds, those that failed on top. */
 function spark(): { root: SVGElement; show: (answered: readonly number[], failed: readonly number[]) => void } {
   const { width, height } = SPARK;
-  const root = drawn('svg', { class: 'spark', viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true', preserveAspectRatio: 'none' });
+  const root = drawn('svg', {
+    class: 'spark', viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true', preserveAspectRatio: 'none',
+  });
   const [fine, bad] = [drawn('path', { class: 'fine' }), drawn('path', { class: 'bad' })];
   root.append(fine, bad);
   return {
@@ -41,8 +43,9 @@ function spark(): { root: SVGElement; show: (answered: readonly number[], failed
     show: (answered, failed) => {
       const most = Math.max(1, ...answered.map((count, at) => count + (failed[at] ?? 0)));
       const step = width / Math.max(1, answered.length);
+      const y = (count: number): string => (height - count / most * height).toFixed(1);
       const bar = (at: number, low: number, high: number): string => high > low
-        ? `M${(at * step).toFixed(1)} ${(height - low / most * height).toFixed(1)}h${(step * 0.75).toFixed(1)}V${(height - high / most * height).toFixed(1)}h${(-step * 0.75).toFixed(1)}z`
+        ? `M${(at * step).toFixed(1)} ${y(low)}h${(step * 0.75).toFixed(1)}V${y(high)}h${(-step * 0.75).toFixed(1)}z`
         : '';
       mark(fine, 'd', answered.map((count, at) => bar(at, 0, count)).join(''));
       mark(bad, 'd', failed.map((count, at) => bar(at, answered[at] ?? 0, (answered[at] ?? 0) + count)).join(''));
@@ -59,8 +62,9 @@ export function tiles(): { root: HTMLElement; show: (activity: Activity) => void
   const failures = element('ul', { class: 'failures', 'aria-label': 'Failures of the last minute, by reason' });
   const fill = keyed<Failure>(failures, ([code]) => code, ([code]) => {
     const count = element('b', {});
-    const words = element('a', { href: format({ ...START, view: 'runs', outcome: code, since: '5m' }) }, outcomeWords(code));
-    return { root: element('li', {}, count, ' ', words), show: ([, number]) => { say(count, number.toLocaleString('en')); } };
+    const href = format({ ...START, view: 'runs', outcome: code, since: '5m' });
+    const root = element('li', {}, count, ' ', element('a', { href }, outcomeWords(code)));
+    return { root, show: ([, number]) => { say(count, number.toLocaleString('en')); } };
   });
   rate.root.classList.add('wide');
   const root = element('section', { 'aria-label': 'The last minute' },
@@ -72,7 +76,8 @@ export function tiles(): { root: HTMLElement; show: (activity: Activity) => void
     p50.show(time(minute.p50_us), 'of the last minute');
     p95.show(time(minute.p95_us), 'of the last minute');
     const all = minute.answered + failures;
-    failed.show(failures.toLocaleString('en'), all === 0 ? 'of no requests' : `${digits(failures / all * 100)} % of ${all.toLocaleString('en')}`);
+    const share = all === 0 ? 'of no requests' : `${digits(failures / all * 100)} % of ${all.toLocaleString('en')}`;
+    failed.show(failures.toLocaleString('en'), share);
     waiting.show(queued.toLocaleString('en'), 'for a lane');
     running.show(pending.toLocaleString('en'), lost === 0 ? 'not answered yet' : `${plural(lost, 'row')} lost`);
     failed.root.classList.toggle('bad', failures > 0);
