@@ -8,6 +8,7 @@ mod content;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
 mod openai;
+mod packing;
 mod prometheus;
 mod schemathesis;
 #[path = "../support/serve.rs"]
