@@ -1,6 +1,6 @@
 # Every target is usable from a fresh clone: what it needs, `setup` brings first.
 .DEFAULT_GOAL := help
-.PHONY: help setup test-setup bench-setup demo serve test check bench prove
+.PHONY: help setup test-setup bench-setup prove-setup demo serve test check bench prove
 
 HARNESS := web-harness
 # Outside dist, because all of dist is embedded in the binary.
@@ -27,6 +27,10 @@ bench-setup:
 	@.setup/setup.sh bench
 	@$(MAKE) --no-print-directory $(HARNESS_BUILT)
 
+prove-setup:
+	@.setup/setup.sh prove
+	@$(MAKE) --no-print-directory $(HARNESS_BUILT) $(CONTENT_INSTALLED)
+
 demo: setup ## start the daemon, send real requests over its WebSocket, print what came out
 	cargo build --locked
 	cargo run --locked --quiet --example demo
@@ -47,9 +51,8 @@ bench: bench-setup $(PLAYWRIGHT_INSTALLED) ## measure against echoes, loops, Pla
 	cargo build --locked --release
 	cargo run --locked --quiet --release --example bench
 
-prove: test-setup ## a step's full matrix, in resumable slices
-	python3 .setup/models.py fixtures/precision.toml fixtures/sharding.toml
-	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/)'
+prove: prove-setup ## a step's full matrix, in resumable slices
+	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/) + test(/^foreign::prove::/)'
 
 $(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json
 	cd $(PLAYWRIGHT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
