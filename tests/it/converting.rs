@@ -37,6 +37,14 @@ async fn every_family_that_torch_saved_computes_what_pytorch_does() {
     every_family(Original::pickled).await;
 }
 
+#[tokio::test]
+async fn minilms_real_weights_compute_what_pytorch_does() {
+    let Some(original) = Original::minilm() else { return };
+    let found = differences(&original, |_| {}).await;
+    println!("{found:.1e}");
+    assert!(found <= TOLERANCE, "{found:.1e}");
+}
+
 /// With flat attention a wrong mask or rotation would hardly show.
 #[test]
 fn every_family_has_peaked_attention_and_the_page_says_how_peaked() {
