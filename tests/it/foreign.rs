@@ -2,7 +2,6 @@
 //! `make prove` the real ones.
 
 use std::{
-    ffi::OsStr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -217,9 +216,8 @@ print(json.dumps({\"logits\": logits.flatten().tolist(), \"torch\": torch.__vers
         None
     }
 
-    /// What a daemon that finds these programs answers for the model, and who it says has exported it.
-    fn exported(home: &Path, folder: &str, path: &OsStr) -> (Vec<f64>, String) {
-        let served = cli::start(weft(home, &["serve", "--listen", "127.0.0.1:0"]).env("PATH", path));
+    /// What the daemon answers for the model, and who it says has exported it.
+    fn exported(home: &Path, folder: &str) -> (Vec<f64>, String) {
         let added = json_of(home, &["models", "add", folder, "--name", MODEL]);
         let exporter = added["items"][0]["conversion"]["exporter"].as_str().unwrap_or_default().to_owned();
         let inputs = added["items"][0]["signature"]["inputs"].as_array().expect("inputs");
@@ -233,8 +231,6 @@ print(json.dumps({\"logits\": logits.flatten().tolist(), \"torch\": torch.__vers
         let answer = json_of(home, &[vec!["infer", MODEL], given.collect()].concat());
         assert_eq!(answer["parameters"]["provenance"]["converted"], format!("{MODEL} by {exporter}"));
         let data = answer["outputs"][0]["data"].as_array().expect("numbers").clone();
-        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
-        assert_eq!(errands(home), 0);
         (data.iter().filter_map(Value::as_f64).collect(), exporter)
     }
 
@@ -251,17 +247,17 @@ print(json.dumps({\"logits\": logits.flatten().tolist(), \"torch\": torch.__vers
         let wanted: Vec<_> =
             made["logits"].as_array().expect("numbers").iter().filter_map(Value::as_f64).collect();
 
-        // Python without optimum beside it, and both.
-        let alone = home.path().join("bin");
-        std::fs::create_dir_all(&alone).expect("room for a folder");
-        let forward = format!("#!/bin/sh\nexec {} \"$@\"\n", bin.join("python3").display());
-        std::fs::write(alone.join("python3"), forward).expect("room for a file");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(alone.join("python3"), mode).expect("our file");
-        for (name, first) in [("torch.onnx.export", &alone), ("optimum", &bin)] {
-            let path = format!("{}:/usr/bin:/bin", first.display());
-            let (answer, exporter) =
-                exported(home.path(), folder.to_str().expect("UTF-8"), OsStr::new(&path));
+        // Python first without optimum beside it; an environment that was moved starts by its interpreter alone.
+        let (python, folder) = (bin.join("python3").display().to_string(), folder.display().to_string());
+        let optimum = "-c 'from optimum.commands.optimum_cli import main; main()'";
+        for (name, program, script) in [
+            ("torch.onnx.export", "python3", format!("exec {python} \"$@\"\n")),
+            ("optimum", "optimum-cli", format!("exec {python} {optimum} \"$@\"\n")),
+        ] {
+            let served = serve(home.path(), program, &script);
+            let (answer, exporter) = exported(home.path(), &folder);
+            assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+            assert_eq!(errands(home.path()), 0);
             assert!(exporter.starts_with(&format!("{name} ")), "{exporter}");
             assert_eq!(answer.len(), wanted.len());
             let largest = wanted.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
