@@ -218,20 +218,22 @@ system_torch() {
 
 # What npm and PyPI bring; each prints its own lines.
 downloads() {
+  local catalogues=""
+  case $1 in
+    tests | bench) catalogues=" fixtures/precision.toml" ;;
+    prove) catalogues=" fixtures/precision.toml fixtures/sharding.toml" ;;
+  esac
   if have node && have npm; then
     node .setup/artifacts.mjs native || lacks "native libraries: node .setup/artifacts.mjs native"
     node .setup/artifacts.mjs chromium || lacks "Chromium with WebNN: node .setup/artifacts.mjs chromium"
   fi
   if have python3; then
-    python3 .setup/models.py || lacks "models: python3 .setup/models.py"
-    if [ -n "$1" ]; then
-      python3 .setup/models.py fixtures/precision.toml || lacks "models: python3 .setup/models.py fixtures/precision.toml"
-    fi
+    # shellcheck disable=SC2086 # a list of words
+    python3 .setup/models.py $catalogues || lacks "models: python3 .setup/models.py$catalogues"
     if for_tests "$1"; then
       python3 .setup/clients.py tests || lacks "clients for the tests: python3 .setup/clients.py tests"
     fi
     if [ "$1" = prove ]; then
-      python3 .setup/models.py fixtures/sharding.toml || lacks "models: python3 .setup/models.py fixtures/sharding.toml"
       python3 .setup/clients.py torch || say "other converters go unproven; to bring them: python3 .setup/clients.py torch"
     elif [ "$1" = bench ]; then
       python3 .setup/clients.py bench || say "the bench goes without its peer; to bring it: python3 .setup/clients.py bench"
