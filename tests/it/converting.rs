@@ -14,6 +14,7 @@ use crate::{
     conversion::{Loaded, differences, load, load_bytes},
 };
 
+#[allow(clippy::print_stdout, reason = "what was measured")]
 async fn every_family(read: fn(&str) -> Original) {
     let mut wrong = Vec::new();
     for family in FAMILIES {

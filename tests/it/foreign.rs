@@ -183,7 +183,7 @@ fn what_pytorch_makes_must_answer_what_pytorch_answers() {
 mod prove {
     use sha2::Digest as _;
 
-    use super::*;
+    use super::{Command, Path, PathBuf, Signal, Value, errands, home, json, json_of, serve, text};
     use crate::{checkpoints::cache, proof};
 
     const MODEL: &str = "electra";
