@@ -166,7 +166,11 @@ async fn what_weft_writes_passes_the_formats_checker_and_answers_elsewhere_as_he
     for file in names.filter(|path| path.extension().is_some_and(|extension| extension == "gguf")) {
         given.gguf(file.file_stem().unwrap().to_str().unwrap()).await;
     }
-    eprint!("{}", run(&python, "checker.py", &[given.folder.path().to_str().unwrap()]).await);
+    let said = run(&python, "checker.py", &[given.folder.path().to_str().unwrap()]).await;
+    eprint!("{said}");
+    let (counted, _) = said.split_once(';').unwrap();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/conformance.md")).unwrap();
+    assert!(page.contains(counted), "docs/conformance.md does not say {counted}");
 
     // One number that is off by a thousandth is seen.
     let altered = tempfile::tempdir().unwrap();
