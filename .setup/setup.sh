@@ -1,6 +1,6 @@
 #!/bin/bash
-# Owns `make setup`: brings what a build, the demo and (with the argument `tests`, `bench` or `prove`) the tests, the
-# benchmark or the proofs need.
+# Owns `make setup`: brings what a build, the demo and (with the argument `tests`, `bench`, `prove` or `dist`) the tests,
+# the benchmark, the proofs or the archive need.
 # Every step says in one line what it did or that nothing was to do; what stays missing is listed at the end
 # with the command that brings it, and fails the setup.
 set -euo pipefail
@@ -72,6 +72,12 @@ wanted_packages() {
   have Xvfb || echo xvfb
 }
 
+# The archive is packed in the tests too.
+wanted_for_dist() {
+  have patchelf || echo patchelf
+  have strip || echo binutils
+}
+
 wanted_for_environments() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
@@ -116,7 +122,11 @@ debian_packages() {
   report_shims
   packages=$({
     wanted_packages "$distribution"
-    if [ -n "$1" ]; then wanted_for_environments; fi
+    case $1 in
+      tests | prove) wanted_for_environments && wanted_for_dist ;;
+      bench) wanted_for_environments ;;
+      dist) wanted_for_dist ;;
+    esac
     if for_tests "$1"; then wanted_for_tests "$distribution"; fi
   } | xargs)
   if [ -z "$packages" ]; then

@@ -12,6 +12,7 @@ mod conversion;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
 mod openai;
+mod packing;
 mod prometheus;
 mod schemathesis;
 #[path = "../support/serve.rs"]

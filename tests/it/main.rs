@@ -3,6 +3,8 @@
 mod absent;
 mod access;
 mod adding;
+#[path = "../fuzz/src/archives.rs"]
+mod archives;
 mod asking;
 #[path = "../../src/socket/assembly.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
@@ -73,5 +75,5 @@ mod variants;
 mod verifying;
 mod webdriver;
 
-// Where `properties` and `blocks` look for the rooms, here and in the fuzzer's crate.
-use weft::{access::token, content, domain, driver::wire::message, onnx, protocol};
+// Where the properties look for the rooms, here and in the fuzzer's crate.
+use weft::{access::token, content, domain, driver::wire::message, models::source, onnx, protocol};
