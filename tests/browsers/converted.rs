@@ -205,6 +205,39 @@ async fn every_family(stage: Stage, recipe: Recipe) {
     assert!(wrong.is_empty(), "{name}: {}", wrong.join("\n"));
 }
 
+/// The largest error of a file of results, and whose it is.
+fn largest(browser: &str, backend: &BackendKind, ends: &str) -> Option<(f64, String, Value)> {
+    let slice: Value = serde_json::from_slice(&fs::read(file(browser, backend, ends)).ok()?).unwrap();
+    let families = slice["families"].as_object().unwrap().clone();
+    let error = |told: &Value| told["error"].as_f64().unwrap_or(f64::INFINITY);
+    let (name, told) = families.into_iter().max_by(|one, other| error(&one.1).total_cmp(&error(&other.1)))?;
+    Some((error(&told), name, told))
+}
+
+#[test]
+fn the_page_tells_the_errors_that_were_measured() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/models.md")).unwrap();
+    let link = |browser: &str, backend: &BackendKind| {
+        format!("(../fixtures/measurements/converted/{browser}-{backend}{}.json)", SLICES[1].0)
+    };
+    let native = BackendKind::ort_cpu();
+    let (error, _, told) = largest("native", &native, SLICES[1].0).unwrap();
+    let embeddings = told["embeddings"].as_f64().unwrap();
+    let mut wanted = vec![format!("[{error:.1e} and {embeddings:.1e}]{}", link("native", &native))];
+    for recipe in Recipe::embedded() {
+        for backend in recipe.backends.iter() {
+            let [all, minilm] = SLICES.map(|(ends, _)| largest(&recipe.name, backend, ends));
+            let (Some((error, by, _)), Some((real, _, _))) = (all, minilm) else { continue };
+            let linked = link(&recipe.name, backend);
+            wanted.push(format!("| {error:.1e} | `{by}` | [{real:.1e}]{linked} |"));
+        }
+    }
+    assert!(wanted.len() > 1);
+    for told in wanted {
+        assert!(page.contains(&told), "docs/models.md lacks: {told}");
+    }
+}
+
 fn keep(browser: &str, backend: &BackendKind, ends: &str, mut slice: Value) {
     slice["browser"] = json!(browser);
     slice["backend"] = json!(backend);
