@@ -225,7 +225,7 @@ fn the_page_tells_the_errors_that_were_measured() {
     let embeddings = told["embeddings"].as_f64().unwrap();
     let mut wanted = vec![format!("[{error:.1e} and {embeddings:.1e}]{}", link("native", &native))];
     for recipe in Recipe::embedded() {
-        for backend in recipe.backends.iter() {
+        for backend in &recipe.backends {
             let [all, minilm] = SLICES.map(|(ends, _)| largest(&recipe.name, backend, ends));
             let (Some((error, by, _)), Some((real, _, _))) = (all, minilm) else { continue };
             let linked = link(&recipe.name, backend);
