@@ -4,7 +4,11 @@
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
 mod checker;
+#[path = "../support/checkpoints.rs"]
+mod checkpoints;
 mod content;
+#[path = "../support/conversion.rs"]
+mod conversion;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
 mod openai;

@@ -19,6 +19,8 @@ mod caching;
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
 mod cli;
+#[path = "../support/conversion.rs"]
+mod conversion;
 mod converting;
 mod cutting;
 mod downloads;
@@ -48,8 +50,11 @@ mod plan_sequences;
 mod plans;
 mod pool;
 mod precision;
+#[path = "../support/proof.rs"]
+mod proof;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
+mod quantised;
 mod records;
 mod reload;
 mod replay;
