@@ -20,7 +20,7 @@ pub(super) struct Samples {
     pub(super) transfers: Vec<LinkSample>,
 }
 
-/// What the stages of a model's latest answers took, by lane.
+/// What the stages of a model's latest answers under each plan took, by lane.
 pub(super) async fn samples(
     api: &Arc<Api>,
     whole: Digest,

@@ -70,7 +70,7 @@ impl Store {
             .await
     }
 
-    /// The stages of a model's latest answers under plans, the last one included.
+    /// The stages of a model's latest answers under each plan, the last one included.
     pub async fn stage_runs(&self, whole: Digest) -> Result<Vec<StageRun>, StoreError> {
         // What could not be written is told by the writer, and missing here.
         let _ = self.flush().await;
