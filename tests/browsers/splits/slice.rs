@@ -305,14 +305,19 @@ fn browsers(stage: &Value, rows: &[Value]) -> BTreeSet<String> {
     lanes.into_iter().filter_map(of).collect()
 }
 
-/// Whether the stages ran in the lanes that were named, in their order where stages are even.
+/// Whether each stage ran in its place, and even ones in the lanes that were named, in their order.
 fn as_meant(row: &Value) -> bool {
-    let (ran, named) = (row["ran"].as_array().unwrap(), row["split"]["lanes"].as_array().unwrap());
-    if row["split"]["strategy"] == "even" {
-        ran == named
-    } else {
-        ran.iter().all(|lane| named.contains(lane))
-    }
+    let (ran, stages) = (row["ran"].as_array().unwrap(), row["stages"].as_array().unwrap());
+    let named = row["split"]["strategy"] != "even" || row["ran"] == row["split"]["lanes"];
+    named && ran.iter().zip(stages).all(|(lane, place)| is_in(place, lane.as_str().unwrap()))
+}
+
+/// A place is a lane; of several, what they have in common.
+fn is_in(place: &Value, lane: &str) -> bool {
+    let (instance, backend) = lane.split_once('/').unwrap();
+    let browser = instance.trim_end_matches("-1");
+    let fits = |part: &str, is: &str| place[part].is_null() || place[part] == is;
+    fits("lane", lane) && fits("browser", browser) && fits("backend", backend)
 }
 
 /// How busy the machine has been for a minute: times are noise where others compute.
