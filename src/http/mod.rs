@@ -8,6 +8,7 @@ mod ask;
 mod blobs;
 mod carry;
 mod conversions;
+mod crowd;
 mod docs;
 mod downloads;
 mod encoding;
