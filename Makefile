@@ -49,7 +49,7 @@ bench: bench-setup $(PLAYWRIGHT_INSTALLED) ## measure against echoes, loops, Pla
 
 prove: test-setup ## a step's full matrix, in resumable slices
 	python3 .setup/models.py fixtures/precision.toml fixtures/sharding.toml
-	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/)'
+	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/) + test(/^bench::tests::archive::ten_million/)'
 
 $(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json
 	cd $(PLAYWRIGHT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
