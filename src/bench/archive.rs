@@ -13,8 +13,8 @@ use super::{
 use crate::{
     domain::{Failure, Retry},
     store::{
-        BenchFilter, HistoryFilter, Retention, Store, StoreError, StoredBench, StoredCell, StoredCellKey,
-        StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
+        BenchFilter, HistoryFilter, POINTS_MAX, Retention, Store, StoreError, StoredBench, StoredCell,
+        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
     },
     tasks,
 };
@@ -36,6 +36,8 @@ pub enum ArchiveError {
     Unknown(String),
     #[error("what is kept of {id:?} cannot be read: {message}")]
     Unreadable { id: String, message: String },
+    #[error("there are more than {POINTS_MAX} points: narrow the history down, or ask for fewer runs")]
+    TooMany,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("could not compute aside: {0}")]
@@ -46,7 +48,9 @@ impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
         match error {
             ArchiveError::Store(error) => error.into(),
-            ArchiveError::Other(_) | ArchiveError::Unknown(_) => Self::invalid(error.to_string()),
+            ArchiveError::Other(_) | ArchiveError::Unknown(_) | ArchiveError::TooMany => {
+                Self::invalid(error.to_string())
+            }
             ArchiveError::Unreadable { .. } | ArchiveError::Aside(_) => {
                 Self::new(crate::domain::Code::Internal, Retry::Never, error.to_string())
             }
@@ -146,6 +150,9 @@ impl Archive {
     pub async fn history(&self, filter: HistoryFilter) -> Result<History, ArchiveError> {
         let suite = filter.suite.clone();
         let points = self.store.bench_history(filter).await?;
+        if points.len() > POINTS_MAX {
+            return Err(ArchiveError::TooMany);
+        }
         let environments = self.store.bench_environments().await?;
         let read = move || {
             let environments: Result<BTreeMap<_, Environment>, _> = environments

@@ -11,6 +11,9 @@ use crate::domain::Digest;
 /// Of one page.
 pub const BENCHES_MAX: u32 = 1000;
 
+/// Points of a history: some 30 MB as JSON.
+pub const POINTS_MAX: usize = 100_000;
+
 const RUNS: &str = concat!(include_str!("queries/bench_columns.sql"), include_str!("queries/bench_runs.sql"));
 
 /// A run of a suite, without its cells.
@@ -195,11 +198,12 @@ impl Store {
         .await
     }
 
-    /// Cells of a suite's runs, cell by cell, each from its oldest run on.
+    /// Cells of a suite's runs, cell by cell, each from its oldest run on. One more than the most tells that there are more.
     pub async fn bench_history(&self, filter: HistoryFilter) -> Result<Vec<StoredPoint>, StoreError> {
         self.read("results", move |connection| {
             let HistoryFilter { suite, branch, model, browser, backend, scenario, runs } = filter;
-            let columns = params![suite, branch, runs, model, browser, backend, scenario];
+            let most = POINTS_MAX as u64 + 1;
+            let columns = params![suite, branch, runs, model, browser, backend, scenario, most];
             let sql = include_str!("queries/bench_history.sql");
             connection.prepare(sql)?.query_map(columns, read_point)?.collect()
         })

@@ -37,8 +37,8 @@ use tokio::{
 use self::writer::{Order, Signals, Writer};
 pub use self::{
     benches::{
-        BENCHES_MAX, BenchFilter, HistoryFilter, Retention, StoredBench, StoredCell, StoredCellKey,
-        StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
+        BENCHES_MAX, BenchFilter, HistoryFilter, POINTS_MAX, Retention, StoredBench, StoredCell,
+        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
     },
     error::StoreError,
     export::{SampleRow, TableFormat, export},

@@ -218,7 +218,7 @@ fn samples_are_a_table_that_duckdb_reads() {
         export([row(0, 0.1 + 0.2), row(1, 2.5)].into_iter(), &path, format).unwrap();
         let connection = Connection::open_in_memory().unwrap();
         let sql =
-            format!("SELECT asked, us FROM '{}' ORDER BY at", path.display().to_string().replace('\'', "''"));
+            format!("SELECT asked, us FROM '{}' ORDER BY place", path.display().to_string().replace('\'', "''"));
         let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, f64>(1)?));
         let found: Vec<_> =
             connection.prepare(&sql).unwrap().query_map([], read).unwrap().map(Result::unwrap).collect();

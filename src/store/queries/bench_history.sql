@@ -13,3 +13,4 @@ WHERE cell.outcome = 'ok' AND cell.samples IS NOT NULL AND cell.run >= (SELECT m
     AND ($4 IS NULL OR cell.model = $4) AND ($5 IS NULL OR cell.browser = $5)
     AND ($6 IS NULL OR cell.backend = $6) AND ($7 IS NULL OR cell.scenario = $7)
 ORDER BY cell.model, cell.browser, cell.backend, cell.asked, run.started_at, run.seq
+LIMIT $8

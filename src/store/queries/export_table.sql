@@ -11,6 +11,6 @@ CREATE TABLE samples (
     asked VARCHAR,
     outcome VARCHAR,
     series VARCHAR,
-    at UINTEGER,
+    place UINTEGER,
     us DOUBLE
 )

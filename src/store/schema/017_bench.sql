@@ -62,7 +62,7 @@ CREATE TABLE bench_samples (
     -- 0 for what was measured, 1 for the warm-up, 2 for what it took alone.
     series UTINYINT NOT NULL,
     -- Its place in the series.
-    at UINTEGER NOT NULL,
+    place UINTEGER NOT NULL,
     us DOUBLE NOT NULL
 );
 
