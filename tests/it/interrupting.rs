@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::{
     benching::{bench, home, no_leases, output, parsed, two_models},
     cli,
-    support::{Conduct, FakeBrowser, TestDaemon, soon},
+    support::{Conduct, Deed, FakeBrowser, TestDaemon, soon},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,12 +50,13 @@ async fn interrupted(home: &Path, daemon: &TestDaemon, firefox: &FakeBrowser, su
         .stderr(std::process::Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let _step = soon("a step", steps.recv()).await.expect("it is asked");
+    let step = soon("a step", steps.recv()).await.expect("it is asked");
     let pid = Pid::from_raw(child.id().expect("it runs").cast_signed());
     kill(pid, Signal::SIGINT).expect("it runs");
     let ended = soon("its end", child.wait_with_output()).await.expect("it ends");
     assert_eq!(ended.status.code(), Some(130), "{ended:?}");
     firefox.behaves(Conduct::Compute);
+    step.answer(Deed::Compute);
     let said = cli::text(&ended.stderr);
     let (_, rest) = said.split_once("--resume ").expect("it says how to go on");
     rest.split('`').next().expect("an id").to_owned()
@@ -70,7 +71,9 @@ async fn an_interrupted_suite_goes_on_with_what_is_left() {
     let home = home();
     let suite = two_models(&daemon, home.path()).await;
     let text = std::fs::read_to_string(&suite).expect("a suite").replace("concurrent", "single_stream");
-    let text = format!("{text}\n[[exclude]]\nmodel = [\"neg\"]\nbrowser = [\"firefox\"]\n");
+    let text = format!(
+        "{text}\n[[exclude]]\nmodel = [\"neg\"]\nbrowser = [\"firefox\"]\nreason = \"once is enough\"\n"
+    );
     std::fs::write(&suite, text).expect("room for a file");
     let id = interrupted(home.path(), &daemon, &firefox, &suite).await;
     let earlier = daemon.get(&format!("/api/v1/bench/runs/{id}")).await;

@@ -114,9 +114,9 @@ fn results_are_imported_found_and_shown_over_time_without_a_daemon() {
     for (base, head, code, verdict) in [
         ("small-0", "small-1", 0, "same"),
         (commit.as_str(), "main", 1, "worse"),
-        ("main", &commit, 0, "better"),
-        (&file, "main", 1, "worse"),
-        ("main", &file, 0, "better"),
+        ("main", commit.as_str(), 0, "better"),
+        (file.as_str(), "main", 1, "worse"),
+        ("main", file.as_str(), 0, "better"),
     ] {
         let compared = home.told(&["compare", base, head], code);
         assert_eq!(compared["cells"][0]["verdict"], verdict, "{base} {head}: {compared}");
@@ -163,7 +163,7 @@ fn a_result_is_exported_as_it_came() {
     assert_eq!(csv.lines().count(), 1 + 40 + 5, "{csv}");
     assert!(csv.lines().next().expect("a head").starts_with("run,suite,weft_commit,branch,"), "{csv}");
     assert_eq!(std::fs::read(&parquet).expect("a file")[..4], *b"PAR1");
-    home.refused(&["export", "a", "--format", "csv", "-o", "/nowhere/a"], 1, "/nowhere/a");
+    home.refused(&["export", "a", "--format", "csv", "-o", "/nowhere/a"], 1, "/nowhere");
     home.refused(&["export", "a", "--format", "xml", "-o", &json], 2, "possible values: parquet, csv, json");
 }
 

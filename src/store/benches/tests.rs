@@ -217,8 +217,10 @@ fn samples_are_a_table_that_duckdb_reads() {
         let path = folder.path().join(name);
         export([row(0, 0.1 + 0.2), row(1, 2.5)].into_iter(), &path, format).unwrap();
         let connection = Connection::open_in_memory().unwrap();
-        let sql =
-            format!("SELECT asked, us FROM '{}' ORDER BY place", path.display().to_string().replace('\'', "''"));
+        let sql = format!(
+            "SELECT asked, us FROM '{}' ORDER BY place",
+            path.display().to_string().replace('\'', "''")
+        );
         let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, f64>(1)?));
         let found: Vec<_> =
             connection.prepare(&sql).unwrap().query_map([], read).unwrap().map(Result::unwrap).collect();
@@ -226,5 +228,5 @@ fn samples_are_a_table_that_duckdb_reads() {
         assert_eq!(found, [(asked.clone(), 0.1 + 0.2), (asked, 2.5)], "{name}");
     }
     let nowhere = export(std::iter::once(row(0, 1.0)), std::path::Path::new("/nowhere/a"), TableFormat::Csv);
-    assert!(nowhere.unwrap_err().to_string().contains("/nowhere/a"));
+    assert!(nowhere.unwrap_err().to_string().contains("/nowhere"));
 }
