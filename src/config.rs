@@ -316,10 +316,9 @@ impl RawConfig {
         let entry = entry::resolve(self.listen, self.public, self.access, self.tls, &self.limits)?;
         let bridge = self.bridge.resolve(entry.listen)?;
         self.lanes.check_device()?;
-        let browsers = self
-            .browsers
-            .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
-        let browsers = browsers.into_iter().map(|(name, raw)| (name, Bounds::from(raw))).collect();
+        let unsaid = || BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]);
+        let browsers = self.browsers.unwrap_or_else(unsaid).into_iter();
+        let browsers = browsers.map(|(name, raw)| (name, Bounds::from(raw))).collect();
         let memory_max = self.lanes.memory_max()?;
         let backends = self
             .lanes

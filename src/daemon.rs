@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     time::Duration,
 };
 
@@ -253,10 +253,9 @@ impl Daemon {
         let registry = registry(config, store.clone(), reference.clone(), tasks).await?;
         let folder = registry.blobs.folder().to_owned();
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
-        let (events, metrics) = (Events::default(), Metrics::default());
+        let (events, metrics, backlog) = (Events::default(), Metrics::default(), Arc::default());
         let downloads = downloads(config, &registry, &events, tasks)?;
         let (lane_events, lanes) = lane_events(&natives, &fleets).await;
-        let backlog = Arc::new(AtomicUsize::new(0));
         let surroundings = pool::Surroundings {
             bridge,
             home: &config.home,

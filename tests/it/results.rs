@@ -193,19 +193,19 @@ fn a_result_is_validated_and_certified() {
     let [key, public, cert] = ["key.pem", "key.pem.pub", "a.cert"].map(|file| home.at(file));
     home.told(&["key", "-o", &key], 0);
     home.refused(&["key", "-o", &key], 1, "key.pem");
-    let certify = ["certify", &a, "--key", &key, "-o", &cert];
+    let certify = ["certify", &a, "--signing-key", &key, "-o", &cert];
     home.refused(&certify, 1, "it is not valid");
     assert!(!Path::new(&cert).exists());
     let standard = [&certify[..], &["--level", "standard", "--with", &b, &c]].concat();
     home.told(&standard, 0);
-    let verified = home.told(&["verify", &cert, "--key", &public, "--result", &a], 0);
+    let verified = home.told(&["verify", &cert, "--public-key", &public, "--result", &a], 0);
     assert_eq!((&verified["trusted"], &verified["statement"]["id"]), (&json!(true), &json!("a")));
     home.refused(&["verify", &cert, "--result", &b], 1, "the result was changed, or is another");
     let text = std::fs::read_to_string(&cert).expect("a certificate");
     std::fs::write(&cert, text.replacen("standard", "strict", 1)).expect("room for a file");
     home.refused(&["verify", &cert], 1, "its signature does not fit");
     home.refused(&["verify", &a], 1, "it is no certificate");
-    home.refused(&["verify", &cert, "--key", &key], 2, "no key of Ed25519");
+    home.refused(&["verify", &cert, "--public-key", &key], 2, "no key of Ed25519");
 }
 
 #[tokio::test(flavor = "multi_thread")]

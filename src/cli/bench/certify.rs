@@ -121,7 +121,7 @@ pub(in crate::cli) struct Certify {
     level: Level,
     /// The private key, as `weft bench key` makes it
     #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    signing_key: PathBuf,
     /// Where the certificate goes
     #[arg(short, long, value_name = "CERT")]
     out: PathBuf,
@@ -129,8 +129,8 @@ pub(in crate::cli) struct Certify {
 
 impl Certify {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
-        let shown = self.key.display();
-        let key = fs::read_to_string(&self.key).with_context(|| shown.to_string())?;
+        let shown = self.signing_key.display();
+        let key = fs::read_to_string(&self.signing_key).with_context(|| shown.to_string())?;
         let signer = Signer::from_pem(&key).map_err(|error| Misuse(format!("{shown}: {error}")))?;
         let (results, validation) = self.looked.validated(common, self.level).await?;
         if !common.json {
@@ -155,7 +155,7 @@ pub(in crate::cli) struct Verify {
     certificate: PathBuf,
     /// The public key that must have signed it; without one anybody may have
     #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    public_key: Option<PathBuf>,
     /// The result that it must be of: a file, or the id, commit or branch of one that `weft bench list` shows
     #[arg(long)]
     result: Option<String>,
@@ -164,7 +164,7 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
-        let key = self.key.as_deref().map(|path| {
+        let key = self.public_key.as_deref().map(|path| {
             let wrong = |error: CertificateError| Misuse(format!("{}: {error}", path.display()));
             anyhow::Ok(Trusted::from_pem(&read(path)?).map_err(wrong)?)
         });
@@ -184,7 +184,9 @@ impl Verify {
         print::statement(&statement);
         output::line(&match key {
             Some(_) => format!("signed by {fingerprint}"),
-            None => format!("signed by {fingerprint}, whoever that is: `--key FILE` holds it against a key"),
+            None => format!(
+                "signed by {fingerprint}, whoever that is: `--public-key FILE` holds it against a key"
+            ),
         });
         Ok(())
     }
