@@ -5,6 +5,7 @@
 
 mod admit;
 mod ask;
+mod benches;
 mod blobs;
 mod carry;
 mod conversions;
@@ -53,6 +54,7 @@ use utoipa_axum::{
 
 use crate::{
     access::Access,
+    bench::Archive,
     bridge::guard::Origin,
     domain::Policy,
     events::Events,
@@ -93,6 +95,7 @@ pub struct Api {
     pub foreign: Foreign,
     pub pool: Pool,
     pub store: Arc<Store>,
+    pub archive: Archive,
     pub events: Events,
     pub tasks: Tasks,
     /// The native lanes, which no pool keeps.
@@ -141,6 +144,9 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(resources::lanes))
         .routes(routes!(resources::runs))
         .routes(routes!(resources::run))
+        .routes(routes!(benches::show))
+        .routes(routes!(benches::verdicts))
+        .routes(routes!(benches::history))
         .routes(routes!(models::show, models::remove))
         .routes(routes!(downloads::show, downloads::cancel))
         .routes(routes!(plans::show, plans::remove))
@@ -184,5 +190,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(pool::leases, pool::lease))
         .routes(routes!(pool::restart))
         .routes(routes!(reload::reload))
+        .routes(routes!(benches::list, benches::keep))
+        .routes(routes!(benches::compare))
         .routes(routes!(keys::list, keys::add))
 }

@@ -16,6 +16,7 @@ use super::{
     material::{Made, Material},
     places::Leases,
     print,
+    run::Draft,
     server::{Measured, Offer},
     socket::{Answer, Ask, Refused, Socket},
     suites::Found,
@@ -52,6 +53,7 @@ pub(super) struct Measuring<'a> {
     pub(super) loaded: BTreeSet<ModelName>,
     /// A model that was unloaded to be loaded anew, until it is.
     pub(super) unloaded: Option<ModelName>,
+    pub(super) draft: Draft,
 }
 
 /// A cell that is being measured.
@@ -70,6 +72,7 @@ impl<'a> Measuring<'a> {
         found: &'a Found,
         lanes: &BTreeMap<(String, BackendKind), Result<Place, String>>,
         leases: &'a mut Leases,
+        draft: Draft,
     ) -> Self {
         let suite = &found.suite;
         let cells = suite.cells.iter().map(|wanted| {
@@ -116,6 +119,19 @@ impl<'a> Measuring<'a> {
             made: Made::default(),
             loaded: BTreeSet::new(),
             unloaded: None,
+            draft,
+        }
+    }
+
+    /// Has cells stand as they were measured before.
+    pub(super) fn take_over(&mut self, measured: &[Cell]) {
+        for cell in &mut self.cells {
+            let is_it = |earlier: &&Cell| earlier.key() == cell.key();
+            if let Some(earlier) =
+                measured.iter().find(is_it).filter(|_| cell.state.outcome != Outcome::Excluded)
+            {
+                *cell = earlier.clone();
+            }
         }
     }
 
@@ -136,6 +152,7 @@ impl<'a> Measuring<'a> {
             let cells: Vec<_> = (0..self.cells.len()).filter(pending).collect();
             if !cells.is_empty() && Instant::now() < self.ends {
                 self.model(&mut socket, cells).await?;
+                self.draft.save(&self.cells);
             }
         }
         self.concurrent(&mut socket).await
