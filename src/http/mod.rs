@@ -6,9 +6,11 @@
 mod activity;
 mod admit;
 mod ask;
+mod benches;
 mod blobs;
 mod carry;
 mod conversions;
+mod crowd;
 mod dashboard;
 mod docs;
 mod downloads;
@@ -55,6 +57,7 @@ use utoipa_axum::{
 
 use crate::{
     access::Access,
+    bench::Archive,
     bridge::guard::Origin,
     domain::Policy,
     events::Events,
@@ -95,6 +98,7 @@ pub struct Api {
     pub foreign: Foreign,
     pub pool: Pool,
     pub store: Arc<Store>,
+    pub archive: Archive,
     pub events: Events,
     pub tasks: Tasks,
     /// The native lanes, which no pool keeps.
@@ -155,6 +159,9 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(resources::runs))
         .routes(routes!(resources::times))
         .routes(routes!(resources::run))
+        .routes(routes!(benches::show))
+        .routes(routes!(benches::verdicts))
+        .routes(routes!(benches::history))
         .routes(routes!(models::show, models::remove))
         .routes(routes!(downloads::show, downloads::cancel))
         .routes(routes!(plans::show, plans::remove))
@@ -200,5 +207,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(pool::leases, pool::lease))
         .routes(routes!(pool::restart))
         .routes(routes!(reload::reload))
+        .routes(routes!(benches::list, benches::keep))
+        .routes(routes!(benches::compare))
         .routes(routes!(keys::list, keys::add))
 }

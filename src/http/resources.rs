@@ -29,9 +29,9 @@ const RUNS_SHOWN: u32 = 20;
 /// A list, or a page of one.
 #[derive(Serialize, ToSchema)]
 pub(super) struct List<T> {
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
     /// Leads to the next page; null on the last.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 impl<T> List<T> {

@@ -62,6 +62,13 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/runs", Need::Any),
     ("GET", "/api/v1/runs/times", Need::Any),
     ("GET", "/api/v1/runs/{run}", Need::Any),
+    ("GET", "/api/v1/bench/runs", READ),
+    ("POST", "/api/v1/bench/runs", ADMIN),
+    ("GET", "/api/v1/bench/runs/{id}", READ),
+    ("GET", "/api/v1/bench/runs/{id}/verdicts", READ),
+    ("GET", "/api/v1/bench/history", READ),
+    // It keeps what comes out.
+    ("POST", "/api/v1/bench/comparisons", ADMIN),
     ("GET", "/api/v1/models", Need::Any),
     ("POST", "/api/v1/models", ADMIN),
     ("POST", "/api/v1/conversions", ADMIN),

@@ -3,7 +3,9 @@
 //! One thread writes, another reads on a connection of its own; no caller ever waits on the disk to record a run.
 //! Never decides anything from what it stores, and never keeps tensors or model files.
 
+mod benches;
 mod error;
+mod export;
 mod models;
 mod open;
 mod plans;
@@ -35,7 +37,12 @@ use tokio::{
 
 use self::writer::{Order, Signals, Writer};
 pub use self::{
+    benches::{
+        BENCHES_MAX, BenchFilter, HistoryFilter, POINTS_MAX, Retention, StoredBench, StoredCell,
+        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
+    },
     error::StoreError,
+    export::{SampleRow, TableFormat, export},
     models::{StoredModel, StoredUses},
     plans::StoredPlan,
     runs::{RunFilter, RunOutcome, RunTimes, TIMES_MAX},

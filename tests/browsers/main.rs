@@ -8,6 +8,8 @@ mod benching;
 mod ceiling;
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
+#[path = "../support/conversion.rs"]
+mod conversion;
 mod converted;
 mod daemon;
 mod dashboard;

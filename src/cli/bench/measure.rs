@@ -16,6 +16,7 @@ use super::{
     material::{Made, Material},
     places::Leases,
     print,
+    run::Draft,
     server::{Measured, Offer},
     socket::{Answer, Ask, Refused, Socket},
     suites::Found,
@@ -53,6 +54,7 @@ pub(super) struct Measuring<'a> {
     pub(super) loaded: BTreeSet<ModelName>,
     /// A model that was unloaded to be loaded anew, until it is.
     pub(super) unloaded: Option<ModelName>,
+    pub(super) draft: Draft,
     pub(super) told: Told,
 }
 
@@ -72,7 +74,7 @@ impl<'a> Measuring<'a> {
         found: &'a Found,
         lanes: &BTreeMap<(String, BackendKind), Result<Place, String>>,
         leases: &'a mut Leases,
-        id: &str,
+        draft: Draft,
     ) -> Self {
         let suite = &found.suite;
         let cells = suite.cells.iter().map(|wanted| {
@@ -109,7 +111,7 @@ impl<'a> Measuring<'a> {
             }
         });
         let (ends, cells): (_, Vec<_>) = (Instant::now() + suite.budget, cells.collect());
-        let told = Told::new(id, &suite.name, ends, &cells);
+        let told = Told::new(&draft.results.id, &suite.name, ends, &cells);
         Self {
             client,
             found,
@@ -121,7 +123,21 @@ impl<'a> Measuring<'a> {
             loaded: BTreeSet::new(),
             unloaded: None,
             told,
+            draft,
         }
+    }
+
+    /// Has cells stand as they were measured before.
+    pub(super) fn take_over(&mut self, measured: &[Cell]) {
+        for cell in &mut self.cells {
+            let is_it = |earlier: &&Cell| earlier.key() == cell.key();
+            if let Some(earlier) =
+                measured.iter().find(is_it).filter(|_| cell.state.outcome != Outcome::Excluded)
+            {
+                *cell = earlier.clone();
+            }
+        }
+        self.told = Told::new(&self.draft.results.id, &self.found.suite.name, self.ends, &self.cells);
     }
 
     /// Whether every cell had its turn.
@@ -142,6 +158,7 @@ impl<'a> Measuring<'a> {
             if !cells.is_empty() && Instant::now() < self.ends {
                 self.told.now(&format!("measuring {}", self.found.suite.models[model].name));
                 self.model(&mut socket, cells).await?;
+                self.draft.save(&self.cells);
             }
         }
         self.concurrent(&mut socket).await
