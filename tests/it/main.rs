@@ -23,6 +23,7 @@ mod cli;
 mod conversion;
 mod converting;
 mod cutting;
+mod dashboard;
 mod downloads;
 mod encoding;
 mod foreign;
