@@ -111,7 +111,7 @@ impl<'a> Measuring<'a> {
             }
         });
         let (ends, cells): (_, Vec<_>) = (Instant::now() + suite.budget, cells.collect());
-        let told = Told::new(&draft.results.id, &suite.name, ends, &cells);
+        let told = Told::new(draft.id(), &suite.name, ends, &cells);
         Self {
             client,
             found,
@@ -137,7 +137,7 @@ impl<'a> Measuring<'a> {
                 *cell = earlier.clone();
             }
         }
-        self.told = Told::new(&self.draft.results.id, &self.found.suite.name, self.ends, &self.cells);
+        self.told = Told::new(self.draft.id(), &self.found.suite.name, self.ends, &self.cells);
     }
 
     /// Whether every cell had its turn.

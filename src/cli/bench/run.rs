@@ -250,6 +250,10 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    pub(super) fn id(&self) -> &str {
+        &self.results.id
+    }
+
     pub(super) fn save(&self, cells: &[Cell]) {
         let results = Results { cells: cells.to_vec(), ..self.results.clone() };
         if let Err(error) = kept::write(&self.path, &results) {
