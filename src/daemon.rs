@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -253,7 +253,8 @@ impl Daemon {
         let registry = registry(config, store.clone(), reference.clone(), tasks).await?;
         let folder = registry.blobs.folder().to_owned();
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
-        let (events, metrics, backlog) = (Events::default(), Metrics::default(), Arc::default());
+        let (events, metrics, backlog) =
+            (Events::default(), Metrics::default(), Arc::<AtomicUsize>::default());
         let downloads = downloads(config, &registry, &events, tasks)?;
         let (lane_events, lanes) = lane_events(&natives, &fleets).await;
         let surroundings = pool::Surroundings {
