@@ -502,13 +502,17 @@ fn thread_share(
     (cores / lanes.max(1)).max(1)
 }
 
-/// Beside the program for an installed one, else where setup put it.
+/// What an unpacked weft has at this path from its program, where it has it.
+pub fn unpacked(path: impl AsRef<Path>) -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    Some(program.parent()?.join(path)).filter(|path| path.exists())
+}
+
+/// Beside the program or in the `lib` folder of an unpacked weft, else where setup put it.
 fn native_library() -> PathBuf {
     let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so.1" };
-    let program = env::current_exe().ok();
-    let beside = program.as_deref().and_then(Path::parent).map(|folder| folder.join(name));
-    let set_up = Path::new(env!("WEFT_NATIVE_DIR")).join(name);
-    beside.filter(|path| path.exists()).unwrap_or(set_up)
+    let set_up = || Path::new(env!("WEFT_NATIVE_DIR")).join(name);
+    unpacked(name).or_else(|| unpacked(Path::new("../lib").join(name))).unwrap_or_else(set_up)
 }
 
 mod bench;

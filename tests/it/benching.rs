@@ -520,3 +520,35 @@ async fn what_is_wrong_is_misuse_and_says_what_to_do() {
         assert!(cli::text(&refused.stderr).contains(said), "{refused:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_is_told_how_far_a_suite_has_come() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let daemon = TestDaemon::start(&[&firefox]).await;
+    let mut watcher = daemon.client().await;
+    watcher.send(&json!({"type": "subscribe", "topics": ["suites"]})).await;
+    watcher.caught_up().await;
+    let home = home();
+    let suite = home.path().join("small.toml").to_str().expect("UTF-8").to_owned();
+    let ran = output(home.path(), &["run", &suite, "--url", &daemon.url, "--json"]).await;
+    let id = parsed(&ran)["id"].clone();
+    let mut told = Vec::new();
+    loop {
+        let event = watcher.event().await.header["event"].clone();
+        if event["ended"].is_object() {
+            assert_eq!(event["ended"]["id"], id);
+            break;
+        }
+        told.push(event["progress"].clone());
+    }
+    // Four of its cells are in lanes that are there.
+    let first = &told[0];
+    assert_eq!((&first["id"], &first["suite"], &first["cells"]), (&id, &json!("small"), &json!(4)));
+    assert_eq!((&first["ended"], &first["remaining_us"]), (&json!(0), &json!(null)));
+    assert!(first["at_most_us"].as_u64().is_some_and(|us| us <= 60_000_000), "{first}");
+    let ended: Vec<_> = told.iter().filter_map(|told| told["ended"].as_u64()).collect();
+    assert!(ended.is_sorted() && ended.last() >= Some(&1), "{ended:?}");
+    assert!(told.iter().any(|told| told["now"] == "loading neg into firefox/wasm"), "{told:?}");
+    assert!(told.last().is_some_and(|told| told["remaining_us"].is_u64()), "{told:?}");
+    daemon.stop().await;
+}

@@ -17,6 +17,7 @@ use super::{
     print,
     resumed::Resumed,
     suites::{self, Found},
+    told,
 };
 use crate::{
     bench::{Cell, Environment, Outcome, Results, VERSION},
@@ -190,11 +191,14 @@ impl Order<'_> {
         if let Some(resumed) = &resumed {
             measuring.take_over(&resumed.measured);
         }
+        let telling = told::tell(client, measuring.told.newest());
         let interrupted = tokio::select! {
             biased;
             interrupted = interrupts.next() => Some(interrupted.into()),
             // What was measured until then is kept all the same.
             ran = measuring.run() => ran.err(),
+            // Whether anybody hears of it changes nothing.
+            never = telling => match never {},
         };
         measuring.tidy().await;
         let (calibration_us, warnings) = quiet.after();
@@ -246,6 +250,10 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    pub(super) fn id(&self) -> &str {
+        &self.results.id
+    }
+
     pub(super) fn save(&self, cells: &[Cell]) {
         let results = Results { cells: cells.to_vec(), ..self.results.clone() };
         if let Err(error) = kept::write(&self.path, &results) {
