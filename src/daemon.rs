@@ -258,8 +258,7 @@ impl Daemon {
         let registry = registry(config, store.clone(), reference.clone(), tasks).await?;
         let folder = registry.blobs.folder().to_owned();
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
-        let (events, metrics) = (Events::default(), Metrics::default());
-        let backlog = Arc::new(AtomicUsize::new(0));
+        let (events, metrics, backlog): (Events, Metrics, Arc<AtomicUsize>) = Default::default();
         let downloads = downloads(config, &registry, &events, tasks)?;
         let (lane_events, lanes) = lane_events(&natives, &fleets).await;
         let surroundings = pool::Surroundings {
