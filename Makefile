@@ -56,7 +56,7 @@ bench: bench-setup $(PLAYWRIGHT_INSTALLED) ## measure against echoes, loops, Pla
 	cargo run --locked --quiet --release --example bench
 
 prove: prove-setup ## a step's full matrix, in resumable slices
-	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/) + test(/^foreign::prove::/)'
+	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/) + test(/^foreign::prove::/) + test(/^bench::tests::archive::ten_million/)'
 
 dist: dist-setup ## pack a release build with its libraries, recipes and suites into dist/, which runs wherever it is unpacked
 	cargo build --locked --release

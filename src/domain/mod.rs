@@ -43,7 +43,7 @@ pub use plan::{
 };
 pub use policy::Policy;
 pub use prior::{ModelKind, Priors};
-pub use run::{Fallback, LoadTiming, Placement, Provenance, RunRecord, StageRun, Timing};
+pub use run::{Fallback, LoadTiming, Placement, Provenance, RunRecord, StageRun, StagedAnswer, Timing};
 pub use scope::{Scope, Scopes};
 pub use sequence::{Sequence, SequenceId};
 pub use tensor::{Datatype, Tensor, TensorError};

@@ -109,6 +109,17 @@ pub struct StageRun {
     pub timing_us: Timing,
 }
 
+/// An answer that stages of a plan made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StagedAnswer {
+    pub plan: PlanId,
+    /// Microseconds since the Unix epoch, when the request was accepted.
+    pub accepted_at_us: i64,
+    /// From then to the answer.
+    pub total_us: u64,
+    pub stages: Vec<StageRun>,
+}
+
 impl Provenance {
     /// What the lane alone decides; attempt, batch and fallback are the request's.
     pub fn new(

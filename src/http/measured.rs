@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Api;
+use super::{Api, crowd};
 use crate::{
-    domain::{Digest, LaneId, StageRun},
+    domain::{Digest, LaneId, PlanId, StageRun, StagedAnswer},
     models::{Entry, Open},
-    predict::{LinkSample, StepSample, Work},
+    predict::{LinkSample, LoadSample, StepSample, Work},
     store::StoreError,
 };
 
 /// How far a stage's bytes may be from those at the chain's sizes: its request had the same sizes, or was another matter.
 const BYTES_OFF: f64 = 0.01;
+
+/// Of each plan, the newest answers by which lanes and links are judged.
+const JUDGED_BY: usize = 32;
 
 /// What a lane took.
 #[derive(Default)]
@@ -20,22 +23,34 @@ pub(super) struct Samples {
     pub(super) transfers: Vec<LinkSample>,
 }
 
-/// What the stages of a model's latest answers took, by lane.
-pub(super) async fn samples(
-    api: &Arc<Api>,
-    whole: Digest,
-    open: &Open,
-) -> Result<BTreeMap<LaneId, Samples>, StoreError> {
-    let mut samples: BTreeMap<LaneId, Samples> = BTreeMap::new();
+/// What the stages of a model's latest answers under each plan took.
+#[derive(Default)]
+pub(super) struct Measured {
+    pub(super) lanes: BTreeMap<LaneId, Samples>,
+    /// An entry for each plan under which the machine was busy.
+    pub(super) loads: Vec<LoadSample>,
+}
+
+pub(super) async fn measured(api: &Arc<Api>, whole: Digest, open: &Open) -> Result<Measured, StoreError> {
+    let mut measured = Measured::default();
     let mut shards: BTreeMap<Digest, Option<Part>> = BTreeMap::new();
-    for run in api.store.stage_runs(whole).await? {
-        let shard = run.provenance.model_digest;
-        let part = shards.entry(shard).or_insert_with(|| Part::of(api, shard, whole, open));
-        if let Some(part) = part.as_ref().filter(|part| part.at_its_sizes(&run)) {
-            samples.entry(run.provenance.lane.clone()).or_default().add(part, &run);
-        }
+    let mut plans: BTreeMap<PlanId, Vec<StagedAnswer>> = BTreeMap::new();
+    for answer in api.store.staged_answers(whole).await? {
+        plans.entry(answer.plan.clone()).or_default().push(answer);
     }
-    Ok(samples)
+    for answers in plans.into_values() {
+        let mut at_its_sizes = true;
+        for run in answers.iter().take(JUDGED_BY).flat_map(|answer| &answer.stages) {
+            let shard = run.provenance.model_digest;
+            let part = shards.entry(shard).or_insert_with(|| Part::of(api, shard, whole, open));
+            match part.as_ref().filter(|part| part.at_its_sizes(run)) {
+                Some(part) => measured.lanes.entry(run.provenance.lane.clone()).or_default().add(part, run),
+                None => at_its_sizes = false,
+            }
+        }
+        measured.loads.extend(crowd::load(&answers).filter(|_| at_its_sizes));
+    }
+    Ok(measured)
 }
 
 impl Samples {

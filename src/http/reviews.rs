@@ -21,8 +21,8 @@ use crate::{
     scheduler, tasks,
 };
 
-/// Answers of a model from one review to the next: enough to learn from, as forecasts go by the latest 128, and so many
-/// that what a review takes is little beside them.
+/// Answers of a model from one review to the next: enough to learn from, as forecasts go by the latest 32 of a plan, and
+/// so many that what a review takes is little beside them.
 const REVIEW_EVERY: u64 = 256;
 
 /// The reviews' turn: two at once would measure each other.

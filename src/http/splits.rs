@@ -18,7 +18,7 @@ use crate::{
     domain::{Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Plan, PlanStage, Retry},
     models::{Entry, Open, Opening},
     planner::{self, Alternative, Candidate, Objective, PlanError, Shape, Split, SplitOrder, Strategy},
-    predict::{self, LaneKind, Work},
+    predict::{self, Host, LaneKind, Work},
     scheduler::Pace,
     tasks,
 };
@@ -195,10 +195,12 @@ async fn split_over(
     strategy: Strategy,
     wanted: &SplitOrder,
 ) -> Result<Split, Failure> {
-    let (objective, lanes) = (wanted.objective, candidates(api, paces, whole, open).await?);
+    let (objective, Known { lanes, host }) = (wanted.objective, known(api, paces, whole, open).await?);
     let (chain, stages) = (open.chain().clone(), wanted.stages.map(|stages| stages..=stages));
-    let plan =
-        move || planner::plan(&planner::Ask { chain: &chain, lanes: &lanes, objective, strategy, stages });
+    let plan = move || {
+        let (chain, lanes, host) = (&chain, &lanes, host.as_ref());
+        planner::plan(&planner::Ask { chain, lanes, host, objective, strategy, stages })
+    };
     let split = tokio::task::spawn_blocking(plan).await.expect("planning does not panic");
     split.map_err(|error| {
         let code = if error == PlanError::NoLanes { Code::NoBackend } else { Code::InvalidRequest };
@@ -206,19 +208,21 @@ async fn split_over(
     })
 }
 
-/// The lanes as the planner sees them.
-async fn candidates(
-    api: &Arc<Api>,
-    paces: &[Pace],
-    whole: &Entry,
-    open: &Open,
-) -> Result<Vec<Candidate>, Failure> {
-    let mut seen = measured::samples(api, whole.model.digest, open).await?;
+/// The lanes and their machine as the planner sees them.
+struct Known {
+    lanes: Vec<Candidate>,
+    host: Option<Host>,
+}
+
+async fn known(api: &Arc<Api>, paces: &[Pace], whole: &Entry, open: &Open) -> Result<Known, Failure> {
+    let mut measured = measured::measured(api, whole.model.digest, open).await?;
     let candidate = |pace: &Pace| {
-        let samples = seen.remove(&pace.environment.lane).unwrap_or_default();
+        let samples = measured.lanes.remove(&pace.environment.lane).unwrap_or_default();
         candidate(open.chain(), pace, &samples)
     };
-    Ok(paces.iter().map(candidate).collect())
+    let lanes = paces.iter().map(candidate).collect();
+    let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
+    Ok(Known { lanes, host: predict::refit_host(processors, &measured.loads) })
 }
 
 fn of<'p>(paces: &'p [Pace], lane: &LaneId) -> Option<&'p Pace> {
@@ -317,9 +321,10 @@ pub(super) async fn cost(
     let Some(stages) = plan.stages.iter().zip(&shards).map(stage).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
-    let lanes = candidates(api, &paces, whole, &open).await?;
-    let (chain, objective, strategy) = (open.chain(), wanted.objective, wanted.strategy);
-    Ok(planner::cost(&planner::Ask { chain, lanes: &lanes, objective, strategy, stages: None }, stages))
+    let Known { lanes, host } = known(api, &paces, whole, &open).await?;
+    let (chain, lanes, host) = (open.chain(), &lanes, host.as_ref());
+    let (objective, strategy) = (wanted.objective, wanted.strategy);
+    Ok(planner::cost(&planner::Ask { chain, lanes, host, objective, strategy, stages: None }, stages))
 }
 
 fn is_in(Place { lane, browser, backend }: &Place, environment: &Environment) -> bool {

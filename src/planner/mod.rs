@@ -36,7 +36,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::{Chain, ChainError, LaneId},
-    predict::{LaneKind, Link, Speed},
+    predict::{Host, LaneKind, Link, Speed},
 };
 
 /// A lane as the planner sees it.
@@ -107,6 +107,8 @@ pub enum Strategy {
 pub struct Ask<'a> {
     pub chain: &'a Chain,
     pub lanes: &'a [Candidate],
+    /// The machine that the lanes share; nothing where it has not been busy yet.
+    pub host: Option<&'a Host>,
     pub objective: Objective,
     pub strategy: Strategy,
     /// How many stages; nothing where the planner may choose.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::Chain,
-    predict::{Estimate, Within},
+    predict::{self, Estimate, Within},
 };
 
 /// A stage with the lanes that compute it, of which any one answers a request.
@@ -145,10 +145,39 @@ pub(super) fn times(stages: &[Placed], loads: &[Load], step: impl Fn(usize, usiz
     }
 }
 
-/// The same with bounds, where every lane and link has some.
+/// Microseconds between two of many requests when the machine that the lanes share is as busy as it can be.
+pub(super) fn host_period(
+    scene: &Scene<'_>,
+    stages: &[Placed],
+    loads: &[Load],
+    step: impl Fn(usize, usize) -> StepCost,
+    figure: Figure,
+) -> f64 {
+    let Some(host) = scene.host else { return 0.0 };
+    let mut all = predict::Load::default();
+    for (at, (stage, load)) in stages.iter().zip(loads).enumerate() {
+        let steps: Vec<_> = stage.lanes.iter().map(|lane| (*lane, step(at, *lane))).collect();
+        let rate: f64 = steps.iter().map(|(_, step)| 1.0 / step.period()).sum();
+        for (lane, step) in steps {
+            let (share, kind) = (1.0 / (step.period() * rate), &scene.lanes[lane].kind);
+            all.compute_us += share * step.compute * kind.processors();
+            if kind.backend.is_native() {
+                all.natives += share;
+            } else {
+                all.pages += share;
+                all.bytes += share * (load.bytes_in + load.bytes_out);
+            }
+        }
+    }
+    host.period(&all) * figure.share(host.within)
+}
+
+/// What stages take, with bounds where every lane and link has some.
 pub(super) fn estimates(scene: &Scene<'_>, stages: &[Placed], loads: &[Load]) -> (Estimate, Estimate) {
     let at = |figure| {
-        times(stages, loads, |stage, lane| step(scene, &stages[stage].units, &loads[stage], lane, figure))
+        let step = |stage: usize, lane| step(scene, &stages[stage].units, &loads[stage], lane, figure);
+        let times = times(stages, loads, step);
+        Times { period: times.period.max(host_period(scene, stages, loads, step, figure)), ..times }
     };
     let likely = at(Figure::Likely);
     let mut lanes = stages.iter().flat_map(|stage| &stage.lanes).map(|lane| &scene.lanes[*lane]);

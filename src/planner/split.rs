@@ -155,9 +155,11 @@ pub(super) struct Made {
 impl Made {
     pub(super) fn new(scene: &Scene<'_>, shape: Shape, stages: Vec<schedule::Placed>) -> Self {
         let loads = schedule::loads(scene.chain, stages.iter().map(|stage| stage.units.as_slice()));
-        let times = schedule::times(&stages, &loads, |stage, lane| {
-            schedule::step(scene, &stages[stage].units, &loads[stage], lane, schedule::Figure::Likely)
-        });
+        let likely = schedule::Figure::Likely;
+        let step =
+            |stage: usize, lane| schedule::step(scene, &stages[stage].units, &loads[stage], lane, likely);
+        let mut times = schedule::times(&stages, &loads, step);
+        times.period = times.period.max(schedule::host_period(scene, &stages, &loads, step, likely));
         let cost = scene.objective.cost(times.latency, times.period);
         Self { shape, stages, loads, times, cost }
     }

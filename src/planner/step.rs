@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Ask, Candidate, Objective, PlanError};
-use crate::domain::Chain;
+use crate::{domain::Chain, predict::Host};
 
 /// Of the time that a step's bytes take, the share in which its lane cannot compute another request: a Worker reads and
 /// writes its frames itself, and the sockets' side of it happens elsewhere.
@@ -50,6 +50,7 @@ impl StepCost {
 pub(super) struct Scene<'a> {
     pub(super) chain: &'a Chain,
     pub(super) lanes: &'a [Candidate],
+    pub(super) host: Option<&'a Host>,
     pub(super) objective: Objective,
     pub(super) strategy: super::Strategy,
     pub(super) stages: Option<RangeInclusive<usize>>,
@@ -66,6 +67,7 @@ impl<'a> Scene<'a> {
         Self {
             chain: ask.chain,
             lanes: ask.lanes,
+            host: ask.host,
             objective: ask.objective,
             strategy: ask.strategy,
             stages: ask.stages.clone(),

@@ -26,7 +26,7 @@ struct Known {
     devices: Vec<String>,
     /// Versions by browser.
     software: BTreeMap<String, String>,
-    /// Browsers that got no WebGPU from hardware flags since this daemon started.
+    /// Browsers that got no WebGPU, or no WebNN, from hardware flags since this daemon started.
     #[serde(skip)]
     failed: BTreeSet<String>,
 }
@@ -47,7 +47,7 @@ impl Remembered {
         known.failed.contains(browser) || known.software.contains_key(browser)
     }
 
-    /// Notes that hardware flags gave this version no WebGPU.
+    /// Notes that hardware flags gave this version no WebGPU, or no WebNN where that alone was wanted.
     /// Only for want of an adapter is that true of the next start as well; other failures may pass.
     pub(super) fn learn(&self, browser: &str, version: &str, no_adapter: bool) {
         let mut known = self.known();

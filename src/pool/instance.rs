@@ -149,12 +149,12 @@ impl Life<'_> {
         }
     }
 
-    /// Whether a launch with other flags may follow.
-    pub(super) fn may_switch(&self) -> bool {
-        self.fleet.gpu.is_none()
-            && self.gpu == GpuMode::Hardware
-            && self.reloads == 0
-            && self.fleet.backends.contains(&BackendKind::Webgpu)
+    /// The backend by which it is seen whether hardware flags give a GPU, where a launch with software ones may follow:
+    /// WebGPU where it is wanted, else WebNN, which Chromium disables when it finds no GPU to its taste.
+    pub(super) fn on_trial(&self) -> Option<BackendKind> {
+        let may_switch = self.fleet.gpu.is_none() && self.gpu == GpuMode::Hardware && self.reloads == 0;
+        let mut telling = [BackendKind::Webgpu, BackendKind::Webnn].into_iter();
+        telling.find(|backend| may_switch && self.fleet.backends.contains(backend))
     }
 
     /// Takes down the lanes of a page that was in the middle of its work.

@@ -77,7 +77,7 @@ pub(super) async fn serve(life: &Life<'_>, opened: &mut Opened) -> PageEnd {
     let mut watch = Watch {
         life,
         epoch: opened.epoch,
-        may_switch: life.may_switch(),
+        on_trial: life.on_trial(),
         host: Host::of(life.instance),
         session,
         starting: FuturesUnordered::new(),
@@ -116,8 +116,8 @@ async fn closed_with(gone: BoxFuture<'static, PageEnd>, reason: String) -> PageE
 struct Watch<'a> {
     life: &'a Life<'a>,
     epoch: u64,
-    /// Whether a WebGPU lane that cannot start means another launch.
-    may_switch: bool,
+    /// The backend whose lane, if it cannot start, means another launch.
+    on_trial: Option<BackendKind>,
     host: Host,
     session: Session,
     starting: FuturesUnordered<BoxFuture<'static, Started>>,
@@ -136,11 +136,9 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     async fn run(&mut self, mut gone: BoxFuture<'static, PageEnd>) -> PageEnd {
-        // Where no adapter may mean another launch, nothing else is begun before that is known.
-        let trial = |backend: &&BackendKind| self.may_switch && **backend == BackendKind::Webgpu;
-        let first = self.life.fleet.backends.iter().find(trial).cloned();
-        match first {
-            Some(webgpu) => self.start(&webgpu),
+        // Where another launch may follow, nothing else is begun before that is known.
+        match self.on_trial.clone() {
+            Some(first) => self.start(&first),
             None => self.start_others(None),
         }
         let mut heard = Instant::now();
@@ -242,7 +240,7 @@ impl Watch<'_> {
         }
         match outcome {
             Ok((up, capability)) => {
-                if std::mem::take(&mut self.may_switch) {
+                if self.on_trial.take().is_some() {
                     self.start_others(Some(&backend));
                 }
                 let loss = (up.lost(), lane.clone(), backend);
@@ -258,11 +256,9 @@ impl Watch<'_> {
                 });
                 shared.status.follow(id, &up, &shared.tasks);
             }
-            Err(Unavailable { reason, no_adapter, .. })
-                if backend == BackendKind::Webgpu && self.may_switch =>
-            {
+            Err(Unavailable { reason, no_adapter, .. }) if self.on_trial.as_ref() == Some(&backend) => {
                 shared.gpu.learn(&fleet.browser, &self.host.version, no_adapter);
-                tracing::info!(instance = %id, reason, "no WebGPU with hardware flags, trying software");
+                tracing::info!(instance = %id, %backend, reason, "not there with hardware flags, trying software");
                 return true;
             }
             Err(Unavailable { reason, .. }) => {

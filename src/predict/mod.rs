@@ -4,11 +4,13 @@
 
 mod fit;
 mod guess;
+mod host;
 mod refit;
 mod speed;
 #[cfg(test)]
 mod tests;
 
 pub use guess::{LaneKind, link, scaled, speed};
+pub use host::{Host, Load, LoadSample, refit_host};
 pub use refit::{LinkSample, Refit, StepSample, refit_link, refit_speed};
 pub use speed::{Estimate, Link, Rate, Speed, Within, Work};

@@ -82,7 +82,11 @@ pub fn refit_link(before: &Link, samples: &[LinkSample]) -> Option<Refit<Link>> 
     Some(refit)
 }
 
-fn refit<T>(rows: &[Row], before: &[f64], model: impl Fn(Vec<f64>) -> T) -> Option<(Fit, Refit<T>)> {
+pub(super) fn refit<T>(
+    rows: &[Row],
+    before: &[f64],
+    model: impl Fn(Vec<f64>) -> T,
+) -> Option<(Fit, Refit<T>)> {
     let before: Vec<_> = before.iter().map(|figure| figure.max(LEAST)).collect();
     let fit = fit(rows, &before)?;
     let best = model(fit.terms.iter().map(|(value, _)| *value).collect());

@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    Estimate, LaneKind, Link, LinkSample, Rate, Speed, StepSample, Within, Work, link, refit_link,
-    refit_speed, speed,
+    Estimate, Host, LaneKind, Link, LinkSample, Load, LoadSample, Rate, Speed, StepSample, Within, Work,
+    link, refit_host, refit_link, refit_speed, speed,
 };
 use crate::domain::{BackendKind, Chain, OperatorClass, Part, Unit};
 
@@ -211,6 +211,28 @@ fn links_are_learned_from_synthetic_transfers() {
             assert!((low..=high).contains(&wanted), "{wanted} is not in {low}..{high}");
         }
     }
+}
+
+#[test]
+fn a_machine_is_known_by_few_plans() {
+    let truth = Host {
+        request_us: 900.0,
+        page_us: 700.0,
+        native_us: 60.0,
+        us_per_byte: 4e-3,
+        share: 0.5,
+        within: None,
+    };
+    let load =
+        |pages: f64, natives: f64, bytes: f64, compute_us: f64| Load { pages, natives, bytes, compute_us };
+    let seen = [load(2.0, 0.0, 9e4, 3e3), load(1.0, 1.0, 6e4, 2e3), load(2.0, 0.0, 6e4, 3.5e3)];
+    let samples = seen.map(|load| LoadSample { load, micros: truth.period(&load) });
+    let fitted = refit_host(2.0, &samples).unwrap();
+    for other in [load(1.0, 1.0, 8e4, 2.2e3), load(3.0, 1.0, 2e5, 3.2e3), load(2.0, 1.0, 1e5, 2.5e3)] {
+        let off = fitted.period(&other) / truth.period(&other) - 1.0;
+        assert!(off.abs() < 0.15, "{other:?} is off by {off}");
+    }
+    assert_eq!(refit_host(2.0, &[]), None);
 }
 
 #[test]

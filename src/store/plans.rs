@@ -6,7 +6,7 @@ use super::{
     Store, StoreError, all,
     rows::{Cells, json},
 };
-use crate::domain::{Digest, LaneId, Plan, PlanId, Recovery, StageRun};
+use crate::domain::{Digest, LaneId, Plan, PlanId, Recovery, StagedAnswer};
 
 /// Recoveries of one plan: a lane that comes and goes makes one each time.
 const RECOVERIES_KEPT: u32 = 100;
@@ -70,15 +70,13 @@ impl Store {
             .await
     }
 
-    /// The stages of a model's latest answers under plans, the last one included.
-    pub async fn stage_runs(&self, whole: Digest) -> Result<Vec<StageRun>, StoreError> {
+    /// A model's latest answers under each plan, the newest first and the last one included.
+    pub async fn staged_answers(&self, whole: Digest) -> Result<Vec<StagedAnswer>, StoreError> {
         // What could not be written is told by the writer, and missing here.
         let _ = self.flush().await;
-        let sql = include_str!("queries/stage_runs.sql");
-        let read = |row: &Row<'_>| Cells::new(row).json::<Vec<StageRun>>();
+        let sql = include_str!("queries/staged_answers.sql");
         let whole = whole.to_string();
-        let runs = self.read("stages", move |connection| all(connection, sql, Some(&whole), read)).await?;
-        Ok(runs.into_iter().flatten().collect())
+        self.read("staged answers", move |connection| all(connection, sql, Some(&whole), read_answer)).await
     }
 
     /// In the order in which they were made.
@@ -96,6 +94,16 @@ fn read_plan(row: &Row<'_>) -> duckdb::Result<StoredPlan> {
         made_at_us: cells.next()?,
         error: cells.next()?,
         own: cells.next()?,
+    })
+}
+
+fn read_answer(row: &Row<'_>) -> duckdb::Result<StagedAnswer> {
+    let mut cells = Cells::new(row);
+    Ok(StagedAnswer {
+        plan: PlanId::new(cells.next::<String>()?),
+        accepted_at_us: cells.next()?,
+        total_us: cells.next()?,
+        stages: cells.json()?,
     })
 }
 

@@ -198,6 +198,22 @@ async fn every_kind_of_run_reads_back_as_it_was_recorded() {
 }
 
 #[tokio::test]
+async fn a_plan_that_answers_much_leaves_others_what_their_stages_took() {
+    let store = Store::open_in_memory().unwrap();
+    for number in 0..202 {
+        let plan = if number < 2 { "plan-quiet" } else { "plan-busy" }.to_owned();
+        let (timing_us, run_id) = (run("").timing, RunId::new("a stage"));
+        let provenance = provenance();
+        let stage = StageRun { stage: number, run: run_id, provenance, bytes_in: 1, bytes_out: 1, timing_us };
+        let provenance = Provenance { plan, stages: vec![stage], ..self::provenance() };
+        store.record_run(RunRecord { provenance: Some(provenance), ..run("") });
+    }
+    let answers = store.staged_answers(Digest::new([0xab; 32])).await.unwrap();
+    let kept: Vec<_> = answers.iter().map(|answer| answer.stages[0].stage).collect();
+    assert_eq!(kept, (74..202).rev().chain([1, 0]).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn plans_stay_until_they_are_removed() {
     let store = Store::open_in_memory().unwrap();
     let plan = |byte: u8| {

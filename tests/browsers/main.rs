@@ -12,6 +12,7 @@ mod checkpoints;
 mod conversion;
 mod converted;
 mod daemon;
+mod dashboard;
 mod doctor;
 mod driver;
 #[path = "../it/support/graphs.rs"]

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     domain::{BackendKind, Chain, OperatorClass, Part},
     planner::{Reason, Shape, StagePlan},
-    predict::{LaneKind, link, speed},
+    predict::{Host, LaneKind, Within, link, speed},
 };
 
 const MANY: Objective = Objective::Throughput { in_flight: 8 };
@@ -215,7 +215,7 @@ fn what_cannot_be_is_said() {
         (&unknown, &two, Strategy::Auto, None, "names weight 999"),
     ];
     for (chain, lanes, strategy, stages, says) in cases {
-        let ask = Ask { chain, lanes, objective: MANY, strategy, stages };
+        let ask = Ask { chain, lanes, host: None, objective: MANY, strategy, stages };
         let error = plan(&ask).expect_err(says).to_string();
         assert!(error.contains(says), "{error}");
     }
@@ -266,8 +266,14 @@ fn as_many_stages_as_were_asked_for() {
     for strategy in [Strategy::Pipeline, Strategy::Even, Strategy::Hybrid, Strategy::Auto] {
         for objective in OBJECTIVES {
             for (least, most) in [(1, 1), (2, 2), (3, 3), (4, 4), (2, 3), (1, 4)] {
-                let ask =
-                    Ask { chain: &chain, lanes: &lanes, objective, strategy, stages: Some(least..=most) };
+                let ask = Ask {
+                    chain: &chain,
+                    lanes: &lanes,
+                    host: None,
+                    objective,
+                    strategy,
+                    stages: Some(least..=most),
+                };
                 let split = plan(&ask).unwrap();
                 check(&chain, &lanes, &split);
                 assert!(
@@ -312,6 +318,7 @@ fn values_are_counted_for_every_hop() {
     let ask = Ask {
         chain: &chain,
         lanes: &lanes,
+        host: None,
         objective: MANY,
         strategy: Strategy::Pipeline,
         stages: Some(3..=3),
@@ -323,6 +330,38 @@ fn values_are_counted_for_every_hop() {
     assert_eq!(split.stages[2].after, [0, 1]);
 }
 
+/// Of many lanes on one machine, each is idle for most of the time: what a request costs the machine decides.
+#[test]
+fn lanes_that_share_a_machine_answer_no_more_than_it_can() {
+    let chain = transformer(4, 64.0, 16.0);
+    let lanes = [lane("a-1", 1e3), lane("b-1", 1e3)];
+    let host = Host {
+        request_us: 1e6,
+        page_us: 5e5,
+        native_us: 0.0,
+        us_per_byte: 0.0,
+        share: 0.5,
+        within: Some(Within { low: 0.5, high: 2.0 }),
+    };
+    let ask = |host| Ask {
+        chain: &chain,
+        lanes: &lanes,
+        host,
+        objective: MANY,
+        strategy: Strategy::Even,
+        stages: Some(2..=2),
+    };
+    let (free, shared) = (plan(&ask(None)).unwrap(), plan(&ask(Some(&host))).unwrap());
+    assert!(free.forecast.period_us.value < 1e6);
+    let computed: f64 = shared.stages.iter().map(|stage| stage.compute_us.value).sum();
+    let period = shared.forecast.period_us.value;
+    assert!((period - (2e6 + 0.5 * computed)).abs() < 1.0, "{period} for {computed}");
+    assert_eq!(free.forecast.latency_us, shared.forecast.latency_us);
+    // Whole models in both lanes send each request through one page.
+    let replicas = shared.alternatives.iter().find(|other| other.shape == Shape::Replicas).unwrap();
+    assert!(replicas.cost_us.is_some_and(|us| us < period - 4e5), "{replicas:?}");
+}
+
 /// One unit has nearly all the work, and there are nearly as many lanes as cuts that are looked at.
 #[test]
 fn many_stages_find_their_cuts() {
@@ -332,6 +371,7 @@ fn many_stages_find_their_cuts() {
     let ask = Ask {
         chain: &chain,
         lanes: &lanes,
+        host: None,
         objective: MANY,
         strategy: Strategy::Pipeline,
         stages: Some(60..=60),
@@ -431,7 +471,8 @@ fn ways_that_cannot_be_dealt_out_say_why() {
         ),
     ];
     for (chain, lanes, stages, says) in cases {
-        let ask = Ask { chain: &chain, lanes, objective: MANY, strategy: Strategy::Tensor, stages };
+        let ask =
+            Ask { chain: &chain, lanes, host: None, objective: MANY, strategy: Strategy::Tensor, stages };
         let error = plan(&ask).unwrap_err().to_string();
         assert!(error.starts_with("the strategy tensor does not suit") && error.contains(says), "{error}");
     }
@@ -456,7 +497,8 @@ fn guessed_stages_are_no_scraps() {
     let smallest = |lanes: &[Candidate], count: usize, objective| {
         let stages = Some(count..=count);
         let split =
-            plan(&Ask { chain: &chain, lanes, objective, strategy: Strategy::Pipeline, stages }).unwrap();
+            plan(&Ask { chain: &chain, lanes, host: None, objective, strategy: Strategy::Pipeline, stages })
+                .unwrap();
         assert!(!split.why.worth, "{}", split.why.sentence);
         let share = |stage: &StagePlan| {
             let units = || stage.units.iter().flat_map(|run| run.from as usize..run.to as usize);

@@ -20,7 +20,7 @@ const OBJECTIVES: [Objective; 5] = [
 ];
 
 fn ask<'a>(chain: &'a Chain, lanes: &'a [Candidate], objective: Objective, strategy: Strategy) -> Ask<'a> {
-    Ask { chain, lanes, objective, strategy, stages: None }
+    Ask { chain, lanes, host: None, objective, strategy, stages: None }
 }
 
 fn planned(

@@ -1,6 +1,6 @@
 //! Who answers most with eight requests in flight: a pipeline, whole models in the same lanes, one lane; round by round.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -36,6 +36,11 @@ const SEED: u64 = 53;
 pub(super) const ALIKE: [&str; 2] = ["chromium-1/wasm", "chromium-2/wasm"];
 pub(super) const NATIVE: &str = "native/ort-cpu";
 
+/// The same browser without V8's optimising compiler of WASM: the same code runs at a fraction of its speed.
+const SLOW: &str = "chromium-slow";
+const SLOW_FLAG: &str = "--js-flags=--liftoff-only";
+const UNLIKE: [&str; 2] = ["chromium-1/wasm", "chromium-slow-1/wasm"];
+
 /// Answers per second, an entry per round.
 #[derive(Serialize)]
 pub(super) struct Samples {
@@ -43,13 +48,23 @@ pub(super) struct Samples {
     alike: Vec<f64>,
     replicas: Vec<f64>,
     one: Vec<f64>,
-    /// Two stages in the native lane and a browser's.
-    unlike: Vec<f64>,
-    native: Vec<f64>,
-    /// Microseconds of requests under each plan that were alone.
+    /// Two stages in two browsers' lanes of which one is slower, and in the native lane and a browser's.
+    unlike: Unlike,
+    natively: Unlike,
+    /// Microseconds of requests under the first plan that were alone.
     alike_alone: Vec<u64>,
-    unlike_alone: Vec<u64>,
-    forecasts: [Forecast; 2],
+    forecast: Forecast,
+}
+
+/// Two lanes that are not alike.
+#[derive(Serialize)]
+struct Unlike {
+    /// Answers per second of two stages in them, and of the whole in either.
+    plan: Vec<f64>,
+    fast: Vec<f64>,
+    slow: Vec<f64>,
+    alone: Vec<u64>,
+    forecast: Forecast,
 }
 
 /// One way to have requests answered, with a connection of its own.
@@ -77,25 +92,59 @@ impl Side {
     }
 }
 
-pub(super) async fn measure(pool: &Pool, model: &Model) -> anyhow::Result<(Origin, Samples)> {
+pub(super) async fn measure(program: &Path, pool: &Pool, model: &Model) -> anyhow::Result<(Origin, Samples)> {
     let alike = plans::pipeline(pool, model, &ALIKE).await?;
-    let unlike = plans::pipeline(pool, model, &[NATIVE, ALIKE[0]]).await?;
     let one = plans::alone(pool, model, ALIKE[0]).await?;
-    let natively = plans::alone(pool, model, NATIVE).await?;
     let replicas = json!({
         "browser": BROWSER, "backend": BACKEND, "fallback": "none", "binary_data_output": true,
         "timeout": TIMEOUT_US,
     });
-    let under = |plan: &Made| plans::under(&plan.id);
+    let sides = [plans::under(&alike.id), replicas, plans::under(&one.id)];
+    let (origin, [alike_rates, replicas, one]) = rates(pool, model, sides).await?;
+    let samples = Samples {
+        alike: alike_rates,
+        replicas,
+        one,
+        unlike: slower(program, model).await?,
+        natively: Unlike::measure(pool, model, [NATIVE, ALIKE[0]]).await?,
+        alike_alone: totals(pool, model, &alike).await?,
+        forecast: alike.forecast,
+    };
+    Ok((origin, samples))
+}
+
+/// Two browsers of which one computes more slowly, in a daemon of their own.
+async fn slower(program: &Path, model: &Model) -> anyhow::Result<Unlike> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("browsers/chromium.toml");
+    let usual = std::fs::read_to_string(path)?;
+    let recipe = usual
+        .replace(&format!("name = \"{BROWSER}\""), &format!("name = \"{SLOW}\""))
+        .replace("flags = [\"--headless=new\"]", &format!("flags = [\"--headless=new\", \"{SLOW_FLAG}\"]"));
+    ensure!(recipe.contains(SLOW) && recipe.contains(SLOW_FLAG), "the recipe of {BROWSER} has changed");
+    let browsers = [(BROWSER, 1), (SLOW, 1)];
+    let pool = Pool::start_all(program, &[(SLOW, recipe)], &browsers, super::CONFIG).await?;
+    super::add(&pool, model).await?;
+    pool.prove(&Model { browser: SLOW, ..model.clone() }).await?;
+    let unlike = Unlike::measure(&pool, model, UNLIKE).await?;
+    pool.daemon.stop().await?;
+    Ok(unlike)
+}
+
+/// Answers per second of all sides, round by round in turns.
+async fn rates<const SIDES: usize>(
+    pool: &Pool,
+    model: &Model,
+    parameters: [Value; SIDES],
+) -> anyhow::Result<(Origin, [Vec<f64>; SIDES])> {
     let mut sides = Vec::new();
-    for parameters in [under(&alike), replicas, under(&one), under(&unlike), under(&natively)] {
+    for parameters in parameters {
         sides.push(Side::new(pool, model, parameters).await?);
     }
-    let mut rates = vec![Vec::new(); sides.len()];
+    let mut rates = [const { Vec::new() }; SIDES];
     let mut origin = None;
     for round in 0..=ROUNDS {
-        for turn in 0..sides.len() {
-            let at = (round + turn) % sides.len();
+        for turn in 0..SIDES {
+            let at = (round + turn) % SIDES;
             let (rate, answer) = sides[at].round().await?;
             origin.get_or_insert_with(|| Origin::of(&answer));
             // The first round warms everything up.
@@ -104,34 +153,36 @@ pub(super) async fn measure(pool: &Pool, model: &Model) -> anyhow::Result<(Origi
             }
         }
     }
-    let totals = async |plan: &Made| -> anyhow::Result<Vec<u64>> {
-        let answers = plans::ask(pool, model, &under(plan), ALONE).await?;
-        Ok(answers.iter().map(|answer| answer.timing.total).collect())
-    };
-    let (alike_alone, unlike_alone) = (totals(&alike).await?, totals(&unlike).await?);
-    let mut rates = rates.into_iter();
-    let mut next = || rates.next().context("every side has its rates");
-    let samples = Samples {
-        alike: next()?,
-        replicas: next()?,
-        one: next()?,
-        unlike: next()?,
-        native: next()?,
-        alike_alone,
-        unlike_alone,
-        forecasts: [alike.forecast, unlike.forecast],
-    };
-    Ok((origin.context("some round was measured")?, samples))
+    Ok((origin.context("some round was measured")?, rates))
+}
+
+/// Microseconds of requests that are alone.
+async fn totals(pool: &Pool, model: &Model, plan: &Made) -> anyhow::Result<Vec<u64>> {
+    let answers = plans::ask(pool, model, &plans::under(&plan.id), ALONE).await?;
+    Ok(answers.iter().map(|answer| answer.timing.total).collect())
+}
+
+impl Unlike {
+    /// In two lanes, the faster one first.
+    async fn measure(pool: &Pool, model: &Model, lanes: [&str; 2]) -> anyhow::Result<Self> {
+        let made = plans::pipeline(pool, model, &lanes).await?;
+        let [fast, slow] = lanes;
+        let (fast, slow) = (plans::alone(pool, model, fast).await?, plans::alone(pool, model, slow).await?);
+        let sides = [&made, &fast, &slow].map(|plan| plans::under(&plan.id));
+        let (_, [plan, fast, slow]) = rates(pool, model, sides).await?;
+        let alone = totals(pool, model, &made).await?;
+        Ok(Self { plan, fast, slow, alone, forecast: made.forecast })
+    }
+
+    /// Of what both lanes answer when each has the whole model and all requests.
+    fn together(&self) -> Vec<f64> {
+        self.fast.iter().zip(&self.slow).map(|(fast, slow)| fast + slow).collect()
+    }
 }
 
 impl Samples {
-    /// Of what both unlike lanes answer when each has the whole model and all requests.
-    fn together(&self) -> Vec<f64> {
-        self.native.iter().zip(&self.one).map(|(native, browser)| native + browser).collect()
-    }
-
-    pub(super) fn forecasts(&self) -> &[Forecast] {
-        &self.forecasts
+    pub(super) fn forecasts(&self) -> [&Forecast; 3] {
+        [&self.forecast, &self.unlike.forecast, &self.natively.forecast]
     }
 
     pub(super) fn targets(&self) -> Vec<Target> {
@@ -157,9 +208,15 @@ impl Samples {
             line("the same", (&self.alike, &self.one), "the whole in one", None),
             line(
                 "two stages in two lanes unlike, 8 in flight",
-                (&self.unlike, &self.together()),
+                (&self.unlike.plan, &self.unlike.together()),
                 "both lanes' rates together",
                 Some(SHARE_LEAST),
+            ),
+            line(
+                "two stages in the native lane and a browser's",
+                (&self.natively.plan, &self.natively.together()),
+                "both lanes' rates together",
+                None,
             ),
         ]
     }
@@ -176,17 +233,19 @@ impl Samples {
                 if forecast.measured { "" } else { "; the forecast rests on guesses" }
             )
         };
-        let [alike, unlike] = &self.forecasts;
+        let (unlike, natively) = (&self.unlike, &self.natively);
         let mut notes: Vec<_> = [
-            ("alike", alike, self.alike.as_slice(), self.alike_alone.as_slice()),
-            ("unlike", unlike, &self.unlike, &self.unlike_alone),
+            ("alike", &self.forecast, self.alike.as_slice(), self.alike_alone.as_slice()),
+            ("unlike", &unlike.forecast, &unlike.plan, &unlike.alone),
+            ("of which one is native", &natively.forecast, &natively.plan, &natively.alone),
         ]
         .map(note)
         .into();
         notes.push(format!(
-            "the whole in one lane, per second: natively {:.1}, in a browser {:.1}",
-            median(&self.native),
-            median(&self.one)
+            "the whole in one lane, per second: natively {:.1}, in a browser {:.1}, in one with {SLOW_FLAG} {:.1}",
+            median(&natively.fast),
+            median(&unlike.fast),
+            median(&unlike.slow)
         ));
         notes
     }

@@ -47,7 +47,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Found> {
     let pool = Pool::start(program, BROWSERS, CONFIG).await?;
     add(&pool, &model).await?;
     progress("a transformer in two stages against whole ones");
-    let (origin, contest) = contest::measure(&pool, &model).await?;
+    let (origin, contest) = contest::measure(program, &pool, &model).await?;
     progress("products in two ways");
     let tensor = tensor::measure(&pool, folder.path()).await?;
     progress("a stage's browser killed");

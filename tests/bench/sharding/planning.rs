@@ -38,8 +38,14 @@ pub(super) fn measure() -> anyhow::Result<Samples> {
             (Objective::Latency, &mut samples.latency),
             (Objective::Throughput { in_flight: IN_FLIGHT as u32 }, &mut samples.throughput),
         ] {
-            let ask =
-                Ask { chain: &chain, lanes: &lanes, objective, strategy: Strategy::Pipeline, stages: None };
+            let ask = Ask {
+                chain: &chain,
+                lanes: &lanes,
+                host: None,
+                objective,
+                strategy: Strategy::Pipeline,
+                stages: None,
+            };
             let started = Instant::now();
             planner::plan(&ask).context("planning for the bench")?;
             series.push(started.elapsed().as_micros() as f64);

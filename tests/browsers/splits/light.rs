@@ -11,6 +11,10 @@ use weft::domain::{Datatype, Tensor};
 
 use crate::graphs::{FLOAT, field, number, text};
 
+/// Values of a vector that is added, and of one that is multiplied with.
+const AROUND_NOTHING: Range<f32> = -0.1..0.1;
+const AROUND_ONE: Range<f32> = 0.5..1.5;
+
 /// What all of them read.
 const SHAPE: [u64; 4] = [1, 3, 224, 224];
 
@@ -52,13 +56,16 @@ fn graph(graph: &[u8], random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     let shapes: BTreeMap<&[u8], Vec<u64>> = parts.iter().filter(|part| part.number == 5).map(shape).collect();
     let nodes = || parts.iter().filter(|part| part.number == 1).map(|node| node.body);
     let spread: BTreeMap<&[u8], &[u8]> = nodes().filter_map(spread).collect();
-    let sums = nodes().flat_map(added).filter_map(|name| spread.get(name).copied());
-    let biases: BTreeSet<&[u8]> = nodes().filter_map(bias).chain(sums).collect();
+    let added: BTreeSet<&[u8]> = nodes().filter(|node| is(node, &["Add", "Sum"])).flat_map(inputs).collect();
+    let sums = added.iter().filter_map(|name| spread.get(name).copied());
+    let mut vectors: BTreeMap<&[u8], Range<f32>> =
+        nodes().filter_map(bias).chain(sums).map(|name| (name, AROUND_NOTHING)).collect();
+    vectors.extend(nodes().flat_map(|node| norm(node, &added)));
     let part = |part: &Field<'_>| match part.number {
         1 => match constant(part.body) {
             Some((of, name)) => {
-                let range = range(&shapes[of], biases.contains(name.as_bytes()));
-                field(5, &weight(name, &shapes[of], range, random))
+                let vector = vectors.get(name.as_bytes()).cloned().unwrap_or(AROUND_ONE);
+                field(5, &weight(name, &shapes[of], vector, random))
             }
             None => part.raw.to_vec(),
         },
@@ -67,23 +74,32 @@ fn graph(graph: &[u8], random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     parts.iter().map(part).collect::<Vec<_>>().concat()
 }
 
+fn is(node: &[u8], operators: &[&str]) -> bool {
+    only(node, 4).is_some_and(|operator| operators.iter().any(|name| name.as_bytes() == operator))
+}
+
+fn inputs(node: &[u8]) -> impl Iterator<Item = &[u8]> {
+    fields(node).into_iter().filter(|field| field.number == 1).map(|field| field.body)
+}
+
 /// What a convolution or a product adds.
 fn bias(node: &[u8]) -> Option<&[u8]> {
-    let adds = only(node, 4).is_some_and(|operator| [b"Conv".as_slice(), b"Gemm"].contains(&operator));
-    let inputs = fields(node).into_iter().filter(|field| field.number == 1);
-    inputs.map(|field| field.body).nth(2).filter(|_| adds)
+    inputs(node).nth(2).filter(|_| is(node, &["Conv", "Gemm"]))
 }
 
 /// Of a node that gives a vector more axes: what it makes, and of what.
 fn spread(node: &[u8]) -> Option<(&[u8], &[u8])> {
-    let is = only(node, 4) == Some(b"Unsqueeze");
-    is.then(|| (only(node, 2).unwrap(), only(node, 1).unwrap()))
+    is(node, &["Unsqueeze"]).then(|| (only(node, 2).unwrap(), only(node, 1).unwrap()))
 }
 
-/// What a sum adds up.
-fn added(node: &[u8]) -> Vec<&[u8]> {
-    let is = only(node, 4) == Some(b"Add");
-    fields(node).into_iter().filter(|field| is && field.number == 1).map(|field| field.body).collect()
+/// A norm's four vectors: scale, bias, mean and variance. What is added to a residual must be small beside it, or each of
+/// them doubles what the one before made.
+fn norm<'m>(node: &'m [u8], added: &BTreeSet<&[u8]>) -> Vec<(&'m [u8], Range<f32>)> {
+    if !is(node, &["BatchNormalization"]) {
+        return Vec::new();
+    }
+    let scale = if added.contains(only(node, 2).unwrap()) { 0.2..0.4 } else { AROUND_ONE };
+    inputs(node).skip(1).zip([scale, -0.5..0.5, -0.5..0.5, AROUND_ONE]).collect()
 }
 
 /// An initializer's name, and its elements as sizes.
@@ -101,21 +117,32 @@ fn constant(node: &[u8]) -> Option<(&[u8], &str)> {
     Some((only(node, 1).unwrap(), std::str::from_utf8(name).unwrap()))
 }
 
-/// Kernels keep the size of what passes through. What else has one axis is one of a norm's four, which cancel each other
-/// around 1, and of which the variance must not be negative.
-fn range(shape: &[u64], bias: bool) -> Range<f32> {
-    let reach = (6.0 / shape[1..].iter().product::<u64>() as f32).sqrt();
-    match shape {
-        [_] if bias => -0.1..0.1,
-        [_] => 0.5..1.5,
-        _ => -reach..reach,
-    }
-}
-
-fn weight(name: &str, shape: &[u64], range: Range<f32>, random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
-    let elements = shape.iter().product::<u64>();
-    let values: Vec<u8> =
-        (0..elements).flat_map(|_| random.random_range(range.clone()).to_le_bytes()).collect();
+/// A vector of these values, or kernels that keep the size of what passes through.
+///
+/// Each kernel sums up to nothing: what all channels have in common after a `Relu`, whatever the input, would otherwise
+/// grow from layer to layer beside what the input makes of them, until a softmax is the same for all inputs.
+fn weight(name: &str, shape: &[u64], vector: Range<f32>, random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
+    let elements = shape.iter().product::<u64>() as usize;
+    let mut draw = |range: Range<f32>| -> Vec<f32> {
+        (0..elements).map(|_| random.random_range(range.clone())).collect()
+    };
+    let values = match shape {
+        [_] => draw(vector),
+        [kernels, ..] => {
+            let size = elements / *kernels as usize;
+            let reach = (6.0 / size as f32).sqrt();
+            let mut values = draw(-reach..reach);
+            for kernel in values.chunks_mut(size) {
+                let mean = kernel.iter().sum::<f32>() / size as f32;
+                for value in kernel {
+                    *value -= mean;
+                }
+            }
+            values
+        }
+        [] => unreachable!("no model has a constant of one element"),
+    };
+    let values: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
     let dims: Vec<u8> = shape.iter().flat_map(|size| number(1, *size)).collect();
     [dims, number(2, FLOAT), text(8, name), field(9, &values)].concat()
 }

@@ -164,22 +164,42 @@ impl Bench {
         let clients = try_join_all((0..IN_FLIGHT).map(|_| self.served.connect())).await.unwrap();
         let begun = Instant::now();
         let one = async |mut client: Client| {
-            let mut answers = 0u64;
+            let mut answers = Vec::new();
             while begun.elapsed() < TOGETHER {
-                answer(&mut client, self.model, &inputs, &parameters).await;
-                answers += 1;
+                answers.push(answer(&mut client, self.model, &inputs, &parameters).await);
             }
             answers
         };
-        let answers: u64 =
-            futures_util::future::join_all(clients.into_iter().map(one)).await.into_iter().sum();
-        json!({"alone_us": alone_us, "answers": answers, "together_us": begun.elapsed().as_micros() as u64})
+        let answers = futures_util::future::join_all(clients.into_iter().map(one)).await.concat();
+        let together_us = begun.elapsed().as_micros() as u64;
+        json!({"alone_us": alone_us, "answers": answers.len(), "together_us": together_us,
+            "stages": stages(&answers)})
     }
 }
 
-async fn answer(client: &mut Client, model: &str, inputs: &Value, parameters: &Value) {
+/// Its stages.
+async fn answer(client: &mut Client, model: &str, inputs: &Value, parameters: &Value) -> Value {
     let answer = client.ask_with(model, inputs.clone(), parameters).await.unwrap();
     assert!(answer["outputs"].is_array(), "{answer}");
+    answer["parameters"]["provenance"]["stages"].clone()
+}
+
+/// What each stage took in the middle, in microseconds, and how many requests shared its steps.
+fn stages(answers: &[Value]) -> Value {
+    let stages = answers[0].as_array().unwrap().len();
+    let stage = |at: usize| {
+        let middle = |of: fn(&Value) -> &Value| {
+            let mut values: Vec<_> = answers.iter().map(|answer| of(&answer[at]).as_u64().unwrap()).collect();
+            values.sort_unstable();
+            values[values.len() / 2]
+        };
+        json!({"lane": answers[0][at]["lane"], "batch": middle(|stage| &stage["batch"]),
+            "queue": middle(|stage| &stage["timing_us"]["queue"]),
+            "compute": middle(|stage| &stage["timing_us"]["compute"]),
+            "transfer": middle(|stage| &stage["timing_us"]["transfer"]),
+            "total": middle(|stage| &stage["timing_us"]["total"])})
+    };
+    (0..stages).map(stage).collect()
 }
 
 /// The kernel's count of what the processors did, in its ticks.
