@@ -1,6 +1,6 @@
 # Every target is usable from a fresh clone: what it needs, `setup` brings first.
 .DEFAULT_GOAL := help
-.PHONY: help setup test-setup bench-setup demo serve test check bench prove
+.PHONY: help setup test-setup bench-setup prove-setup dist-setup demo serve test check bench prove dist
 
 HARNESS := web-harness
 # Outside dist, because all of dist is embedded in the binary.
@@ -27,6 +27,14 @@ bench-setup:
 	@.setup/setup.sh bench
 	@$(MAKE) --no-print-directory $(HARNESS_BUILT)
 
+prove-setup:
+	@.setup/setup.sh prove
+	@$(MAKE) --no-print-directory $(HARNESS_BUILT) $(CONTENT_INSTALLED)
+
+dist-setup:
+	@.setup/setup.sh dist
+	@$(MAKE) --no-print-directory $(HARNESS_BUILT)
+
 demo: setup ## start the daemon, send real requests over its WebSocket, print what came out
 	cargo build --locked
 	cargo run --locked --quiet --example demo
@@ -47,9 +55,12 @@ bench: bench-setup $(PLAYWRIGHT_INSTALLED) ## measure against echoes, loops, Pla
 	cargo build --locked --release
 	cargo run --locked --quiet --release --example bench
 
-prove: test-setup ## a step's full matrix, in resumable slices
-	python3 .setup/models.py fixtures/precision.toml fixtures/sharding.toml
-	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/)'
+prove: prove-setup ## a step's full matrix, in resumable slices
+	cargo nextest run --locked --profile prove --run-ignored only -E 'binary(/^browsers$$/) + test(/^chaos::prove::/) + test(/^cells::/) + test(/^plans::slices::/) + test(/^foreign::prove::/) + test(/^bench::tests::archive::ten_million/)'
+
+dist: dist-setup ## pack a release build with its libraries, recipes and suites into dist/, which runs wherever it is unpacked
+	cargo build --locked --release
+	python3 .setup/dist.py dist
 
 $(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json
 	cd $(PLAYWRIGHT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error

@@ -2,6 +2,8 @@
 
     clients.py tests    the clients of `tests/clients`
     clients.py bench    the peer of `make bench`
+    clients.py torch    what the fixtures' checkpoints are made with and `make prove` exports with; PyTorch itself is
+                        the system's
 
 An environment's name is the digest of what its lock says, so that whoever uses it finds exactly that, and versions of
 a lock never meet in one folder.
@@ -15,11 +17,30 @@ from pathlib import Path
 from models import ROOT, cache_dir, digest
 
 TESTS = ROOT / "tests"
+TORCH = "torch"
 # By purpose: the folder in the cache, the lock, and what it brings.
 ENVIRONMENTS = {
     "tests": ("clients", TESTS / "clients" / "requirements.txt", "clients for the tests"),
     "bench": ("peer", TESTS / "bench" / "peer" / "requirements.txt", "the bench's peer"),
+    TORCH: ("torch", ROOT / "fixtures" / "checkpoints" / "requirements.txt", "PyTorch's companions"),
 }
+
+
+def has_torch(interpreter: str) -> bool:
+    try:
+        return subprocess.run([interpreter, "-I", "-c", "import torch"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def interpreter(purpose: str) -> list:
+    """The command that makes the environment: where PyTorch is wanted, that of a Python that has it."""
+    if purpose != TORCH:
+        return [sys.executable, "-m", "venv"]
+    for found in (sys.executable, "/usr/bin/python3"):
+        if has_torch(found):
+            return [found, "-m", "venv", "--system-site-packages"]
+    raise OSError("no Python here has PyTorch; Debian's is python3-torch")
 
 
 def main(purpose: str) -> None:
@@ -32,9 +53,11 @@ def main(purpose: str) -> None:
     # Beside the target, so that it is there whole or not at all; only its interpreter is called by path.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as scratch:
         made = Path(scratch) / "venv"
-        subprocess.run([sys.executable, "-m", "venv", made], check=True)
+        subprocess.run([*interpreter(purpose), made], check=True)
         pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--only-binary", ":all:", "--require-hashes", "--requirement", lock], check=True)
+        # The lock is whole, and PyTorch, which it leaves to the system, is not to come from PyPI.
+        locked = ["--only-binary", ":all:", "--no-deps", "--require-hashes", "--requirement", lock]
+        subprocess.run([*pip, *locked], check=True)
         try:
             made.rename(target)
         except OSError:

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Owns `make setup`: brings what a build, the demo and (with the argument `tests` or `bench`) the tests or the benchmark
-# need.
+# Owns `make setup`: brings what a build, the demo and (with the argument `tests`, `bench`, `prove` or `dist`) the tests,
+# the benchmark, the proofs or the archive need.
 # Every step says in one line what it did or that nothing was to do; what stays missing is listed at the end
 # with the command that brings it, and fails the setup.
 set -euo pipefail
@@ -11,6 +11,7 @@ missing=()
 
 say() { echo "setup: $*"; }
 lacks() { missing+=("$1"); }
+for_tests() { [ "$1" = tests ] || [ "$1" = prove ]; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # Ubuntu's chromium and firefox are snaps behind a script or a link; a snap can use no profile of ours.
@@ -71,6 +72,12 @@ wanted_packages() {
   have Xvfb || echo xvfb
 }
 
+# The archive is packed in the tests too.
+wanted_for_dist() {
+  have patchelf || echo patchelf
+  have strip || echo binutils
+}
+
 wanted_for_environments() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
@@ -115,8 +122,12 @@ debian_packages() {
   report_shims
   packages=$({
     wanted_packages "$distribution"
-    if [ -n "$1" ]; then wanted_for_environments; fi
-    if [ "$1" = tests ]; then wanted_for_tests "$distribution"; fi
+    case $1 in
+      tests | prove) wanted_for_environments && wanted_for_dist ;;
+      bench) wanted_for_environments ;;
+      dist) wanted_for_dist ;;
+    esac
+    if for_tests "$1"; then wanted_for_tests "$distribution"; fi
   } | xargs)
   if [ -z "$packages" ]; then
     say "system packages are there"
@@ -197,18 +208,44 @@ bench_server() {
   fi
 }
 
+has_torch() { python3 -I -c 'import torch' 2>/dev/null || /usr/bin/python3 -I -c 'import torch' 2>/dev/null; }
+
+# What other converters are tried with: PyPI's PyTorch brings CUDA, gigabytes that nothing here uses.
+system_torch() {
+  local root_by=""
+  if has_torch; then
+    say "PyTorch is there"
+    return
+  fi
+  if [ "$(id -u)" -ne 0 ]; then root_by="sudo -n"; fi
+  if have apt-get && $root_by apt-get update -qq && $root_by env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends python3-torch >/dev/null 2>&1; then
+    say "installed PyTorch"
+  else
+    say "other converters go unproven without PyTorch; to bring it: apt-get install --no-install-recommends python3-torch"
+  fi
+}
+
 # What npm and PyPI bring; each prints its own lines.
 downloads() {
+  local catalogues=""
+  case $1 in
+    tests | bench) catalogues=" fixtures/precision.toml" ;;
+    prove) catalogues=" fixtures/precision.toml fixtures/sharding.toml" ;;
+  esac
   if have node && have npm; then
     node .setup/artifacts.mjs native || lacks "native libraries: node .setup/artifacts.mjs native"
     node .setup/artifacts.mjs chromium || lacks "Chromium with WebNN: node .setup/artifacts.mjs chromium"
   fi
   if have python3; then
-    python3 .setup/models.py || lacks "models: python3 .setup/models.py"
-    if [ "$1" = tests ]; then
+    # shellcheck disable=SC2086 # a list of words
+    python3 .setup/models.py $catalogues || lacks "models: python3 .setup/models.py$catalogues"
+    if for_tests "$1"; then
       python3 .setup/clients.py tests || lacks "clients for the tests: python3 .setup/clients.py tests"
+    fi
+    if [ "$1" = prove ]; then
+      python3 .setup/clients.py torch || say "other converters go unproven; to bring them: python3 .setup/clients.py torch"
     elif [ "$1" = bench ]; then
-      python3 .setup/models.py fixtures/precision.toml || lacks "models: python3 .setup/models.py fixtures/precision.toml"
       python3 .setup/clients.py bench || say "the bench goes without its peer; to bring it: python3 .setup/clients.py bench"
     fi
   fi
@@ -216,8 +253,9 @@ downloads() {
 
 if [ "$(uname)" = Linux ]; then debian_packages "${1:-}"; fi
 toolchain
-if [ "${1:-}" = tests ]; then test_tools; fi
+if for_tests "${1:-}"; then test_tools; fi
 if [ "${1:-}" = bench ]; then bench_server; fi
+if [ "${1:-}" = prove ]; then system_torch; fi
 downloads "${1:-}"
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -1,6 +1,7 @@
 //! Configuration: what the file and the command line say, resolved once into something complete and checked.
 //!
-//! This is the only reader of the environment, beside the log filter: it names folders, the search path and a key.
+//! This is the only reader of the environment, beside the log filter: it names folders, the search path, a key and a
+//! CI's branch.
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 use crate::{
     access,
+    bench::Keeping,
     bridge::{Certificate, Door, Outside, guard::Origin},
     domain::{BackendKind, Policy},
     driver::recipe::{Recipe, RecipeError},
@@ -25,6 +27,7 @@ use crate::{
     scheduler::Limits,
     telemetry::Log,
 };
+pub use bench::RawBench;
 pub use entry::{RawAccess, RawTls, RawTokens};
 pub use models::{Cache, RawModels};
 pub use source::{Source, Written};
@@ -104,6 +107,7 @@ pub struct RawConfig {
     pub limits: RawLimits,
     pub models: RawModels,
     pub scheduler: RawScheduler,
+    pub bench: RawBench,
     pub telemetry: RawTelemetry,
 }
 
@@ -232,6 +236,8 @@ pub struct Config {
     pub python: bool,
     /// Which lanes are preferred when a request does not say.
     pub policy: Policy,
+    /// How much of what suites measured is kept.
+    pub bench: Keeping,
     /// What accepted requests get to end in, once the daemon is told to.
     pub drain: Duration,
     /// Whether every child of this process is the daemon's: only then it may adopt orphans and reap them.
@@ -294,6 +300,12 @@ pub fn key() -> Option<String> {
     env::var("WEFT_KEY").ok().filter(|key| !key.is_empty())
 }
 
+/// The branch that a CI says it builds: GitHub's of a pull request, else of a push; GitLab's; Jenkins's.
+pub fn branch() -> Option<String> {
+    let names = ["GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "CHANGE_BRANCH", "BRANCH_NAME"];
+    names.iter().find_map(|name| env::var(name).ok().filter(|branch| !branch.is_empty()))
+}
+
 /// The hub's token, from the variable that its own tools read.
 fn hub_token() -> Option<String> {
     env::var("HF_TOKEN").ok().filter(|token| !token.is_empty())
@@ -304,10 +316,9 @@ impl RawConfig {
         let entry = entry::resolve(self.listen, self.public, self.access, self.tls, &self.limits)?;
         let bridge = self.bridge.resolve(entry.listen)?;
         self.lanes.check_device()?;
-        let browsers = self
-            .browsers
-            .unwrap_or_else(|| BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]));
-        let browsers = browsers.into_iter().map(|(name, raw)| (name, Bounds::from(raw))).collect();
+        let unsaid = || BTreeMap::from([("chromium".to_owned(), RawInstances::Count(1))]);
+        let browsers = self.browsers.unwrap_or_else(unsaid).into_iter();
+        let browsers = browsers.map(|(name, raw)| (name, Bounds::from(raw))).collect();
         let memory_max = self.lanes.memory_max()?;
         let backends = self
             .lanes
@@ -357,6 +368,7 @@ impl RawConfig {
             python: self.models.python.unwrap_or(false),
             sources: self.models.resolve()?,
             policy: self.scheduler.policy,
+            bench: self.bench.resolve()?,
             drain: self.limits.drain.unwrap_or(DRAIN),
             alone: true,
             idle: self.limits.idle.unwrap_or(IDLE),
@@ -490,15 +502,20 @@ fn thread_share(
     (cores / lanes.max(1)).max(1)
 }
 
-/// Beside the program for an installed one, else where setup put it.
-fn native_library() -> PathBuf {
-    let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so.1" };
-    let program = env::current_exe().ok();
-    let beside = program.as_deref().and_then(Path::parent).map(|folder| folder.join(name));
-    let set_up = Path::new(env!("WEFT_NATIVE_DIR")).join(name);
-    beside.filter(|path| path.exists()).unwrap_or(set_up)
+/// What an unpacked weft has at this path from its program, where it has it.
+pub fn unpacked(path: impl AsRef<Path>) -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    Some(program.parent()?.join(path)).filter(|path| path.exists())
 }
 
+/// Beside the program or in the `lib` folder of an unpacked weft, else where setup put it.
+fn native_library() -> PathBuf {
+    let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so.1" };
+    let set_up = || Path::new(env!("WEFT_NATIVE_DIR")).join(name);
+    unpacked(name).or_else(|| unpacked(Path::new("../lib").join(name))).unwrap_or_else(set_up)
+}
+
+mod bench;
 mod bridge;
 mod entry;
 mod models;

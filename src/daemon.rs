@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use crate::{
         Backend,
         ort::{OrtError, OrtLane, OrtLibrary},
     },
+    bench::Archive,
     bridge::{Bridge, BridgeError},
     config::{Config, Gpu, Native},
     domain::{BackendKind, Environment},
@@ -35,7 +36,7 @@ use crate::{
         recipe::{GpuMode, Places},
     },
     events::Events,
-    http::{self, Api, Doors, ListenError, Readers, Reviews},
+    http::{self, Api, Doors, ListenError, Readers, Reviews, Watched},
     models::{
         Blobs, Cache, Layouts, Loader, ModelError, Plans, Reference, Registry,
         foreign::Foreign,
@@ -115,6 +116,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// This process's.
+    fn of(Local { url, key }: Local, id: String) -> Self {
+        Self { pid: std::process::id(), url, id, key }
+    }
+
     pub fn read(home: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(home.join(RECORD)).ok()?).ok()
     }
@@ -252,10 +258,9 @@ impl Daemon {
         let registry = registry(config, store.clone(), reference.clone(), tasks).await?;
         let folder = registry.blobs.folder().to_owned();
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
-        let (events, metrics) = (Events::default(), Metrics::default());
+        let (events, metrics, backlog) = (Events::default(), Metrics::default(), Arc::default());
         let downloads = downloads(config, &registry, &events, tasks)?;
         let (lane_events, lanes) = lane_events(&natives, &fleets).await;
-        let backlog = Arc::new(AtomicUsize::new(0));
         let surroundings = pool::Surroundings {
             bridge,
             home: &config.home,
@@ -291,6 +296,7 @@ impl Daemon {
             foreign: foreign(config, run, tasks),
             pool: pool.clone(),
             store: store.clone(),
+            archive: Archive::new(store.clone(), config.bench),
             events,
             tasks: tasks.clone(),
             native: native.clone(),
@@ -300,10 +306,10 @@ impl Daemon {
             reload: reloader.handle(),
             readers: Readers::default(),
             reviews: Reviews::default(),
+            watched: Watched::default(),
         };
         http::serve(doors, api);
-        let Local { url, key } = local.clone();
-        Record { pid: std::process::id(), url, id, key }.write(&config.home)?;
+        Record::of(local.clone(), id).write(&config.home)?;
         Ok(Rooms { local, pool, native, store, drain, reloader })
     }
 

@@ -1,7 +1,7 @@
 /**
  * Builds `dist/`: the page's template, and the assets under names that hold their content's digest.
  * Assets are stored compressed alone; the daemon serves them as `Content-Encoding: gzip`.
- * The report is one file with a place for its numbers.
+ * The report is one file with a place for its numbers; the dashboard is a page with a script and a style.
  */
 
 import { createHash } from 'node:crypto';
@@ -91,8 +91,27 @@ async function storeReport() {
   writeFileSync(path.join(DIST, 'report', 'index.html'), filled);
 }
 
+/** The dashboard's page, and its script and style under names that hold their content's digest. */
+async function storeDashboard() {
+  const store = async (entry, name, ext) => {
+    const bytes = await bundle(entry, {});
+    const digest = createHash('sha256').update(bytes).digest('hex').slice(0, DIGEST_LENGTH);
+    const hashed = `${name}.${digest}.${ext}`;
+    writeFileSync(path.join(DIST, 'dashboard', `${hashed}.gz`), gzipSync(bytes, { level: 9 }));
+    return `/dashboard/${hashed}`;
+  };
+  const [SCRIPT, STYLE] = await Promise.all([
+    store('dashboard/main.ts', 'dashboard', 'js'),
+    store('dashboard/style.css', 'style', 'css'),
+  ]);
+  const page = readFileSync(path.join(HERE, 'dashboard', 'index.html'), 'utf8');
+  const filled = page.replace(/\{\{(SCRIPT|STYLE)\}\}/g, (_, name) => ({ SCRIPT, STYLE })[name]);
+  writeFileSync(path.join(DIST, 'dashboard', 'index.html'), filled);
+}
+
 rmSync(DIST, { recursive: true, force: true });
 mkdirSync(path.join(DIST, 'assets'), { recursive: true });
+mkdirSync(path.join(DIST, 'dashboard'));
 mkdirSync(path.join(DIST, 'docs'));
 mkdirSync(path.join(DIST, 'report'));
 const engineAssets = {
@@ -107,3 +126,4 @@ writeFileSync(path.join(DIST, 'assets', 'manifest.json'), `${JSON.stringify(mani
 storeForDocs('docs.js', await bundle('docs/page.js', {}));
 storeForDocs('docs.css', readFileSync(path.join(SWAGGER, 'swagger-ui.css')));
 await storeReport();
+await storeDashboard();

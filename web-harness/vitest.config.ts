@@ -1,5 +1,5 @@
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  test: { include: ['protocol/**/*.test.ts', 'harness/**/*.test.ts', 'report/**/*.test.ts'], environment: 'node' },
+  test: { include: ['protocol/**/*.test.ts', 'harness/**/*.test.ts', 'report/**/*.test.ts', 'dashboard/**/*.test.ts'], environment: 'node' },
 });

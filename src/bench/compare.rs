@@ -1,6 +1,6 @@
 //! Two results against each other, cell by cell.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Scenario, Varied,
@@ -16,7 +16,7 @@ const SAMPLES_MIN: usize = 9;
 /// The share of false alarms among all alarms that is accepted.
 const FALSE_ALARMS: f64 = 0.05;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Better,
@@ -26,8 +26,20 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::Same => "same",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A cell of both results.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Judged {
     pub model: ModelName,
     pub browser: String,
@@ -46,7 +58,7 @@ pub struct Judged {
     pub differences: Vec<Difference>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Comparison {
     pub base: String,
     pub head: String,

@@ -5,18 +5,35 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::{Outcome, Results};
+use crate::domain::{Code, Failure, Retry};
 
 /// Of the form in which results are written now.
-pub const VERSION: u32 = 1;
+/// The second has the branch and weft's commit.
+pub const VERSION: u32 = 2;
+
+/// A document's bytes: a million samples and more, several times what a suite's hour gives.
+pub const DOCUMENT_MAX: usize = 32 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     #[error("it has version {0} of the document, and this weft knows those up to {VERSION}")]
     Newer(u32),
+    #[error("it has {0} bytes, and no document has more than {DOCUMENT_MAX}")]
+    TooLarge(usize),
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
     #[error("no run writes this: {0}")]
     Impossible(String),
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        let code = match &error {
+            DocumentError::TooLarge(_) => Code::TooLarge,
+            _ => Code::InvalidRequest,
+        };
+        Self::new(code, Retry::Never, error.to_string())
+    }
 }
 
 /// What is read before the rest, whose form it tells.
@@ -27,6 +44,9 @@ struct Versioned {
 
 impl Results {
     pub fn read(text: &[u8]) -> Result<Self, DocumentError> {
+        if text.len() > DOCUMENT_MAX {
+            return Err(DocumentError::TooLarge(text.len()));
+        }
         let versioned: Versioned = serde_json::from_slice(text)?;
         if let Some(newer) = versioned.version.filter(|version| *version > VERSION) {
             return Err(DocumentError::Newer(newer));

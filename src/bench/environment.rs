@@ -1,14 +1,18 @@
 //! On what something was measured, and whether two results can be compared at all.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The machine and the programs that a result rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// weft's version.
     pub weft: String,
+    /// What weft was built of, where that is known.
+    #[serde(default = "unknown")]
+    pub commit: String,
     /// The processor's name as the kernel has it.
     pub processor: String,
     /// A digest of what the processor can do.
@@ -21,6 +25,11 @@ pub struct Environment {
     pub memory_limit: Option<String>,
     /// By lane, as `firefox/wasm`.
     pub places: BTreeMap<String, Place>,
+}
+
+/// Of the first documents, and of weft built outside of its repository.
+fn unknown() -> String {
+    "unknown".to_owned()
 }
 
 /// A lane, as it said of itself.
@@ -37,9 +46,9 @@ pub struct Place {
 }
 
 /// A part in which two environments differ.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Difference {
-    pub part: &'static str,
+    pub part: Cow<'static, str>,
     pub base: String,
     pub head: String,
 }
@@ -67,7 +76,7 @@ fn differing<const N: usize>(
     head: [(&'static str, String); N],
 ) -> Vec<Difference> {
     let both = base.into_iter().zip(head).filter(|((_, base), (_, head))| base != head);
-    both.map(|((part, base), (_, head))| Difference { part, base, head }).collect()
+    both.map(|((part, base), (_, head))| Difference { part: part.into(), base, head }).collect()
 }
 
 impl Place {

@@ -1,9 +1,14 @@
-//! Benchmark suites: what is measured, what came out, and whether two results differ. Pure; the command line measures.
+//! Benchmark suites: what is measured, what came out, and whether results differ. The command line measures.
+//!
+//! All is pure but the archive, which keeps results in the store.
 
+mod archive;
 mod arrivals;
+mod certificate;
 mod compare;
 mod document;
 mod environment;
+mod history;
 mod report;
 mod results;
 mod scenario;
@@ -11,12 +16,17 @@ pub mod statistics;
 mod suite;
 #[cfg(test)]
 mod tests;
+mod validate;
 
+pub use archive::{Archive, ArchiveError, Keeping, KeptVerdict, Listed};
 pub use arrivals::Arrivals;
+pub use certificate::{CertificateError, Signer, Statement, Trusted, digest as certificate_digest, verify};
 pub use compare::{Comparison, Judged, Verdict, compare};
-pub use document::{DocumentError, VERSION};
-pub use environment::{Environment, Place, differences};
+pub use document::{DOCUMENT_MAX, DocumentError, VERSION};
+pub use environment::{Difference, Environment, Place, differences};
+pub use history::{Change, History, Measured, Point, Series};
 pub use report::Report;
 pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State};
 pub use scenario::{Scenario, Scenarios, Start, Varied};
 pub use suite::{Limits, Planned, Precision, Subject, Suite, SuiteError, Wanted};
+pub use validate::{Check, Level, Part, Quality, Validation, validate};

@@ -28,6 +28,9 @@ pub struct Results {
     pub suite: String,
     /// Of the suite's file.
     pub suite_sha256: String,
+    /// What a CI says that it measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// Microseconds since the Unix epoch.
     pub started_at_us: i64,
     pub ended_at_us: i64,
@@ -60,6 +63,20 @@ pub enum Outcome {
     Skipped,
     /// The suite leaves it out.
     Excluded,
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Wrong => "wrong",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Skipped => "skipped",
+            Self::Excluded => "excluded",
+        }
+    }
 }
 
 /// What became of a cell, and why it is not ok.

@@ -1,6 +1,8 @@
 //! What a suite's file may say, and when two results differ.
 
+mod archive;
 mod report;
+mod validate;
 
 use std::collections::BTreeMap;
 
@@ -364,6 +366,7 @@ fn results(cells: Vec<Cell>) -> Results {
         id: "a".to_owned(),
         suite: "small".to_owned(),
         suite_sha256: String::new(),
+        branch: None,
         started_at_us: 0,
         ended_at_us: 1,
         complete: true,
@@ -371,6 +374,7 @@ fn results(cells: Vec<Cell>) -> Results {
         calibration_us: [1.0, 1.0],
         environment: Environment {
             weft: "0.1.0".to_owned(),
+            commit: "unknown".to_owned(),
             processor: "a processor".to_owned(),
             processor_flags: String::new(),
             cores: 2,
@@ -491,7 +495,7 @@ fn another_version_of_a_browser_is_compared_and_told() {
     let judged = &compared.cells[0];
     assert_eq!(judged.verdict, Verdict::Worse);
     let parts: Vec<_> =
-        judged.differences.iter().map(|of| (of.part, of.base.as_str(), of.head.as_str())).collect();
+        judged.differences.iter().map(|of| (of.part.as_ref(), of.base.as_str(), of.head.as_str())).collect();
     assert_eq!(parts, [("browser", "1", "2")]);
 }
 
@@ -517,7 +521,7 @@ fn a_document_that_no_run_of_this_weft_wrote_is_refused_by_name() {
         (
             "/version",
             json!(VERSION + 1),
-            "it has version 2 of the document, and this weft knows those up to 1",
+            "it has version 3 of the document, and this weft knows those up to 2",
         ),
         ("/ended_at_us", json!(-1), "no run writes this: it ended before it started"),
         ("/cells/0/samples_us/3", json!(-5.0), "one in firefox/wasm, single_stream: a sample took -5 µs"),

@@ -9,6 +9,7 @@ use rust_embed::RustEmbed;
 
 #[derive(RustEmbed)]
 #[folder = "web-harness/dist"]
+#[exclude = "dashboard/*"]
 #[exclude = "docs/*"]
 #[exclude = "report/*"]
 struct Dist;

@@ -1,8 +1,12 @@
 //! `weft bench`: suites are measured; results are kept in the home, shown and compared.
 
 mod asked;
+mod certify;
+mod clocks;
 mod cold;
 mod concurrent;
+mod export;
+mod history;
 mod html;
 mod kept;
 mod machine;
@@ -10,11 +14,13 @@ mod material;
 mod measure;
 mod places;
 mod print;
+mod resumed;
 mod run;
 mod server;
 mod soak;
 mod socket;
 mod suites;
+mod told;
 
 use std::path::PathBuf;
 
@@ -22,7 +28,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Common, output};
-use crate::bench::{Comparison, compare};
+use crate::{bench::Comparison, store::BenchFilter};
+use export::{Export, Import};
 use kept::Kept;
 
 /// What two measurements of the same thing are off each other on a quiet machine, and no change.
@@ -39,7 +46,7 @@ pub(super) enum Bench {
     Compare(Compare),
     /// Show a result again
     Report {
-        /// An id that `weft bench list` shows, or a file
+        /// A file, or the id, commit or branch of a result that `weft bench list` shows
         result: String,
         /// Append the table as Markdown to this file
         #[arg(long, value_name = "PATH")]
@@ -50,11 +57,25 @@ pub(super) enum Bench {
     },
     /// List the suites that come with weft and the results that this home keeps
     List,
+    /// Show a suite's cells over its runs, and where they changed
+    History(history::Shown),
+    /// Check whether a result can be believed, and fail when it cannot
+    Validate(certify::Validate),
+    /// Make a key to sign certificates with
+    Key(certify::Key),
+    /// Sign what a result is, where it was measured and what was checked
+    Certify(certify::Certify),
+    /// Check a certificate, for which nothing but its file is needed
+    Verify(certify::Verify),
+    /// Keep results that were measured elsewhere
+    Import(Import),
+    /// Write a result to a file that other programs read
+    Export(Export),
 }
 
 #[derive(Args)]
 pub(super) struct Compare {
-    /// What was before: an id that `weft bench list` shows, or a file
+    /// What was before: a file, or the id, commit or branch of a result that `weft bench list` shows
     base: String,
     /// What is now
     head: String,
@@ -74,9 +95,9 @@ impl Bench {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match self {
             Self::Run(run) => Box::pin(run.run(common)).await,
-            Self::Compare(compare) => compare.run(common),
+            Self::Compare(compare) => compare.run(common).await,
             Self::Report { result, summary, html } => {
-                let results = Kept::of(common)?.read(&result)?;
+                let results = kept::read(common, &result).await?;
                 if let Some(path) = summary {
                     kept::append(&path, &print::markdown(&results))?;
                 }
@@ -89,18 +110,24 @@ impl Bench {
                 print::results(&results);
                 Ok(())
             }
-            Self::List => list(common),
+            Self::List => list(common).await,
+            Self::History(shown) => shown.run(common).await,
+            Self::Validate(validate) => validate.run(common).await,
+            Self::Key(key) => key.run(common),
+            Self::Certify(certify) => certify.run(common).await,
+            Self::Verify(verify) => verify.run(common).await,
+            Self::Import(import) => import.run(common).await,
+            Self::Export(export) => export.run(common).await,
         }
     }
 }
 
 impl Compare {
-    fn run(self, common: &Common) -> anyhow::Result<()> {
+    async fn run(self, common: &Common) -> anyhow::Result<()> {
         if !(self.noise > 0.0 && self.noise < 1.0) {
             return Err(super::Misuse("--noise is between 0 and 1".to_owned()).into());
         }
-        let kept = Kept::of(common)?;
-        let comparison: Comparison = compare(&kept.read(&self.base)?, &kept.read(&self.head)?, self.noise);
+        let comparison: Comparison = kept::compared(common, &self.base, &self.head, self.noise).await?;
         if let Some(path) = &self.summary {
             kept::append(path, &print::comparison_markdown(&comparison))?;
         }
@@ -116,19 +143,15 @@ impl Compare {
     }
 }
 
-fn list(common: &Common) -> anyhow::Result<()> {
-    let results = Kept::of(common)?.all()?;
+async fn list(common: &Common) -> anyhow::Result<()> {
+    let kept = Kept::open(common).await?;
+    let results = kept.list(BenchFilter::default()).await;
+    kept.close().await?;
+    let results = results?;
     let suites: Vec<_> = suites::SHIPPED.iter().map(suites::parsed).collect();
     if common.json {
         let suites: Vec<_> =
             suites.iter().map(|suite| json!({"name": suite.name, "about": suite.about})).collect();
-        let results: Vec<_> = results
-            .iter()
-            .map(|results| {
-                json!({"id": results.id, "suite": results.suite, "started_at_us": results.started_at_us,
-                    "complete": results.complete, "cells": results.cells.len(), "failures": results.failures().count()})
-            })
-            .collect();
         return output::json(&json!({"suites": suites, "results": results}));
     }
     for suite in suites {
@@ -140,6 +163,6 @@ fn list(common: &Common) -> anyhow::Result<()> {
     }
     output::line("");
     let rows: Vec<_> = results.iter().map(print::listed).collect();
-    output::table(&["result", "suite", "cells", "failures", ""], &rows);
+    output::table(&["result", "suite", "cells", "failures", "commit", "branch", ""], &rows);
     Ok(())
 }

@@ -20,7 +20,7 @@ use super::{
     output,
 };
 use crate::{
-    domain::{BackendKind, Conversion, ModelKind},
+    domain::{BackendKind, Conversion, Digest, ModelKind},
     models::source::is_weights,
 };
 use addition::{Addition, Origin, Piece, additions};
@@ -205,7 +205,9 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
     let common = json!({"licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch});
     let pieces = match file {
         Origin::Disk { model, files, source } => disk(client, model, files, source).await?,
-        Origin::Elsewhere { source, offline } => elsewhere(client, source, *offline).await?,
+        Origin::Elsewhere { source, offline, digest } => {
+            elsewhere(client, source, *offline, digest.as_ref()).await?
+        }
     };
     if inputs.is_some() && pieces.len() > 1 {
         bail!("{name} has {} parts, and gate inputs are for one model", pieces.len());
@@ -276,8 +278,16 @@ async fn disk(
 }
 
 /// The same of what the daemon downloads.
-async fn elsewhere(client: &Client, source: &str, offline: bool) -> anyhow::Result<Vec<Map<String, Value>>> {
+async fn elsewhere(
+    client: &Client,
+    source: &str,
+    offline: bool,
+    wanted: Option<&Digest>,
+) -> anyhow::Result<Vec<Map<String, Value>>> {
     let download = download::bring(client, source, offline).await?;
+    if let Some(wanted) = wanted.filter(|wanted| download["digest"] != wanted.to_string()) {
+        bail!("{source} has the digest {}, and the catalogue says {wanted}", download["digest"]);
+    }
     let file = download["file"].as_str().unwrap_or_default();
     if !is_weights(file) {
         return Ok(vec![object(json!({"download": download["id"]}))]);

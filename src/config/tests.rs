@@ -86,6 +86,14 @@ fn models_come_from_where_it_is_said() {
 }
 
 #[test]
+fn results_are_kept_as_it_is_said() {
+    let unsaid = resolve("").expect("defaults").bench;
+    assert_eq!((unsaid.runs, unsaid.age), (1000, None));
+    let said = resolve("bench = { runs = 7, age = \"3d\" }").expect("a good file").bench;
+    assert_eq!((said.runs, said.age), (7, Some(Duration::from_secs(3 * 86_400))));
+}
+
+#[test]
 fn other_hosts_get_a_listener_of_their_own() {
     let text = r#"
         bridge = { listen = "10.0.0.1:7", public = "https://pool.example", certificate = "/c", key = "/k" }
@@ -108,6 +116,8 @@ fn other_hosts_get_a_listener_of_their_own() {
 fn what_cannot_hold_is_refused_by_name() {
     let cases = [
         ("speed = 9", "unknown field `speed`"),
+        ("bench = { runs = 0 }", "bench.runs"),
+        ("bench = { age = \"0s\" }", "bench.age"),
         ("[limits]\npending = 1", "unknown field `pending`"),
         ("listen = \"0.0.0.0:1\"", "`weft keys add NAME`"),
         ("listen = \"10.0.0.1:1\"", "without authentication weft serves nobody else"),

@@ -3,12 +3,15 @@
 //! Requests are checked and handed to the scheduler; this room decides nothing about how they run.
 //! It is the only place where a failure becomes an HTTP status.
 
+mod activity;
 mod admit;
 mod ask;
+mod benches;
 mod blobs;
 mod carry;
 mod conversions;
 mod crowd;
+mod dashboard;
 mod docs;
 mod downloads;
 mod encoding;
@@ -37,6 +40,7 @@ mod routes;
 mod scrape;
 mod splits;
 mod standing;
+mod suites;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -53,6 +57,7 @@ use utoipa_axum::{
 
 use crate::{
     access::Access,
+    bench::Archive,
     bridge::guard::Origin,
     domain::Policy,
     events::Events,
@@ -93,6 +98,7 @@ pub struct Api {
     pub foreign: Foreign,
     pub pool: Pool,
     pub store: Arc<Store>,
+    pub archive: Archive,
     pub events: Events,
     pub tasks: Tasks,
     /// The native lanes, which no pool keeps.
@@ -105,12 +111,21 @@ pub struct Api {
     pub reload: Reload,
     pub readers: Readers,
     pub reviews: Reviews,
+    pub watched: Watched,
+}
+
+/// What is only there while somebody watches or tells.
+#[derive(Default)]
+pub struct Watched {
+    followers: activity::Followers,
+    suites: suites::Suites,
 }
 
 /// Serves `api` until the daemon stops.
 pub fn serve(doors: Doors, api: Api) {
-    let tasks = api.tasks.clone();
-    doors.serve(router(Arc::new(api)), &tasks);
+    let (tasks, api) = (api.tasks.clone(), Arc::new(api));
+    tasks.spawn("activity", activity::tell(api.clone()));
+    doors.serve(router(api), &tasks);
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -139,8 +154,14 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(openai::show))
         .routes(routes!(resources::instances))
         .routes(routes!(resources::lanes))
+        .routes(routes!(activity::show))
+        .routes(routes!(suites::list))
         .routes(routes!(resources::runs))
+        .routes(routes!(resources::times))
         .routes(routes!(resources::run))
+        .routes(routes!(benches::show))
+        .routes(routes!(benches::verdicts))
+        .routes(routes!(benches::history))
         .routes(routes!(models::show, models::remove))
         .routes(routes!(downloads::show, downloads::cancel))
         .routes(routes!(plans::show, plans::remove))
@@ -150,6 +171,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(keys::begin_session, keys::end_session))
         .routes(routes!(keys::revoke))
         .routes(routes!(openapi::serve))
+        .routes(routes!(dashboard::page))
         .routes(routes!(docs::page))
         .routes(routes!(docs::errors))
         .merge(changes.layer(middleware::from_fn_with_state(answers, idempotency::once)))
@@ -158,6 +180,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .layer(middleware::from_fn(encoding::known))
         // Compressed already.
         .routes(routes!(docs::asset))
+        .routes(routes!(dashboard::asset))
         // Hardly to be compressed, and wanted in parts.
         .routes(routes!(blobs::serve))
         .routes(routes!(ipfs::serve))
@@ -184,5 +207,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(pool::leases, pool::lease))
         .routes(routes!(pool::restart))
         .routes(routes!(reload::reload))
+        .routes(routes!(benches::list, benches::keep))
+        .routes(routes!(benches::compare))
         .routes(routes!(keys::list, keys::add))
 }

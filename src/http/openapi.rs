@@ -43,6 +43,7 @@ use crate::domain::StageRun;
         (name = "plans", description = "Models in stages, each in a lane of its own"),
         (name = "pool", description = "Browsers, their lanes, and leases"),
         (name = "runs", description = "What was computed where"),
+        (name = "bench", description = "What suites measured"),
         (name = "access", description = "Keys, and browsers that log in with them"),
         (name = "observation", description = "Metrics and configuration"),
         (name = "document", description = "This document"),
@@ -130,8 +131,15 @@ fn secure(need: Need, operation: &mut Operation) {
 }
 
 /// Routes whose query or body names a model.
-const NAMING: [&str; 5] =
-    ["/api/v1/ask", "/api/v1/conversions", "/api/v1/plans", "/api/v1/plans/forecast", "/v1/embeddings"];
+const NAMING: [&str; 7] = [
+    "/api/v1/ask",
+    "/api/v1/bench/runs",
+    "/api/v1/bench/comparisons",
+    "/api/v1/conversions",
+    "/api/v1/plans",
+    "/api/v1/plans/forecast",
+    "/v1/embeddings",
+];
 
 fn add_failures(path: &str, safe: bool, guarded: bool, operation: &mut Operation) {
     let addressed = path.contains('{');

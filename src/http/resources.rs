@@ -16,11 +16,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Api, Problem};
 use crate::{
     access::Grant,
-    domain::{Environment, Failure, RunId, RunRecord, Scope},
+    domain::{Code, Environment, Failure, RunId, RunRecord, Scope},
     pool::{InstanceState, InstanceStatus, LaneState, LaneStatus},
     protocol::link::Capability,
     scheduler::LaneLoad,
-    store::{PAGE_MAX, RunCursor},
+    store::{PAGE_MAX, RunCursor, RunFilter, RunOutcome, RunTimes, TIMES_MAX},
 };
 
 /// Runs shown when the caller does not say how many.
@@ -29,9 +29,9 @@ const RUNS_SHOWN: u32 = 20;
 /// A list, or a page of one.
 #[derive(Serialize, ToSchema)]
 pub(super) struct List<T> {
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
     /// Leads to the next page; null on the last.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 impl<T> List<T> {
@@ -135,6 +135,65 @@ pub(super) struct RunsQuery {
     /// Where the page before ended.
     #[param(pattern = "^[0-9]{1,18}$")]
     cursor: Option<String>,
+    /// Of the model of this name.
+    model: Option<String>,
+    /// In this lane.
+    lane: Option<String>,
+    /// Under this plan; `single` for a model in one lane.
+    plan: Option<String>,
+    /// `ok`, an error's code, or `failed` for all that are not `ok`.
+    outcome: Option<String>,
+    /// Accepted at this moment or later, in microseconds since the Unix epoch.
+    from: Option<i64>,
+    /// Accepted at this moment or before.
+    to: Option<i64>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TimesQuery {
+    /// Runs whose times are told, 100,000 when it is not said.
+    #[param(minimum = 1, maximum = 100_000)]
+    limit: Option<u32>,
+    /// These and the others as of `/api/v1/runs`.
+    model: Option<String>,
+    lane: Option<String>,
+    plan: Option<String>,
+    outcome: Option<String>,
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+impl From<TimesQuery> for RunsQuery {
+    fn from(TimesQuery { limit, model, lane, plan, outcome, from, to }: TimesQuery) -> Self {
+        Self { limit, cursor: None, model, lane, plan, outcome, from, to }
+    }
+}
+
+impl RunsQuery {
+    /// Everybody sees their own.
+    fn filter(&self, grant: &Grant) -> Result<RunFilter, Failure> {
+        let known = |word: &str| word == "ok" || Code::ALL.iter().any(|code| code.as_str() == word);
+        let outcome = match self.outcome.as_deref() {
+            Some("failed") => Some(RunOutcome::Failed),
+            Some(word) if !known(word) => {
+                let message =
+                    format!("no outcome is called {word:?}; there are ok, failed, and the errors' codes");
+                return Err(Failure::invalid(message));
+            }
+            word => word.map(|word| RunOutcome::Word(word.to_owned())),
+        };
+        Ok(RunFilter {
+            caller: limited_to(grant),
+            model: self.model.clone(),
+            lane: self.lane.clone(),
+            plan: self.plan.clone(),
+            outcome,
+            from_us: self.from,
+            to_us: self.to,
+        })
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -156,7 +215,7 @@ pub(super) async fn runs(
     query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<Runs>, Problem> {
     let Query(query) = query?;
-    let limit = query.limit.unwrap_or(RUNS_SHOWN);
+    let (limit, filter) = (query.limit.unwrap_or(RUNS_SHOWN), query.filter(&grant)?);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Failure::invalid(format!("limit lies between 1 and {PAGE_MAX}, {limit} does not")).into());
     }
@@ -164,10 +223,31 @@ pub(super) async fn runs(
     let cursor = cursor.map_err(Failure::invalid)?;
     // What has been answered must be there to see.
     api.store.flush().await?;
-    // Everybody sees their own.
-    let page = api.store.runs_of(limited_to(&grant), limit, cursor).await?;
+    let page = api.store.runs_of(filter, limit, cursor).await?;
     let cursor = page.next.map(|next| next.to_string());
     Ok(Json(Runs { page: List { items: page.runs, cursor }, lost: api.store.lost_runs() }))
+}
+
+/// What attempts took
+///
+/// The same as columns, of as many as a picture can show.
+#[utoipa::path(get, path = "/api/v1/runs/times", tag = "runs", params(TimesQuery),
+    responses((status = 200, body = RunTimes)))]
+pub(super) async fn times(
+    State(api): State<Arc<Api>>,
+    Extension(grant): Extension<Grant>,
+    query: Result<Query<TimesQuery>, QueryRejection>,
+) -> Result<Json<RunTimes>, Problem> {
+    let query = RunsQuery::from(query?.0);
+    let limit = query.limit.unwrap_or(TIMES_MAX);
+    if !(1..=TIMES_MAX).contains(&limit) {
+        return Err(
+            Failure::invalid(format!("limit lies between 1 and {TIMES_MAX}, {limit} does not")).into()
+        );
+    }
+    let filter = query.filter(&grant)?;
+    api.store.flush().await?;
+    Ok(Json(api.store.run_times(filter, limit).await?))
 }
 
 /// One attempt

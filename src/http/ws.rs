@@ -114,7 +114,7 @@ async fn serve(Socket { reader, sender }: Socket, grant: Grant, origin: Origin, 
 
 impl Connection {
     async fn read(&self, mut reader: socket::Reader) -> Result<(), Closed> {
-        let mut subscription = None;
+        let (mut subscription, mut telling) = (None, None);
         loop {
             let parsed = match reader.next().await {
                 Ok(Message::Text(text)) => self.parse(&text, &bytes::Bytes::new()),
@@ -139,6 +139,13 @@ impl Connection {
                         drop(subscription.take());
                         subscription = (!topics.is_empty()).then(|| self.subscribe(topics));
                     })
+                }
+                Ok((ClientMessage::Progress { id, progress }, _)) => {
+                    let told = self.may_tell().and_then(|()| {
+                        let (api, caller) = (&self.api, &self.grant.caller().id);
+                        api.watched.suites.tell(&api.events, caller, &mut telling, progress)
+                    });
+                    told.map_err(|failure| Malformed { id, failure })
                 }
                 Err(malformed) => {
                     let malformed = self.counted(malformed);
@@ -179,6 +186,12 @@ impl Connection {
     fn may_subscribe(&self) -> Result<(), Failure> {
         self.grant.count().map_err(|exceeded| Failure::from(&exceeded))?;
         if self.grant.holds(Scope::Read) { Ok(()) } else { Err(admit::lacks(Scope::Read)) }
+    }
+
+    /// Whoever measures a suite has browsers to itself, which is for `admin`.
+    fn may_tell(&self) -> Result<(), Failure> {
+        self.grant.count().map_err(|exceeded| Failure::from(&exceeded))?;
+        if self.grant.holds(Scope::Admin) { Ok(()) } else { Err(admit::lacks(Scope::Admin)) }
     }
 
     /// Says why nothing more is taken or answered, and closes.
@@ -274,6 +287,7 @@ impl Connection {
         let events = self.api.events.subscribe();
         let (sender, ended) = (self.sender.clone(), CancellationToken::new());
         let caller = (!self.grant.holds(Scope::Admin)).then(|| self.grant.caller().id.clone());
+        let following = topics.contains(&Topic::Activity).then(|| self.api.watched.followers.follow());
         let forward = forward(events, topics, sender, caller);
         let guard = ended.clone().drop_guard();
         self.api.tasks.spawn("ws events", async move {
@@ -282,6 +296,7 @@ impl Connection {
                 () = ended.cancelled() => {}
                 () = forward => {}
             }
+            drop(following);
         });
         guard
     }

@@ -174,8 +174,10 @@ impl Rules<'_> {
                 Some(version) => {
                     let operator = || Name::new(&node.op_type);
                     let arity = operators::arity(&node.op_type, version);
-                    let unknown =
-                        || CheckError::OperatorUnknown { at: place(), operator: operator(), version };
+                    let unknown = || {
+                        let known = operators::known(&node.op_type);
+                        CheckError::OperatorUnknown { at: place(), operator: operator(), version, known }
+                    };
                     let counts = arity.ok_or_else(unknown)?.counts();
                     if let Some(input) = operators::left_out(node, counts[0][0]) {
                         return Err(CheckError::LeftOut { at: place(), input, operator: operator() });

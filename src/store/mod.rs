@@ -3,11 +3,14 @@
 //! One thread writes, another reads on a connection of its own; no caller ever waits on the disk to record a run.
 //! Never decides anything from what it stores, and never keeps tensors or model files.
 
+mod benches;
 mod error;
+mod export;
 mod models;
 mod open;
 mod plans;
 mod rows;
+mod runs;
 mod schema;
 mod standing;
 #[cfg(test)]
@@ -34,9 +37,15 @@ use tokio::{
 
 use self::writer::{Order, Signals, Writer};
 pub use self::{
+    benches::{
+        BENCHES_MAX, BenchFilter, HistoryFilter, POINTS_MAX, Retention, StoredBench, StoredCell,
+        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
+    },
     error::StoreError,
+    export::{SampleRow, TableFormat, export},
     models::{StoredModel, StoredUses},
     plans::StoredPlan,
+    runs::{RunFilter, RunOutcome, RunTimes, TIMES_MAX},
     standing::StoredStanding,
     variants::StoredVariant,
 };
@@ -50,7 +59,6 @@ const READS: usize = 64;
 /// A tenth of a request's claim to a core: enough for the history to keep up on a machine that has nothing left.
 const NICENESS: i32 = 10;
 const RUN: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/run.sql"));
-const RUNS: &str = concat!(include_str!("queries/run_columns.sql"), include_str!("queries/runs.sql"));
 /// Runs of one page: about 10 MB as JSON.
 pub const PAGE_MAX: u32 = 10_000;
 
@@ -202,25 +210,6 @@ impl Store {
         .await
     }
 
-    /// Up to `last` runs, the one recorded last first, beginning before `cursor`.
-    pub async fn runs(&self, last: u32, cursor: Option<RunCursor>) -> Result<RunPage, StoreError> {
-        self.runs_of(None, last, cursor).await
-    }
-
-    /// The same of one caller's runs, or of all.
-    pub async fn runs_of(
-        &self,
-        caller: Option<String>,
-        last: u32,
-        cursor: Option<RunCursor>,
-    ) -> Result<RunPage, StoreError> {
-        if last > PAGE_MAX {
-            return Err(StoreError::PageTooLong { asked: last, limit: PAGE_MAX });
-        }
-        let before = cursor.map_or(i64::MAX, |cursor| cursor.0);
-        self.read("runs", move |connection| page(connection, last, before, caller.as_deref())).await
-    }
-
     /// Adds the key, or replaces the one of that id.
     pub async fn put_key(&self, key: StoredKey) -> Result<(), StoreError> {
         self.change("key", move |connection| rows::put_key(connection, &key)).await
@@ -356,18 +345,6 @@ fn all<T>(
     read: fn(&Row<'_>) -> duckdb::Result<T>,
 ) -> duckdb::Result<Vec<T>> {
     connection.prepare(sql)?.query_map(duckdb::params_from_iter(argument), read)?.collect()
-}
-
-fn page(connection: &Connection, last: u32, before: i64, caller: Option<&str>) -> duckdb::Result<RunPage> {
-    let mut statement = connection.prepare(RUNS)?;
-    let wanted = last as usize;
-    // One more than wanted tells whether another page follows.
-    let found = statement.query_map(params![before, caller, i64::from(last) + 1], rows::read_run)?;
-    let mut found = found.collect::<duckdb::Result<Vec<_>>>()?;
-    let more = found.len() > wanted;
-    found.truncate(wanted);
-    let next = found.last().filter(|_| more).map(|(cursor, _)| *cursor);
-    Ok(RunPage { runs: found.into_iter().map(|(_, record)| record).collect(), next })
 }
 
 impl fmt::Display for RunCursor {

@@ -58,10 +58,14 @@ fn connect(file: &Path, path: &Path) -> Result<Connection, StoreError> {
         .map_err(|error| refused(path, &error))
 }
 
+/// A database in memory without any table.
+pub(super) fn unmigrated() -> duckdb::Result<Connection> {
+    config().and_then(Connection::open_in_memory_with_flags)
+}
+
 pub(super) fn in_memory() -> Result<Connection, StoreError> {
     let path = Path::new(IN_MEMORY);
-    let connection = config()
-        .and_then(Connection::open_in_memory_with_flags)
+    let connection = unmigrated()
         .map_err(|error| StoreError::Open { path: path.to_owned(), message: error.to_string() })?;
     schema::migrate(&connection, path, schema::MIGRATIONS)?;
     Ok(connection)

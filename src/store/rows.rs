@@ -222,7 +222,7 @@ pub(super) fn read_spent(row: &Row<'_>) -> duckdb::Result<Spent> {
     Ok(Spent { caller: cells.next()?, day: cells.next()?, used: cells.next()? })
 }
 
-fn timestamp(us: i64) -> Value {
+pub(super) fn timestamp(us: i64) -> Value {
     Value::Timestamp(TimeUnit::Microsecond, us)
 }
 

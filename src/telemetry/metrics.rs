@@ -6,8 +6,8 @@
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    minute::{LastMinute, Minute},
     process,
     table::{Kind, METRICS},
 };
@@ -61,6 +62,8 @@ struct Inner {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     series: RwLock<HashMap<ModelName, HashMap<LaneId, Arc<Series>>>>,
+    minute: Mutex<Minute>,
+    started: Instant,
 }
 
 /// What one model does in lanes of one browser and backend.
@@ -78,7 +81,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let recorder = recorder();
         let handle = recorder.handle();
-        Self(Arc::new(Inner { recorder, handle, series: RwLock::default() }))
+        let (series, minute, started) = (RwLock::default(), Mutex::default(), Instant::now());
+        Self(Arc::new(Inner { recorder, handle, series, minute, started }))
     }
 }
 
@@ -156,6 +160,7 @@ impl Metrics {
         series.decode.record(seconds(timing.decode));
         series.encode.record(seconds(timing.encode));
         series.answered.increment(1);
+        self.minute(|minute, now| minute.answered(now, timing.total));
         if lane.fallback.is_some() {
             self.tally("weft_fallbacks_total", &record.model);
         }
@@ -180,6 +185,16 @@ impl Metrics {
         self.count("weft_requests_total", model, backend, ("outcome", code));
         let failures = key("weft_failures_total", &[("code", code.as_str())]);
         self.0.recorder.register_counter(&failures, &METADATA).increment(1);
+        self.minute(|minute, now| minute.failed(now, code));
+    }
+
+    pub fn last_minute(&self) -> LastMinute {
+        self.minute(|minute, now| minute.read(now))
+    }
+
+    fn minute<T>(&self, with: impl FnOnce(&mut Minute, u64) -> T) -> T {
+        let now = self.0.started.elapsed().as_secs();
+        with(&mut self.0.minute.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
     fn count(

@@ -5,6 +5,7 @@
 
 mod log;
 mod metrics;
+mod minute;
 mod origin;
 mod otlp;
 mod process;
@@ -14,5 +15,6 @@ mod tests;
 
 pub use log::{Format, Log, LogError, LogOrder};
 pub use metrics::{Metrics, Sample};
+pub use minute::LastMinute;
 pub use origin::{Origin, TRACES, Trace};
 pub use table::{Kind, METRICS, Metric};

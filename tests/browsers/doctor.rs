@@ -38,5 +38,11 @@ async fn every_recipe_is_judged() {
         let (found, reason) = state(&recipe.name);
         assert!(found.starts_with(expected) || found == "unproven", "{}: {found}: {reason}", recipe.name);
     }
+    // Each engine says whether it keeps weights.
+    for found in judged.iter().filter(|found| found["state"] == "proven") {
+        let page = &found["instance"]["page"];
+        assert!(page["cache_fault"].is_null() || page["cache_fault"].is_string(), "{found}");
+        assert!(page.as_object().is_some_and(|page| page.contains_key("cache_fault")), "{found}");
+    }
     assert_eq!(said["native"][0]["backend"], "ort-cpu");
 }

@@ -22,9 +22,9 @@ use crate::{
 /// One browser at a time: while it loads, each takes some 5 GB.
 const LANES: [(&str, &[&str]); 4] = [
     ("chromium", &["wasm", "webgpu"]),
-    ("firefox", &["wasm"]),
+    ("firefox", &["wasm", "webgpu"]),
     ("webkitgtk", &["wasm"]),
-    ("chromium-webnn", &["webnn"]),
+    ("chromium-webnn", &["wasm", "webgpu", "webnn"]),
 ];
 const NATIVE: Lane = Lane { browser: "native", backend: "ort-cpu" };
 

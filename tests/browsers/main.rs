@@ -8,8 +8,11 @@ mod benching;
 mod ceiling;
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
+#[path = "../support/conversion.rs"]
+mod conversion;
 mod converted;
 mod daemon;
+mod dashboard;
 mod doctor;
 mod driver;
 #[path = "../it/support/graphs.rs"]

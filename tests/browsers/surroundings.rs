@@ -269,10 +269,12 @@ async fn a_full_disk_for_profiles_fails_an_instance_and_no_other() {
 async fn a_full_disk_for_models_refuses_by_name_and_leaves_what_there_was() {
     let Some(mut command) = unshare(&["--mount"]) else { return };
     let home = tempfile::tempdir().unwrap();
-    let models = home.path().join("models");
+    let (models, downloads) = (home.path().join("models"), home.path().join("downloads"));
     fs::create_dir(&models).unwrap();
-    let mount = r#"mount -t tmpfs -o size=6m,mode=700 weft "$0" && exec "$@""#;
-    command.args(["sh", "-c", mount]).arg(&models).arg(WEFT);
+    fs::create_dir(&downloads).unwrap();
+    let mount = r#"mount -t tmpfs -o size=6m,mode=700 weft "$0" && mount -t tmpfs -o size=4m,mode=700 weft "$1" &&
+        shift && exec "$@""#;
+    command.args(["sh", "-c", mount]).args([&models, &downloads]).arg(WEFT);
     let served = Served::launch(command, Path::new(WEFT), home, "chromium=0").await.unwrap();
     served.weft(&["models", "add", &format!("{FIXTURES}/models.toml#silero-vad")]).await.unwrap();
     let mut client = served.connect().await.unwrap();
@@ -287,11 +289,43 @@ async fn a_full_disk_for_models_refuses_by_name_and_leaves_what_there_was() {
     let refused: Value = upload.await.unwrap().json().await.unwrap();
     assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("No space left")), "{refused}");
     assert_eq!(files(), before);
+    let api = async |path: &str, body: Value| -> Value {
+        let sent = http.post(format!("{}/api/v1/{path}", served.url)).body(body.to_string()).send();
+        sent.await.unwrap().json().await.unwrap()
+    };
+    let ordered = api("downloads", json!({"source": large(8 << 20)})).await;
+    let ended =
+        http.get(format!("{}/api/v1/downloads/{}?wait=30s", served.url, ordered["id"].as_str().unwrap()));
+    let refused: Value = ended.send().await.unwrap().json().await.unwrap();
+    assert!(refused["error"].to_string().contains("No space left"), "{refused}");
+    fill(&Path::new(&inside).join("filler"));
+    let refused = api("conversions", json!({"model": "silero-vad", "precision": "fp16"})).await;
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("No space left")), "{refused}");
+    fs::remove_file(Path::new(&inside).join("filler")).unwrap();
+    assert_eq!(files(), before);
     // What is there serves on, and what there is room for comes.
     answered(&mut client, NATIVE).await;
     let upload = http.post(format!("{}/api/v1/blobs", served.url)).body(vec![1; 1 << 20]).send();
     assert!(upload.await.unwrap().status().is_success());
     served.stop().await.unwrap();
+}
+
+/// Where a file of this many bytes is to be had, as often as it is asked for.
+fn large(bytes: usize) -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let asked = BufReader::new(stream.try_clone().unwrap()).lines();
+            asked.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).for_each(drop);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n");
+            // Whoever has no room hangs up.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![1; bytes]));
+        }
+    });
+    format!("http://{address}/model.onnx")
 }
 
 /// Leaves nothing of the file system, as far as it gives.

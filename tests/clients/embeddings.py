@@ -8,6 +8,10 @@ import sys
 
 import openai
 
+# "the cat sat on the mat" and " Unaffable, naïve Cats!", as the package tokenizers 0.23.3 has them from wordpiece.json.
+SENTENCE = [2, 226, 314, 288, 260, 226, 318, 3]
+ODD = [2, 497, 137, 168, 168, 137, 427, 14, 645, 444, 314, 139, 5, 3]
+
 
 def vector(*tokens: int) -> list[float]:
     mean = sum(tokens) / len(tokens)
@@ -44,11 +48,14 @@ def main(url: str) -> None:
     assert all(near(a.embedding, b.embedding) for a, b in zip(floats.data, answer.data)), floats
 
     text = make(model="lookup", input="the cat sat on the mat", extra_body={"weft": {"backend": "ort-cpu"}})
-    assert len(text.data) == 1 and len(text.data[0].embedding) == 2, text
+    assert len(text.data) == 1 and near(text.data[0].embedding, vector(*SENTENCE)), text
+    assert text.usage.prompt_tokens == len(SENTENCE), text.usage
     computed = text.model_extra["weft"]["computed"]
     assert computed[0]["provenance"]["backend"] == "ort-cpu", computed
     many = make(model="lookup", input=["the cat sat on the mat"] * 100, dimensions=2)
     assert all(near(item.embedding, text.data[0].embedding) for item in many.data), many.usage
+    odd = make(model="lookup", input=" Unaffable, naïve Cats!")
+    assert near(odd.data[0].embedding, vector(*ODD)) and odd.usage.prompt_tokens == len(ODD), odd
 
     refused(lambda: make(model="lookup", input="a", dimensions=1), "have 2 dimensions, not 1")
     refused(lambda: make(model="neg", input="a"), "give tensors instead")

@@ -4,10 +4,15 @@
 #![allow(clippy::print_stderr, reason = "a skip is said")]
 
 mod checker;
+#[path = "../support/checkpoints.rs"]
+mod checkpoints;
 mod content;
+#[path = "../support/conversion.rs"]
+mod conversion;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
 mod openai;
+mod packing;
 mod prometheus;
 mod schemathesis;
 #[path = "../support/serve.rs"]

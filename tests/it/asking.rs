@@ -369,3 +369,36 @@ fn the_command_sends_what_it_is_given_and_prints_what_was_found() {
     }
     drop(served);
 }
+
+#[test]
+fn the_command_takes_texts_and_pictures() {
+    let home = cli::home();
+    let served = cli::serve(home.path());
+    let run = |arguments: &[&str]| {
+        let said = cli::run(home.path(), arguments);
+        assert!(said.status.success(), "{arguments:?}: {}", cli::text(&said.stderr));
+        cli::text(&said.stdout).to_owned()
+    };
+    let folder = home.path().join("lookup");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("model.onnx"), graphs::lookup(700)).expect("a model");
+    std::fs::write(folder.join("tokenizer.json"), input("modality/wordpiece.json")).expect("a tokenizer");
+    run(&["models", "add", &folder.to_string_lossy(), "--kind", "embedding"]);
+    run(&["models", "add", concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/ocr.toml")]);
+
+    let expected = json_of("modality/expected.json");
+    let sentence = expected["sentences"][0].as_str().expect("a text");
+    let tokens = expected["tokens"]["wordpiece"][0].as_array().expect("ids").len();
+    let said: Value =
+        serde_json::from_str(&run(&["infer", "lookup", "--text", sentence, "--json"])).expect("JSON alone");
+    assert_eq!(said["results"][0]["tokens"], tokens, "{said}");
+    assert_eq!(said["results"][0]["type"], "embedding");
+
+    let page = format!("{INPUTS}/modality/page.png");
+    let read = run(&["infer", "ocr-detection", "ocr-direction", "ocr-recognition", "--image", &page]);
+    for line in expected["lines"].as_array().expect("lines") {
+        let text = line["text"].as_str().expect("a text");
+        assert!(read.contains(text), "{text:?} is not in {read}");
+    }
+    drop(served);
+}

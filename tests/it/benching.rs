@@ -2,17 +2,13 @@
 
 use std::{path::Path, process::Output};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::{
     cli,
-    support::{Conduct, Deed, FakeBrowser, TestDaemon, graphs, soon},
+    support::{Conduct, Deed, FakeBrowser, TestDaemon, graphs},
 };
 
 const SUITE: &str = r#"name = "small"
@@ -41,7 +37,7 @@ reason = "once is enough"
 "#;
 
 /// A home that holds a suite and its inputs.
-fn home() -> TempDir {
+pub(crate) fn home() -> TempDir {
     let home = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(home.path().join("small.toml"), SUITE).expect("room for a file");
     let x = |first: f32| json!({"x": {"datatype": "FP32", "shape": [1, 4], "data": [first, 2.0, -3.0, 4.0]}});
@@ -50,19 +46,19 @@ fn home() -> TempDir {
     home
 }
 
-fn bench(home: &Path, arguments: &[&str]) -> tokio::process::Command {
+pub(crate) fn bench(home: &Path, arguments: &[&str]) -> tokio::process::Command {
     tokio::process::Command::from(cli::weft(home, &[&["bench"], arguments].concat()))
 }
 
-async fn output(home: &Path, arguments: &[&str]) -> Output {
+pub(crate) async fn output(home: &Path, arguments: &[&str]) -> Output {
     bench(home, arguments).output().await.expect("the program starts")
 }
 
-fn parsed(output: &Output) -> Value {
+pub(crate) fn parsed(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-async fn no_leases(daemon: &TestDaemon) {
+pub(crate) async fn no_leases(daemon: &TestDaemon) {
     assert_eq!(daemon.get("/api/v1/leases").await["items"], json!([]));
 }
 
@@ -131,8 +127,8 @@ async fn a_suite_is_measured_kept_shown_and_compared() {
     no_leases(&daemon).await;
 
     let id = told["id"].as_str().expect("an id");
-    shown_as_a_page(home.path(), id, &html).await;
-    let same = output(home.path(), &["compare", id, &out, "--json"]).await;
+    shown_as_a_page(home.path(), &daemon, id, &html).await;
+    let same = output(home.path(), &["compare", id, &out, "--json", "--url", &daemon.url]).await;
     assert_eq!(same.status.code(), Some(0), "{same:?}");
     let verdicts: Vec<_> = parsed(&same)["cells"]
         .as_array()
@@ -141,19 +137,20 @@ async fn a_suite_is_measured_kept_shown_and_compared() {
         .map(|cell| cell["verdict"].as_str().expect("a word").to_owned())
         .collect();
     assert_eq!(verdicts, ["same", "same", "same", "same", "unknown", "unknown", "unknown"]);
-    slower(home.path(), id, &out).await;
-    let listed = parsed(&output(home.path(), &["list", "--json"]).await);
+    slower(home.path(), &daemon, id, &out).await;
+    let listed = parsed(&output(home.path(), &["list", "--json", "--url", &daemon.url]).await);
     assert_eq!(listed["results"][0]["id"], id);
     assert_eq!(listed["results"][0]["failures"], 2);
-    let shown = output(home.path(), &["report", id]).await;
+    let shown = output(home.path(), &["report", id, "--url", &daemon.url]).await;
     assert!(cli::text(&shown.stdout).contains("firefox/wasm    single_stream"), "{shown:?}");
 }
 
 /// The run's page is the one that the kept result gives, and holds what was measured.
-async fn shown_as_a_page(home: &Path, id: &str, html: &str) {
+async fn shown_as_a_page(home: &Path, daemon: &TestDaemon, id: &str, html: &str) {
     let ran = std::fs::read_to_string(html).expect("a page");
     let again = home.join("again.html");
-    let shown = output(home, &["report", id, "--html", again.to_str().expect("UTF-8")]).await;
+    let shown =
+        output(home, &["report", id, "--url", &daemon.url, "--html", again.to_str().expect("UTF-8")]).await;
     assert_eq!(shown.status.code(), Some(0), "{shown:?}");
     assert_eq!(std::fs::read_to_string(&again).expect("a page"), ran);
     let (_, rest) = ran.split_once("type=\"application/json\">").expect("a report");
@@ -163,19 +160,19 @@ async fn shown_as_a_page(home: &Path, id: &str, html: &str) {
         report["cells"].as_array().expect("cells").iter().map(|shown| !shown.is_null()).collect();
     assert_eq!(shown, [true, true, true, true, false, false, false, false]);
     assert_eq!(report["groups"].as_array().expect("groups").len(), 2);
-    let nowhere = output(home, &["report", id, "--html", "/nowhere/report.html"]).await;
+    let nowhere = output(home, &["report", id, "--url", &daemon.url, "--html", "/nowhere/report.html"]).await;
     assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
     assert!(cli::text(&nowhere.stderr).contains("writing the report to /nowhere/report.html"), "{nowhere:?}");
 }
 
 /// A result whose samples took twice as long is worse, and the call fails.
-async fn slower(home: &Path, id: &str, out: &str) {
+async fn slower(home: &Path, daemon: &TestDaemon, id: &str, out: &str) {
     let mut slow: Value = serde_json::from_slice(&std::fs::read(out).expect("a file")).expect("JSON");
     for sample in slow["cells"][2]["samples_us"].as_array_mut().expect("samples") {
         *sample = json!(sample.as_f64().expect("a number") * 2.0 + 1.0);
     }
     std::fs::write(out, slow.to_string()).expect("room for a file");
-    let worse = output(home, &["compare", id, out]).await;
+    let worse = output(home, &["compare", id, out, "--url", &daemon.url]).await;
     assert_eq!(worse.status.code(), Some(1), "{worse:?}");
     assert!(cli::text(&worse.stderr).contains("1 of the cells is slower"), "{worse:?}");
 }
@@ -307,7 +304,7 @@ samples = 3
 }
 
 /// A suite of two models that are the same file, asked in the fake browser.
-async fn two_models(daemon: &TestDaemon, home: &Path) -> String {
+pub(crate) async fn two_models(daemon: &TestDaemon, home: &Path) -> String {
     let shown = daemon.get("/api/v1/models/neg").await;
     let twin = json!({"name": "twin", "digest": shown["digest"], "source": "a test"});
     let (status, _) = daemon.post("/api/v1/models", twin.to_string()).await;
@@ -497,31 +494,6 @@ every = "100ms"
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_suite_keeps_what_it_has_and_gives_the_browsers_back() {
-    let firefox = FakeBrowser::new("firefox", &["wasm"]);
-    let daemon = TestDaemon::start(&[&firefox]).await;
-    let (status, _) = daemon.post("/api/v1/models/neg/load", "{}").await;
-    assert_eq!(status, 200);
-    let (asked, mut steps) = mpsc::unbounded_channel();
-    firefox.behaves(Conduct::Ask(asked));
-    let home = home();
-    let suite = home.path().join("small.toml");
-    let arguments = ["run", suite.to_str().expect("UTF-8"), "--url", &daemon.url];
-    let child = bench(home.path(), &arguments)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let _step = soon("a step", steps.recv()).await.expect("it is asked");
-    kill(Pid::from_raw(child.id().expect("it runs").cast_signed()), Signal::SIGINT).expect("it runs");
-    let ended = soon("its end", child.wait_with_output()).await.expect("it ends");
-    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
-    no_leases(&daemon).await;
-    let listed = parsed(&output(home.path(), &["list", "--json"]).await);
-    assert_eq!(listed["results"][0]["complete"], false, "{listed}");
-}
-
 #[tokio::test]
 async fn what_is_wrong_is_misuse_and_says_what_to_do() {
     let home = home();
@@ -547,4 +519,36 @@ async fn what_is_wrong_is_misuse_and_says_what_to_do() {
         assert_eq!(refused.status.code(), Some(code), "{refused:?}");
         assert!(cli::text(&refused.stderr).contains(said), "{refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_is_told_how_far_a_suite_has_come() {
+    let firefox = FakeBrowser::new("firefox", &["wasm"]);
+    let daemon = TestDaemon::start(&[&firefox]).await;
+    let mut watcher = daemon.client().await;
+    watcher.send(&json!({"type": "subscribe", "topics": ["suites"]})).await;
+    watcher.caught_up().await;
+    let home = home();
+    let suite = home.path().join("small.toml").to_str().expect("UTF-8").to_owned();
+    let ran = output(home.path(), &["run", &suite, "--url", &daemon.url, "--json"]).await;
+    let id = parsed(&ran)["id"].clone();
+    let mut told = Vec::new();
+    loop {
+        let event = watcher.event().await.header["event"].clone();
+        if event["ended"].is_object() {
+            assert_eq!(event["ended"]["id"], id);
+            break;
+        }
+        told.push(event["progress"].clone());
+    }
+    // Four of its cells are in lanes that are there.
+    let first = &told[0];
+    assert_eq!((&first["id"], &first["suite"], &first["cells"]), (&id, &json!("small"), &json!(4)));
+    assert_eq!((&first["ended"], &first["remaining_us"]), (&json!(0), &json!(null)));
+    assert!(first["at_most_us"].as_u64().is_some_and(|us| us <= 60_000_000), "{first}");
+    let ended: Vec<_> = told.iter().filter_map(|told| told["ended"].as_u64()).collect();
+    assert!(ended.is_sorted() && ended.last() >= Some(&1), "{ended:?}");
+    assert!(told.iter().any(|told| told["now"] == "loading neg into firefox/wasm"), "{told:?}");
+    assert!(told.last().is_some_and(|told| told["remaining_us"].is_u64()), "{told:?}");
+    daemon.stop().await;
 }

@@ -370,34 +370,72 @@ async fn what_a_killed_daemon_needed_is_free_again() {
     one.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// What writes a file: an upload, a download, or a conversion.
+#[derive(Clone, Copy, Debug)]
+enum Writing {
+    Upload,
+    Download,
+    Conversion,
+}
+
+#[tokio::test]
 async fn a_kill_at_any_moment_leaves_whole_files_alone() {
-    const KILLS: u32 = 20;
+    const KILLS: u32 = 12;
     let (home, file) = (crate::cli::home(), vec![57; 8 << 20]);
     let models = home.path().join("models");
     let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-    let mut whole = Duration::ZERO;
-    for kill in 0..=KILLS {
-        let mut served = crate::cli::serve(home.path());
-        let url = served.line.trim().trim_start_matches("listening on ").to_owned();
-        let partials = std::fs::read_dir(&models).expect("a folder").flatten();
-        let partials = partials.filter(|file| file.path().extension().is_some_and(|end| end == "partial"));
-        assert_eq!(partials.count(), 0, "the start removes what a kill left");
-        let begun = Instant::now();
-        let upload = client.post(format!("{url}/api/v1/blobs")).body(file.clone()).send();
-        let mut upload = tokio::spawn(upload);
-        if kill == 0 {
-            let answer = upload.await.expect("no panic").expect("an answer");
-            assert_eq!(answer.status(), 200);
-            whole = begun.elapsed();
-        } else {
-            // Beyond the end, too.
-            let _ = tokio::time::timeout(whole * kill * 5 / (KILLS * 4), &mut upload).await;
-        }
-        served.child.kill().expect("it runs");
-        served.child.wait().expect("it ends");
-        for path in blobs(&models) {
-            assert!(std::fs::read(&path).is_ok_and(|found| found == file), "kill {kill}: {}", path.display());
+    let far = file.clone();
+    let origin = Origin::start(move |heard, _| Said::good(heard, &far, "\"v\"")).await;
+    let added = {
+        let _served = crate::cli::serve(home.path());
+        let silero = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/models.toml#silero-vad");
+        crate::cli::run(home.path(), &["models", "add", silero])
+    };
+    assert!(added.status.success(), "{}", crate::cli::text(&added.stderr));
+    for writing in [Writing::Upload, Writing::Download, Writing::Conversion] {
+        let (path, body) = match writing {
+            Writing::Upload => ("blobs", file.clone()),
+            Writing::Download => {
+                let order = json!({"source": format!("{}/model.onnx", origin.url)});
+                ("downloads", order.to_string().into_bytes())
+            }
+            Writing::Conversion => {
+                ("conversions", json!({"model": "silero-vad", "precision": "fp16"}).to_string().into_bytes())
+            }
+        };
+        let mut whole = Duration::ZERO;
+        for kill in 0..=KILLS {
+            let mut served = crate::cli::serve(home.path());
+            let url = served.line.trim().trim_start_matches("listening on ").to_owned();
+            let partials = std::fs::read_dir(&models).expect("a folder").flatten();
+            let partials =
+                partials.filter(|file| file.path().extension().is_some_and(|end| end == "partial"));
+            assert_eq!(partials.count(), 0, "the start removes what a kill left");
+            let begun = Instant::now();
+            let (client, body) = (client.clone(), body.clone());
+            let mut order = tokio::spawn(async move {
+                let answer = client.post(format!("{url}/api/v1/{path}")).body(body).send().await?;
+                let status = answer.status();
+                let said: Value = serde_json::from_str(&answer.text().await?).unwrap_or_default();
+                if let Some(id) = said["id"].as_str() {
+                    client.get(format!("{url}/api/v1/{path}/{id}?wait=30s")).send().await?.text().await?;
+                }
+                Ok::<_, reqwest::Error>(status)
+            });
+            if kill == 0 {
+                let status = order.await.expect("no panic").expect("an answer");
+                assert!(status.is_success(), "{writing:?}: {status}");
+                whole = begun.elapsed();
+            } else {
+                // Beyond the end, too.
+                let _ = tokio::time::timeout(whole * kill * 5 / (KILLS * 4), &mut order).await;
+            }
+            served.child.kill().expect("it runs");
+            served.child.wait().expect("it ends");
+            for path in blobs(&models) {
+                let found = digest(&std::fs::read(&path).expect("a file"));
+                assert!(path.ends_with(&found), "{writing:?}, kill {kill}: {}", path.display());
+            }
         }
     }
 }

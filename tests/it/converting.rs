@@ -1,93 +1,64 @@
 //! Weights turned into graphs, and the graphs run by native ONNX Runtime against what `PyTorch` computes with the same
 //! weights (`fixtures/checkpoints`). Each fault that is planted must fail the same comparison.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use weft::{
-    backend::{
-        Backend, LoadOrder, SessionName, Step,
-        ort::{OrtLane, OrtLibrary},
-    },
-    domain::{Digest, DimBinding, Tensor},
+    domain::Tensor,
     onnx::{self, convert::checkpoint::Checkpoint},
 };
 
-use crate::checkpoints::{
-    FAMILIES, Original, TOLERANCE, complete, difference, floats, named, values, written,
+use crate::{
+    checkpoints::{FAMILIES, Original, TOLERANCE, complete, difference, floats, named, values, written},
+    conversion::{Loaded, differences, load, load_bytes},
 };
 
-const LIBRARY: &str = concat!(env!("WEFT_NATIVE_DIR"), "/libonnxruntime.so.1");
-
-/// A part's graph in the engine.
-struct Loaded {
-    lane: OrtLane,
-    session: SessionName,
-    analysis: onnx::Analysis,
-}
-
-async fn load(path: PathBuf, analysis: onnx::Analysis) -> Loaded {
-    let library = OrtLibrary::load(Path::new(LIBRARY)).expect("`make setup` has brought the library");
-    let lane = OrtLane::start(&library, "cpu", 1).expect("the CPU is always there");
-    let session = SessionName { model: Digest::new([0; 32]), shapes: DimBinding::new() };
-    lane.load(LoadOrder { session: session.clone(), path, delivery: None }).await.expect("a good graph");
-    Loaded { lane, session, analysis }
-}
-
-async fn load_bytes(file: Vec<u8>) -> Loaded {
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let path = home.path().join("model.onnx");
-    std::fs::write(&path, &file).expect("writable");
-    let analysis = onnx::analyse(&file.into()).expect("a good graph");
-    load(path, analysis).await
-}
-
-impl Loaded {
-    async fn run(&self, inputs: Vec<Tensor>) -> Vec<Tensor> {
-        self.analysis.signature.bind(&inputs).expect("what the signature says");
-        let step = Step {
-            session: self.session.clone(),
-            inputs,
-            outputs: Vec::new(),
-            cancelled: CancellationToken::new(),
-        };
-        self.lane.execute(step).await.expect("it runs").outputs
-    }
-}
-
-/// The largest difference over all outputs of all cases of all parts; `patch` changes a part's file.
-async fn differences(original: &Original, patch: impl Fn(&mut Vec<u8>)) -> f64 {
-    let mut worst = 0f64;
-    let mut encoded = Vec::new();
-    for part in original.parts() {
-        let mut file = written(&part);
-        patch(&mut file);
-        let loaded = load_bytes(file).await;
-        for (case, (inputs, outputs)) in original.cases(part.name) {
-            let answers = loaded.run(complete(&loaded.analysis.signature, inputs, &encoded)).await;
-            for wanted in &outputs {
-                worst = worst.max(difference(wanted, named(&answers, &wanted.name)));
-            }
-            if part.name == "encoder" && case == "two" {
-                encoded = answers;
-            }
-        }
-    }
-    worst
-}
-
-#[tokio::test]
-async fn every_family_computes_what_pytorch_does() {
+#[allow(clippy::print_stdout, reason = "what was measured")]
+async fn every_family(read: fn(&str) -> Original) {
     let mut wrong = Vec::new();
     for family in FAMILIES {
-        let difference = differences(&Original::read(family), |_| {}).await;
+        let difference = differences(&read(family), |_| {}).await;
         println!("{family} {difference:.1e}");
         if difference > TOLERANCE {
             wrong.push(format!("{family}: {difference:.1e}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_family_computes_what_pytorch_does() {
+    every_family(Original::read).await;
+}
+
+/// `torch.save` keeps what safetensors leave out: shared weights under each of their names, and buffers.
+#[tokio::test]
+async fn every_family_that_torch_saved_computes_what_pytorch_does() {
+    every_family(Original::pickled).await;
+}
+
+#[tokio::test]
+async fn minilms_real_weights_compute_what_pytorch_does() {
+    let Some(original) = Original::minilm() else { return };
+    let found = differences(&original, |_| {}).await;
+    println!("{found:.1e}");
+    assert!(found <= TOLERANCE, "{found:.1e}");
+}
+
+/// With flat attention a wrong mask or rotation would hardly show.
+#[test]
+fn every_family_has_peaked_attention_and_the_page_says_how_peaked() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("a committed file");
+    let made: Value = serde_json::from_str(&read("fixtures/checkpoints/made.json")).expect("JSON");
+    let page = read("docs/models.md");
+    for family in FAMILIES {
+        let entropy = made[family]["entropy"].as_f64().unwrap_or_else(|| panic!("{family} was not measured"));
+        assert!(entropy > 0.0 && entropy < 0.6, "{family}: {entropy}");
+        let told = format!("`{family}` {entropy:.2}");
+        assert!(page.contains(&told), "docs/models.md does not say: {told}");
+    }
 }
 
 /// Columns `from` to `to` of a batch of token numbers.

@@ -1,5 +1,5 @@
-//! Weights that weft's own converter refuses, given to others: programs that stand in for optimum and Python, and the real
-//! ones where they are installed.
+//! Weights that weft's own converter refuses, given to others: programs that stand in for optimum and Python, and in
+//! `make prove` the real ones.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -179,52 +179,47 @@ fn what_pytorch_makes_must_answer_what_pytorch_answers() {
     }
 }
 
-/// The real thing, where it is: an ELECTRA of random weights, which weft does not convert.
-#[test]
-#[allow(clippy::print_stderr, reason = "a skip is said")]
-fn pytorch_and_optimum_of_this_machine_export_what_weft_does_not() {
-    let home = home(true);
-    let folder = home.path().join("electra");
-    let make = format!(
-        "import torch, transformers as t; torch.manual_seed(1)\n\
-         c = t.ElectraConfig(vocab_size=99, embedding_size=16, hidden_size=32, num_hidden_layers=2,\n\
-         num_attention_heads=4, intermediate_size=37, max_position_embeddings=64)\n\
-         t.ElectraForSequenceClassification(c).save_pretrained({folder:?}, safe_serialization=True)\n"
-    );
-    let made = Command::new("python3").args(["-I", "-c", &make]).output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        eprintln!(
-            "skipped: python3 on the PATH has no torch and transformers; docs/models.md says how they are used"
-        );
-        return;
-    }
-    let folder = folder.to_str().expect("UTF-8").to_owned();
-    // Whatever there is beside Python, and Python alone.
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let python =
-        std::env::split_paths(&path).map(|folder| folder.join("python3")).find(|file| file.is_file());
-    let alone = home.path().join("bin");
-    std::fs::create_dir_all(&alone).expect("room for a folder");
-    let forward = format!("#!/bin/sh\nexec {} \"$@\"\n", python.expect("it was run above").display());
-    std::fs::write(alone.join("python3"), forward).expect("room for a file");
-    std::fs::set_permissions(alone.join("python3"), std::fs::Permissions::from_mode(0o755))
-        .expect("our file");
-    let mut names = vec!["torch.onnx.export"];
-    let mut paths = vec![alone.clone().into_os_string()];
-    if std::env::split_paths(&path).any(|folder| folder.join("optimum-cli").is_file()) {
-        names.push("optimum");
-        paths.push(path.clone());
-    }
-    let mut answers = Vec::new();
-    for (name, mut path) in names.iter().zip(paths) {
-        if *name != "optimum" {
-            path.push(":/bin:/usr/bin");
+/// The real ones, in the environment that `make prove` brings.
+mod prove {
+    use sha2::Digest as _;
+
+    use super::{Command, Path, PathBuf, Signal, Value, errands, home, json, json_of, serve, text};
+    use crate::{checkpoints::cache, proof};
+
+    const MODEL: &str = "electra";
+
+    /// An ELECTRA of random weights, which weft does not convert, and what PyTorch answers with it.
+    const MAKE: &str = "\
+import json, sys, torch, transformers as t
+torch.manual_seed(1)
+config = t.ElectraConfig(vocab_size=99, embedding_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                         intermediate_size=37, max_position_embeddings=64, initializer_range=0.5)
+model = t.ElectraForSequenceClassification(config).eval()
+model.save_pretrained(sys.argv[1], safe_serialization=True)
+with torch.no_grad():
+    logits = model(input_ids=torch.tensor([[11, 12, 13, 14, 15]])).logits
+print(json.dumps({\"logits\": logits.flatten().tolist(), \"torch\": torch.__version__,
+                  \"transformers\": t.__version__}))
+";
+
+    /// Where the environment's programs are, or a skip that is said.
+    #[allow(clippy::print_stderr, reason = "a skip is said")]
+    fn environment() -> Option<PathBuf> {
+        let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/checkpoints/requirements.txt");
+        let lock = std::fs::read(lock).expect("a committed file");
+        let digest = weft::domain::Digest::new(sha2::Sha256::digest(&lock).into()).to_string();
+        let bin = cache().join("torch").join(&digest[..16]).join("bin");
+        if bin.exists() {
+            return Some(bin);
         }
-        let served = cli::start(weft(home.path(), &["serve", "--listen", "127.0.0.1:0"]).env("PATH", path));
-        let called = name.replace('.', "-");
-        let added = json_of(home.path(), &["models", "add", &folder, "--name", &called]);
-        let exporter = added["items"][0]["conversion"]["exporter"].as_str().unwrap_or_default();
-        assert!(exporter.starts_with(&format!("{name} ")), "{added}");
+        eprintln!("skipped: {} is missing; `make prove-setup` brings it", bin.display());
+        None
+    }
+
+    /// What the daemon answers for the model, and who it says has exported it.
+    fn exported(home: &Path, folder: &str) -> (Vec<f64>, String) {
+        let added = json_of(home, &["models", "add", folder, "--name", MODEL]);
+        let exporter = added["items"][0]["conversion"]["exporter"].as_str().unwrap_or_default().to_owned();
         let inputs = added["items"][0]["signature"]["inputs"].as_array().expect("inputs");
         let values = |input: &Value| match input["name"].as_str() {
             Some("input_ids") => "input_ids=[[11,12,13,14,15]]".to_owned(),
@@ -233,13 +228,51 @@ fn pytorch_and_optimum_of_this_machine_export_what_weft_does_not() {
         };
         let given: Vec<_> = inputs.iter().map(values).collect();
         let given = given.iter().flat_map(|input| ["--input", input.as_str()]);
-        let answer = json_of(home.path(), &[vec!["infer", called.as_str()], given.collect()].concat());
+        let answer = json_of(home, &[vec!["infer", MODEL], given.collect()].concat());
+        assert_eq!(answer["parameters"]["provenance"]["converted"], format!("{MODEL} by {exporter}"));
         let data = answer["outputs"][0]["data"].as_array().expect("numbers").clone();
-        answers.push(data.iter().filter_map(Value::as_f64).collect::<Vec<_>>());
-        assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+        (data.iter().filter_map(Value::as_f64).collect(), exporter)
     }
-    for other in &answers[1..] {
-        let off = answers[0].iter().zip(other).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
-        assert!(off < 1e-5, "{answers:?}");
+
+    #[test]
+    #[ignore = "needs PyTorch: run by `make prove`"]
+    fn pytorch_and_optimum_export_what_weft_does_not() {
+        let Some(bin) = environment() else { return };
+        let (commit, home) = (proof::commit(), home(true));
+        let folder = home.path().join("made");
+        let made = Command::new(bin.join("python3")).args(["-I", "-c", MAKE]).arg(&folder).output();
+        let made = made.expect("the interpreter starts");
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+        let wanted: Vec<_> =
+            made["logits"].as_array().expect("numbers").iter().filter_map(Value::as_f64).collect();
+
+        // Python first without optimum beside it; an environment that was moved starts by its interpreter alone.
+        let (python, folder) = (bin.join("python3").display().to_string(), folder.display().to_string());
+        let optimum = "-c 'from optimum.commands.optimum_cli import main; main()'";
+        for (name, program, script) in [
+            ("torch.onnx.export", "python3", format!("exec {python} \"$@\"\n")),
+            ("optimum", "optimum-cli", format!("exec {python} {optimum} \"$@\"\n")),
+        ] {
+            let served = serve(home.path(), program, &script);
+            let (answer, exporter) = exported(home.path(), &folder);
+            assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+            assert_eq!(errands(home.path()), 0);
+            assert!(exporter.starts_with(&format!("{name} ")), "{exporter}");
+            assert_eq!(answer.len(), wanted.len());
+            let largest = wanted.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+            let off = answer.iter().zip(&wanted).map(|(got, wanted)| (got - wanted).abs());
+            let error = off.fold(0.0, f64::max) / largest;
+            assert!(error <= 1e-4, "{name}: {error:.1e}");
+            let result = json!({
+                "commit": commit, "machine": proof::machine(), "command": proof::COMMAND,
+                "model": MODEL, "exporter": exporter, "torch": made["torch"],
+                "transformers": made["transformers"], "error": error,
+            });
+            let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/measurements/exported");
+            std::fs::create_dir_all(&kept).expect("room for a folder");
+            std::fs::write(kept.join(format!("{name}.json")), format!("{result}\n"))
+                .expect("room for a file");
+        }
     }
 }

@@ -3,6 +3,8 @@
 mod absent;
 mod access;
 mod adding;
+#[path = "../fuzz/src/archives.rs"]
+mod archives;
 mod asking;
 #[path = "../../src/socket/assembly.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what only the socket itself asks for")]
@@ -17,8 +19,11 @@ mod caching;
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
 mod cli;
+#[path = "../support/conversion.rs"]
+mod conversion;
 mod converting;
 mod cutting;
+mod dashboard;
 mod downloads;
 mod encoding;
 mod foreign;
@@ -29,6 +34,7 @@ mod gateways;
 mod hedging;
 mod hostile;
 mod idempotency;
+mod interrupting;
 mod ipfs;
 mod keys;
 mod links;
@@ -46,12 +52,16 @@ mod plan_sequences;
 mod plans;
 mod pool;
 mod precision;
+#[path = "../support/proof.rs"]
+mod proof;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
+mod quantised;
 mod records;
 mod reload;
 mod replay;
 mod resources;
+mod results;
 mod scheduling;
 mod sequences;
 mod splitting;
@@ -68,5 +78,5 @@ mod variants;
 mod verifying;
 mod webdriver;
 
-// Where `properties` and `blocks` look for the rooms, here and in the fuzzer's crate.
-use weft::{access::token, content, domain, driver::wire::message, onnx, protocol};
+// Where the properties look for the rooms, here and in the fuzzer's crate.
+use weft::{access::token, content, domain, driver::wire::message, models::source, onnx, protocol};

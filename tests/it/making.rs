@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
+    checkpoints::{MINILM, minilm},
     cli::{self, run, text},
+    conversion::embeddings_off,
     support::{self, FakeBrowser, TestDaemon, graphs, infer},
 };
 
@@ -134,6 +136,20 @@ fn weights_become_models_that_say_so_and_variants_too() {
 
     refused(home.path(), &["models", "convert", "tiny", "--precision", "int5"], "int5");
     refused(home.path(), &["models", "convert", "absent", "--precision", "fp16"], "no model is called");
+    assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
+}
+
+/// A model of 91 MB from its files to embeddings of texts.
+#[tokio::test(flavor = "multi_thread")]
+async fn minilms_real_weights_embed_sentences_as_pytorch_does() {
+    let Some(folder) = minilm() else { return };
+    let home = home();
+    let served = cli::serve(home.path());
+    json_of(home.path(), &["models", "add", folder.to_str().expect("UTF-8"), "--name", MINILM]);
+    let url = served.line.trim().trim_start_matches("listening on ").to_owned();
+    let found = embeddings_off(&url, MINILM).await;
+    println!("{found:.1e}");
+    assert!(found <= 1e-5, "{found:.1e}");
     assert_eq!(served.end(Signal::SIGTERM).0, Some(0));
 }
 

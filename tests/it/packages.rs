@@ -31,7 +31,11 @@ pub(crate) fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// With names as they are, also those that no packer writes.
 pub(crate) fn tarball(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    tarball_as(Compression::fast(), members)
+}
+
+fn tarball_as(compression: Compression, members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), compression));
     for (name, body) in members {
         let mut header = tar::Header::new_ustar();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -40,6 +44,12 @@ pub(crate) fn tarball(members: &[(&str, &[u8])]) -> Vec<u8> {
         tar.append(&header, *body).expect("room in memory");
     }
     tar.into_inner().and_then(GzEncoder::finish).expect("room in memory")
+}
+
+fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] ^= 4;
+    bytes
 }
 
 /// A package index with one wheel, of which it promises what `promise` makes of it.
@@ -118,15 +128,16 @@ async fn wheels_that_are_not_what_they_should_be_are_refused_by_name() {
         }
         bytes
     };
-    let cut = good[..good.len() / 2].to_vec();
+    let (cut, flipped) = (good[..good.len() / 2].to_vec(), flipped(&good, 30 + "neg.onnx".len() + 9));
     let (two, none) = (zip(&[("a.onnx", &neg), ("b.onnx", &neg)]), zip(&[("a.txt", b"")]));
-    let cases: [(&str, Vec<u8>, &str, &str); 9] = [
+    let cases: [(&str, Vec<u8>, &str, &str); 10] = [
         ("a bomb", zip(&[("neg.onnx", &zeros)]), "too_large", "more than 100000 bytes come out of it"),
         ("a bomb that lies", lies, "source_unavailable", "is not readable"),
         ("an endless list", huge, "too_large", "bytes of names come out of it"),
         ("a way out", out("../evil.onnx"), "source_unavailable", "\"../evil.onnx\", which leads out of it"),
         ("a root", out("/x/evil.onnx"), "source_unavailable", "\"/x/evil.onnx\", which leads out of it"),
         ("half a zip", cut, "source_unavailable", "does not end as a zip does"),
+        ("a changed bit", flipped, "source_unavailable", "is not readable"),
         ("no zip", b"x".repeat(100), "source_unavailable", "does not end as a zip does"),
         ("two models", two, "invalid_request", "several models, say which: a.onnx, b.onnx"),
         ("no model", none, "invalid_request", "has no .onnx file"),
@@ -228,10 +239,16 @@ async fn tarballs_that_are_not_what_they_should_be_are_refused_by_name() {
     let right = |bytes: &[u8]| Some(integrity(bytes));
     let bomb = tarball(&[("package/zeros", &zeros), ("package/neg.onnx", &neg)]);
     let out = tarball(&[("package/../../evil.onnx", &neg), ("package/neg.onnx", &neg)]);
-    let cases: [(&str, Vec<u8>, Option<String>, &str, &str); 7] = [
+    let cut = good[..good.len() - 12].to_vec();
+    // Of what is not compressed the tar itself would not tell; it lies behind gzip's head, a block's and the member's.
+    let stored = tarball_as(Compression::none(), &[("package/neg.onnx", &neg)]);
+    let flipped = flipped(&stored, 10 + 5 + 512 + 9);
+    let cases: [(&str, Vec<u8>, Option<String>, &str, &str); 9] = [
         ("a bomb", bomb.clone(), right(&bomb), "too_large", "more than 100000 bytes come out of it"),
         ("a long name", long.clone(), right(&long), "too_large", "bytes of a name come out of it"),
         ("a way out", out.clone(), right(&out), "source_unavailable", "which leads out of it"),
+        ("a cut one", cut.clone(), right(&cut), "source_unavailable", "is not readable"),
+        ("a changed bit", flipped.clone(), right(&flipped), "source_unavailable", "is not readable"),
         ("no gzip", b"x".repeat(99), right(&b"x".repeat(99)), "source_unavailable", "is not readable"),
         ("others' bytes", good.clone(), right(b"others"), "source_unavailable", "has sha512"),
         ("a sha1 alone", good.clone(), Some("sha1-AAAA".into()), "source_unavailable", "states no sha512"),

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use crate::{blocks, properties};
+use crate::{archives, blocks, properties};
 
 #[test]
 fn the_corpus_holds_no_surprise() {
     let properties = [
-        ("car", blocks::car as fn(&[u8])),
+        ("archive", archives::archive as fn(&[u8])),
+        ("car", blocks::car),
         ("control", properties::control),
         ("cut", properties::cut),
         ("dagpb", blocks::dagpb),

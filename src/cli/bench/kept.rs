@@ -1,59 +1,211 @@
-//! Results in the home, each a file of its own.
+//! Results in the home's store: with the running daemon, else directly on the home; and results in files.
 
 use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use nix::fcntl::Flock;
+use serde_json::json;
 
-use super::super::Common;
-use crate::{bench::Results, config::Surroundings};
+use super::super::{Common, client::Client};
+use crate::{
+    bench::{Archive, Comparison, History, Listed, Results, compare},
+    config::Surroundings,
+    daemon::{STORE, lock_home},
+    store::{BenchFilter, HistoryFilter, Store},
+};
 
 /// Below the home.
 const FOLDER: &str = "bench";
 
-pub(super) struct Kept {
-    folder: PathBuf,
+/// Fewer digits may be anything.
+const COMMIT_DIGITS: usize = 7;
+
+/// Runs of a list.
+pub(super) const LISTED: u32 = 1000;
+
+pub(super) enum Kept {
+    Daemon(Box<Client>),
+    Home { archive: Archive, store: Arc<Store>, _lock: Flock<File> },
 }
 
 impl Kept {
-    pub(super) fn of(common: &Common) -> anyhow::Result<Self> {
-        Ok(Self { folder: common.home(&Surroundings::read()?).join(FOLDER) })
+    pub(super) async fn open(common: &Common) -> anyhow::Result<Self> {
+        if let Some(client) = Client::find(common).await? {
+            return Ok(Self::Daemon(Box::new(client)));
+        }
+        let keeping = common.config(None, |_| {}, Vec::new())?.bench;
+        let home = common.home(&Surroundings::read()?);
+        let lock = lock_home(&home)?;
+        let store = Arc::new(Store::open(&home.join(STORE))?);
+        Ok(Self::Home { archive: Archive::new(store.clone(), keeping), store, _lock: lock })
     }
 
-    /// Keeps a result, whole or not at all; answers with where it lies.
-    pub(super) fn put(&self, results: &Results) -> anyhow::Result<PathBuf> {
-        let path = self.folder.join(format!("{}.json", results.id));
-        fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())?;
-        write(&path, results)?;
-        Ok(path)
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        match self {
+            Self::Daemon(_) => Ok(()),
+            Self::Home { store, .. } => Ok(store.close().await?),
+        }
     }
 
-    /// A result by its id, or in a file.
-    pub(super) fn read(&self, name: &str) -> anyhow::Result<Results> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let kept = self.folder.join(format!("{name}.json"));
-        let path = match Path::new(name) {
-            file if file.is_file() => file.to_owned(),
-            _ if name.chars().all(plain) && kept.is_file() => kept,
-            _ => bail!(
-                "no result is called {name:?} and no file either; `weft bench list` shows what there is"
-            ),
-        };
-        read(&path)
+    /// Says whether the same was kept already.
+    pub(super) async fn put(&self, results: &Results, imported: bool) -> anyhow::Result<bool> {
+        match self {
+            Self::Daemon(client) => put(client, results, imported).await,
+            Self::Home { archive, .. } => Ok(archive.keep(results.clone(), imported).await?),
+        }
     }
 
-    /// The newest first; what cannot be read is left out.
-    pub(super) fn all(&self) -> anyhow::Result<Vec<Results>> {
-        let Ok(files) = fs::read_dir(&self.folder) else { return Ok(Vec::new()) };
-        let paths = files.map(|file| Ok(file?.path())).collect::<anyhow::Result<Vec<_>>>()?;
-        let json = paths.iter().filter(|path| path.extension().is_some_and(|end| end == "json"));
-        let mut results: Vec<_> = json.filter_map(|path| read(path).ok()).collect();
-        results.sort_by_key(|results| -results.started_at_us);
-        Ok(results)
+    pub(super) async fn list(&self, filter: BenchFilter) -> anyhow::Result<Vec<Listed>> {
+        match self {
+            Self::Daemon(client) => {
+                let complete = filter.complete.to_string();
+                let limit = LISTED.to_string();
+                let query = query(&[
+                    ("limit", Some(&limit)),
+                    ("id", filter.id.as_ref()),
+                    ("suite", filter.suite.as_ref()),
+                    ("commit", filter.commit.as_ref()),
+                    ("branch", filter.branch.as_ref()),
+                    ("complete", Some(&complete)),
+                ]);
+                let page = client.get(&format!("/api/v1/bench/runs?{query}")).await?;
+                Ok(serde_json::from_value(page["items"].clone())?)
+            }
+            Self::Home { archive, .. } => Ok(archive.list(filter, LISTED, None).await?.0),
+        }
     }
+
+    pub(super) async fn history(&self, filter: HistoryFilter) -> anyhow::Result<History> {
+        match self {
+            Self::Daemon(client) => {
+                let limit = filter.runs.to_string();
+                let query = query(&[
+                    ("suite", Some(&filter.suite)),
+                    ("limit", Some(&limit)),
+                    ("branch", filter.branch.as_ref()),
+                    ("model", filter.model.as_ref()),
+                    ("browser", filter.browser.as_ref()),
+                    ("backend", filter.backend.as_ref()),
+                    ("scenario", filter.scenario.as_ref()),
+                ]);
+                Ok(serde_json::from_value(client.get(&format!("/api/v1/bench/history?{query}")).await?)?)
+            }
+            Self::Home { archive, .. } => Ok(archive.history(filter).await?),
+        }
+    }
+
+    async fn read(&self, id: &str) -> anyhow::Result<Results> {
+        match self {
+            Self::Daemon(client) => {
+                let document = client.get(&format!("/api/v1/bench/runs/{}", encoded(id))).await?;
+                let text = document.to_string();
+                Results::read(text.as_bytes()).with_context(|| format!("the daemon's result {id:?}"))
+            }
+            Self::Home { archive, .. } => Ok(archive.read(id).await?),
+        }
+    }
+
+    async fn compare(&self, base: &str, head: &str, noise: f64) -> anyhow::Result<Comparison> {
+        match self {
+            Self::Daemon(client) => {
+                let order = json!({"base": base, "head": head, "noise": noise});
+                Ok(serde_json::from_value(client.post("/api/v1/bench/comparisons", &order).await?)?)
+            }
+            Self::Home { archive, .. } => Ok(archive.compare(base, head, noise).await?),
+        }
+    }
+
+    /// The run of this id; else the newest whole one of weft's commit or of the branch, of this suite where one is said.
+    async fn find(&self, name: &str, suite: Option<&str>) -> anyhow::Result<String> {
+        let is_commit = name.len() >= COMMIT_DIGITS && name.chars().all(|c| c.is_ascii_hexdigit());
+        let whole = BenchFilter { suite: suite.map(str::to_owned), complete: true, ..BenchFilter::default() };
+        let by_id = BenchFilter { id: Some(name.to_owned()), ..BenchFilter::default() };
+        let by_commit = BenchFilter { commit: Some(name.to_ascii_lowercase()), ..whole.clone() };
+        let by_branch = BenchFilter { branch: Some(name.to_owned()), ..whole };
+        for filter in [Some(by_id), is_commit.then_some(by_commit), Some(by_branch)].into_iter().flatten() {
+            if let Some(newest) = self.list(filter).await?.first() {
+                return Ok(newest.id.clone());
+            }
+        }
+        let suite = suite.map(|suite| format!(" of the suite {suite}")).unwrap_or_default();
+        bail!(
+            "nothing is called {name:?}: no file, and no result{suite} of that id, commit or branch; `weft bench list` \
+             shows what there is"
+        )
+    }
+}
+
+/// Keeps a result in the daemon's store; says whether the same was there already.
+pub(super) async fn put(client: &Client, results: &Results, imported: bool) -> anyhow::Result<bool> {
+    let path = format!("/api/v1/bench/runs?imported={imported}");
+    let answer = client.post_as(&path, "application/json", serde_json::to_vec(results)?).await?;
+    answer["already"].as_bool().context("the daemon says what it kept")
+}
+
+/// A result by its file, id, commit or branch.
+pub(super) async fn read(common: &Common, name: &str) -> anyhow::Result<Results> {
+    if Path::new(name).is_file() {
+        return read_file(Path::new(name));
+    }
+    let kept = Kept::open(common).await?;
+    let read = async {
+        let id = kept.find(name, None).await?;
+        kept.read(&id).await
+    };
+    let results = read.await;
+    kept.close().await?;
+    results
+}
+
+/// Compares two results, each named by its file, id, commit or branch; a base that is named by a commit or branch is of
+/// the head's suite.
+pub(super) async fn compared(
+    common: &Common,
+    base: &str,
+    head: &str,
+    noise: f64,
+) -> anyhow::Result<Comparison> {
+    let file = |name: &str| Some(PathBuf::from(name)).filter(|path| path.is_file());
+    if let (Some(base), Some(head)) = (file(base), file(head)) {
+        return Ok(compare(&read_file(&base)?, &read_file(&head)?, noise));
+    }
+    let kept = Kept::open(common).await?;
+    let comparison = compared_with(&kept, (base, file(base)), (head, file(head)), noise).await;
+    kept.close().await?;
+    comparison
+}
+
+async fn compared_with(
+    kept: &Kept,
+    (base, base_file): (&str, Option<PathBuf>),
+    (head, head_file): (&str, Option<PathBuf>),
+    noise: f64,
+) -> anyhow::Result<Comparison> {
+    let head_id = if head_file.is_none() { Some(kept.find(head, None).await?) } else { None };
+    let now = match (&head_file, &head_id) {
+        (Some(file), _) => read_file(file)?,
+        (None, id) => kept.read(id.as_deref().unwrap_or(head)).await?,
+    };
+    if let Some(file) = base_file {
+        return Ok(compare(&read_file(&file)?, &now, noise));
+    }
+    let base_id = kept.find(base, Some(&now.suite)).await?;
+    match head_id {
+        Some(head_id) => kept.compare(&base_id, &head_id, noise).await,
+        None => Ok(compare(&kept.read(&base_id).await?, &now, noise)),
+    }
+}
+
+/// Where a result lies that is not in the store: of a run that goes on or was killed, or one that could not be kept.
+pub(super) fn aside(common: &Common, id: &str) -> anyhow::Result<PathBuf> {
+    let folder = common.home(&Surroundings::read()?).join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder.join(format!("{id}.json")))
 }
 
 /// Writes beside the place and moves there, so that no half of a result is ever found.
@@ -69,13 +221,34 @@ pub(super) fn write(path: &Path, results: &Results) -> anyhow::Result<()> {
     kept.with_context(|| format!("keeping the result as {}", path.display()))
 }
 
-fn read(path: &Path) -> anyhow::Result<Results> {
+/// What lies there is kept in the store.
+pub(super) fn remove(path: &Path) {
+    // There is none where nothing was measured.
+    let _ = fs::remove_file(path);
+}
+
+pub(super) fn read_file(path: &Path) -> anyhow::Result<Results> {
     let text = fs::read(path).with_context(|| path.display().to_string())?;
-    Results::read(&text).with_context(|| format!("{} is not a result of this weft", path.display()))
+    Results::read(&text).map_err(|error| anyhow!("{} is not a result of this weft: {error}", path.display()))
 }
 
 /// A step summary of a CI is a file that every step adds to.
 pub(super) fn append(path: &Path, text: &str) -> anyhow::Result<()> {
     let file = File::options().append(true).create(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| path.display().to_string())
+}
+
+fn query(parts: &[(&str, Option<&String>)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parts {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    query.finish()
+}
+
+/// As a part of a path.
+fn encoded(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
 }

@@ -1,10 +1,16 @@
 //! The machine as the kernel tells it, and how quiet it is.
 
-use std::{collections::BTreeMap, fs, thread::available_parallelism, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
 
 use nix::sys::utsname::uname;
 use sha2::{Digest as _, Sha256};
 
+use super::clocks::Clocks;
 use crate::{bench::Environment, bench::statistics::median, domain::Digest};
 
 /// The share of processor time that another virtual machine took, above which times are doubtful.
@@ -34,6 +40,7 @@ pub(super) fn environment() -> Environment {
     let limit = |file: &str| Some(read(&format!("/sys/fs/cgroup{}/{file}", group()))).filter(unlimited);
     Environment {
         weft: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: env!("WEFT_COMMIT").to_owned(),
         processor: field("model name"),
         processor_flags: Digest::new(Sha256::digest(field("flags")).into()).to_string(),
         cores: available_parallelism().map_or(0, usize::from),
@@ -73,18 +80,29 @@ pub(super) struct Quiet {
     load: Option<f64>,
     times: Option<(u64, u64)>,
     calibration: f64,
+    clocks: Clocks,
 }
 
 impl Quiet {
     pub(super) fn before() -> Self {
         let load = read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok());
-        Self { load, times: times(), calibration: calibrate() }
+        Self { load, times: times(), calibration: calibrate(), clocks: Clocks::read() }
+    }
+
+    /// What the work took before.
+    pub(super) fn calibration(&self) -> f64 {
+        self.calibration
+    }
+
+    /// How long it is since, whatever has been done to the clock.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.clocks.elapsed(&Clocks::read())
     }
 
     /// What the work took before and takes now, and what to be wary of.
     pub(super) fn after(&self) -> ([f64; 2], Vec<String>) {
         let calibration = [self.calibration, calibrate()];
-        let mut warnings = Vec::new();
+        let mut warnings = self.clocks.warnings(&Clocks::read());
         let cores = available_parallelism().map_or(1, usize::from) as f64;
         if let Some(load) = self.load.filter(|load| *load > cores * LOAD_MAX) {
             warnings.push(format!("the machine was busy already: its load was {load} on {cores} cores"));

@@ -16,9 +16,11 @@ use super::{
     material::{Made, Material},
     places::Leases,
     print,
+    run::Draft,
     server::{Measured, Offer},
     socket::{Answer, Ask, Refused, Socket},
     suites::Found,
+    told::Told,
 };
 use crate::{
     bench::{Cell, Outcome, Place, Scenario, State, Wanted, statistics},
@@ -52,6 +54,8 @@ pub(super) struct Measuring<'a> {
     pub(super) loaded: BTreeSet<ModelName>,
     /// A model that was unloaded to be loaded anew, until it is.
     pub(super) unloaded: Option<ModelName>,
+    pub(super) draft: Draft,
+    pub(super) told: Told,
 }
 
 /// A cell that is being measured.
@@ -70,6 +74,7 @@ impl<'a> Measuring<'a> {
         found: &'a Found,
         lanes: &BTreeMap<(String, BackendKind), Result<Place, String>>,
         leases: &'a mut Leases,
+        draft: Draft,
     ) -> Self {
         let suite = &found.suite;
         let cells = suite.cells.iter().map(|wanted| {
@@ -105,7 +110,8 @@ impl<'a> Measuring<'a> {
                 memory: Vec::new(),
             }
         });
-        let (ends, cells) = (Instant::now() + suite.budget, cells.collect());
+        let (ends, cells): (_, Vec<_>) = (Instant::now() + suite.budget, cells.collect());
+        let told = Told::new(&draft.results.id, &suite.name, ends, &cells);
         Self {
             client,
             found,
@@ -116,7 +122,22 @@ impl<'a> Measuring<'a> {
             made: Made::default(),
             loaded: BTreeSet::new(),
             unloaded: None,
+            told,
+            draft,
         }
+    }
+
+    /// Has cells stand as they were measured before.
+    pub(super) fn take_over(&mut self, measured: &[Cell]) {
+        for cell in &mut self.cells {
+            let is_it = |earlier: &&Cell| earlier.key() == cell.key();
+            if let Some(earlier) =
+                measured.iter().find(is_it).filter(|_| cell.state.outcome != Outcome::Excluded)
+            {
+                *cell = earlier.clone();
+            }
+        }
+        self.told = Told::new(&self.draft.results.id, &self.found.suite.name, self.ends, &self.cells);
     }
 
     /// Whether every cell had its turn.
@@ -135,7 +156,9 @@ impl<'a> Measuring<'a> {
             };
             let cells: Vec<_> = (0..self.cells.len()).filter(pending).collect();
             if !cells.is_empty() && Instant::now() < self.ends {
+                self.told.now(&format!("measuring {}", self.found.suite.models[model].name));
                 self.model(&mut socket, cells).await?;
+                self.draft.save(&self.cells);
             }
         }
         self.concurrent(&mut socket).await
@@ -248,7 +271,9 @@ impl<'a> Measuring<'a> {
         }
         let name = &material.model;
         self.loaded.insert(name.clone());
-        output::progress(&format!("loading {name} into {}/{}", wanted.browser, wanted.backend));
+        let doing = format!("loading {name} into {}/{}", wanted.browser, wanted.backend);
+        output::progress(&doing);
+        self.told.now(&doing);
         let place = json!({"browser": [wanted.browser], "backend": [wanted.backend]});
         match self.client.post(&format!("/api/v1/models/{name}/load"), &place).await {
             Ok(_) => true,
@@ -376,6 +401,7 @@ impl<'a> Measuring<'a> {
         let cell = &mut self.cells[at];
         cell.state = State { outcome, reason };
         output::progress(&print::told(cell));
+        self.told.ended(&self.cells);
     }
 }
 

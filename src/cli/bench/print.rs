@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::output;
 use crate::bench::{
-    Cell, Comparison, Growth, Judged, Outcome, Results, Served, Verdict,
+    Cell, Change, Comparison, Growth, History, Judged, Listed, Measured, Outcome, Results, Series, Served,
+    Statement, Validation,
     statistics::{Interval, median},
 };
 
@@ -137,20 +138,89 @@ fn head(results: &Results) -> String {
 }
 
 /// A result as a row of the list.
-pub(super) fn listed(results: &Results) -> Vec<String> {
-    let seconds = results.started_at_us.max(0) as u64 / 1_000_000;
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+pub(super) fn listed(run: &Listed) -> Vec<String> {
     vec![
-        results.id.clone(),
-        results.suite.clone(),
-        results.cells.len().to_string(),
-        results.failures().count().to_string(),
+        run.id.clone(),
+        run.suite.clone(),
+        run.cells.to_string(),
+        run.failures.to_string(),
+        commit(&run.commit).to_owned(),
+        run.branch.clone().unwrap_or_else(|| "-".to_owned()),
         format!(
-            "{}{}",
-            humantime::format_rfc3339_seconds(at),
-            if results.complete { "" } else { ", not complete" }
+            "{}{}{}",
+            date(run.started_at_us),
+            if run.complete { "" } else { ", not complete" },
+            if run.imported { ", imported" } else { "" }
         ),
     ]
+}
+
+/// As short as one says it.
+fn commit(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}
+
+fn date(at_us: i64) -> String {
+    let seconds = at_us.max(0) as u64 / 1_000_000;
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+pub(super) fn history(history: &History) {
+    if history.series.is_empty() {
+        output::line(&format!(
+            "nothing is kept of the suite {}: `weft bench list` shows what is",
+            history.suite
+        ));
+    }
+    let rows: Vec<_> = history.series.iter().map(of_series).collect();
+    if !rows.is_empty() {
+        output::table(&["model", "lane", "scenario", "runs", "first", "last", "changes"], &rows);
+    }
+    for series in &history.series {
+        for change in &series.changes {
+            output::line(&changed(series, change));
+        }
+    }
+    for run in &history.elsewhere {
+        let parts = run.differences.iter().map(|of| format!("{}: {} and {}", of.part, of.base, of.head));
+        output::line(&format!("left out {}: {}", run.run, parts.collect::<Vec<_>>().join("; ")));
+    }
+}
+
+fn of_series(series: &Series) -> Vec<String> {
+    let median = |point: Option<&Measured>| {
+        point.map_or_else(|| "-".to_owned(), |point| milliseconds(point.median_us.value))
+    };
+    vec![
+        series.model.clone(),
+        format!("{}/{}", series.browser, series.backend),
+        series.asked.clone(),
+        series.points.len().to_string(),
+        median(series.points.first()),
+        median(series.points.last()),
+        series.changes.len().to_string(),
+    ]
+}
+
+fn changed(series: &Series, change: &Change) -> String {
+    let events = change.events.iter().map(|of| format!("{}: {} → {}", of.part, of.base, of.head));
+    let events: Vec<_> = events.collect();
+    let with =
+        if events.is_empty() { "nothing else is known to differ".to_owned() } else { events.join("; ") };
+    format!(
+        "{} in {}/{}, {}: {} → {} ({:+.1} %, p {:.1e}) from {} on, of {}; {with}",
+        series.model,
+        series.browser,
+        series.backend,
+        series.asked,
+        milliseconds(change.before_us),
+        milliseconds(change.after_us),
+        (change.ratio - 1.0) * 100.0,
+        change.probability,
+        change.run,
+        date(series.points[change.at].started_at_us),
+    )
 }
 
 pub(super) fn markdown(results: &Results) -> String {
@@ -173,12 +243,6 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 const COMPARED: [&str; 7] = ["model", "lane", "scenario", "verdict", "head / base", "95 % interval", ""];
 
 fn judged(cell: &Judged) -> Vec<String> {
-    let verdict = match cell.verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Same => "same",
-        Verdict::Unknown => "unknown",
-    };
     let differing = cell.differences.iter().map(|of| format!("{}: {} → {}", of.part, of.base, of.head));
     let notes: Vec<_> = cell.reason.clone().into_iter().chain(differing).collect();
     let ratio = |show: fn(&Interval) -> String| cell.ratio.as_ref().map_or_else(|| "-".to_owned(), show);
@@ -186,7 +250,7 @@ fn judged(cell: &Judged) -> Vec<String> {
         cell.model.to_string(),
         format!("{}/{}", cell.browser, cell.backend),
         cell.varied.of(cell.scenario),
-        verdict.to_owned(),
+        cell.verdict.name().to_owned(),
         ratio(|ratio| format!("{:.3}", ratio.value)),
         ratio(|ratio| format!("{:.3}–{:.3}", ratio.low, ratio.high)),
         notes.join("; "),
@@ -259,4 +323,44 @@ fn escaped(text: &str) -> String {
         }
     }
     safe
+}
+
+pub(super) fn validation(id: &str, validation: &Validation) {
+    let word = if validation.valid { "valid" } else { "not valid" };
+    output::line(&format!("{id}: {word} at the level {}", validation.level.name()));
+    let checks: Vec<_> = validation
+        .checks
+        .iter()
+        .map(|check| {
+            let outcome = if check.passed { "passed" } else { "failed" };
+            vec![check.name.clone(), check.level.name().to_owned(), outcome.to_owned(), check.says.clone()]
+        })
+        .collect();
+    output::table(&["check", "from", "outcome", ""], &checks);
+    output::line(&format!("quality {:.2}", validation.quality.score));
+    let parts: Vec<_> = validation
+        .quality
+        .parts
+        .iter()
+        .map(|part| {
+            let figure = |figure: f64| format!("{figure:.2}");
+            vec![part.name.clone(), figure(part.value), figure(part.weight), part.says.clone()]
+        })
+        .collect();
+    output::table(&["part", "value", "weight", ""], &parts);
+}
+
+pub(super) fn statement(statement: &Statement) {
+    validation(&statement.id, &statement.validation);
+    let environment = &statement.environment;
+    output::line(&format!(
+        "suite {}, result {}, on {}, {} cores, weft {} ({}), issued {}",
+        statement.suite,
+        statement.result_sha256,
+        environment.processor,
+        environment.cores,
+        environment.weft,
+        commit(&environment.commit),
+        date(statement.issued_at_us),
+    ));
 }

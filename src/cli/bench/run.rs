@@ -10,17 +10,18 @@ use serde_json::json;
 
 use super::{
     super::{Common, Interrupts, client::Client, output},
-    html,
-    kept::{self, Kept},
+    html, kept,
     machine::{self, Quiet},
     measure::Measuring,
     places::{self, Leases},
     print,
+    resumed::Resumed,
     suites::{self, Found},
+    told,
 };
 use crate::{
-    bench::{Outcome, Results, VERSION},
-    config::RawInstances,
+    bench::{Cell, Environment, Outcome, Results, VERSION},
+    config::{self, RawInstances},
     driver::recipe::Recipe,
     tasks,
 };
@@ -44,6 +45,9 @@ pub(in crate::cli) struct Run {
     /// Fail when a cell cannot be measured here
     #[arg(long)]
     complete: bool,
+    /// Go on where this run was interrupted: cells that were measured stay as they are
+    #[arg(long, value_name = "RESULT")]
+    resume: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,23 +57,45 @@ struct Fallen(String);
 impl Run {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         let found = suites::find(&self.suite).map_err(|error| super::super::Misuse(format!("{error:#}")))?;
+        let earlier = match &self.resume {
+            Some(name) => Some(kept::read(common, name).await?),
+            None => None,
+        };
         let mut interrupts = Interrupts::catch()?;
         let browsers = browsers(&found);
         let client = Client::connect_with(common, move |raw| raw.browsers = Some(browsers.clone())).await?;
         let mut leases = Leases::default();
-        let measured = measured(&client, &found, &mut leases, &mut interrupts).await;
+        let id = format!("{}-{:08x}", found.suite.name, rand::random::<u32>());
+        let path = kept::aside(common, &id)?;
+        let order = Order { client: &client, found: &found, id, path: path.clone(), earlier };
+        let measured = Box::pin(order.measured(&mut leases, &mut interrupts)).await;
         leases.release(&client).await;
+        let kept = match &measured {
+            Ok((results, _)) => kept::put(&client, results, false).await.map(drop),
+            Err(_) => Ok(()),
+        };
         client.finish().await;
         let (results, interrupted) = measured?;
-        self.keep(common, &results)?;
+        if let Err(refused) = kept {
+            kept::write(&path, &results)?;
+            output::progress(&format!("the daemon did not keep the result: {refused:#}"));
+            output::progress(&format!("`weft bench import {}` has it kept", path.display()));
+        } else {
+            kept::remove(&path);
+            output::progress(&format!("kept as {}", results.id));
+        }
+        if !results.complete {
+            let (suite, id) = (&self.suite, &results.id);
+            output::progress(&format!("`weft bench run {suite} --resume {id}` measures what is left"));
+        }
+        self.show(common, &results)?;
         match interrupted {
             Some(interrupted) => Err(interrupted),
             None => self.judge(&results),
         }
     }
 
-    fn keep(&self, common: &Common, results: &Results) -> anyhow::Result<()> {
-        let path = Kept::of(common)?.put(results)?;
+    fn show(&self, common: &Common, results: &Results) -> anyhow::Result<()> {
         if let Some(out) = &self.out {
             kept::write(out, results)?;
         }
@@ -82,7 +108,6 @@ impl Run {
         if let Some(html) = &self.html {
             html::write(html, results)?;
         }
-        output::progress(&format!("kept as {}", path.display()));
         if common.json {
             let engines: BTreeSet<_> = results.environment.places.keys().collect();
             let failures: Vec<_> = results.failures().collect();
@@ -119,66 +144,116 @@ fn browsers(found: &Found) -> BTreeMap<String, RawInstances> {
     named.map(|browser| (browser.to_owned(), RawInstances::Count(1))).collect()
 }
 
-/// What was measured until it was done or interrupted.
-async fn measured(
-    client: &Client,
-    found: &Found,
-    leases: &mut Leases,
-    interrupts: &mut Interrupts,
-) -> anyhow::Result<(Results, Option<anyhow::Error>)> {
-    let suite = &found.suite;
-    let mut environment = machine::environment();
-    let lanes = tokio::select! {
-        biased;
-        interrupted = interrupts.next() => return Err(interrupted.into()),
-        lanes = async {
-            places::settled(client, suite).await?;
-            places::lanes(client, suite).await
-        } => lanes?,
-    };
-    let there =
-        lanes.iter().filter_map(|((browser, backend), place)| Some((browser, backend, place.as_ref().ok()?)));
-    for (browser, backend, place) in there.clone() {
-        environment.places.insert(format!("{browser}/{backend}"), place.clone());
-    }
-    let browsers = there.filter(|(_, backend, _)| !backend.is_native()).map(|(browser, ..)| browser);
-    if suite.plans.is_empty() {
-        leases.take(client, browsers.collect(), suite).await?;
-    }
-    let quiet = Quiet::before();
-    let started_at_us = tasks::now_us();
-    let mut measuring = Measuring::new(client, found, &lanes, leases);
-    let interrupted = tokio::select! {
-        biased;
-        interrupted = interrupts.next() => Some(interrupted.into()),
-        // What was measured until then is kept all the same.
-        ran = measuring.run() => ran.err(),
-    };
-    measuring.tidy().await;
-    let (calibration_us, mut warnings) = quiet.after();
-    warnings.extend(
-        environment
-            .places
+/// What is to be measured, and where it lies until the daemon keeps it.
+struct Order<'a> {
+    client: &'a Client,
+    found: &'a Found,
+    id: String,
+    path: PathBuf,
+    earlier: Option<Results>,
+}
+
+impl Order<'_> {
+    /// What was measured until it was done or interrupted.
+    async fn measured(
+        self,
+        leases: &mut Leases,
+        interrupts: &mut Interrupts,
+    ) -> anyhow::Result<(Results, Option<anyhow::Error>)> {
+        let Self { client, found, .. } = self;
+        let suite = &found.suite;
+        let mut environment = machine::environment();
+        let lanes = tokio::select! {
+            biased;
+            interrupted = interrupts.next() => return Err(interrupted.into()),
+            lanes = async {
+                places::settled(client, suite).await?;
+                places::lanes(client, suite).await
+            } => lanes?,
+        };
+        let there = lanes
             .iter()
-            .filter(|(_, place)| place.software_adapter)
-            .map(|(name, _)| format!("{name} computes on a software adapter: its times are not a GPU's")),
-    );
+            .filter_map(|((browser, backend), place)| Some((browser, backend, place.as_ref().ok()?)));
+        for (browser, backend, place) in there.clone() {
+            environment.places.insert(format!("{browser}/{backend}"), place.clone());
+        }
+        let resumed =
+            self.earlier.map(|earlier| Resumed::new(earlier, &found.sha256.to_string(), &environment));
+        let resumed = resumed.transpose()?;
+        let browsers = there.filter(|(_, backend, _)| !backend.is_native()).map(|(browser, ..)| browser);
+        if suite.plans.is_empty() {
+            leases.take(client, browsers.collect(), suite).await?;
+        }
+        let quiet = Quiet::before();
+        let mut results = begun(self.id, found, environment, quiet.calibration());
+        let draft = Draft { results: results.clone(), path: self.path };
+        let mut measuring = Measuring::new(client, found, &lanes, leases, draft);
+        if let Some(resumed) = &resumed {
+            measuring.take_over(&resumed.measured);
+        }
+        let telling = told::tell(client, measuring.told.newest());
+        let interrupted = tokio::select! {
+            biased;
+            interrupted = interrupts.next() => Some(interrupted.into()),
+            // What was measured until then is kept all the same.
+            ran = measuring.run() => ran.err(),
+            // Whether anybody hears of it changes nothing.
+            never = telling => match never {},
+        };
+        measuring.tidy().await;
+        let (calibration_us, warnings) = quiet.after();
+        results.calibration_us = calibration_us;
+        results.warnings.extend(warnings);
+        let elapsed = i64::try_from(quiet.elapsed().as_micros()).unwrap_or(i64::MAX);
+        results.ended_at_us = results.started_at_us.saturating_add(elapsed);
+        results.complete = interrupted.is_none() && measuring.is_complete();
+        results.cells = measuring.cells;
+        if let Some(resumed) = &resumed {
+            resumed.join(&mut results);
+        }
+        Ok((results, interrupted))
+    }
+}
+
+/// A result before anything is measured.
+fn begun(id: String, found: &Found, environment: Environment, calibration_us: f64) -> Results {
+    let suite = &found.suite;
+    let on_software = environment.places.iter().filter(|(_, place)| place.software_adapter);
+    let mut warnings: Vec<_> = on_software
+        .map(|(name, _)| format!("{name} computes on a software adapter: its times are not a GPU's"))
+        .collect();
     if !suite.plans.is_empty() {
         let shared = "a plan runs in no browser that is leased, so none was: others' requests may have come in between";
         warnings.push(shared.to_owned());
     }
-    let results = Results {
+    let started_at_us = tasks::now_us();
+    Results {
         version: VERSION,
-        id: format!("{}-{:08x}", suite.name, rand::random::<u32>()),
+        id,
         suite: suite.name.clone(),
         suite_sha256: found.sha256.to_string(),
+        branch: config::branch(),
         started_at_us,
-        ended_at_us: tasks::now_us(),
-        complete: interrupted.is_none() && measuring.is_complete(),
+        ended_at_us: started_at_us,
+        complete: false,
         warnings,
-        calibration_us,
+        calibration_us: [calibration_us; 2],
         environment,
-        cells: measuring.cells,
-    };
-    Ok((results, interrupted))
+        cells: Vec::new(),
+    }
+}
+
+/// What is measured already, in a file: a kill costs no more than the model that is being measured.
+pub(super) struct Draft {
+    results: Results,
+    path: PathBuf,
+}
+
+impl Draft {
+    pub(super) fn save(&self, cells: &[Cell]) {
+        let results = Results { cells: cells.to_vec(), ..self.results.clone() };
+        if let Err(error) = kept::write(&self.path, &results) {
+            output::progress(&format!("{error:#}"));
+        }
+    }
 }

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::{bench::Suite, domain::Digest, models::GateInputs};
+use crate::{bench::Suite, config::unpacked, domain::Digest, models::GateInputs};
 
 /// Suites that come with weft: their names and texts.
-pub(super) const SHIPPED: [(&str, &str); 4] = [
+pub(super) const SHIPPED: [(&str, &str); 5] = [
     ("smoke", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/smoke.toml"))),
     ("standard", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/standard.toml"))),
     ("precision", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/precision.toml"))),
     ("sharding", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/sharding.toml"))),
+    ("vendors", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/vendors.toml"))),
 ];
 
 /// What those suites are asked with.
@@ -24,8 +25,9 @@ const INPUTS: [(&str, &str); 2] = [
     ("magika.json", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/inputs/magika.json"))),
 ];
 
-/// Where a shipped suite's paths lead from, in a checkout.
-const WORKLOADS: &str = "fixtures/workloads";
+/// Where a shipped suite's paths lead from: in a checkout, and from an unpacked weft's program.
+const CHECKOUT: &str = "fixtures/workloads";
+const UNPACKED: &str = "../share/weft/workloads";
 
 /// A suite with where its paths lead from.
 pub(super) struct Found {
@@ -43,7 +45,7 @@ pub(super) fn parsed((name, text): &(&str, &str)) -> Suite {
 pub(super) fn find(name: &str) -> anyhow::Result<Found> {
     if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
         let suite = Suite::parse(name, text)?;
-        return Ok(Found { suite, sha256: digest(text), folder: WORKLOADS.into(), shipped: true });
+        return Ok(Found { suite, sha256: digest(text), folder: workloads(), shipped: true });
     }
     let path = Path::new(name);
     if !path.is_file() {
@@ -53,6 +55,11 @@ pub(super) fn find(name: &str) -> anyhow::Result<Found> {
     let text = std::fs::read_to_string(path).with_context(|| name.to_owned())?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     Ok(Found { suite: Suite::parse(name, &text)?, sha256: digest(&text), folder, shipped: false })
+}
+
+fn workloads() -> PathBuf {
+    let checkout = Path::new(CHECKOUT);
+    if checkout.exists() { checkout.to_owned() } else { unpacked(UNPACKED).unwrap_or(checkout.to_owned()) }
 }
 
 fn digest(text: &str) -> Digest {

@@ -74,6 +74,22 @@ fn every_recipe_has_a_state_with_its_reason() {
 }
 
 #[test]
+fn an_engine_that_keeps_no_weights_is_told() {
+    for (fault, told) in [(json!(null), "keeps weights"), (json!("no room"), "keeps no weights: no room")] {
+        let lanes = json!({"chromium-1/webgpu": lane("webgpu", "ready", &capability())});
+        let mut status = status("ready", &json!(null), &lanes);
+        let page = json!({
+            "user_agent": "", "cross_origin_isolated": true, "shared_array_buffer": true, "hardware_concurrency": 2,
+            "simd": true, "relaxed_simd": false, "threads": false, "jspi": false, "visibility": "visible",
+            "cache_fault": fault,
+        });
+        status.values_mut().next().expect("an instance").page = serde_json::from_value(page).expect("a page");
+        let rows = rows(&finding(&chromium(), Presence::Here, &status));
+        assert_eq!(rows[0][6], format!("software adapter without a name, 1 thread, SIMD, {told}, ort.wasm"));
+    }
+}
+
+#[test]
 fn no_more_browsers_at_once_than_cores() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let names: Vec<String> = (0..=cores).map(|n| n.to_string()).collect();

@@ -59,8 +59,8 @@ pub(super) struct Piece {
 pub(super) enum Origin {
     /// This machine.
     Disk { model: Piece, files: BTreeMap<String, Piece>, source: String },
-    /// The daemon downloads it.
-    Elsewhere { source: String, offline: bool },
+    /// The daemon downloads it; the digest is what it must be where that is said.
+    Elsewhere { source: String, offline: bool, digest: Option<Digest> },
 }
 
 /// One model to add.
@@ -116,7 +116,9 @@ pub(super) fn additions(
                 (called(&path, &model)?, Origin::Disk { model: piece(model), files, source })
             }
             // As it was said: the daemon needs the query that is not shown.
-            locator => (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline }),
+            locator => {
+                (locator.name(), Origin::Elsewhere { source: source.to_owned(), offline, digest: None })
+            }
         };
         let name = given.unwrap_or(name);
         let batch = json!({});
@@ -130,7 +132,7 @@ pub(super) fn additions(
     let catalogue: Catalogue = toml::from_str(&text).with_context(|| format!("the catalogue {file}"))?;
     let listed =
         catalogue.model.into_iter().filter(|listed| wanted.is_none_or(|wanted| listed.name == wanted));
-    let additions: Vec<_> = listed.map(|listed| listed.addition(&cache, &path)).collect();
+    let additions: Vec<_> = listed.map(|listed| listed.addition(&cache, &path, offline)).collect();
     if additions.is_empty() {
         bail!("the catalogue {file} has no model {:?}", wanted.unwrap_or("at all"));
     }
@@ -142,17 +144,30 @@ impl Addition {
     pub(super) fn check(&self) -> anyhow::Result<()> {
         self.name.parse::<ModelName>().map_err(|error| Misuse(format!("{error}; say --name")))?;
         let Origin::Disk { model, files, .. } = &self.file else { return Ok(()) };
-        for Piece { path, digest } in [model].into_iter().chain(files.values()) {
-            let hint = if digest.is_some() { "; `make setup` brings it" } else { "" };
-            std::fs::metadata(path).with_context(|| format!("{}{hint}", path.display()))?;
+        for Piece { path, .. } in [model].into_iter().chain(files.values()) {
+            std::fs::metadata(path).with_context(|| path.display().to_string())?;
         }
         Ok(())
     }
 }
 
 impl Listed {
-    fn addition(self, cache: &Path, catalogue: &Path) -> Addition {
+    fn addition(self, cache: &Path, catalogue: &Path, offline: bool) -> Addition {
         let beside = catalogue.parent().unwrap_or(Path::new("."));
+        let inputs = self.inputs.as_ref().map(|inputs| beside.join(inputs));
+        let batch = if self.batch.is_null() { json!({}) } else { self.batch.clone() };
+        let (name, licence) = (self.name.clone(), Some(self.licence.clone()));
+        let (kind, tolerance) = (Some(self.kind), Some(self.tolerance));
+        Addition { name, file: self.origin(cache, offline), licence, kind, tolerance, inputs, batch }
+    }
+
+    /// Where setup put it, or else the package that setup would take it from.
+    fn origin(self, cache: &Path, offline: bool) -> Origin {
+        let there = |path: &PathBuf| cache.join(path).exists();
+        if !there(&self.path) || !self.companion.iter().all(|companion| there(&companion.path)) {
+            let source = format!("pypi:{}=={}/{}", self.package, self.version, self.file);
+            return Origin::Elsewhere { source, offline, digest: Some(self.sha256) };
+        }
         let piece = |path: &Path, digest| Piece { path: cache.join(path), digest: Some(digest) };
         let folder = self.file.rsplit_once('/').map_or("", |(folder, _)| folder);
         let companion = |Companion { file, path, sha256 }: Companion| {
@@ -160,16 +175,7 @@ impl Listed {
             (below.unwrap_or(file), piece(&path, sha256))
         };
         let files = self.companion.into_iter().map(companion).collect();
-        let model = piece(&self.path, self.sha256);
         let source = format!("{} {}", self.package, self.version);
-        Addition {
-            name: self.name,
-            file: Origin::Disk { model, files, source },
-            licence: Some(self.licence),
-            kind: Some(self.kind),
-            tolerance: Some(self.tolerance),
-            inputs: self.inputs.map(|inputs| beside.join(inputs)),
-            batch: if self.batch.is_null() { json!({}) } else { self.batch },
-        }
+        Origin::Disk { model: piece(&self.path, self.sha256), files, source }
     }
 }

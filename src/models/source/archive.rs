@@ -12,8 +12,6 @@ use std::{
 use flate2::read::GzDecoder;
 use zip::ZipArchive;
 
-use super::SourceError;
-
 /// Packages hold thousands of files, the largest some ten thousands.
 const MEMBERS_MAX: usize = 100_000;
 
@@ -26,25 +24,36 @@ const RECORD_MAX: u64 = 1 << 20;
 /// A zip ends in 22 bytes and a comment of at most 65,535.
 const TAIL_MAX: u64 = 22 + 65_535;
 
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("is not readable: {0}")]
+    Unreadable(String),
+    #[error("is refused: it holds {member:?}, which leads out of it")]
+    Traversal { member: String },
+    #[error("is refused: more than {limit} {what} come out of it")]
+    Bomb { limit: u64, what: &'static str },
+    /// Not the archive's fault.
+    #[error("could not use {}: {source}", path.display())]
+    Keep { path: PathBuf, source: io::Error },
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     Zip,
     /// Members lie in one folder, whose name does not count.
     TarGz,
 }
 
 /// An archive to take files out of.
-pub(super) struct Unpack<'a> {
-    /// What errors call it.
-    pub(super) place: &'a str,
-    pub(super) archive: &'a Path,
+pub struct Unpack<'a> {
+    pub archive: &'a Path,
     /// Bytes that may come out of it.
-    pub(super) limit: u64,
+    pub limit: u64,
 }
 
 impl Unpack<'_> {
     /// The plain files that it holds.
-    pub(super) fn names(&self, form: Form) -> Result<Vec<String>, SourceError> {
+    pub fn names(&self, form: Form) -> Result<Vec<String>, ArchiveError> {
         match form {
             Form::Zip => self.zip_names(&self.zip()?),
             Form::TarGz => self.tar_names(),
@@ -52,19 +61,19 @@ impl Unpack<'_> {
     }
 
     /// Writes files of those names to their paths, together of no more bytes than the limit.
-    pub(super) fn take(&self, form: Form, wanted: &BTreeMap<String, PathBuf>) -> Result<(), SourceError> {
+    pub fn take(&self, form: Form, wanted: &BTreeMap<String, PathBuf>) -> Result<(), ArchiveError> {
         let mut left = self.limit;
         match form {
             Form::Zip => {
                 let mut zip = self.zip()?;
                 for (name, target) in wanted {
-                    let member = zip.by_name(name).map_err(|error| self.wrong(&error))?;
+                    let member = zip.by_name(name).map_err(|error| wrong(&error))?;
                     if !member.is_file() {
-                        return Err(self.wrong(&format!("{name:?} is no plain file")));
+                        return Err(wrong(&format!("{name:?} is no plain file")));
                     }
                     // What the list says is not believed, but where it says too much already there is nothing to read.
                     if member.size() > left {
-                        return Err(self.bomb(self.limit, "bytes"));
+                        return Err(ArchiveError::Bomb { limit: self.limit, what: "bytes" });
                     }
                     self.write(member, target, &mut left)?;
                 }
@@ -79,49 +88,31 @@ impl Unpack<'_> {
         }
     }
 
-    fn wrong(&self, problem: &(impl ToString + ?Sized)) -> SourceError {
-        SourceError::Archive { place: self.place.to_owned(), problem: problem.to_string() }
-    }
-
-    fn bomb(&self, limit: u64, what: &'static str) -> SourceError {
-        SourceError::Bomb { place: self.place.to_owned(), limit, what }
-    }
-
-    fn open(&self) -> Result<BufReader<File>, SourceError> {
-        let keep = |source| SourceError::Keep { path: self.archive.to_owned(), source };
+    fn open(&self) -> Result<BufReader<File>, ArchiveError> {
+        let keep = |source| ArchiveError::Keep { path: self.archive.to_owned(), source };
         Ok(BufReader::with_capacity(1 << 16, File::open(self.archive).map_err(keep)?))
     }
 
-    fn stays(&self, member: &str) -> Result<(), SourceError> {
-        let leads_out = member.starts_with(['/', '\\'])
-            || member.contains(['\0', ':'])
-            || member.split(['/', '\\']).any(|part| part == "..");
-        if !leads_out {
-            return Ok(());
-        }
-        Err(SourceError::Traversal { place: self.place.to_owned(), member: member.to_owned() })
-    }
-
-    fn zip(&self) -> Result<ZipArchive<BufReader<File>>, SourceError> {
+    fn zip(&self) -> Result<ZipArchive<BufReader<File>>, ArchiveError> {
         let mut file = self.open()?;
         match directory_bytes(&mut file) {
             Ok(Some(bytes)) if bytes <= DIRECTORY_MAX => {}
-            Ok(Some(_)) => return Err(self.bomb(DIRECTORY_MAX, "bytes of names")),
-            Ok(None) => return Err(self.wrong("it does not end as a zip does")),
-            Err(error) => return Err(self.wrong(&error)),
+            Ok(Some(_)) => return Err(ArchiveError::Bomb { limit: DIRECTORY_MAX, what: "bytes of names" }),
+            Ok(None) => return Err(wrong("it does not end as a zip does")),
+            Err(error) => return Err(wrong(&error)),
         }
-        let zip = ZipArchive::new(file).map_err(|error| self.wrong(&error))?;
+        let zip = ZipArchive::new(file).map_err(|error| wrong(&error))?;
         if zip.len() > MEMBERS_MAX {
-            return Err(self.bomb(MEMBERS_MAX as u64, "files"));
+            return Err(ArchiveError::Bomb { limit: MEMBERS_MAX as u64, what: "files" });
         }
         Ok(zip)
     }
 
-    fn zip_names(&self, zip: &ZipArchive<BufReader<File>>) -> Result<Vec<String>, SourceError> {
+    fn zip_names(&self, zip: &ZipArchive<BufReader<File>>) -> Result<Vec<String>, ArchiveError> {
         let mut files = Vec::new();
         for name in zip.file_names() {
-            let name = name.map_err(|error| self.wrong(&error))?;
-            self.stays(&name)?;
+            let name = name.map_err(|error| wrong(&error))?;
+            stays(&name)?;
             if !name.ends_with('/') {
                 files.push(name.into_owned());
             }
@@ -129,22 +120,24 @@ impl Unpack<'_> {
         Ok(files)
     }
 
-    fn write(&self, member: impl Read, target: &Path, left: &mut u64) -> Result<(), SourceError> {
-        let keep = |source| SourceError::Keep { path: target.to_owned(), source };
+    fn write(&self, member: impl Read, target: &Path, left: &mut u64) -> Result<(), ArchiveError> {
+        let keep = |source| ArchiveError::Keep { path: target.to_owned(), source };
         let mut file = File::create(target).map_err(keep)?;
         let (mut member, mut chunk) = (member.take(left.saturating_add(1)), vec![0; 1 << 16]);
         loop {
-            let read = member.read(&mut chunk).map_err(|error| self.wrong(&error))?;
+            let read = member.read(&mut chunk).map_err(|error| wrong(&error))?;
             if read == 0 {
                 return Ok(());
             }
-            *left = left.checked_sub(read as u64).ok_or_else(|| self.bomb(self.limit, "bytes"))?;
+            *left = left
+                .checked_sub(read as u64)
+                .ok_or_else(|| ArchiveError::Bomb { limit: self.limit, what: "bytes" })?;
             io::Write::write_all(&mut file, &chunk[..read]).map_err(keep)?;
         }
     }
 
     /// Twice through: for records too long to be read, and for the names.
-    fn tar_names(&self) -> Result<Vec<String>, SourceError> {
+    fn tar_names(&self) -> Result<Vec<String>, ArchiveError> {
         let mut members = 0;
         self.each(true, |entry| {
             members += 1;
@@ -154,10 +147,10 @@ impl Unpack<'_> {
                 || kind.is_pax_global_extensions()
                 || kind.is_pax_local_extensions();
             if members > MEMBERS_MAX {
-                return Err(self.bomb(MEMBERS_MAX as u64, "files"));
+                return Err(ArchiveError::Bomb { limit: MEMBERS_MAX as u64, what: "files" });
             }
             if record && entry.size() > RECORD_MAX {
-                return Err(self.bomb(RECORD_MAX, "bytes of a name"));
+                return Err(ArchiveError::Bomb { limit: RECORD_MAX, what: "bytes of a name" });
             }
             Ok(())
         })?;
@@ -170,9 +163,9 @@ impl Unpack<'_> {
     }
 
     /// A plain file's name below the archive's one folder.
-    fn named(&self, entry: &tar::Entry<'_, impl Read>) -> Result<Option<String>, SourceError> {
+    fn named(&self, entry: &tar::Entry<'_, impl Read>) -> Result<Option<String>, ArchiveError> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        self.stays(&name)?;
+        stays(&name)?;
         let below = name.split_once('/').map(|(_, below)| below.to_owned());
         Ok(below.filter(|_| entry.header().entry_type().is_file()))
     }
@@ -181,23 +174,36 @@ impl Unpack<'_> {
     fn each(
         &self,
         raw: bool,
-        mut look: impl FnMut(&mut tar::Entry<'_, Bounded>) -> Result<(), SourceError>,
-    ) -> Result<(), SourceError> {
+        mut look: impl FnMut(&mut tar::Entry<'_, Bounded>) -> Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
         let over = Rc::new(Cell::new(false));
         let inner = GzDecoder::new(self.open()?);
         let mut tar = tar::Archive::new(Bounded { inner, left: self.limit, over: over.clone() });
         let told = |error: io::Error| {
-            if over.get() { self.bomb(self.limit, "bytes") } else { self.wrong(&error) }
+            if over.get() { ArchiveError::Bomb { limit: self.limit, what: "bytes" } } else { wrong(&error) }
         };
         for entry in tar.entries().map_err(told)?.raw(raw) {
             match look(&mut entry.map_err(told)?) {
                 Ok(()) => {}
-                Err(_) if over.get() => return Err(self.bomb(self.limit, "bytes")),
+                Err(_) if over.get() => return Err(ArchiveError::Bomb { limit: self.limit, what: "bytes" }),
                 Err(error) => return Err(error),
             }
         }
+        // The sum over all bytes stands behind the last of them.
+        io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(told)?;
         Ok(())
     }
+}
+
+fn wrong(problem: &(impl ToString + ?Sized)) -> ArchiveError {
+    ArchiveError::Unreadable(problem.to_string())
+}
+
+fn stays(member: &str) -> Result<(), ArchiveError> {
+    let leads_out = member.starts_with(['/', '\\'])
+        || member.contains(['\0', ':'])
+        || member.split(['/', '\\']).any(|part| part == "..");
+    if leads_out { Err(ArchiveError::Traversal { member: member.to_owned() }) } else { Ok(()) }
 }
 
 /// What comes out of the compression, up to a limit.

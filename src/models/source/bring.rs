@@ -106,9 +106,9 @@ impl Bring<'_> {
         let (place, limit, expected) =
             (place(&archive.url), self.web.settings.download_max, archive.expected.clone());
         blocking(move || {
-            let unpack = Unpack { place: &place, archive: part.path(), limit };
+            let unpack = Unpack { archive: part.path(), limit };
             let taken = verified(part.path(), expected.as_ref(), &place)
-                .and_then(|_| unpacked(&unpack, form, wanted.as_deref(), &part, &blobs));
+                .and_then(|_| unpacked(&place, &unpack, form, wanted.as_deref(), &part, &blobs));
             // An archive of which another file was meant is wanted again; what was refused or taken is not.
             if !taken.as_ref().is_err_and(SourceError::is_choice) {
                 part.discard();
@@ -230,23 +230,25 @@ fn verified(path: &Path, expected: Option<&Expected>, place: &str) -> Result<Upl
 }
 
 fn unpacked(
+    place: &str,
     unpack: &Unpack<'_>,
     form: Form,
     wanted: Option<&str>,
     part: &Part,
     blobs: &Blobs,
 ) -> Result<Model, SourceError> {
-    let names = unpack.names(form)?;
-    let at = choose(unpack.place, &names, wanted)?;
+    let refused = |problem| SourceError::archive(place, problem);
+    let names = unpack.names(form).map_err(refused)?;
+    let at = choose(place, &names, wanted)?;
     let folder_of_members = part.members()?;
     let target = |number: usize| folder_of_members.path().join(number.to_string());
     let keep = |file: PathBuf| Ok::<_, SourceError>(blobs.adopt(&file, Blobs::weigh(&file)?)?);
-    unpack.take(form, &BTreeMap::from([(at.clone(), target(0))]))?;
+    unpack.take(form, &BTreeMap::from([(at.clone(), target(0))])).map_err(refused)?;
     let mut beside = companions(&names, &at);
     for piece in pieces::named(&at, &target(0))? {
         let lies = format!("{}{piece}", folder(&at));
         if !names.contains(&lies) {
-            let (place, there) = (unpack.place.to_owned(), Vec::new());
+            let (place, there) = (place.to_owned(), Vec::new());
             return Err(SourceError::NoFile { place, path: lies, there });
         }
         beside.push((piece, lies));
@@ -255,7 +257,7 @@ fn unpacked(
     let targets: BTreeMap<_, _> =
         beside.iter().enumerate().map(|(number, (_, lies))| (lies.clone(), target(number + 1))).collect();
     if !targets.is_empty() {
-        unpack.take(form, &targets)?;
+        unpack.take(form, &targets).map_err(refused)?;
     }
     let mut files = BTreeMap::new();
     for (name, lies) in beside {

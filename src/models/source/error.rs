@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use super::archive::ArchiveError;
 use crate::{
     content::{Cid, DagError},
     domain::{Code, Failure, Retry},
@@ -43,12 +44,8 @@ pub enum SourceError {
     Mismatch { place: String, algorithm: &'static str, is: String, wanted: String },
     #[error("{place} gave no sense: {problem}")]
     Answer { place: String, problem: String },
-    #[error("the archive {place} is not readable: {problem}")]
-    Archive { place: String, problem: String },
-    #[error("the archive {place} is refused: it holds {member:?}, which leads out of it")]
-    Traversal { place: String, member: String },
-    #[error("the archive {place} is refused: more than {limit} {what} come out of it")]
-    Bomb { place: String, limit: u64, what: &'static str },
+    #[error("the archive {place} {problem}")]
+    Archive { place: String, problem: ArchiveError },
     #[error("{place} has no {path:?}{}", listed(.there))]
     NoFile { place: String, path: String, there: Vec<String> },
     #[error("{file} is unusable: {problem}")]
@@ -108,6 +105,13 @@ fn listed(there: &[String]) -> String {
 }
 
 impl SourceError {
+    pub(super) fn archive(place: &str, problem: ArchiveError) -> Self {
+        match problem {
+            ArchiveError::Keep { path, source } => Self::Keep { path, source },
+            problem => Self::Archive { place: place.to_owned(), problem },
+        }
+    }
+
     /// How long to wait at least before another try, where one may help by itself.
     pub(super) fn passes(&self) -> Option<Duration> {
         match self {
@@ -144,7 +148,9 @@ impl SourceError {
         match self {
             Self::Dag { problem, .. } if matches!(**problem, DagError::Bytes { .. }) => Code::TooLarge,
             Self::Keep { .. } | Self::TokenFile { .. } | Self::Certificates { .. } => Code::Internal,
-            Self::TooLarge { .. } | Self::Bomb { .. } => Code::TooLarge,
+            Self::TooLarge { .. } | Self::Archive { problem: ArchiveError::Bomb { .. }, .. } => {
+                Code::TooLarge
+            }
             Self::Busy { .. } | Self::Full { .. } | Self::Stopping => Code::Overloaded,
             Self::Cancelled => Code::Cancelled,
             Self::Offline { .. }
@@ -161,8 +167,7 @@ impl SourceError {
             | Self::Endless { .. }
             | Self::Mismatch { .. }
             | Self::Answer { .. }
-            | Self::Archive { .. }
-            | Self::Traversal { .. } => Code::SourceUnavailable,
+            | Self::Archive { .. } => Code::SourceUnavailable,
             _ => Code::InvalidRequest,
         }
     }

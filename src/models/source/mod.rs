@@ -3,7 +3,7 @@
 //! A source says where the files lie that are meant, of which revision, and what they must turn out to be; one
 //! downloader brings them, and one reader takes them out of an archive. Nothing here decides what a model is called or whether it is good.
 
-mod archive;
+pub mod archive;
 mod backoff;
 mod bring;
 mod choose;

@@ -11,8 +11,8 @@ pub enum CheckError {
     DomainTwice { domain: Name, first: i64, second: i64 },
     #[error("{at} is of the domain {domain}, of which no version is imported")]
     DomainMissing { at: String, domain: Name },
-    #[error("{at}: version {version} of the standard operators has no {operator}")]
-    OperatorUnknown { at: String, operator: Name, version: u64 },
+    #[error("{at}: version {version} of the standard operators has no {operator}; {known}")]
+    OperatorUnknown { at: String, operator: Name, version: u64, known: String },
     #[error("{at} has {count} {role}s, {operator} takes {wanted}")]
     Arity { at: String, role: &'static str, count: usize, operator: Name, wanted: String },
     #[error("{at} leaves out input {input}, which {operator} needs")]

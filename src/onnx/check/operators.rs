@@ -32,6 +32,18 @@ pub(super) fn arity(operator: &str, version: u64) -> Option<Arity> {
     (row.1 != GONE).then_some(Arity { inputs: row.1, outputs: row.2 })
 }
 
+/// Which versions have an operator that another has not.
+pub(super) fn known(operator: &str) -> String {
+    let rows = OPERATORS.binary_search_by_key(&operator, |(name, _)| name).map(|at| OPERATORS[at].1);
+    match rows {
+        Ok(rows) if rows[rows.len() - 1].1 == GONE => {
+            format!("versions {} to {} have it", rows[0].0, rows[rows.len() - 1].0 - 1)
+        }
+        Ok(rows) => format!("it is there from version {} on", rows[0].0),
+        Err(_) => format!("no version up to {KNOWN} has it, and its domain may be another"),
+    }
+}
+
 /// An input named "" among the first so many, which all operators need but these.
 pub(super) fn left_out(node: &NodeProto, least: usize) -> Option<usize> {
     let may = matches!(node.op_type.as_str(), "Loop" | "Scan");

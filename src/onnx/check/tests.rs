@@ -216,12 +216,17 @@ fn operators_are_those_of_the_imported_version() {
         (
             "unknown",
             |g| g.node[0].op_type = "Rleu".into(),
-            "node 0 (Rleu): version 17 of the standard operators has no \"Rleu\"",
+            "node 0 (Rleu): version 17 of the standard operators has no \"Rleu\"; no version up to 28 has it, and its domain may be another",
         ),
         (
             "later",
             |g| g.node[0].op_type = "Gelu".into(),
-            "node 0 (Gelu): version 17 of the standard operators has no \"Gelu\"",
+            "node 0 (Gelu): version 17 of the standard operators has no \"Gelu\"; it is there from version 20 on",
+        ),
+        (
+            "gone",
+            |g| g.node[0].op_type = "Upsample".into(),
+            "node 0 (Upsample): version 17 of the standard operators has no \"Upsample\"; versions 7 to 9 have it",
         ),
         ("too few", |g| drop(g.node[1].input.pop()), "node 1 (Add) has 1 inputs, \"Add\" takes 2"),
         ("too many", |g| g.node[0].input.push("x".into()), "node 0 (Relu) has 2 inputs, \"Relu\" takes 1"),

@@ -535,7 +535,10 @@ fn sizes_and_models_are_checked_first() {
     assert_eq!(error, "node 0 (Neg) uses the value \"no\", which nothing gives");
     let unknown = bytes(&model(graph(&[node("Negate", &["x"], &["out"])], &["x"], &["out"], &[])));
     let error = refused(&unknown, &sizes);
-    assert_eq!(error, "node 0 (Negate): version 17 of the standard operators has no \"Negate\"");
+    assert!(
+        error.starts_with("node 0 (Negate): version 17 of the standard operators has no \"Negate\""),
+        "{error}"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::json;
+use super::{SuiteProgress, json};
 use crate::domain::{
     BackendKind, Body, Code, Datatype, Failure, LeaseId, ModelName, ModelRef, Policy, RequestId, Retry,
     Sequence, SequenceId, Signature, Tensor,
@@ -25,11 +25,14 @@ const RANK_MAX: usize = 32;
 /// The type of a request.
 const INFER: &str = "infer";
 
+const TYPES: &str = "infer, cancel, subscribe or progress";
+
 #[derive(Debug)]
 pub enum ClientMessage {
     Infer(Box<ParsedInfer>),
     Cancel { id: String },
     Subscribe { id: Option<String>, topics: Vec<Topic> },
+    Progress { id: Option<String>, progress: SuiteProgress },
 }
 
 /// A message that cannot be understood, with its id when that much could be read.
@@ -46,6 +49,8 @@ pub enum Topic {
     Runs,
     Models,
     Plans,
+    Activity,
+    Suites,
 }
 
 #[derive(Debug, PartialEq)]
@@ -197,6 +202,11 @@ struct Subscribe {
     topics: Vec<Topic>,
 }
 
+#[derive(Deserialize)]
+struct Progress {
+    progress: SuiteProgress,
+}
+
 /// A request over HTTP, whose path names the model.
 #[derive(Deserialize)]
 struct Posted {
@@ -303,8 +313,14 @@ fn parse_by_type(header: &str, body: &Bytes) -> Result<ClientMessage, Malformed>
                 serde_json::from_str(header).map_err(|error| malformed(describe(&error)))?;
             Ok(ClientMessage::Subscribe { id: envelope.id, topics: subscribe.topics })
         }
-        Some(other) => Err(malformed(format!("unknown type {other:?}: use infer, cancel or subscribe"))),
-        None => Err(malformed("the message has no type: use infer, cancel or subscribe".to_owned())),
+        Some("progress") => {
+            let Progress { progress } =
+                serde_json::from_str(header).map_err(|error| malformed(describe(&error)))?;
+            progress.check().map_err(&malformed)?;
+            Ok(ClientMessage::Progress { id: envelope.id, progress })
+        }
+        Some(other) => Err(malformed(format!("unknown type {other:?}: use {TYPES}"))),
+        None => Err(malformed(format!("the message has no type: use {TYPES}"))),
     }
 }
 

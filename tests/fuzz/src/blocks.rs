@@ -86,17 +86,21 @@ pub(crate) fn dagpb(input: &[u8]) {
     }
 }
 
-/// More than any file of the tests, and little enough to be put together.
-const LIMIT: u64 = 1 << 16;
+/// Little enough to be put together often, and to stay below the room's limit of blocks at any depth.
+const LIMIT: u64 = 1 << 9;
 
 /// What the room allows.
 const DEPTH_MAX: usize = 16;
 
-/// A block, and the file that it means when it means one.
+/// A block, and how long the file is that it means when it means one.
 struct Built {
     cid: Cid,
     block: Bytes,
-    file: Option<Vec<u8>>,
+    bytes: Option<u64>,
+    /// Of a leaf.
+    inline: Vec<u8>,
+    /// Of a node: the blocks that it links to, by their numbers.
+    linked: Vec<usize>,
     /// Nodes with links, from it down to a leaf.
     depth: usize,
 }
@@ -125,9 +129,12 @@ pub(crate) fn tree(mut program: &[u8]) {
         // A link may lead to a block that nobody has built.
         let Some(found) = built.iter().find(|built| built.cid == wanted) else { return };
         let before = assembly.present();
-        let Ok(writes) = assembly.accept(&wanted, &found.block) else {
-            assert_eq!(top.file, None, "a good file is taken");
-            return;
+        let writes = match assembly.accept(&wanted, &found.block) {
+            Ok(writes) => writes,
+            Err(refused) => {
+                assert_eq!(top.bytes, None, "a good file is refused: {refused}");
+                return;
+            }
         };
         for write in writes.expect("what is missing has not come") {
             let end = write.at as usize + write.bytes.len();
@@ -143,33 +150,42 @@ pub(crate) fn tree(mut program: &[u8]) {
     }
     assert_eq!(assembly.missing(), Missing::Nothing);
     assert_eq!((assembly.present(), assembly.bytes()), (file.len() as u64, Some(file.len() as u64)));
-    assert_eq!(top.file.as_ref(), Some(&file));
+    assert_eq!(top.bytes, Some(file.len() as u64));
+    let mut wanted = Vec::new();
+    put_together(top, &built, &mut wanted);
+    assert!(wanted == file, "the bytes are others");
+}
+
+fn put_together(top: &Built, built: &[Built], file: &mut Vec<u8>) {
+    file.extend(&top.inline);
+    for number in &top.linked {
+        put_together(&built[*number], built, file);
+    }
 }
 
 fn leaf(bytes: &[u8], codec: Codec) -> Built {
     let inline = Bytes::copy_from_slice(bytes);
     let node = Node { inline: inline.clone(), children: Vec::new(), bytes: bytes.len() as u64 };
     let block = if codec == Codec::Raw { inline } else { node.encode() };
-    Built { cid: Cid::of(codec, &block), block, file: Some(bytes.to_vec()), depth: 0 }
+    let (cid, inline, linked) = (Cid::of(codec, &block), bytes.to_vec(), Vec::new());
+    Built { cid, block, bytes: Some(node.bytes), inline, linked, depth: 0 }
 }
 
 /// Links to earlier blocks, by their numbers.
 fn node(numbers: &[u8], built: &[Built], wrong: bool) -> Built {
-    let linked: Vec<_> =
-        numbers.iter().filter_map(|number| built.get(usize::from(*number) % built.len().max(1))).collect();
-    let size = |built: &Built| built.file.as_ref().map_or(1, Vec::len) as u64;
-    let children = linked.iter().map(|built| Child { cid: built.cid, bytes: size(built), total: 0 });
+    let numbers = if built.is_empty() { &[] } else { numbers };
+    let linked: Vec<_> = numbers.iter().map(|number| usize::from(*number) % built.len()).collect();
+    let below = || linked.iter().map(|number| &built[*number]);
+    let children = below().map(|built| Child { cid: built.cid, bytes: built.bytes.unwrap_or(1), total: 0 });
     let mut children: Vec<_> = children.collect();
     if let Some(child) = children.last_mut().filter(|_| wrong) {
         child.bytes += 1;
     }
+    let depth = below().map(|built| built.depth + 1).max().unwrap_or(0);
     let good = (children.is_empty() || !wrong) && children.iter().all(|child| child.bytes > 0);
-    let parts: Option<Vec<_>> = linked.iter().map(|built| built.file.clone()).collect();
-    let file = parts.map(|parts| parts.concat()).filter(|file| good && file.len() as u64 <= LIMIT);
-    let block = Node::of(children).encode();
-    let below = linked.iter().map(|built| built.depth).max();
-    let depth = below.map_or(0, |below| below + 1);
+    let parts: Option<u64> = below().map(|built| built.bytes).sum();
     // One that is too deep is no file either, and sixty-four blocks may well be.
-    let file = file.filter(|_| depth <= DEPTH_MAX);
-    Built { cid: Cid::of(Codec::DagPb, &block), block, file, depth }
+    let bytes = parts.filter(|bytes| good && *bytes <= LIMIT && depth <= DEPTH_MAX);
+    let block = Node::of(children).encode();
+    Built { cid: Cid::of(Codec::DagPb, &block), block, bytes, inline: Vec::new(), linked, depth }
 }

@@ -1,5 +1,6 @@
 //! The rooms that the targets need, from weft's own sources: without the rest they build in a minute, not in ten.
 
+mod archives;
 #[path = "../../../src/socket/assembly.rs"]
 pub mod assembly;
 mod blocks;
@@ -16,8 +17,13 @@ pub mod onnx;
 mod properties;
 #[path = "../../../src/protocol/mod.rs"]
 pub mod protocol;
+pub mod source;
 #[path = "../../../src/access/token.rs"]
 pub mod token;
+
+pub fn fuzz_archive(input: &[u8]) {
+    archives::archive(input);
+}
 
 pub fn fuzz_frame(input: &[u8]) {
     properties::frame(input);

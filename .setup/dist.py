@@ -1,0 +1,129 @@
+"""Owns `make dist`: a folder that runs where it is unpacked, as one archive, beside it its SHA-256.
+
+    dist.py [--fast] FOLDER [PROGRAM]    packs the release build, or this program, into
+                                         FOLDER/weft-VERSION-PLATFORM.tar.xz; fast, and larger, for a test
+
+The same program, sources and libraries make the same bytes: names are sorted, owners are nobody in particular, and
+every file is as old as the last commit.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from pathlib import Path
+
+from models import ROOT
+
+LIBRARIES = ["libduckdb.so", "libonnxruntime.so.1"]
+# From the checkout into the archive: what suites, catalogues and recipes a user reads, copies or names.
+SHARED = {
+    "browsers": "share/weft/browsers",
+    "fixtures/models.toml": "share/weft/models.toml",
+    "fixtures/inputs/silero-vad.json": "share/weft/inputs/silero-vad.json",
+    "fixtures/inputs/magika.json": "share/weft/inputs/magika.json",
+    "fixtures/workloads": "share/weft/workloads",
+    "docs": "share/doc/weft/docs",
+    "README.md": "share/doc/weft/README.md",
+    "CHANGELOG.md": "share/doc/weft/CHANGELOG.md",
+    "LICENSE": "share/doc/weft/LICENSE",
+}
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def release_build() -> str:
+    metadata = json.loads(output("cargo", "metadata", "--format-version", "1", "--no-deps"))
+    return f"{metadata['target_directory']}/release/weft"
+
+
+def native_folder() -> Path:
+    configured = tomllib.loads((ROOT / ".cargo" / "config.toml").read_text())
+    return Path(configured["env"]["WEFT_NATIVE_DIR"])
+
+
+def parts() -> str:
+    """What is linked into the program or into its pages: a line of name, version and licence each."""
+    crates = json.loads(output("cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target()))
+    lines = {f"{crate['name']} {crate['version']}: {crate['license']}" for crate in crates["packages"] if crate["source"]}
+    locked = json.loads((ROOT / "web-harness" / "package-lock.json").read_text())["packages"]
+    for path, package in locked.items():
+        if path and not package.get("dev"):
+            name = path.removeprefix("node_modules/")
+            lines.add(f"{name} {package['version']}: {package.get('license', 'see the package')}")
+    lines |= {"DuckDB (libduckdb.so): MIT", "ONNX Runtime (libonnxruntime.so.1): MIT"}
+    return "\n".join(sorted(lines)) + "\n"
+
+
+def target() -> str:
+    lines = output("rustc", "--version", "--verbose").splitlines()
+    return next(line.removeprefix("host: ") for line in lines if line.startswith("host: "))
+
+
+def stage(program: Path, folder: Path) -> None:
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib").mkdir()
+    weft = folder / "bin" / "weft"
+    shutil.copy2(program, weft)
+    subprocess.run(["strip", "--strip-debug", weft], check=True)
+    # The folder that the build linked against is this machine's, and must be nobody's who unpacks it.
+    subprocess.run(["patchelf", "--set-rpath", "$ORIGIN/../lib", weft], check=True)
+    for library in LIBRARIES:
+        shutil.copy(native_folder() / library, folder / "lib" / library)
+    for source, place in SHARED.items():
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, path)
+        else:
+            shutil.copy(ROOT / source, path)
+    (folder / "share" / "doc" / "weft" / "PARTS.txt").write_text(parts())
+
+
+def pack(folder: Path, archive: Path, preset: int) -> None:
+    age = int(output("git", "log", "-1", "--format=%ct"))
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        entry.mtime = age
+        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+        return entry
+
+    partial = archive.with_name(f".{archive.name}.{os.getpid()}")
+    with tarfile.open(partial, "w:xz", preset=preset) as opened:
+        opened.add(folder, folder.name, filter=plain)
+    partial.replace(archive)
+
+
+def main(fast: bool, folder: str, program: str | None = None) -> None:
+    program = program or release_build()
+    if sys.platform != "linux":
+        raise SystemExit("dist: only Linux has been packed so far")
+    for tool, package in {"patchelf": "patchelf", "strip": "binutils"}.items():
+        if not shutil.which(tool):
+            raise SystemExit(f"dist: {tool} is missing: apt-get install {package}")
+    version = output(program, "--version").split()[1]
+    name = f"weft-{version}-linux-{platform.machine()}"
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    archive = Path(folder) / f"{name}.tar.xz"
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".staging-") as scratch:
+        staged = Path(scratch) / name
+        stage(Path(program), staged)
+        pack(staged, archive, preset=0 if fast else 6)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    archive.with_name(f"{archive.name}.sha256").write_text(f"{digest}  {archive.name}\n")
+    print(f"dist: {archive} ({archive.stat().st_size >> 20} MiB, sha256 {digest})")
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    main("--fast" in given, *(word for word in given if word != "--fast"))

@@ -1,0 +1,329 @@
+//! Results in the store: kept, found, read back, compared, and shown over time.
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{
+    Cell, Comparison, Environment, History, Judged, Point, Results, compare,
+    statistics::{Interval, bounded},
+};
+use crate::{
+    domain::{Failure, Retry},
+    store::{
+        BenchFilter, HistoryFilter, POINTS_MAX, Retention, Store, StoreError, StoredBench, StoredCell,
+        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
+    },
+    tasks,
+};
+
+/// How much of what was measured is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// The newest runs.
+    pub runs: u32,
+    /// Of those, what was kept within this; without it however old.
+    pub age: Option<Duration>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("another result of the id {0:?} is kept: one of the two was changed")]
+    Other(String),
+    #[error("no result is called {0:?}; the oldest are forgotten")]
+    Unknown(String),
+    #[error("what is kept of {id:?} cannot be read: {message}")]
+    Unreadable { id: String, message: String },
+    #[error("there are more than {POINTS_MAX} points: narrow the history down, or ask for fewer runs")]
+    TooMany,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("could not compute aside: {0}")]
+    Aside(#[from] io::Error),
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Store(error) => error.into(),
+            ArchiveError::Other(_) | ArchiveError::Unknown(_) | ArchiveError::TooMany => {
+                Self::invalid(error.to_string())
+            }
+            ArchiveError::Unreadable { .. } | ArchiveError::Aside(_) => {
+                Self::new(crate::domain::Code::Internal, Retry::Never, error.to_string())
+            }
+        }
+    }
+}
+
+/// A run of a suite, as lists show it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = BenchRun)]
+pub struct Listed {
+    pub id: String,
+    pub suite: String,
+    pub suite_sha256: String,
+    /// What weft was built of; `unknown` outside its repository.
+    pub commit: String,
+    /// What a CI said that it measured.
+    pub branch: Option<String>,
+    pub started_at_us: i64,
+    pub ended_at_us: i64,
+    pub kept_at_us: i64,
+    /// Whether it was measured elsewhere and came from a file.
+    pub imported: bool,
+    /// Whether every cell had its turn.
+    pub complete: bool,
+    pub cells: u32,
+    /// Cells whose answers were wrong, or that broke.
+    pub failures: u32,
+    /// Runs of the same environment have the same.
+    pub environment_sha256: String,
+}
+
+/// What a comparison said of a cell
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = BenchVerdict)]
+pub struct KeptVerdict {
+    pub base: String,
+    pub model: String,
+    pub browser: String,
+    pub backend: String,
+    /// The scenario with what varies beside it.
+    pub asked: String,
+    /// `better`, `worse`, `same` or `unknown`.
+    pub verdict: String,
+    pub ratio: Option<Interval>,
+    pub probability: Option<f64>,
+    pub reason: Option<String>,
+    pub noise: f64,
+    pub judged_at_us: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Archive {
+    store: Arc<Store>,
+    keeping: Keeping,
+}
+
+impl Archive {
+    #[must_use]
+    pub fn new(store: Arc<Store>, keeping: Keeping) -> Self {
+        Self { store, keeping }
+    }
+
+    /// Keeps a result; says whether the same was kept already.
+    pub async fn keep(&self, results: Results, imported: bool) -> Result<bool, ArchiveError> {
+        let (id, again) = (results.id.clone(), results.clone());
+        let now = tasks::now_us();
+        let (bench, document) = tasks::aside("result", move || split(results, imported, now)).await?;
+        let age = self.keeping.age.map_or(i64::MAX, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+        let retention = Retention { runs: self.keeping.runs, since_us: now.saturating_sub(age).max(0) };
+        if !self.store.put_bench(bench, document, retention).await? {
+            return Ok(false);
+        }
+        let kept = self.read(&id).await?;
+        if text(&kept) == text(&again) { Ok(true) } else { Err(ArchiveError::Other(id)) }
+    }
+
+    pub async fn read(&self, id: &str) -> Result<Results, ArchiveError> {
+        let found = self.store.bench(id.to_owned()).await?;
+        let document = found.ok_or_else(|| ArchiveError::Unknown(id.to_owned()))?;
+        let joined = tasks::aside("result", move || join(document)).await?;
+        joined.map_err(|error| ArchiveError::Unreadable { id: id.to_owned(), message: error.to_string() })
+    }
+
+    /// The one kept last first, with where the next page begins.
+    pub async fn list(
+        &self,
+        filter: BenchFilter,
+        limit: u32,
+        cursor: Option<i64>,
+    ) -> Result<(Vec<Listed>, Option<i64>), ArchiveError> {
+        let (found, next) = self.store.benches(filter, limit, cursor).await?;
+        Ok((found.into_iter().map(listed).collect(), next))
+    }
+
+    /// Cells over a suite's runs, on machines that can be compared with the newest run's.
+    pub async fn history(&self, filter: HistoryFilter) -> Result<History, ArchiveError> {
+        let suite = filter.suite.clone();
+        let points = self.store.bench_history(filter).await?;
+        if points.len() > POINTS_MAX {
+            return Err(ArchiveError::TooMany);
+        }
+        let environments = self.store.bench_environments().await?;
+        let read = move || {
+            let environments: Result<BTreeMap<_, Environment>, _> = environments
+                .into_iter()
+                .map(|(digest, text)| serde_json::from_str(&text).map(|read| (digest, read)))
+                .collect();
+            environments.map(|environments| {
+                let points: Vec<_> = points.into_iter().map(point).collect();
+                History::of(suite, &points, &environments)
+            })
+        };
+        let history = tasks::aside("history", read).await?;
+        history.map_err(|error| ArchiveError::Unreadable {
+            id: "environment".to_owned(),
+            message: error.to_string(),
+        })
+    }
+
+    /// Judges one run by another, and keeps what comes out.
+    pub async fn compare(&self, base: &str, head: &str, noise: f64) -> Result<Comparison, ArchiveError> {
+        let (before, now) = (self.read(base).await?, self.read(head).await?);
+        let comparison = tasks::aside("comparison", move || compare(&before, &now, noise)).await?;
+        let at = tasks::now_us();
+        let judged = comparison.cells.iter().map(|cell| judgement(base, cell, noise, at)).collect();
+        self.store.put_bench_verdicts(head.to_owned(), judged).await?;
+        Ok(comparison)
+    }
+
+    /// What comparisons with this head said, the latest first.
+    pub async fn verdicts(&self, head: &str) -> Result<Vec<KeptVerdict>, ArchiveError> {
+        let kept = self.store.bench_verdicts(head.to_owned()).await?;
+        Ok(kept.into_iter().map(kept_verdict).collect())
+    }
+}
+
+fn text(results: &Results) -> String {
+    serde_json::to_string(results).expect("a result holds only strings, numbers and string-keyed maps")
+}
+
+/// A document's parts, each where it is kept.
+fn split(mut results: Results, imported: bool, kept_at_us: i64) -> (StoredBench, StoredDocument) {
+    let failures = results.failures().count() as u32;
+    let cells: Vec<_> = std::mem::take(&mut results.cells).into_iter().map(split_cell).collect();
+    let environment =
+        serde_json::to_string(&results.environment).expect("an environment holds only strings and numbers");
+    let mut head = serde_json::to_value(&results).expect("a result holds only strings and numbers");
+    for elsewhere in ["environment", "cells"] {
+        head.as_object_mut().expect("a result is an object").remove(elsewhere);
+    }
+    let bench = StoredBench {
+        environment: environment_digest(&environment),
+        id: results.id,
+        suite: results.suite,
+        suite_sha256: results.suite_sha256,
+        commit: results.environment.commit,
+        branch: results.branch,
+        started_at_us: results.started_at_us,
+        ended_at_us: results.ended_at_us,
+        kept_at_us,
+        imported,
+        complete: results.complete,
+        cells: cells.len() as u32,
+        failures,
+    };
+    (bench, StoredDocument { head: head.to_string(), environment, cells })
+}
+
+fn split_cell(mut cell: Cell) -> StoredCell {
+    let figures = (!cell.samples_us.is_empty()).then(|| {
+        let Interval { value, low, high } = bounded(&cell.samples_us, 0.5);
+        StoredFigures { samples: cell.samples_us.len() as u32, median_us: value, low_us: low, high_us: high }
+    });
+    let series = [&mut cell.samples_us, &mut cell.warm_up_us, &mut cell.alone_us].map(std::mem::take);
+    StoredCell {
+        document: serde_json::to_string(&cell).expect("a cell holds only strings and numbers"),
+        series,
+        of: StoredCellKey {
+            model: cell.model.to_string(),
+            browser: cell.browser,
+            backend: cell.backend.to_string(),
+            scenario: cell.scenario.name().to_owned(),
+            asked: cell.varied.of(cell.scenario),
+        },
+        outcome: cell.state.outcome.name().to_owned(),
+        model_sha256: cell.model_digest.map(|digest| digest.to_string()),
+        figures,
+    }
+}
+
+/// The parts of a document as they were before they were kept.
+fn join(document: StoredDocument) -> Result<Results, serde_json::Error> {
+    let mut head: Value = serde_json::from_str(&document.head)?;
+    head["environment"] = serde_json::from_str(&document.environment)?;
+    head["cells"] = Value::Array(Vec::new());
+    let mut results: Results = serde_json::from_value(head)?;
+    for kept in document.cells {
+        let mut cell: Cell = serde_json::from_str(&kept.document)?;
+        [cell.samples_us, cell.warm_up_us, cell.alone_us] = kept.series;
+        results.cells.push(cell);
+    }
+    Ok(results)
+}
+
+fn listed(bench: StoredBench) -> Listed {
+    Listed {
+        id: bench.id,
+        suite: bench.suite,
+        suite_sha256: bench.suite_sha256,
+        commit: bench.commit,
+        branch: bench.branch,
+        started_at_us: bench.started_at_us,
+        ended_at_us: bench.ended_at_us,
+        kept_at_us: bench.kept_at_us,
+        imported: bench.imported,
+        complete: bench.complete,
+        cells: bench.cells,
+        failures: bench.failures,
+        environment_sha256: bench.environment,
+    }
+}
+
+fn point(stored: StoredPoint) -> Point {
+    let StoredFigures { samples, median_us, low_us, high_us } = stored.figures;
+    Point {
+        model: stored.of.model,
+        browser: stored.of.browser,
+        backend: stored.of.backend,
+        asked: stored.of.asked,
+        run: stored.run,
+        started_at_us: stored.started_at_us,
+        commit: stored.commit,
+        branch: stored.branch,
+        suite_sha256: stored.suite_sha256,
+        environment_sha256: stored.environment,
+        model_sha256: stored.model_sha256,
+        samples,
+        median_us: Interval { value: median_us, low: low_us, high: high_us },
+    }
+}
+
+fn judgement(base: &str, cell: &Judged, noise: f64, judged_at_us: i64) -> StoredJudgement {
+    StoredJudgement {
+        base: base.to_owned(),
+        of: StoredCellKey {
+            model: cell.model.to_string(),
+            browser: cell.browser.clone(),
+            backend: cell.backend.to_string(),
+            scenario: cell.scenario.name().to_owned(),
+            asked: cell.varied.of(cell.scenario),
+        },
+        verdict: cell.verdict.name().to_owned(),
+        ratio: cell.ratio.map(|ratio| [ratio.value, ratio.low, ratio.high]),
+        probability: cell.probability,
+        reason: cell.reason.clone(),
+        noise,
+        judged_at_us,
+    }
+}
+
+fn kept_verdict(stored: StoredJudgement) -> KeptVerdict {
+    KeptVerdict {
+        base: stored.base,
+        model: stored.of.model,
+        browser: stored.of.browser,
+        backend: stored.of.backend,
+        asked: stored.of.asked,
+        verdict: stored.verdict,
+        ratio: stored.ratio.map(|[value, low, high]| Interval { value, low, high }),
+        probability: stored.probability,
+        reason: stored.reason,
+        noise: stored.noise,
+        judged_at_us: stored.judged_at_us,
+    }
+}

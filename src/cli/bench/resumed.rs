@@ -1,0 +1,70 @@
+//! A run that goes on where an earlier one was interrupted.
+
+use anyhow::bail;
+
+use super::super::Misuse;
+use crate::bench::{Cell, Environment, Outcome, Results, differences};
+
+/// What of the earlier run stays.
+pub(super) struct Resumed {
+    earlier: Results,
+    /// Cells that are not measured again.
+    pub(super) measured: Vec<Cell>,
+}
+
+impl Resumed {
+    /// Refuses what is of another suite, or was measured elsewhere or with something else.
+    pub(super) fn new(
+        earlier: Results,
+        suite_sha256: &str,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
+        if earlier.complete {
+            return Err(Misuse(format!("{} was not interrupted: nothing is left of it", earlier.id)).into());
+        }
+        if earlier.suite_sha256 != suite_sha256 {
+            bail!("{} is of another suite, or the suite\'s file has changed since", earlier.id);
+        }
+        let before = &earlier.environment;
+        let mut apart: Vec<_> = differences(before, environment)
+            .into_iter()
+            .map(|of| format!("{}: {} and {}", of.part, of.base, of.head))
+            .collect();
+        let weft = [before, environment].map(|of| format!("{} ({})", of.weft, of.commit));
+        if weft[0] != weft[1] {
+            apart.push(format!("weft: {} and {}", weft[0], weft[1]));
+        }
+        for (lane, place) in &environment.places {
+            let of_lane = before.places.get(lane).map(|earlier| earlier.differences(place));
+            let of_lane = of_lane.unwrap_or_default().into_iter();
+            apart.extend(of_lane.map(|of| format!("{lane}, {}: {} and {}", of.part, of.base, of.head)));
+        }
+        if !apart.is_empty() {
+            bail!("{} was measured elsewhere: {}", earlier.id, apart.join("; "));
+        }
+        let had_its_turn =
+            |cell: &&Cell| matches!(cell.state.outcome, Outcome::Ok | Outcome::Wrong | Outcome::Failed);
+        let measured = earlier.cells.iter().filter(had_its_turn).cloned().collect();
+        Ok(Self { earlier, measured })
+    }
+
+    /// What the two runs are together.
+    pub(super) fn join(&self, results: &mut Results) {
+        let Self { earlier, measured } = self;
+        results.started_at_us = earlier.started_at_us.min(results.started_at_us);
+        results.calibration_us[0] = earlier.calibration_us[0];
+        let places = earlier.environment.places.clone();
+        for (lane, place) in places {
+            results.environment.places.entry(lane).or_insert(place);
+        }
+        results.warnings.extend(earlier.warnings.iter().cloned());
+        results.warnings.sort();
+        results.warnings.dedup();
+        results.warnings.push(format!(
+            "{} of {} cells were measured by {} before it was interrupted: what the machine did in between is not known",
+            measured.len(),
+            results.cells.len(),
+            earlier.id
+        ));
+    }
+}

@@ -1,0 +1,1 @@
+SELECT sha256, environment FROM bench_environments

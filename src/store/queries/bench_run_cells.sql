@@ -1,0 +1,1 @@
+SELECT document FROM bench_cells WHERE run = ? ORDER BY cell

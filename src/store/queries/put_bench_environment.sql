@@ -1,0 +1,1 @@
+INSERT INTO bench_environments VALUES (?, ?) ON CONFLICT DO NOTHING

@@ -1,0 +1,1 @@
+INSERT INTO bench_suites VALUES (?, ?) ON CONFLICT DO NOTHING

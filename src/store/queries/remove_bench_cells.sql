@@ -1,0 +1,1 @@
+DELETE FROM bench_cells WHERE run = ?
