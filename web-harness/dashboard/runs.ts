@@ -94,6 +94,8 @@ class Runs implements View {
     this.#filters.show(address);
     const one = this.#showOne(signal);
     if (isWanted) {
+      // Until all of it is there, nothing is: whoever goes back meanwhile finds neither.
+      this.#asked = '';
       await this.#begin(address, signal);
       this.#asked = wanted;
     } else {
