@@ -117,7 +117,7 @@ fn large(at: usize) -> Results {
     }
     let mut results = results(cells);
     (results.id, results.suite) = (format!("run-{at}"), "large".to_owned());
-    results.started_at_us = at as i64;
+    results.started_at_us = i64::try_from(at).unwrap();
     results
 }
 
