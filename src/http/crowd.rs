@@ -13,7 +13,7 @@ const MANY: i64 = 4;
 /// Answers that came in such times, from which their rate can be told.
 const ANSWERS_LEAST: i64 = 32;
 
-/// The share of the time between two answers in which no lane may compute, or that lane is what is waited for.
+/// A lane that computes for a larger share of the time between two answers is what requests wait for, not the machine.
 const LANE_MOST: f64 = 0.8;
 
 /// Nothing where too few answers came while many were under way, or where one lane held them up.

@@ -237,7 +237,9 @@ fn precision_table() {
     let heads: Vec<_> = LANES.iter().map(|lane| format!("{} {}", lane.browser, lane.backend)).collect();
     println(&format!("| model | recipe | {} |", heads.join(" | ")));
     println(&format!("|---|---|{}", "---|".repeat(LANES.len())));
-    rows().iter().for_each(|row| println(row));
+    for row in rows() {
+        println(&row);
+    }
 }
 
 #[test]

@@ -12,9 +12,12 @@ const MEASURED: [&str; 8] =
 pub(crate) fn commit() -> String {
     let git = |arguments: &[&str]| {
         let arguments = arguments.iter().chain(&MEASURED);
-        let output =
-            Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("git runs");
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     };
     let dirty = git(&["status", "--porcelain"]);
     format!("{}{}", git(&["log", "-1", "--format=%H"]), if dirty.is_empty() { "" } else { "-dirty" })

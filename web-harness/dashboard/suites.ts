@@ -58,7 +58,8 @@ function card({ id, suite }: Suite): Kept<Suite> {
     const failed = shown.failed === 0 ? 'none failed' : `${shown.failed} failed`;
     const since = clock(shown.began_at_us / 1000, 0);
     say(count, `${shown.ended} of ${plural(shown.cells, 'cell')} measured, ${failed}; since ${since}`);
-    say(left, shown.remaining_us === null
+    // It takes longer than it was thought to when that is over.
+    say(left, shown.remaining_us === null || shown.remaining_us === 0
       ? `at most ${remaining(shown.at_most_us)} left`
       : `about ${remaining(shown.remaining_us)} left`);
     say(now, shown.now === null ? '' : `${shown.now}; `);

@@ -55,7 +55,7 @@ impl Unpack<'_> {
     /// The plain files that it holds.
     pub fn names(&self, form: Form) -> Result<Vec<String>, ArchiveError> {
         match form {
-            Form::Zip => self.zip_names(&self.zip()?),
+            Form::Zip => zip_names(&self.zip()?),
             Form::TarGz => self.tar_names(),
         }
     }
@@ -80,7 +80,7 @@ impl Unpack<'_> {
                 Ok(())
             }
             Form::TarGz => self.each(false, |entry| {
-                if let Some(target) = self.named(entry)?.and_then(|name| wanted.get(&name)) {
+                if let Some(target) = named(entry)?.and_then(|name| wanted.get(&name)) {
                     self.write(entry, target, &mut left)?;
                 }
                 Ok(())
@@ -108,18 +108,6 @@ impl Unpack<'_> {
         Ok(zip)
     }
 
-    fn zip_names(&self, zip: &ZipArchive<BufReader<File>>) -> Result<Vec<String>, ArchiveError> {
-        let mut files = Vec::new();
-        for name in zip.file_names() {
-            let name = name.map_err(|error| wrong(&error))?;
-            stays(&name)?;
-            if !name.ends_with('/') {
-                files.push(name.into_owned());
-            }
-        }
-        Ok(files)
-    }
-
     fn write(&self, member: impl Read, target: &Path, left: &mut u64) -> Result<(), ArchiveError> {
         let keep = |source| ArchiveError::Keep { path: target.to_owned(), source };
         let mut file = File::create(target).map_err(keep)?;
@@ -131,7 +119,7 @@ impl Unpack<'_> {
             }
             *left = left
                 .checked_sub(read as u64)
-                .ok_or_else(|| ArchiveError::Bomb { limit: self.limit, what: "bytes" })?;
+                .ok_or(ArchiveError::Bomb { limit: self.limit, what: "bytes" })?;
             io::Write::write_all(&mut file, &chunk[..read]).map_err(keep)?;
         }
     }
@@ -156,18 +144,10 @@ impl Unpack<'_> {
         })?;
         let mut files = Vec::new();
         self.each(false, |entry| {
-            files.extend(self.named(entry)?);
+            files.extend(named(entry)?);
             Ok(())
         })?;
         Ok(files)
-    }
-
-    /// A plain file's name below the archive's one folder.
-    fn named(&self, entry: &tar::Entry<'_, impl Read>) -> Result<Option<String>, ArchiveError> {
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        stays(&name)?;
-        let below = name.split_once('/').map(|(_, below)| below.to_owned());
-        Ok(below.filter(|_| entry.header().entry_type().is_file()))
     }
 
     /// Shows every member.
@@ -204,6 +184,26 @@ fn stays(member: &str) -> Result<(), ArchiveError> {
         || member.contains(['\0', ':'])
         || member.split(['/', '\\']).any(|part| part == "..");
     if leads_out { Err(ArchiveError::Traversal { member: member.to_owned() }) } else { Ok(()) }
+}
+
+fn zip_names(zip: &ZipArchive<BufReader<File>>) -> Result<Vec<String>, ArchiveError> {
+    let mut files = Vec::new();
+    for name in zip.file_names() {
+        let name = name.map_err(|error| wrong(&error))?;
+        stays(&name)?;
+        if !name.ends_with('/') {
+            files.push(name.into_owned());
+        }
+    }
+    Ok(files)
+}
+
+/// A plain file's name below the archive's one folder.
+fn named(entry: &tar::Entry<'_, impl Read>) -> Result<Option<String>, ArchiveError> {
+    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    stays(&name)?;
+    let below = name.split_once('/').map(|(_, below)| below.to_owned());
+    Ok(below.filter(|_| entry.header().entry_type().is_file()))
 }
 
 /// What comes out of the compression, up to a limit.

@@ -119,7 +119,7 @@ fn constant(node: &[u8]) -> Option<(&[u8], &str)> {
 
 /// A vector of these values, or kernels that keep the size of what passes through.
 ///
-/// Each kernel sums up to nothing: what all channels have in common after a ReLU, whatever the input, would otherwise
+/// Each kernel sums up to nothing: what all channels have in common after a `Relu`, whatever the input, would otherwise
 /// grow from layer to layer beside what the input makes of them, until a softmax is the same for all inputs.
 fn weight(name: &str, shape: &[u64], vector: Range<f32>, random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     let elements = shape.iter().product::<u64>() as usize;
@@ -134,7 +134,9 @@ fn weight(name: &str, shape: &[u64], vector: Range<f32>, random: &mut Xoshiro256
             let mut values = draw(-reach..reach);
             for kernel in values.chunks_mut(size) {
                 let mean = kernel.iter().sum::<f32>() / size as f32;
-                kernel.iter_mut().for_each(|value| *value -= mean);
+                for value in kernel {
+                    *value -= mean;
+                }
             }
             values
         }

@@ -43,7 +43,11 @@ fn opened(form: Form, bytes: &[u8]) {
     let mut came = 0;
     for file in fs::read_dir(&out).expect("a folder") {
         let file = file.expect("a file");
-        assert!(wanted.values().any(|target| *target == file.path()), "nobody wanted {:?}", file.path());
+        assert!(
+            wanted.values().any(|target| *target == file.path()),
+            "nobody wanted {}",
+            file.path().display()
+        );
         came += file.metadata().expect("a file").len();
     }
     assert!(came <= LIMIT, "{came} bytes");
