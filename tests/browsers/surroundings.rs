@@ -284,7 +284,8 @@ async fn a_full_disk_for_models_refuses_by_name_and_leaves_what_there_was() {
         names.collect::<std::collections::BTreeSet<_>>()
     };
     let before = files();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    // The daemon closes a connection whose body it refused in the middle.
+    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
     let upload = http.post(format!("{}/api/v1/blobs", served.url)).body(vec![1; 8 << 20]).send();
     let refused: Value = upload.await.unwrap().json().await.unwrap();
     assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("No space left")), "{refused}");
