@@ -81,10 +81,11 @@ def stage(program: Path, folder: Path) -> None:
     for source, place in SHARED.items():
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, path)
-        else:
-            shutil.copy(ROOT / source, path)
+        # What git does not know is nobody else's.
+        for name in output("git", "ls-files", "--", source).splitlines():
+            copy = path / Path(name).relative_to(source) if name != source else path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy)
     (folder / "share" / "doc" / "weft" / "PARTS.txt").write_text(parts())
 
 
@@ -105,7 +106,7 @@ def pack(folder: Path, archive: Path, preset: int) -> None:
 
 
 def main(fast: bool, folder: str, program: str | None = None) -> None:
-    program = program or release_build()
+    program = str(Path(program or release_build()).resolve())
     if sys.platform != "linux":
         raise SystemExit("dist: only Linux has been packed so far")
     for tool, package in {"patchelf": "patchelf", "strip": "binutils"}.items():

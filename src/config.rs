@@ -502,17 +502,21 @@ fn thread_share(
     (cores / lanes.max(1)).max(1)
 }
 
-/// What an unpacked weft has at this path from its program, where it has it.
+/// What an unpacked weft has at this path from its folder, where it has it.
 pub fn unpacked(path: impl AsRef<Path>) -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
-    Some(program.parent()?.join(path)).filter(|path| path.exists())
+    let folder = program.parent()?.parent()?;
+    // Programs lie beside others' libraries in many folders; this one's own is known by what else is in it.
+    let is_weft = folder.join("share/weft/models.toml").exists();
+    Some(folder.join(path)).filter(|path| is_weft && path.exists())
 }
 
 /// Beside the program or in the `lib` folder of an unpacked weft, else where setup put it.
 fn native_library() -> PathBuf {
     let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so.1" };
     let set_up = || Path::new(env!("WEFT_NATIVE_DIR")).join(name);
-    unpacked(name).or_else(|| unpacked(Path::new("../lib").join(name))).unwrap_or_else(set_up)
+    let beside = || Some(env::current_exe().ok()?.parent()?.join(name)).filter(|path| path.exists());
+    unpacked(Path::new("lib").join(name)).or_else(beside).unwrap_or_else(set_up)
 }
 
 mod bench;

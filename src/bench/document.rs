@@ -14,6 +14,9 @@ pub const VERSION: u32 = 2;
 /// A document's bytes: a million samples and more, several times what a suite's hour gives.
 pub const DOCUMENT_MAX: usize = 32 << 20;
 
+/// Each is compared with others' by its name.
+const CELLS_MAX: usize = 10_000;
+
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     #[error("it has version {0} of the document, and this weft knows those up to {VERSION}")]
@@ -60,6 +63,9 @@ impl Results {
     fn possible(&self) -> Result<(), String> {
         if self.ended_at_us < self.started_at_us {
             return Err("it ended before it started".to_owned());
+        }
+        if self.cells.len() > CELLS_MAX {
+            return Err(format!("it has {} cells, over {CELLS_MAX}", self.cells.len()));
         }
         let mut keys = BTreeSet::new();
         for cell in &self.cells {

@@ -2,7 +2,7 @@
 
 mod quality;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -98,9 +98,12 @@ pub struct Validation {
 /// Looks at a result, and at others of which those that repeat it count.
 #[must_use]
 pub fn validate(results: &Results, others: &[Results], level: Level) -> Validation {
+    // A run counts once, however often it is named; what goes on from one begins when it did.
+    let (mut ids, mut begins) = (BTreeSet::from([&results.id]), BTreeSet::from([results.started_at_us]));
     let others: Vec<_> = others
         .iter()
-        .filter(|other| other.id != results.id && other.suite_sha256 == results.suite_sha256)
+        .filter(|other| other.suite_sha256 == results.suite_sha256)
+        .filter(|other| ids.insert(&other.id) && begins.insert(other.started_at_us))
         .collect();
     let repeats: Vec<_> = others.iter().copied().filter(|other| repeats(results, other)).collect();
     let variation = variation(results, &repeats);
@@ -129,7 +132,7 @@ fn variation(results: &Results, repeats: &[&Results]) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     for cell in results.cells.iter().filter(ok) {
         let again = repeats.iter().map(|repeat| {
-            let of = repeat.cells.iter().filter(ok).find(|other| other.key() == cell.key())?;
+            let of = repeat.cells.iter().filter(ok).find(|other| is_same(other, cell))?;
             Some(median(&of.samples_us))
         });
         let medians: Option<Vec<_>> = std::iter::once(Some(median(&cell.samples_us))).chain(again).collect();
@@ -138,6 +141,11 @@ fn variation(results: &Results, repeats: &[&Results]) -> BTreeMap<String, f64> {
         }
     }
     found
+}
+
+/// Whether both are of the same model's file, too.
+fn is_same(one: &Cell, two: &Cell) -> bool {
+    one.model_digest == two.model_digest && one.key() == two.key()
 }
 
 fn coefficient(values: &[f64]) -> f64 {
@@ -300,6 +308,13 @@ impl Look<'_> {
         let mut wrong: Vec<_> = broken.collect();
         if elsewhere.is_empty() {
             wrong.push("none is there".to_owned());
+        }
+        for other in elsewhere {
+            let measured = |cell: &Cell| {
+                other.cells.iter().any(|it| it.state.outcome == Outcome::Ok && is_same(it, cell))
+            };
+            let missing = self.measured().filter(|cell| !measured(cell));
+            wrong.extend(missing.map(|cell| format!("{} is not ok in {}", named(cell), other.id)));
         }
         vec![
             self.spread(level, "narrow", SPREAD_MAX_CERTIFIED),

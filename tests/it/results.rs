@@ -171,7 +171,7 @@ fn a_result_is_exported_as_it_came() {
 fn a_result_is_validated_and_certified() {
     let home = Home(cli::home());
     let file = |id: &str| {
-        let mut result = result(id, 1, 100.0);
+        let mut result = result(id, id.as_bytes()[0].into(), 100.0);
         result["environment"]["commit"] = json!("0123456789");
         home.write(&format!("{id}.json"), &result).to_str().expect("UTF-8").to_owned()
     };

@@ -20,6 +20,8 @@ fn good(id: &str) -> Results {
     let mut results = results(vec![cell]);
     (results.id, results.suite_sha256) = (id.to_owned(), "5".to_owned());
     results.environment.commit = "0123456789".to_owned();
+    // No two begin at once.
+    results.started_at_us = id.bytes().map(i64::from).sum();
     results
 }
 
@@ -63,6 +65,26 @@ fn levels_want_more_runs_one_after_the_other() {
     let counts: Vec<_> =
         Level::ALL.map(|level| validate(&good("a"), &[], level).checks.len()).into_iter().collect();
     assert_eq!(counts, [2, 11, 15, 18]);
+}
+
+#[test]
+fn a_run_counts_once_whatever_it_is_called() {
+    let again = good("again-0");
+    let renamed = Results { id: "renamed".to_owned(), ..again.clone() };
+    let mut another = good("another");
+    another.cells[0].model_digest = "1".repeat(64).parse().ok();
+    let found = validate(&good("a"), &[again.clone(), again, renamed, good("a")], Level::Standard);
+    assert_eq!(found.repeats, ["again-0"]);
+    // Another file under the model's name is another model.
+    assert_eq!(short(&good("a"), &[good("again-1"), another], Level::Standard), ["reproducible"]);
+}
+
+#[test]
+fn a_machine_that_measured_nothing_bears_no_witness() {
+    let mut idle = elsewhere();
+    idle.cells[0].state.outcome = Outcome::TimedOut;
+    let others = [repeats(9), vec![idle]].concat();
+    assert_eq!(short(&good("a"), &others, Level::Certification), ["independent"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A run that goes on where an earlier one was interrupted.
 
+use std::collections::BTreeMap;
+
 use anyhow::bail;
 
 use super::super::Misuse;
@@ -60,11 +62,29 @@ impl Resumed {
         results.warnings.extend(earlier.warnings.iter().cloned());
         results.warnings.sort();
         results.warnings.dedup();
+        self.tell_others_files(&mut results.cells);
         results.warnings.push(format!(
             "{} of {} cells were measured by {} before it was interrupted: what the machine did in between is not known",
             measured.len(),
             results.cells.len(),
             earlier.id
         ));
+    }
+    /// What was measured with another file under a model's name does not go with the rest.
+    fn tell_others_files(&self, cells: &mut [Cell]) {
+        let of = |cell: &Cell| (cell.model.clone(), cell.varied.precision.clone());
+        let is_earlier = |cell: &Cell| self.measured.iter().any(|earlier| earlier.key() == cell.key());
+        let now: BTreeMap<_, _> = cells
+            .iter()
+            .filter(|cell| !is_earlier(cell))
+            .filter_map(|cell| Some((of(cell), cell.model_digest?)))
+            .collect();
+        for cell in cells {
+            let is_other = now.get(&of(cell)).is_some_and(|digest| cell.model_digest != Some(*digest));
+            if is_other && is_earlier(cell) {
+                cell.state.outcome = Outcome::Failed;
+                cell.state.reason = Some("the model's name stands for another file since".to_owned());
+            }
+        }
     }
 }

@@ -25,9 +25,9 @@ const INPUTS: [(&str, &str); 2] = [
     ("magika.json", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/inputs/magika.json"))),
 ];
 
-/// Where a shipped suite's paths lead from: in a checkout, and from an unpacked weft's program.
+/// Where a shipped suite's paths lead from: in a checkout, and from an unpacked weft's folder.
 const CHECKOUT: &str = "fixtures/workloads";
-const UNPACKED: &str = "../share/weft/workloads";
+const UNPACKED: &str = "share/weft/workloads";
 
 /// A suite with where its paths lead from.
 pub(super) struct Found {
@@ -58,8 +58,7 @@ pub(super) fn find(name: &str) -> anyhow::Result<Found> {
 }
 
 fn workloads() -> PathBuf {
-    let checkout = Path::new(CHECKOUT);
-    if checkout.exists() { checkout.to_owned() } else { unpacked(UNPACKED).unwrap_or(checkout.to_owned()) }
+    unpacked(UNPACKED).unwrap_or_else(|| CHECKOUT.into())
 }
 
 fn digest(text: &str) -> Digest {
