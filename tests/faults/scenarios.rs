@@ -184,9 +184,11 @@ pub(crate) async fn strike(
             crash(stage, first).map(|lost| Struck { lost: vec![lost], ..Struck::default() })
         }
         Scenario::BrowserReload => {
-            // The one that computes: Chromium that loses its spare process as well opens no page any more, and is
+            // The one that computes, and not one that draws Chromium itself: Chromium that loses its spare process as well opens no page any more, and is
             // launched anew.
-            let page = pages(stage, first)?.into_iter().max_by_key(|pid| spent(*pid));
+            let own = saying(&tree(root(stage, first)?), "--top-chrome-webui");
+            let page = pages(stage, first)?.into_iter().filter(|pid| !own.contains(pid));
+            let page = page.max_by_key(|pid| spent(*pid));
             let struck = Struck::lost(&[first]);
             let kept =
                 if stage.engine(first)?.reloads { Some((first.clone(), root(stage, first)?)) } else { None };
