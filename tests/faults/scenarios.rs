@@ -184,8 +184,8 @@ pub(crate) async fn strike(
             crash(stage, first).map(|lost| Struck { lost: vec![lost], ..Struck::default() })
         }
         Scenario::BrowserReload => {
-            // The one that computes, and not one that draws Chromium itself: Chromium that loses its spare process as well opens no page any more, and is
-            // launched anew.
+            // The one that computes, and not what draws Chromium's own window: Chromium that loses its spare process as
+            // well opens no page any more, and is launched anew.
             let own = saying(&tree(root(stage, first)?), "--top-chrome-webui");
             let page = pages(stage, first)?.into_iter().filter(|pid| !own.contains(pid));
             let page = page.max_by_key(|pid| spent(*pid));
