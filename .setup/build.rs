@@ -8,8 +8,21 @@ const LIBRARY: &str = if cfg!(target_os = "macos") { "libduckdb.dylib" } else { 
 const UNKNOWN: &str = "unknown";
 
 /// What goes into the binary: measurements that are written meanwhile do not.
-const BUILT: [&str; 7] =
-    ["src", "browsers", "web-harness", "fixtures/inputs", "fixtures/workloads", "Cargo.toml", "Cargo.lock"];
+const BUILT: [&str; 13] = [
+    "src",
+    "browsers",
+    "web-harness/build.mjs",
+    "web-harness/dashboard",
+    "web-harness/docs",
+    "web-harness/harness",
+    "web-harness/package-lock.json",
+    "web-harness/protocol",
+    "web-harness/report",
+    "fixtures/inputs",
+    "fixtures/workloads",
+    "Cargo.toml",
+    "Cargo.lock",
+];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=WEFT_NATIVE_DIR");
@@ -46,10 +59,10 @@ fn commit() -> String {
     }
     let Some(head) = git(&["rev-parse", "HEAD"]) else { return UNKNOWN.to_owned() };
     let moves = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| Path::new(path).exists());
-    for path in moves.iter().map(String::as_str).chain(["src", "Cargo.lock"]) {
+    for path in moves.iter().map(String::as_str).chain(BUILT) {
         println!("cargo:rerun-if-changed={path}");
     }
-    let changes = git(&[&["status", "--porcelain", "--untracked-files=no", "--"], &BUILT[..]].concat());
+    let changes = git(&[&["status", "--porcelain", "--untracked-files=normal", "--"], &BUILT[..]].concat());
     let changed = changes.is_none_or(|files| !files.is_empty());
     head + if changed { "-dirty" } else { "" }
 }

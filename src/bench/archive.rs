@@ -19,6 +19,8 @@ use crate::{
     tasks,
 };
 
+const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
+
 /// How much of what was measured is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Keeping {
@@ -32,6 +34,8 @@ pub struct Keeping {
 pub enum ArchiveError {
     #[error("another result of the id {0:?} is kept: one of the two was changed")]
     Other(String),
+    #[error("{0} began a day or more after now: a clock was wrong, here or where it was measured")]
+    Future(String),
     #[error("no result is called {0:?}; the oldest are forgotten")]
     Unknown(String),
     #[error("what is kept of {id:?} cannot be read: {message}")]
@@ -48,9 +52,10 @@ impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
         match error {
             ArchiveError::Store(error) => error.into(),
-            ArchiveError::Other(_) | ArchiveError::Unknown(_) | ArchiveError::TooMany => {
-                Self::invalid(error.to_string())
-            }
+            ArchiveError::Other(_)
+            | ArchiveError::Future(_)
+            | ArchiveError::Unknown(_)
+            | ArchiveError::TooMany => Self::invalid(error.to_string()),
             ArchiveError::Unreadable { .. } | ArchiveError::Aside(_) => {
                 Self::new(crate::domain::Code::Internal, Retry::Never, error.to_string())
             }
@@ -116,8 +121,12 @@ impl Archive {
 
     /// Keeps a result; says whether the same was kept already.
     pub async fn keep(&self, results: Results, imported: bool) -> Result<bool, ArchiveError> {
-        let (id, again) = (results.id.clone(), results.clone());
         let now = tasks::now_us();
+        // The newest run says with which machine a history is about.
+        if results.started_at_us > now.saturating_add(DAY_US) {
+            return Err(ArchiveError::Future(results.id));
+        }
+        let (id, again) = (results.id.clone(), results.clone());
         let (bench, document) = tasks::aside("result", move || split(results, imported, now)).await?;
         let age = self.keeping.age.map_or(i64::MAX, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
         let retention = Retention { runs: self.keeping.runs, since_us: now.saturating_sub(age).max(0) };

@@ -76,7 +76,7 @@ pub fn compare(base: &Results, head: &Results, noise: f64) -> Comparison {
         .iter()
         .filter(|cell| cell.state.outcome != Outcome::Excluded)
         .map(|cell| {
-            let before = base.cells.iter().find(|before| before.key() == cell.key());
+            let before = base.cells.iter().find(|before| before.is_same(cell));
             let mut judged = measured(before, cell, machines.is_empty());
             let place = format!("{}/{}", cell.browser, cell.backend);
             let places = base.environment.places.get(&place).zip(head.environment.places.get(&place));
@@ -90,7 +90,7 @@ pub fn compare(base: &Results, head: &Results, noise: f64) -> Comparison {
         cell.judge(probability, noise);
     }
     let gone = base.cells.iter().filter(|cell| {
-        cell.state.outcome == Outcome::Ok && !head.cells.iter().any(|other| other.key() == cell.key())
+        cell.state.outcome == Outcome::Ok && !head.cells.iter().any(|other| other.is_same(cell))
     });
     cells.extend(gone.map(|cell| Judged::unknown(cell, "it is not in the head")));
     Comparison { base: base.id.clone(), head: head.id.clone(), differences: machines, cells }

@@ -234,6 +234,16 @@ impl Cell {
         }
     }
 
+    /// Whether both measure the same, by name.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.model == other.model
+            && self.browser == other.browser
+            && self.backend == other.backend
+            && self.scenario == other.scenario
+            && self.varied == other.varied
+    }
+
     /// What a median cold start is made of: the median of each part that every start tells.
     #[must_use]
     pub fn cold_parts(&self) -> Vec<(&'static str, f64)> {

@@ -145,7 +145,7 @@ fn variation(results: &Results, repeats: &[&Results]) -> BTreeMap<String, f64> {
 
 /// Whether both are of the same model's file, too.
 fn is_same(one: &Cell, two: &Cell) -> bool {
-    one.model_digest == two.model_digest && one.key() == two.key()
+    one.model_digest == two.model_digest && one.is_same(two)
 }
 
 fn coefficient(values: &[f64]) -> f64 {

@@ -30,6 +30,7 @@ mod openai;
 mod openapi;
 mod origin;
 mod pace;
+mod page;
 mod places;
 mod plans;
 mod pool;

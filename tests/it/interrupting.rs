@@ -21,28 +21,16 @@ async fn an_interrupted_suite_keeps_what_it_has_and_gives_the_browsers_back() {
     let daemon = TestDaemon::start(&[&firefox]).await;
     let (status, _) = daemon.post("/api/v1/models/neg/load", "{}").await;
     assert_eq!(status, 200);
-    let (asked, mut steps) = mpsc::unbounded_channel();
-    firefox.behaves(Conduct::Ask(asked));
     let home = home();
     let suite = home.path().join("small.toml");
-    let arguments = ["run", suite.to_str().expect("UTF-8"), "--url", &daemon.url];
-    let child = bench(home.path(), &arguments)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let _step = soon("a step", steps.recv()).await.expect("it is asked");
-    kill(Pid::from_raw(child.id().expect("it runs").cast_signed()), Signal::SIGINT).expect("it runs");
-    let ended = soon("its end", child.wait_with_output()).await.expect("it ends");
-    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+    stopped(home.path(), &daemon, &firefox, suite.to_str().expect("UTF-8")).await;
     no_leases(&daemon).await;
     let listed = parsed(&output(home.path(), &["list", "--json", "--url", &daemon.url]).await);
     assert_eq!(listed["results"][0]["complete"], false, "{listed}");
 }
 
-/// A suite of two models of which the second is to be measured in a browser, where it stops at its first step; the
-/// result's id.
-async fn interrupted(home: &Path, daemon: &TestDaemon, firefox: &FakeBrowser, suite: &str) -> String {
+/// Runs a suite until its first step in the browser, and interrupts it; what it said.
+async fn stopped(home: &Path, daemon: &TestDaemon, firefox: &FakeBrowser, suite: &str) -> String {
     let (asked, mut steps) = mpsc::unbounded_channel();
     firefox.behaves(Conduct::Ask(asked));
     let child = bench(home, &["run", suite, "--url", &daemon.url])
@@ -51,15 +39,12 @@ async fn interrupted(home: &Path, daemon: &TestDaemon, firefox: &FakeBrowser, su
         .spawn()
         .expect("the program starts");
     let step = soon("a step", steps.recv()).await.expect("it is asked");
-    let pid = Pid::from_raw(child.id().expect("it runs").cast_signed());
-    kill(pid, Signal::SIGINT).expect("it runs");
+    kill(Pid::from_raw(child.id().expect("it runs").cast_signed()), Signal::SIGINT).expect("it runs");
     let ended = soon("its end", child.wait_with_output()).await.expect("it ends");
     assert_eq!(ended.status.code(), Some(130), "{ended:?}");
     firefox.behaves(Conduct::Compute);
     step.answer(Deed::Compute);
-    let said = cli::text(&ended.stderr);
-    let (_, rest) = said.split_once("--resume ").expect("it says how to go on");
-    rest.split('`').next().expect("an id").to_owned()
+    cli::text(&ended.stderr).to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +60,9 @@ async fn an_interrupted_suite_goes_on_with_what_is_left() {
         "{text}\n[[exclude]]\nmodel = [\"neg\"]\nbrowser = [\"firefox\"]\nreason = \"once is enough\"\n"
     );
     std::fs::write(&suite, text).expect("room for a file");
-    let id = interrupted(home.path(), &daemon, &firefox, &suite).await;
+    let said = stopped(home.path(), &daemon, &firefox, &suite).await;
+    let (_, rest) = said.split_once("--resume ").expect("it says how to go on");
+    let id = rest.split('`').next().expect("an id");
     let earlier = daemon.get(&format!("/api/v1/bench/runs/{id}")).await;
     let outcomes = |results: &Value| -> Vec<_> {
         results["cells"].as_array().expect("cells").iter().map(|cell| cell["outcome"].clone()).collect()
@@ -92,7 +79,7 @@ async fn an_interrupted_suite_goes_on_with_what_is_left() {
     assert!(cli::text(&refused.stderr).contains("firefox/wasm, engine: another and"), "{refused:?}");
     no_leases(&daemon).await;
 
-    let ran = output(home.path(), &["run", &suite, "--url", &daemon.url, "--json", "--resume", &id]).await;
+    let ran = output(home.path(), &["run", &suite, "--url", &daemon.url, "--json", "--resume", id]).await;
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     let told = parsed(&ran);
     let results = daemon.get(&format!("/api/v1/bench/runs/{}", told["id"].as_str().expect("an id"))).await;

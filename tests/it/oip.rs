@@ -59,6 +59,7 @@ async fn the_server_and_its_models_say_what_they_are() {
     let server = daemon.get("/v2").await;
     assert_eq!(server["name"], "weft");
     for extension in ["binary_tensor_data", "model_repository", "schedule_policy", "statistics"] {
+        assert!(server["commit"].is_string(), "{server}");
         assert!(server["extensions"].as_array().expect("a list").contains(&json!(extension)), "{server}");
     }
     let model = daemon.get("/v2/models/neg").await;

@@ -1,4 +1,4 @@
-//! Results in a real store, and over time.
+//! Results in the store, and over time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +48,15 @@ async fn a_result_is_kept_whole_and_another_of_its_id_is_refused() {
     let changed = archive.keep(kept, true).await;
     assert!(matches!(changed, Err(ArchiveError::Other(id)) if id == "a"));
     assert!(matches!(archive.read("b").await, Err(ArchiveError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn a_result_of_tomorrow_is_refused() {
+    let archive = archive();
+    let hours = |hours: i64| crate::tasks::now_us() + hours * 3_600_000_000;
+    assert!(!archive.keep(run("soon", hours(1), 100.0), true).await.unwrap(), "clocks are not all the same");
+    let late = archive.keep(run("late", hours(25), 100.0), true).await;
+    assert!(matches!(late, Err(ArchiveError::Future(id)) if id == "late"));
 }
 
 #[tokio::test]

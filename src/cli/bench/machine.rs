@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::sys::utsname::uname;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::clocks::Clocks;
@@ -26,7 +27,9 @@ const DRIFT_MAX: f64 = 0.05;
 const WORK: usize = 4 << 20;
 const TIMES: usize = 9;
 
-pub(super) fn environment() -> Environment {
+/// The machine, with what the daemon says that it was built of: it computes, and may be another build than the command.
+pub(super) fn environment(daemon: &Value) -> Environment {
+    let built = |part: &str| daemon[part].as_str().unwrap_or("unknown").to_owned();
     let cpuinfo = read("/proc/cpuinfo");
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
@@ -39,8 +42,8 @@ pub(super) fn environment() -> Environment {
     let unlimited = |text: &String| !text.is_empty() && !text.starts_with("max");
     let limit = |file: &str| Some(read(&format!("/sys/fs/cgroup{}/{file}", group()))).filter(unlimited);
     Environment {
-        weft: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: env!("WEFT_COMMIT").to_owned(),
+        weft: built("version"),
+        commit: built("commit"),
         processor: field("model name"),
         processor_flags: Digest::new(Sha256::digest(field("flags")).into()).to_string(),
         cores: available_parallelism().map_or(0, usize::from),

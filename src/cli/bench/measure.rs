@@ -130,7 +130,7 @@ impl<'a> Measuring<'a> {
     /// Has cells stand as they were measured before.
     pub(super) fn take_over(&mut self, measured: &[Cell]) {
         for cell in &mut self.cells {
-            let is_it = |earlier: &&Cell| earlier.key() == cell.key();
+            let is_it = |earlier: &&Cell| earlier.is_same(cell);
             if let Some(earlier) =
                 measured.iter().find(is_it).filter(|_| cell.state.outcome != Outcome::Excluded)
             {

@@ -73,7 +73,7 @@ impl Resumed {
     /// What was measured with another file under a model's name does not go with the rest.
     fn tell_others_files(&self, cells: &mut [Cell]) {
         let of = |cell: &Cell| (cell.model.clone(), cell.varied.precision.clone());
-        let is_earlier = |cell: &Cell| self.measured.iter().any(|earlier| earlier.key() == cell.key());
+        let is_earlier = |cell: &Cell| self.measured.iter().any(|earlier| earlier.is_same(cell));
         let now: BTreeMap<_, _> = cells
             .iter()
             .filter(|cell| !is_earlier(cell))

@@ -162,7 +162,7 @@ impl Order<'_> {
     ) -> anyhow::Result<(Results, Option<anyhow::Error>)> {
         let Self { client, found, .. } = self;
         let suite = &found.suite;
-        let mut environment = machine::environment();
+        let mut environment = machine::environment(&client.get("/v2").await?);
         let lanes = tokio::select! {
             biased;
             interrupted = interrupts.next() => return Err(interrupted.into()),

@@ -23,13 +23,16 @@ const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repository", "schedu
 pub(super) struct Server {
     name: &'static str,
     version: &'static str,
+    /// What it was built of; `unknown` of a debug build, and outside its repository.
+    commit: &'static str,
     extensions: [&'static str; 4],
 }
 
 /// The server's metadata
 #[utoipa::path(get, path = "/v2", tag = "open inference protocol", responses((status = 200, body = Server)))]
 pub(super) async fn server() -> Json<Server> {
-    Json(Server { name: "weft", version: env!("CARGO_PKG_VERSION"), extensions: EXTENSIONS })
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("WEFT_COMMIT"));
+    Json(Server { name: "weft", version, commit, extensions: EXTENSIONS })
 }
 
 #[derive(Serialize, ToSchema)]
