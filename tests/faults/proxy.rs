@@ -307,7 +307,10 @@ async fn write(
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Bytes(due, bytes) => {
-                tokio::time::sleep_until(due).await;
+                // A sleep until now would last until the timer's next millisecond.
+                if due > Instant::now() {
+                    tokio::time::sleep_until(due).await;
+                }
                 to.write_all(&bytes).await?;
             }
             Piece::Cut => {

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Engine(Environment);
 
 impl Engine {
     pub(super) fn load() -> anyhow::Result<Self> {
-        let config = RawConfig::default().resolve(PathBuf::new(), Surroundings::read()?)?;
+        let config = RawConfig::default().resolve(std::env::temp_dir(), Surroundings::read()?)?;
         let library = config.native.library;
         let builder = ort::init_from(&library).with_context(|| library.display().to_string())?;
         Ok(Self(builder.with_name("bench").with_telemetry(false).build()?))

@@ -27,7 +27,7 @@ const LEAD: Duration = Duration::from_millis(300);
 /// Requests that are alone, for the latency that was forecast.
 const ALONE: usize = 40;
 
-/// A pipeline is to answer so much of what whole models in its lanes do, or of what its unlike lanes do together.
+/// A pipeline is to answer so much of what whole models in its lanes do at the same time.
 const SHARE_LEAST: f64 = 0.9;
 
 const SEED: u64 = 53;
@@ -59,8 +59,9 @@ pub(super) struct Samples {
 /// Two lanes that are not alike.
 #[derive(Serialize)]
 struct Unlike {
-    /// Answers per second of two stages in them, and of the whole in either.
+    /// Answers per second of two stages in them, of the whole in both at once, and in either alone.
     plan: Vec<f64>,
+    both: Vec<f64>,
     fast: Vec<f64>,
     slow: Vec<f64>,
     alone: Vec<u64>,
@@ -95,22 +96,26 @@ impl Side {
 pub(super) async fn measure(program: &Path, pool: &Pool, model: &Model) -> anyhow::Result<(Origin, Samples)> {
     let alike = plans::pipeline(pool, model, &ALIKE).await?;
     let one = plans::alone(pool, model, ALIKE[0]).await?;
-    let replicas = json!({
-        "browser": BROWSER, "backend": BACKEND, "fallback": "none", "binary_data_output": true,
-        "timeout": TIMEOUT_US,
-    });
-    let sides = [plans::under(&alike.id), replicas, plans::under(&one.id)];
+    let sides = [plans::under(&alike.id), whole_in(&[BROWSER]), plans::under(&one.id)];
     let (origin, [alike_rates, replicas, one]) = rates(pool, model, sides).await?;
     let samples = Samples {
         alike: alike_rates,
         replicas,
         one,
         unlike: slower(program, model).await?,
-        natively: Unlike::measure(pool, model, [NATIVE, ALIKE[0]]).await?,
+        natively: Unlike::measure(pool, model, [NATIVE, ALIKE[0]], whole_in(&["native", BROWSER])).await?,
         alike_alone: totals(pool, model, &alike).await?,
         forecast: alike.forecast,
     };
     Ok((origin, samples))
+}
+
+/// The whole model in whichever of these browsers' lanes answers first.
+fn whole_in(browsers: &[&str]) -> Value {
+    json!({
+        "browser": browsers, "backend": [BACKEND, "ort-cpu"], "policy": "fastest", "fallback": "none",
+        "binary_data_output": true, "timeout": TIMEOUT_US,
+    })
 }
 
 /// Two browsers of which one computes more slowly, in a daemon of their own.
@@ -125,7 +130,7 @@ async fn slower(program: &Path, model: &Model) -> anyhow::Result<Unlike> {
     let pool = Pool::start_all(program, &[(SLOW, recipe)], &browsers, super::CONFIG).await?;
     super::add(&pool, model).await?;
     pool.prove(&Model { browser: SLOW, ..model.clone() }).await?;
-    let unlike = Unlike::measure(&pool, model, UNLIKE).await?;
+    let unlike = Unlike::measure(&pool, model, UNLIKE, whole_in(&[BROWSER, SLOW])).await?;
     pool.daemon.stop().await?;
     Ok(unlike)
 }
@@ -164,19 +169,14 @@ async fn totals(pool: &Pool, model: &Model, plan: &Made) -> anyhow::Result<Vec<u
 
 impl Unlike {
     /// In two lanes, the faster one first.
-    async fn measure(pool: &Pool, model: &Model, lanes: [&str; 2]) -> anyhow::Result<Self> {
+    async fn measure(pool: &Pool, model: &Model, lanes: [&str; 2], both: Value) -> anyhow::Result<Self> {
         let made = plans::pipeline(pool, model, &lanes).await?;
         let [fast, slow] = lanes;
         let (fast, slow) = (plans::alone(pool, model, fast).await?, plans::alone(pool, model, slow).await?);
-        let sides = [&made, &fast, &slow].map(|plan| plans::under(&plan.id));
-        let (_, [plan, fast, slow]) = rates(pool, model, sides).await?;
+        let [plan, fast, slow] = [&made, &fast, &slow].map(|plan| plans::under(&plan.id));
+        let (_, [plan, both, fast, slow]) = rates(pool, model, [plan, both, fast, slow]).await?;
         let alone = totals(pool, model, &made).await?;
-        Ok(Self { plan, fast, slow, alone, forecast: made.forecast })
-    }
-
-    /// Of what both lanes answer when each has the whole model and all requests.
-    fn together(&self) -> Vec<f64> {
-        self.fast.iter().zip(&self.slow).map(|(fast, slow)| fast + slow).collect()
+        Ok(Self { plan, both, fast, slow, alone, forecast: made.forecast })
     }
 }
 
@@ -208,14 +208,14 @@ impl Samples {
             line("the same", (&self.alike, &self.one), "the whole in one", None),
             line(
                 "two stages in two lanes unlike, 8 in flight",
-                (&self.unlike.plan, &self.unlike.together()),
-                "both lanes' rates together",
+                (&self.unlike.plan, &self.unlike.both),
+                "the whole in each",
                 Some(SHARE_LEAST),
             ),
             line(
                 "two stages in the native lane and a browser's",
-                (&self.natively.plan, &self.natively.together()),
-                "both lanes' rates together",
+                (&self.natively.plan, &self.natively.both),
+                "the whole in each",
                 None,
             ),
         ]
