@@ -321,7 +321,8 @@ fn show(plan: &Value) {
 
 fn row(at: usize, stage: &Value, name: String) -> Vec<String> {
     let places = ["lane", "backend", "browser"].iter().filter_map(|key| stage[key].as_str());
-    let place = places.collect::<Vec<_>>().join(" in ");
+    let lanes = stage["lanes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let place = places.collect::<Vec<_>>().join(" in ") + &lanes.collect::<Vec<_>>().join(" or ");
     let read = |read: &Value| match read["from"].as_u64() {
         Some(from) => format!("{} of {from}", text(&read["name"])),
         None => text(&read["name"]),

@@ -152,7 +152,7 @@ pub(super) async fn make(
 /// The shards that are named, and where they run.
 fn named(api: &Api, stages: Vec<StageOrder>) -> Result<Seats, Problem> {
     let stage = |StageOrder { model, lane, browser, backend }: StageOrder| {
-        Ok((models::find(api, &model)?, Place { lane, browser, backend }))
+        Ok((models::find(api, &model)?, Place { lane, lanes: Vec::new(), browser, backend }))
     };
     stages.into_iter().map(stage).collect()
 }
@@ -257,12 +257,12 @@ pub(super) fn planned(
 ) -> Result<Planned, PlansError> {
     let shards = api.plans.shards(&plan)?;
     let seated = |(entry, at): (Arc<Entry>, usize)| {
-        let Place { lane, browser, backend } = plan.stages[at].place.clone();
+        let Place { lane, lanes, browser, backend } = plan.stages[at].place.clone();
         let wants = Wants {
             policy: policy(api),
             backends: backend.into_iter().collect(),
             browsers: browser.into_iter().collect(),
-            lane,
+            lanes: lane.into_iter().chain(lanes).collect(),
             stand_in: plan.fallback != PlanFallback::None,
             native_fallback: plan.fallback == PlanFallback::Native,
             strict,

@@ -65,7 +65,7 @@ pub(super) async fn forecast(
     let Order { model, split } =
         serde_json::from_str(&body?).map_err(|error| Failure::invalid(error.to_string()))?;
     let whole = models::find(&api, &model)?;
-    let Cutting { open, split, .. } = cutting(&api, &whole, &split).await?;
+    let Cutting { open, split } = cutting(&api, &whole, &split).await?;
     let units = open.chain().units.len();
     Ok(Json(Shown { name: whole.model.name.clone(), model: whole.model.digest, units, split }))
 }
@@ -73,7 +73,6 @@ pub(super) async fn forecast(
 /// A model that is open, and how it is to be cut over which lanes.
 pub(super) struct Cutting {
     open: Open,
-    paces: Vec<Pace>,
     pub(super) split: Split,
 }
 
@@ -98,7 +97,7 @@ pub(super) async fn cutting(
         }
         _ => opened(api, &paces, whole, wanted, None).await?,
     };
-    Ok(Cutting { open, paces, split })
+    Ok(Cutting { open, split })
 }
 
 /// Opens a model, its products whole or in so many ways, and splits it.
@@ -260,7 +259,7 @@ pub(super) struct Stages {
 
 /// Makes the parts of a split models of their own.
 pub(super) async fn stages(api: &Arc<Api>, cutting: Cutting) -> Result<Stages, Failure> {
-    let places = places(&cutting);
+    let places = places(&cutting.split);
     let groups = cutting.split.stages.iter().map(|stage| units(stage).collect()).collect();
     let cut = api.plans.cut(&cutting.open, groups, tasks::now_us()).await?;
     Ok(Stages { shards: cut.shards.into_iter().zip(places).collect(), new: cut.new })
@@ -271,27 +270,18 @@ fn units(stage: &planner::StagePlan) -> impl Iterator<Item = u32> {
 }
 
 /// Where the stages of a split run.
-fn places(Cutting { paces, split, .. }: &Cutting) -> Vec<Place> {
-    let environment = |lane: &LaneId| of(paces, lane).map(|pace| &pace.environment);
+fn places(split: &Split) -> Vec<Place> {
     let place = |lanes: &[LaneId]| match lanes {
         [lane] => Place { lane: Some(lane.clone()), ..Place::default() },
-        lanes => shared(&lanes.iter().filter_map(environment).collect::<Vec<_>>()),
+        lanes => Place { lanes: lanes.to_vec(), ..Place::default() },
     };
     split.stages.iter().map(|stage| place(&stage.lanes)).collect()
-}
-
-/// What the lanes of a stage with several have in common.
-fn shared(lanes: &[&Environment]) -> Place {
-    let [first, others @ ..] = lanes else { return Place::default() };
-    let browser = others.iter().all(|lane| lane.browser == first.browser).then(|| first.browser.clone());
-    let backend = others.iter().all(|lane| lane.backend == first.backend).then(|| first.backend.clone());
-    Place { lane: None, browser, backend }
 }
 
 /// Whether a split is what a plan of the model does already.
 pub(super) fn is(api: &Api, cutting: &Cutting, plan: &Plan) -> bool {
     let Ok(shards) = api.plans.shards(plan) else { return false };
-    let stages = cutting.split.stages.iter().zip(places(cutting));
+    let stages = cutting.split.stages.iter().zip(places(&cutting.split));
     let alike =
         |((stage, place), (kept, shard)): ((&planner::StagePlan, Place), (&PlanStage, &Arc<Entry>))| {
             let own = measured::units(shard, plan.model, &cutting.open);
@@ -327,8 +317,9 @@ pub(super) async fn cost(
     Ok(planner::cost(&planner::Ask { chain, lanes, host, objective, strategy, stages: None }, stages))
 }
 
-fn is_in(Place { lane, browser, backend }: &Place, environment: &Environment) -> bool {
+fn is_in(Place { lane, lanes, browser, backend }: &Place, environment: &Environment) -> bool {
     lane.as_ref().is_none_or(|lane| *lane == environment.lane)
+        && (lanes.is_empty() || lanes.contains(&environment.lane))
         && browser.as_ref().is_none_or(|browser| *browser == environment.browser)
         && backend.as_ref().is_none_or(|backend| *backend == environment.backend)
 }

@@ -340,10 +340,13 @@ impl Outlook {
     }
 
     fn absences(&self, wants: &Wants) -> Vec<String> {
-        let concerns = |(instance, absence): &(&InstanceId, &Absence)| match (&absence.backend, &wants.lane) {
+        let concerns = |(instance, absence): &(&InstanceId, &Absence)| match (
+            &absence.backend,
+            wants.lanes.as_slice(),
+        ) {
             (Some(backend), _) => wants.leaves_in(instance, &absence.browser, backend),
-            (None, Some(lane)) => lane.as_str().starts_with(&format!("{instance}/")),
-            (None, None) => wants.browsers.is_empty() || wants.browsers.contains(&absence.browser),
+            (None, []) => wants.browsers.is_empty() || wants.browsers.contains(&absence.browser),
+            (None, lanes) => lanes.iter().any(|lane| lane.as_str().starts_with(&format!("{instance}/"))),
         };
         let describe = |absence: &Absence| match &absence.backend {
             Some(backend) => format!("{} in {}: {}", backend, absence.browser, absence.reason),

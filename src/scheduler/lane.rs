@@ -296,7 +296,7 @@ impl Lane {
 
 /// Whether a request names no backend, nor a lane, which has one.
 fn unnamed(wants: &Wants) -> bool {
-    wants.backends.is_empty() && wants.lane.is_none()
+    wants.backends.is_empty() && wants.lanes.is_empty()
 }
 
 /// What a step of a model takes in a lane.

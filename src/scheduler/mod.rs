@@ -124,8 +124,8 @@ pub struct Wants {
     pub backends: Vec<BackendKind>,
     /// Recipe names; empty for any.
     pub browsers: Vec<String>,
-    /// The only lane that is wanted.
-    pub lane: Option<LaneId>,
+    /// The only lanes that are wanted; empty for any.
+    pub lanes: Vec<LaneId>,
     /// Whether another lane of a browser may answer when no wanted one can.
     pub stand_in: bool,
     /// Whether a native lane may answer when no other can.
@@ -139,19 +139,19 @@ pub struct Wants {
 impl Wants {
     /// Whether the caller left the choice to us.
     pub fn any(&self) -> bool {
-        self.backends.is_empty() && self.browsers.is_empty() && self.lane.is_none() && self.lease.is_none()
+        self.backends.is_empty() && self.browsers.is_empty() && self.lanes.is_empty() && self.lease.is_none()
     }
 
     /// Whether these restrictions leave in a lane of this instance, browser and backend.
     fn leaves_in(&self, instance: &InstanceId, browser: &String, backend: &BackendKind) -> bool {
         (self.backends.is_empty() || self.backends.contains(backend))
             && (self.browsers.is_empty() || self.browsers.contains(browser))
-            && self.lane.as_ref().is_none_or(|lane| *lane == LaneId::of(instance, backend))
+            && (self.lanes.is_empty() || self.lanes.contains(&LaneId::of(instance, backend)))
     }
 
     fn describe(&self) -> String {
-        if let Some(lane) = &self.lane {
-            return lane.to_string();
+        if !self.lanes.is_empty() {
+            return self.lanes.iter().map(LaneId::as_str).collect::<Vec<_>>().join(" or ");
         }
         let backends: Vec<_> = self.backends.iter().map(ToString::to_string).collect();
         match (backends.is_empty(), self.browsers.is_empty()) {

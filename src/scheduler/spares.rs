@@ -121,7 +121,7 @@ impl Look<'_> {
             return;
         }
         let may = |(id, lane): &&(&LaneId, &Lane)| self.may_have(id, lane, entry);
-        let before = |id: &LaneId| wants.lane.as_ref().is_some_and(|place| id < place);
+        let before = |id: &LaneId| wants.lanes.first().is_some_and(|place| id < place);
         let rank = |(id, lane): &&(&LaneId, &Lane)| (lane.native(), self.load(id, lane), before(id));
         let best = fit.iter().filter(may).min_by_key(rank);
         if let Some((id, lane)) = best.copied() {

@@ -42,7 +42,7 @@ pub(crate) const TOLERANCE: f32 = 1e-3;
 /// Wrong answers and failures that are told in full.
 const TOLD_MAX: usize = 3;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The outputs of one answer, by name.
 type Outputs = BTreeMap<String, Vec<f32>>;

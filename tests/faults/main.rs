@@ -23,6 +23,7 @@ mod scenarios;
 mod serve;
 mod sightings;
 mod stage;
+mod standing;
 mod store;
 #[path = "../support/table.rs"]
 mod table;

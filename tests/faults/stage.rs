@@ -40,7 +40,7 @@ pub(crate) struct Stage {
     pub(crate) served: Served,
     pub(crate) proxy: Proxy,
     pub(crate) sightings: Sightings,
-    questions: Arc<Questions>,
+    pub(crate) questions: Arc<Questions>,
     http: reqwest::Client,
 }
 
@@ -117,7 +117,17 @@ impl Stage {
     }
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> anyhow::Result<Value> {
-        let response = self.http.post(format!("{}{path}", self.served.url)).body(body).send().await?;
+        self.send(reqwest::Method::POST, path, body).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.served.url);
+        let response = self.http.request(method, url).body(body).send().await?;
         let status = response.status();
         let answer: Value = response.json().await?;
         ensure!(status.is_success(), "{path}: {status} {answer}");
@@ -215,7 +225,7 @@ impl Stage {
 }
 
 /// Every scenario leaves a lane that serves, so nothing may fail.
-fn law(tally: &Tally) -> anyhow::Result<()> {
+pub(crate) fn law(tally: &Tally) -> anyhow::Result<()> {
     ensure!(tally.strays == 0, "answers that nobody waited for: {tally:?}");
     ensure!(tally.wrong == 0, "wrong answers: {tally:?}");
     ensure!(tally.accepted == tally.succeeded + tally.failures(), "not each is answered once: {tally:?}");

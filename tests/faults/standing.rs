@@ -94,8 +94,7 @@ async fn the_plan_of_a_slow_browser_is_replaced_while_requests_run() {
         stage.proven(MODEL, engine).await.unwrap();
     }
     let lanes = BROWSERS.map(|browser| format!("{browser}-1/wasm"));
-    let split =
-        json!({"strategy": "pipeline", "stages": 1, "lanes": lanes, "objective": {"for": "latency"}});
+    let split = json!({"strategy": "pipeline", "stages": 1, "lanes": lanes, "objective": {"for": "latency"}});
     let order = json!({"split": split, "fallback": "none"}).to_string();
     let path = format!("/api/v1/models/{MODEL}/plan");
     stage.send(reqwest::Method::PUT, &path, order).await.unwrap();
@@ -114,7 +113,8 @@ async fn the_plan_of_a_slow_browser_is_replaced_while_requests_run() {
     replaced.unwrap();
     let (fast, other) = stands(&stage).await.unwrap();
     assert!(fast != slowed && other != instance, "{fast} in {other}: {:?}", reviews.seen);
-    let verdicts: Vec<_> = reviews.seen.iter().filter(|review| review["candidate"] == fast.as_str()).collect();
+    let verdicts: Vec<_> =
+        reviews.seen.iter().filter(|review| review["candidate"] == fast.as_str()).collect();
     let [.., once, twice] = verdicts.as_slice() else { panic!("{:?}", reviews.seen) };
     assert_eq!([&once["verdict"], &twice["verdict"]], ["better_once", "replaced"], "{:?}", reviews.seen);
     load.answers(AFTERWARDS, stage::READY_WITHIN).await.unwrap();

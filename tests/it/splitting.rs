@@ -129,6 +129,39 @@ async fn products_are_dealt_out_and_added_up_natively() {
     daemon.stop().await;
 }
 
+/// A browser's lane and a native one have neither a browser nor a backend in common.
+#[tokio::test]
+async fn a_stage_with_several_lanes_runs_in_these_alone() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let lanes = [LANES[0], LANES[1], "native/ort-cpu"];
+    let objective = json!({"for": "throughput", "in_flight": 8});
+    let split = json!({"strategy": "hybrid", "stages": 2, "lanes": lanes, "objective": objective});
+    let order = json!({"model": "whole", "fallback": "none", "split": split});
+    let (status, plan) = daemon.post("/api/v1/plans", order.to_string()).await;
+    assert_eq!(status, 201, "{plan}");
+    let allowed = |stage: &Value| match stage["lane"].as_str() {
+        Some(lane) => vec![lane.to_owned()],
+        None => serde_json::from_value(stage["lanes"].clone()).expect("lanes"),
+    };
+    let places: Vec<Vec<String>> = plan["stages"].as_array().expect("stages").iter().map(allowed).collect();
+    let mut named = places.concat();
+    named.sort();
+    assert_eq!((places.len(), named), (2, lanes.map(str::to_owned).to_vec()), "{plan}");
+    let mut client = daemon.client().await;
+    for at in 0..12 {
+        client.send(&asked(&format!("r{at}"), &json!({"plan": plan["id"]}))).await;
+    }
+    for _ in 0..12 {
+        let reply = client.next().await;
+        for (at, place) in places.iter().enumerate() {
+            let lane = reply.provenance()["stages"][at]["lane"].as_str().expect("a lane");
+            assert!(place.iter().any(|named| named == lane), "{lane} for {place:?}");
+        }
+    }
+    daemon.stop().await;
+}
+
 #[tokio::test]
 async fn values_pass_in_half_precision_where_that_is_near_enough() {
     let browsers = browsers();

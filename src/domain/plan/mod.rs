@@ -63,11 +63,14 @@ pub struct Made {
     pub by: usize,
 }
 
-/// Where a stage runs: in one lane, in those of a browser or a backend, or in any when it says nothing.
+/// Where a stage runs: in one lane, in one of several, in those of a browser or a backend, or in any when it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Place {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lane: Option<LaneId>,
+    /// Whichever of these has time for a request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lanes: Vec<LaneId>,
     /// A recipe's name, or `native`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
@@ -146,6 +149,9 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self { lane: Some(lane), .. } => lane.fmt(f),
+            Self { lanes, .. } if !lanes.is_empty() => {
+                f.write_str(&lanes.iter().map(LaneId::as_str).collect::<Vec<_>>().join(" or "))
+            }
             Self { browser: Some(browser), backend: Some(backend), .. } => {
                 write!(f, "{backend} in {browser}")
             }
@@ -176,8 +182,9 @@ impl Plan {
         let makers = makers(signature, shards)?;
         let mut stages = Vec::with_capacity(shards.len());
         for (at, shard) in shards.iter().enumerate() {
-            let Place { lane, browser, backend } = &shard.place;
-            if lane.is_some() && (browser.is_some() || backend.is_some()) {
+            let Place { lane, lanes, browser, backend } = &shard.place;
+            let named = [lane.is_some(), !lanes.is_empty(), browser.is_some() || backend.is_some()];
+            if named.into_iter().filter(|named| *named).count() > 1 {
                 return Err(PlanError::TwoPlaces { stage: at });
             }
             let inputs = reads(at, shard, signature, &makers, shards)?;

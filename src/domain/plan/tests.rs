@@ -92,6 +92,7 @@ fn what_is_no_plan_says_why() {
 #[test]
 fn a_place_is_a_lane_or_a_kind_of_lane() {
     let lane = Some(LaneId::new("a-1/wasm"));
+    let lanes = vec![LaneId::new("a-1/wasm"), LaneId::new("b-1/wasm")];
     let (browser, backend) = (Some("a".to_owned()), Some(BackendKind::Wasm));
     let none = Place::default();
     let cases = [
@@ -100,7 +101,10 @@ fn a_place_is_a_lane_or_a_kind_of_lane() {
         (Place { browser: browser.clone(), ..none.clone() }, "a", true),
         (Place { backend: backend.clone(), ..none.clone() }, "wasm", true),
         (Place { browser: browser.clone(), backend, ..none.clone() }, "wasm in a", true),
-        (Place { lane, browser, ..none }, "a-1/wasm", false),
+        (Place { lanes: lanes.clone(), ..none.clone() }, "a-1/wasm or b-1/wasm", true),
+        (Place { lane: lane.clone(), browser: browser.clone(), ..none.clone() }, "a-1/wasm", false),
+        (Place { lane, lanes: lanes.clone(), ..none.clone() }, "a-1/wasm", false),
+        (Place { lanes, browser, ..none }, "a-1/wasm or b-1/wasm", false),
     ];
     let whole = signature("x -> y");
     for (place, text, good) in cases {
