@@ -22,18 +22,24 @@ from pathlib import Path
 from models import ROOT
 
 LIBRARIES = ["libduckdb.so", "libonnxruntime.so.1"]
+# What the suite roadmap-13 measures.
+CONVERTED = ["bert", "clip", "llama", "qwen2", "t5", "vit", "wav2vec2", "whisper"]
+EXPORTED = ["clap", "detr", "xclip"]
+CHECKPOINTS = [f"checkpoints/{name}/{file}" for name in CONVERTED for file in ("config.json", "model.safetensors")]
+CHECKPOINTS += [f"checkpoints/{name}/model.onnx" for name in EXPORTED]
 # From the checkout into the archive: what suites, catalogues and recipes a user reads, copies or names.
 SHARED = {
     "browsers": "share/weft/browsers",
     "fixtures/models.toml": "share/weft/models.toml",
     "fixtures/inputs/silero-vad.json": "share/weft/inputs/silero-vad.json",
     "fixtures/inputs/magika.json": "share/weft/inputs/magika.json",
+    "fixtures/inputs/roadmap-13": "share/weft/inputs/roadmap-13",
     "fixtures/workloads": "share/weft/workloads",
     "docs": "share/doc/weft/docs",
     "README.md": "share/doc/weft/README.md",
     "CHANGELOG.md": "share/doc/weft/CHANGELOG.md",
     "LICENSE": "share/doc/weft/LICENSE",
-}
+} | {f"fixtures/{path}": f"share/weft/{path}" for path in CHECKPOINTS}
 
 
 def output(*command: str) -> str:

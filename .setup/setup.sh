@@ -243,6 +243,9 @@ downloads() {
     if for_tests "$1"; then
       python3 .setup/clients.py tests || lacks "clients for the tests: python3 .setup/clients.py tests"
     fi
+    if [ "$1" = prove ] || [ "$1" = bench ]; then
+      python3 .setup/openvino.py || say "suites go without OpenVINO; to bring it: python3 .setup/openvino.py"
+    fi
     if [ "$1" = prove ]; then
       python3 .setup/clients.py torch || say "other converters go unproven; to bring them: python3 .setup/clients.py torch"
     elif [ "$1" = bench ]; then

@@ -30,6 +30,7 @@ use crate::{
 pub use bench::RawBench;
 pub use entry::{RawAccess, RawTls, RawTokens};
 pub use models::{Cache, RawModels};
+pub use native::{Library, Native, RawNative};
 pub use source::{Source, Written};
 pub use telemetry::{FILTER, RawTelemetry, Telemetry};
 
@@ -156,14 +157,6 @@ pub struct RawLanes {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RawNative {
-    pub library: Option<PathBuf>,
-    pub providers: Option<Vec<String>>,
-    pub threads: Option<u32>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 pub struct RawScheduler {
     pub policy: Policy,
     #[serde(with = "humantime_serde")]
@@ -258,14 +251,6 @@ pub struct Config {
     pub written: Written,
 }
 
-#[derive(Clone, Debug)]
-pub struct Native {
-    /// ONNX Runtime.
-    pub library: PathBuf,
-    pub providers: Vec<String>,
-    pub threads: u32,
-}
-
 /// What the environment names.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -329,8 +314,7 @@ impl RawConfig {
         }
         let recipes = Recipe::all(&home.join(RECIPES))?;
         check_browsers(&recipes, &browsers, &backends)?;
-        let providers = self.native.providers.unwrap_or_else(|| vec!["cpu".to_owned()]);
-        let share = thread_share(cores(), &recipes, &browsers, &backends, providers.len());
+        let share = thread_share(cores(), &recipes, &browsers, &backends, self.native.lanes());
         let requests = positive(self.limits.pending_requests, PENDING_REQUESTS, "limits.pending_requests")?;
         let limits = Limits {
             requests,
@@ -358,11 +342,7 @@ impl RawConfig {
             threads: positive(self.lanes.threads, share, "lanes.threads")?,
             memory_max,
             webnn_device: self.lanes.webnn_device,
-            native: Native {
-                library: self.native.library.unwrap_or_else(native_library),
-                providers,
-                threads: positive(self.native.threads, share, "native.threads")?,
-            },
+            native: self.native.resolve(share)?,
             limits,
             timeout: self.limits.timeout.unwrap_or(TIMEOUT),
             python: self.models.python.unwrap_or(false),
@@ -511,18 +491,16 @@ pub fn unpacked(path: impl AsRef<Path>) -> Option<PathBuf> {
     Some(folder.join(path)).filter(|path| is_weft && path.exists())
 }
 
-/// Beside the program or in the `lib` folder of an unpacked weft, else where setup put it.
-fn native_library() -> PathBuf {
-    let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so.1" };
-    let set_up = || Path::new(env!("WEFT_NATIVE_DIR")).join(name);
-    let beside = || Some(env::current_exe().ok()?.parent()?.join(name)).filter(|path| path.exists());
-    unpacked(Path::new("lib").join(name)).or_else(beside).unwrap_or_else(set_up)
+/// The file of this name in the folder of the program.
+fn beside(name: &str) -> Option<PathBuf> {
+    Some(env::current_exe().ok()?.parent()?.join(name)).filter(|path| path.exists())
 }
 
 mod bench;
 mod bridge;
 mod entry;
 mod models;
+mod native;
 mod source;
 mod telemetry;
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::{
     },
     bench::Archive,
     bridge::{Bridge, BridgeError},
-    config::{Config, Gpu, Native},
+    config::{Config, Gpu, Library, Native},
     domain::{BackendKind, Environment},
     driver::{
         Drivers,
@@ -254,7 +254,7 @@ impl Daemon {
         let access = Access::open(config.access.clone(), store.clone(), tasks).await?;
         let library = OrtLibrary::load(&config.native.library)?;
         let reference = Arc::new(reference(library.clone(), config.native.threads)?);
-        let natives = natives(config, &library)?;
+        let natives = natives(config, &library, run)?;
         let registry = registry(config, store.clone(), reference.clone(), tasks).await?;
         let folder = registry.blobs.folder().to_owned();
         let bridge = Bridge::bind(config.bridge.clone(), HEARTBEAT_MS, folder, tasks).await?;
@@ -406,11 +406,24 @@ fn clear(run: &RunDir) {
     }
 }
 
-/// A lane of this process per execution provider.
-fn natives(config: &Config, library: &OrtLibrary) -> Result<Vec<Arc<dyn Backend>>, OrtError> {
-    let Native { providers, threads, .. } = &config.native;
-    let lane = |provider: &String| Ok(Arc::new(OrtLane::start(library, provider, *threads)?) as _);
-    providers.iter().map(lane).collect()
+/// A lane per execution provider: in this process, and for other libraries in one of its own.
+fn natives(
+    config: &Config,
+    library: &OrtLibrary,
+    run: &Arc<RunDir>,
+) -> Result<Vec<Arc<dyn Backend>>, OrtError> {
+    let Native { providers, libraries, threads, .. } = &config.native;
+    let mut lanes: Vec<Arc<dyn Backend>> = Vec::new();
+    for provider in providers {
+        lanes.push(Arc::new(OrtLane::start(library, provider, *threads)?));
+    }
+    for Library { path, providers } in libraries.values() {
+        for provider in providers {
+            let lane = OrtLane::start_elsewhere(&config.program, run, path, provider, *threads)?;
+            lanes.push(Arc::new(lane));
+        }
+    }
+    Ok(lanes)
 }
 
 /// The pool's word on lanes; native ones are up before it begins.

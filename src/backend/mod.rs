@@ -5,6 +5,7 @@
 
 pub mod ort;
 pub mod page;
+mod tensors;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +97,7 @@ impl Activity {
 }
 
 /// A session's name on its lane: the model's digest and the dimensions that were fixed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionName {
     pub model: Digest,
     pub shapes: DimBinding,
@@ -134,7 +136,7 @@ pub struct DeliveredFile {
     pub leaves: Bytes,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
     pub placement: Placement,
     pub load_us: u64,
@@ -163,7 +165,7 @@ pub struct StepOutput {
 }
 
 /// Microseconds; see `domain::Timing`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepTiming {
     pub transfer: u64,
     /// Spent behind the lane's other step.
@@ -173,7 +175,7 @@ pub struct StepTiming {
     pub encode: u64,
 }
 
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum BackendError {
     #[error("lane lost: {reason}")]
     Lost { reason: String },

@@ -18,14 +18,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Activity, Backend, BackendError, DeliveredFile, Delivery, LoadOrder, Loaded, SessionName, Step,
-    StepOutput, StepTiming,
+    StepOutput, StepTiming, tensors,
 };
 use crate::{
     bridge::{Bridge, LinkReceiver, LinkSender, Message, Received, Session},
-    domain::{Body, Code, Environment, LaneMemory, Retry, Tensor},
-    protocol::link::{
-        BinarySize, DaemonToLane, FileFetch, LaneTiming, LaneToDaemon, ModelFetch, Payload, TensorHeader,
-    },
+    domain::{Body, Code, Environment, LaneMemory, Retry},
+    protocol::link::{DaemonToLane, FileFetch, LaneTiming, LaneToDaemon, ModelFetch, Payload},
     tasks::Tasks,
 };
 
@@ -269,16 +267,7 @@ impl Backend for PageLane {
 
     fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
         let sent_at = Instant::now();
-        let mut body = Body::default();
-        let inputs = step
-            .inputs
-            .into_iter()
-            .map(|tensor| {
-                body.append(&tensor.body);
-                let parameters = BinarySize { binary_data_size: tensor.body.len() };
-                TensorHeader { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape, parameters }
-            })
-            .collect();
+        let (inputs, body) = tensors::joined(step.inputs);
         let session = step.session.to_string();
         let (id, reply) = self.link.ask(
             |id, payload| DaemonToLane::Step { id, session, inputs, outputs: step.outputs, payload },
@@ -301,7 +290,7 @@ impl Backend for PageLane {
             let (received, at, previous) = answered?;
             match received.message {
                 LaneToDaemon::Result { outputs, timing_us, .. } => Ok(StepOutput {
-                    outputs: tensors(outputs, &received.body)?,
+                    outputs: tensors::apart(outputs, &received.body)?,
                     timing: timing(timing_us, sent_at, previous, at),
                 }),
                 LaneToDaemon::Failed { code: Code::Cancelled, .. } => Err(BackendError::Cancelled),
@@ -364,26 +353,4 @@ fn timing(lane: LaneTiming, sent_at: Instant, previous: Instant, at: Instant) ->
         compute: lane.compute,
         encode: lane.encode,
     }
-}
-
-fn tensors(headers: Vec<TensorHeader>, body: &Body) -> Result<Vec<Tensor>, BackendError> {
-    let sizes = headers.iter().map(|header| header.parameters.binary_data_size);
-    let sum = sizes.fold(0usize, usize::saturating_add);
-    if sum != body.len() {
-        let reason = format!("the lane announced {sum} bytes of outputs and sent {}", body.len());
-        return Err(BackendError::Lost { reason });
-    }
-    let mut from = 0;
-    headers
-        .into_iter()
-        .map(|TensorHeader { name, datatype, shape, parameters }| {
-            let body = body.slice(from, parameters.binary_data_size);
-            from += body.len();
-            let tensor = Tensor { name, datatype, shape, body };
-            tensor
-                .check()
-                .map_err(|error| BackendError::Lost { reason: format!("a lane's output: {error}") })?;
-            Ok(tensor)
-        })
-        .collect()
 }

@@ -28,5 +28,5 @@ pub use history::{Change, History, Measured, Point, Series};
 pub use report::Report;
 pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State};
 pub use scenario::{Scenario, Scenarios, Start, Varied};
-pub use suite::{Limits, Planned, Precision, Subject, Suite, SuiteError, Wanted};
+pub use suite::{Lent, Limits, Planned, Precision, Subject, Suite, SuiteError, Wanted};
 pub use validate::{Check, Level, Part, Quality, Validation, validate};

@@ -90,6 +90,9 @@ pub struct State {
 pub struct Cell {
     pub model: ModelName,
     pub model_digest: Option<Digest>,
+    /// Whether the model's weights are random numbers, so that its answers mean nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seeded: bool,
     pub browser: String,
     pub backend: BackendKind,
     pub scenario: Scenario,

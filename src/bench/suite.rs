@@ -1,5 +1,6 @@
 //! A suite as its file says it, read strictly: whatever is wrong is named with its line.
 
+mod lent;
 mod matrix;
 mod planned;
 mod tables;
@@ -16,6 +17,7 @@ use toml::Spanned;
 
 use super::{Scenario, Scenarios, Varied};
 use crate::domain::{BackendKind, ModelName};
+pub use lent::Lent;
 use matrix::{RawExclude, RawMatrix, RawPrecision};
 pub use planned::Planned;
 use tables::RawScenarios;
@@ -50,12 +52,26 @@ pub struct Subject {
     pub name: ModelName,
     /// Where it comes from when the daemon does not have it.
     pub source: Option<String>,
-    /// A file of inputs, in the form of the gate's.
-    pub inputs: String,
+    /// Which graph of several that its source becomes.
+    pub part: Option<String>,
+    /// Whether its weights are random numbers.
+    pub seeded: bool,
+    /// A file of inputs, in the form of the gate's; none where no cell of it is measured.
+    pub inputs: Option<String>,
     /// How far an answer may be off the native one, as a share of its largest value.
     pub tolerance: f64,
     /// What the daemon calls its variants, by precision; weft makes the others.
     pub variants: BTreeMap<String, ModelName>,
+}
+
+impl Subject {
+    /// What its source is called when it is brought; its graphs are called by their parts behind that.
+    #[must_use]
+    pub fn brought_as(&self) -> &str {
+        let name = self.name.as_str();
+        let part = self.part.as_ref().and_then(|part| name.strip_suffix(part)?.strip_suffix('-'));
+        part.unwrap_or(name)
+    }
 }
 
 /// A precision that is not the model's own.
@@ -93,6 +109,8 @@ pub struct Suite {
     pub precisions: BTreeMap<String, Precision>,
     /// By name, without `single`.
     pub plans: BTreeMap<String, Planned>,
+    /// What a daemon that is started for the suite has beside its own ONNX Runtime, where it is there.
+    pub libraries: BTreeMap<String, Lent>,
     pub cells: Vec<Wanted>,
 }
 
@@ -121,6 +139,8 @@ struct RawSuite {
     #[serde(default)]
     plan: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
+    library: BTreeMap<String, Spanned<Lent>>,
+    #[serde(default)]
     exclude: Vec<Spanned<RawExclude>>,
 }
 
@@ -129,7 +149,10 @@ struct RawSuite {
 struct RawModel {
     name: Spanned<ModelName>,
     source: Option<String>,
-    inputs: String,
+    part: Option<Spanned<String>>,
+    #[serde(default)]
+    seeded: bool,
+    inputs: Option<String>,
     #[serde(default = "tolerance")]
     tolerance: Spanned<f64>,
     #[serde(default)]
@@ -156,6 +179,7 @@ impl Suite {
         let models = told.models(&raw.model)?;
         let scenarios = told.scenarios(&raw, &limits, budget)?;
         let (precisions, plans) = (told.precisions(&raw)?, told.plans(&raw)?);
+        let libraries = told.libraries(&raw)?;
         let cells = told.cells(&models, &raw, &scenarios, &plans)?;
         let name = raw.name.get_ref().clone();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -164,7 +188,8 @@ impl Suite {
             &raw.name.span(),
             "a suite's name has 1 to 64 letters, digits, `-`, `_` and `.`",
         )?;
-        Ok(Self { name, about: raw.about, budget, models, limits, scenarios, precisions, plans, cells })
+        let about = raw.about;
+        Ok(Self { name, about, budget, models, limits, scenarios, precisions, plans, libraries, cells })
     }
 
     /// The browsers of all cells that are measured, `native` among them.
@@ -235,9 +260,16 @@ impl Told<'_> {
                 "a tolerance is between 0 and 1",
             )?;
             self.check(names.insert(name.clone()), &model.name.span(), "this model is in the suite already")?;
+            if let Some(part) = &model.part {
+                let named = name.as_str().ends_with(&format!("-{}", part.get_ref()));
+                let message = format!("a model that is a part is called NAME-{}", part.get_ref());
+                self.check(named, &part.span(), &message)?;
+            }
             models.push(Subject {
                 name,
                 source: model.source.clone(),
+                part: model.part.as_ref().map(|part| part.get_ref().clone()),
+                seeded: model.seeded,
                 inputs: model.inputs.clone(),
                 tolerance,
                 variants: model

@@ -104,6 +104,50 @@ fn what_is_wrong_in_a_suite_is_named_with_its_line() {
     }
 }
 
+#[test]
+fn a_model_may_be_a_part_and_one_that_is_not_measured_needs_no_inputs() {
+    let text =
+        SUITE.replacen("name = \"one\"", "name = \"one-encoder\"\npart = \"encoder\"\nseeded = true", 1);
+    let suite = Suite::parse("small.toml", &text).unwrap();
+    let (one, two) = (&suite.models[0], &suite.models[1]);
+    assert_eq!((one.brought_as(), one.seeded), ("one", true));
+    assert_eq!((two.brought_as(), two.seeded), ("two", false));
+    let misnamed = Suite::parse("small.toml", &text.replace("one-encoder", "one")).unwrap_err();
+    assert_eq!(
+        (misnamed.line, misnamed.message.as_str()),
+        (7, "a model that is a part is called NAME-encoder")
+    );
+
+    let text = SUITE.replacen("inputs = \"two.json\"\n", "", 1);
+    let unasked = Suite::parse("small.toml", &text).unwrap_err();
+    assert!(unasked.message.contains("a model that is measured has `inputs`"), "{unasked}");
+    let left_out = text.replacen("model = [\"two\"]\nbackend = [\"webgpu\"]", "model = [\"two\"]", 1);
+    assert_eq!(Suite::parse("small.toml", &left_out).unwrap().models[1].inputs, None);
+}
+
+#[test]
+fn a_library_is_lent_for_what_the_matrix_has() {
+    let lent = |path: &str, providers: &str| {
+        let library =
+            format!("[library.x]\npath = \"{path}\"\nproviders = {providers}\ninstall = \"make it\"\n");
+        let text = SUITE.replacen("\"ort-cpu\"", "\"ort-cpu\", \"ort-qnn\"", 1) + &library;
+        Suite::parse("small.toml", &text)
+    };
+    let suite = lent("{cache}/x/y.so", "[\"qnn\"]").unwrap();
+    let library = &suite.libraries["x"];
+    assert_eq!(library.at("/c".as_ref()), std::path::PathBuf::from("/c/x/y.so"));
+    assert!(library.has(&"ort-qnn".parse().unwrap()) && !library.has(&BackendKind::ort_cpu()));
+    let cases = [
+        ("y.so", "[\"qnn\"]", "a library's path is absolute"),
+        ("/y.so", "[]", "at least one provider"),
+        ("/y.so", "[\"cuda\"]", "does not have the backend `ort-cuda`"),
+    ];
+    for (path, providers, said) in cases {
+        let error = lent(path, providers).expect_err(said);
+        assert!(error.message.contains(said), "{error}");
+    }
+}
+
 /// The suite with this scenario, and what is said of it.
 fn with(scenario: &str, table: &str) -> String {
     let text = SUITE.replacen("[\"single_stream\", \"offline\"]", &format!("[{scenario}]"), 1);
@@ -356,6 +400,7 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         cold: Vec::new(),
         beside: Vec::new(),
         alone_us: Vec::new(),
+        seeded: false,
         memory: Vec::new(),
     }
 }

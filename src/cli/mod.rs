@@ -17,6 +17,7 @@ mod top;
 mod wire;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -30,6 +31,7 @@ use tokio::{
 };
 
 use crate::{
+    backend::ort::elsewhere,
     config::{Config, FILTER, RawConfig, Source, Surroundings},
     driver::guardian,
     telemetry::{Format, Log, LogOrder},
@@ -119,8 +121,10 @@ pub fn main() -> ExitCode {
     // SAFETY: the program has one thread yet, so nobody reads the environment meanwhile.
     unsafe { std::env::set_var(NO_TELEMETRY, "1") };
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == guardian::ARGUMENT) {
-        return guard(arguments.next().map(PathBuf::from));
+    match arguments.next() {
+        Some(first) if first == guardian::ARGUMENT => return guard(arguments.next().map(PathBuf::from)),
+        Some(first) if first == elsewhere::ARGUMENT => return compute(&arguments.collect::<Vec<_>>()),
+        _ => {}
     }
     let cli = Cli::parse();
     if let Err(error) = start_log(&cli) {
@@ -149,6 +153,14 @@ fn guard(run_dir: Option<PathBuf>) -> ExitCode {
     let Some(run_dir) = run_dir else { return ExitCode::from(MISUSE) };
     match guardian::run(&run_dir) {
         Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.into()),
+    }
+}
+
+/// A native lane's process, which has as little.
+fn compute(arguments: &[OsString]) -> ExitCode {
+    match elsewhere::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.into()),
     }
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{BackendKind, Conversion, Digest, ModelKind},
-    models::source::is_weights,
+    models::{GateInputs, source::is_weights},
 };
 use addition::{Addition, Origin, Piece, additions};
 pub(super) use registry::date;
@@ -124,7 +124,7 @@ impl Models {
                 let added = with_daemon(common, async |client| {
                     let mut added = Vec::new();
                     for addition in &additions {
-                        added.extend(add(client, addition, common.json).await?);
+                        added.extend(add(client, addition, None, common.json).await?);
                     }
                     Ok(added)
                 })
@@ -175,12 +175,18 @@ impl Models {
     }
 }
 
-/// Adds what a source is, under this name.
-pub(super) async fn bring(client: &Client, source: &str, name: &str) -> anyhow::Result<()> {
+/// Adds what a source is, under this name; where it is one model and names no inputs of its own, `gate` are those that it
+/// is judged by.
+pub(super) async fn bring(
+    client: &Client,
+    source: &str,
+    name: &str,
+    gate: &GateInputs,
+) -> anyhow::Result<()> {
     for mut addition in additions(source, false, None, None, None, None)? {
         name.clone_into(&mut addition.name);
         addition.check()?;
-        add(client, &addition, true).await?;
+        add(client, &addition, Some(gate), true).await?;
     }
     Ok(())
 }
@@ -199,10 +205,14 @@ pub(super) async fn variant(client: &Client, model: &str, precision: &str) -> an
     client.get(&path).await
 }
 
-async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Result<Vec<Value>> {
+async fn add(
+    client: &Client,
+    addition: &Addition,
+    otherwise: Option<&GateInputs>,
+    quiet: bool,
+) -> anyhow::Result<Vec<Value>> {
     let Addition { name, file, licence, kind, tolerance, inputs, batch } = addition;
     let gate = gate(inputs.as_deref())?;
-    let common = json!({"licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch});
     let pieces = match file {
         Origin::Disk { model, files, source } => disk(client, model, files, source).await?,
         Origin::Elsewhere { source, offline, digest } => {
@@ -212,6 +222,9 @@ async fn add(client: &Client, addition: &Addition, quiet: bool) -> anyhow::Resul
     if inputs.is_some() && pieces.len() > 1 {
         bail!("{name} has {} parts, and gate inputs are for one model", pieces.len());
     }
+    let otherwise = otherwise.filter(|_| inputs.is_none() && pieces.len() == 1);
+    let gate = otherwise.map_or(gate, |inputs| json!(inputs));
+    let common = json!({"licence": licence, "tolerance": tolerance, "gate": gate, "batch": batch});
     let mut added = Vec::new();
     for mut piece in pieces {
         let part = piece.remove("part").filter(|part| part != "model");

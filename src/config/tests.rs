@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Config, ConfigError, RawConfig, Surroundings, source::parse, thread_share};
+use super::{Config, ConfigError, Library, RawConfig, Surroundings, source::parse, thread_share};
 use crate::{
     domain::{BackendKind, Policy},
     driver::recipe::Recipe,
@@ -58,6 +58,25 @@ fn what_is_said_is_what_holds() {
     assert_eq!((config.limits.caller_requests, config.limits.age_step.as_secs()), (7, 2));
     assert_eq!((config.policy, config.limits.hedge_percent), (Policy::NativeFirst, Some(3)));
     assert_eq!(config.drain, Duration::from_secs(120));
+}
+
+#[test]
+fn libraries_are_lent_where_nobody_has_their_providers() {
+    let text = "[native.libraries.cuda]\npath = \"/c.so\"\nproviders = [\"cuda\", \"tensorrt\"]";
+    let mut raw: RawConfig = toml::from_str(text).expect("a good file");
+    let library = |providers: &[&str]| Library {
+        path: PathBuf::from("/o.so"),
+        providers: providers.iter().map(ToString::to_string).collect(),
+    };
+    for (name, providers) in [("own", "cpu"), ("other", "tensorrt"), ("openvino", "openvino")] {
+        raw.native.lend(name, library(&[providers]));
+    }
+    let names: Vec<_> = raw.native.libraries.keys().map(String::as_str).collect();
+    assert_eq!(names, ["cuda", "openvino"]);
+    let place = PathBuf::from("/nowhere");
+    let surroundings = Surroundings { home: place.clone(), cache: place.clone(), path: "/bin".into() };
+    let config = raw.resolve(place, surroundings).expect("a good configuration");
+    assert_eq!(config.native.libraries["openvino"], library(&["openvino"]));
 }
 
 #[test]
@@ -155,6 +174,19 @@ fn what_cannot_hold_is_refused_by_name() {
         ("lanes = { memory_max = 4294967297 }", "lanes.memory_max: 4294967297 bytes are not between"),
         ("lanes = { gpu = \"maybe\" }", "unknown variant"),
         ("native = { threads = 0 }", "native.threads must be at least 1"),
+        ("native = { providers = [\"cpu\", \"cpu\"] }", "native.providers: cpu has a lane already"),
+        ("native = { providers = [\"CUDA\"] }", "native.providers: \"CUDA\" is no provider in short"),
+        (
+            "[native.libraries.a]\npath = \"/a.so\"\nproviders = [\"openvino\", \"openvino\"]",
+            "native.libraries.a: openvino has a lane already",
+        ),
+        (
+            "[native.libraries.a]\npath = \"/a.so\"\nproviders = []",
+            "native.libraries.a.providers: a library is there",
+        ),
+        ("[native.libraries.a]\npath = \"a.so\"\nproviders = [\"qnn\"]", "a.so is no absolute path"),
+        ("[native.libraries.a]\nproviders = [\"qnn\"]", "missing field `path`"),
+        ("[native.libraries.a]\npath = \"/a.so\"\nproviders = [\"cpu\"]", "all is compared with that"),
         ("limits = { caller_requests = 0 }", "limits.caller_requests must be at least 1"),
         ("scheduler = { age_step = \"0s\" }", "scheduler.age_step must be at least 1"),
         ("scheduler = { hedge_percent = 0 }", "scheduler.hedge_percent must be at least 1"),

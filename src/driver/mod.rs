@@ -8,6 +8,7 @@
 
 pub mod bidi;
 pub mod cdp;
+pub mod companion;
 pub mod descriptors;
 mod display;
 pub mod errand;

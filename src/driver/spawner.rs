@@ -60,13 +60,17 @@ pub(super) fn spawn(mut command: Command, tie: Tie) -> io::Result<Child> {
 }
 
 /// Runs a short command to its end.
-pub(super) fn status(mut command: std::process::Command) -> io::Result<ExitStatus> {
+pub(super) fn status(command: std::process::Command) -> io::Result<ExitStatus> {
+    bound(command)?.wait()
+}
+
+/// Starts a process that ends with us, and that a thread of its caller's waits for.
+pub(super) fn bound(mut command: std::process::Command) -> io::Result<std::process::Child> {
     prepare(&mut command, Tie::Bound);
-    let mut child = started(move || {
+    started(move || {
         let child = command.spawn()?;
         Ok((Some(child.id()), child))
-    })?;
-    child.wait()
+    })
 }
 
 /// The children that have a waiter. While the guard is held, none is started.

@@ -51,6 +51,57 @@ fn a_suite_runs_from_nothing_and_leaves_nothing() {
     assert_eq!(processes_of(home.path()), Vec::<String>::new());
 }
 
+/// The library is a setup of its own; where nobody ran that, this is a skip by name.
+fn openvino() -> bool {
+    let cache = weft::config::Surroundings::read().unwrap().cache;
+    let library = cache.join("native/onnxruntime-openvino-1.24.1/libonnxruntime.so.1.24.1");
+    if !library.is_file() {
+        eprintln!("skipped: {} is missing; `make prove-setup` brings it", library.display());
+    }
+    library.is_file()
+}
+
+#[test]
+#[ignore = "its library is 150 MB: run by `make prove`"]
+fn openvino_computes_what_the_native_lane_does() {
+    if !openvino() {
+        return;
+    }
+    let shipped = std::fs::read_to_string(format!("{FIXTURES}/workloads/roadmap-13.toml")).unwrap();
+    let text = shipped.replace("../", &format!("{FIXTURES}/")).replace(", \"chromium-webnn\"]", "]");
+    assert_ne!(text.len(), shipped.len());
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("natively.toml");
+    std::fs::write(&file, text.replace("time = \"4s\"", "time = \"1s\"")).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(["bench", "run", file.to_str().unwrap(), "--json", "--home"])
+        .arg(home.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let cells = told["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 13 * 6, "{told}");
+    let of = |backend: &str| {
+        let measured = cells.iter().filter(|cell| cell["outcome"] != "excluded");
+        measured.filter(|cell| cell["backend"] == backend).cloned().collect::<Vec<_>>()
+    };
+    for cell in of("ort-openvino") {
+        assert_eq!((cell["outcome"].as_str(), cell["seeded"].as_bool()), (Some("ok"), Some(true)), "{cell}");
+        let provenance = &cell["provenance"];
+        assert_eq!(provenance["engine"], "onnxruntime@1.24.1/libonnxruntime.so.1.24.1", "{cell}");
+        assert!(provenance["placement"]["openvino"].as_u64() > Some(0), "{cell}");
+        assert_eq!(provenance["verdict"], "verified", "{cell}");
+    }
+    for cell in of("ort-qnn") {
+        let reason = cell["reason"].as_str().unwrap();
+        assert_eq!(cell["outcome"], "skipped", "{cell}");
+        assert!(reason.starts_with("not available here: ") && reason.contains("ort-openvino of"), "{reason}");
+    }
+    assert_eq!((of("ort-openvino").len(), of("ort-cpu").len(), of("ort-qnn").len()), (11, 11, 11));
+    assert_eq!(processes_of(home.path()), Vec::<String>::new());
+}
+
 /// The shipped suite's models in Chromium alone, started cold.
 fn cold() -> String {
     let smoke = std::fs::read_to_string(format!("{FIXTURES}/workloads/smoke.toml")).unwrap();

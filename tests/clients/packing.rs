@@ -74,6 +74,7 @@ fn an_unpacked_archive_runs_without_the_checkout() {
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said["cells"][0]["outcome"], "ok", "{said}");
     assert!(unpacked.join("share/weft/browsers/chromium.toml").is_file());
+    assert!(unpacked.join("share/weft/checkpoints/bert/model.safetensors").is_file());
     assert!(
         fs::read_to_string(unpacked.join("share/doc/weft/PARTS.txt")).unwrap().contains("onnxruntime-web")
     );

@@ -494,6 +494,33 @@ every = "100ms"
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_is_not_here_is_a_row_that_says_what_was_looked_for() {
+    let daemon = TestDaemon::start(&[]).await;
+    let rest = "[matrix]\nbrowser = [\"native\"]\nbackend = [\"ort-cpu\", \"ort-openvino\", \"ort-qnn\"]\n\
+                scenario = [\"single_stream\"]\n\n[library.openvino]\npath = \"/nowhere/libonnxruntime.so\"\n\
+                providers = [\"openvino\"]\ninstall = \"`make it` brings it\"\n";
+    let told = measured(home().path(), &daemon, rest).await;
+    let outcomes: Vec<_> = (0..3).map(|at| told["cells"][at]["outcome"].as_str().expect("a word")).collect();
+    assert_eq!(outcomes, ["ok", "skipped", "skipped"], "{told}");
+    let said = [
+        (
+            1,
+            "no ONNX Runtime library gives ort-openvino; there is no /nowhere/libonnxruntime.so: `make it` brings it",
+        ),
+        (
+            2,
+            "no ONNX Runtime library gives ort-qnn; [native.libraries] of the daemon's configuration names none",
+        ),
+    ];
+    for (at, said) in said {
+        let reason = told["cells"][at]["reason"].as_str().expect("a reason");
+        assert!(reason.starts_with(&format!("not available here: {said}")), "{reason}");
+        assert!(reason.contains("native lanes: ort-cpu of onnxruntime@"), "{reason}");
+    }
+    daemon.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_misuse_and_says_what_to_do() {
     let home = home();

@@ -25,6 +25,7 @@ mod converting;
 mod cutting;
 mod dashboard;
 mod downloads;
+mod elsewhere;
 mod encoding;
 mod foreign;
 #[path = "../../src/socket/frame.rs"]

@@ -13,6 +13,8 @@ use weft::{
     onnx::{Analysis, Values, costs, open, open_whole},
 };
 
+use crate::checkpoints::{Original, TOLERANCE, cases, difference, named};
+
 const LIBRARY: &str = concat!(env!("WEFT_NATIVE_DIR"), "/libonnxruntime.so.1");
 
 pub(crate) fn cached(path: &str) -> PathBuf {
@@ -142,6 +144,22 @@ async fn the_native_lane_computes_what_python_does() {
     let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
     assert_eq!(best, Some(142));
     assert!((scores[142] - 0.487_239_36).abs() < 1e-5, "{}", scores[142]);
+}
+
+/// Of the kinds that weft does not convert.
+#[tokio::test]
+async fn what_pytorch_exported_answers_what_pytorch_did() {
+    for name in ["detr", "xclip", "clap"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints").join(name);
+        let loaded = load(&folder.join("model.onnx"), 1).await;
+        for (inputs, outputs) in cases(&Original::outputs(name), "model").into_values() {
+            let answers = loaded.run(inputs).await.expect("an answer");
+            for wanted in outputs {
+                let off = difference(&wanted, named(&answers, &wanted.name));
+                assert!(off <= TOLERANCE, "{name}: {} is off by {off:.1e}", wanted.name);
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,9 @@
-//! The sessions of one lane: created, run and freed on the lane's thread.
+//! The sessions of one lane: created, run and freed on the lane's thread, or in its process.
 
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashSet},
-    ffi::CString,
-    ptr,
+    ffi::{CStr, CString},
     time::Instant,
 };
 
@@ -17,7 +16,7 @@ use ort::{
     },
 };
 
-use super::{OrtLibrary, placement, tensors};
+use super::{Engine, OrtLibrary, placement, tensors};
 use crate::{
     backend::{BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming},
     domain::{Code, DimBinding, Failure, Retry},
@@ -47,53 +46,6 @@ impl Sessions {
     pub(super) fn new(library: OrtLibrary, provider: &str, threads: u32, graphs: Graphs) -> Self {
         let threads = threads as usize;
         Self { library, provider: provider.to_owned(), threads, graphs, loaded: BTreeMap::new() }
-    }
-
-    pub(super) fn load(&mut self, order: LoadOrder) -> Result<Loaded, BackendError> {
-        if let Some(entry) = self.loaded.get(&order.session) {
-            return Ok(entry.loaded.clone());
-        }
-        let begun = Instant::now();
-        let session =
-            self.builder(&order.session.shapes).and_then(|mut builder| builder.commit_from_file(&order.path));
-        let session = session.map_err(|error| self.load_failed(&error))?;
-        let placement = placement::read(&session).map_err(|error| self.load_failed(&error))?;
-        let loaded = Loaded { placement, load_us: micros(begun), ..Loaded::default() };
-        self.loaded.insert(order.session, Entry { session, loaded: loaded.clone() });
-        Ok(loaded)
-    }
-
-    pub(super) fn unload(&mut self, session: &SessionName) -> Result<(), BackendError> {
-        self.loaded.remove(session).map(drop).ok_or_else(|| not_loaded(session))
-    }
-
-    pub(super) fn execute(&mut self, step: &Step) -> Result<StepOutput, BackendError> {
-        let begun = Instant::now();
-        let entry = self.loaded.get_mut(&step.session).ok_or_else(|| not_loaded(&step.session))?;
-        let wanted = wanted(&entry.session, &step.outputs)?;
-        let inputs: Vec<_> =
-            step.inputs.iter().map(tensors::input).collect::<Result<_, _>>().map_err(refused)?;
-        let views: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = step
-            .inputs
-            .iter()
-            .zip(&inputs)
-            .map(|(tensor, input)| (Cow::from(tensor.name.as_str()), SessionInputValue::from(&input.value)))
-            .collect();
-        let decode = micros(begun);
-
-        let begun = Instant::now();
-        let selected = wanted.iter().fold(OutputSelector::no_default(), OutputSelector::with);
-        let options = RunOptions::new().map_err(|error| execute_failed(&error))?.with_outputs(selected);
-        let outputs =
-            entry.session.run_with_options(views, &options).map_err(|error| execute_failed(&error))?;
-        let compute = micros(begun);
-
-        let begun = Instant::now();
-        let outputs = answers(wanted, outputs)?;
-        Ok(StepOutput {
-            outputs,
-            timing: StepTiming { decode, compute, encode: micros(begun), ..StepTiming::default() },
-        })
     }
 
     /// Fails if the provider cannot be used here, whatever the model.
@@ -139,19 +91,84 @@ impl Sessions {
             return Ok(builder.with_devices(devices, None)?);
         }
         let name = CString::new(provider).map_err(ort::Error::from)?;
-        // SAFETY: the builder and the name outlive the call, and there are no options to read.
+        let options = self.options();
+        let keys: Vec<_> = options.iter().map(|(key, _)| key.as_ptr()).collect();
+        let values: Vec<_> = options.iter().map(|(_, value)| value.as_ptr()).collect();
+        // SAFETY: the builder, the name and the options outlive the call, and there is a value for each key.
         unsafe {
             let append = ort::api().SessionOptionsAppendExecutionProvider;
             ort::Error::result_from_status(append(
                 builder.ptr_mut(),
                 name.as_ptr(),
-                ptr::null(),
-                ptr::null(),
-                0,
+                keys.as_ptr(),
+                values.as_ptr(),
+                options.len(),
             ))?;
         }
         Ok(builder)
     }
+
+    /// What the provider does not take from the session's own options.
+    fn options(&self) -> Vec<(&'static CStr, CString)> {
+        match self.provider.as_str() {
+            // It computes on threads of its own.
+            "openvino" => vec![(c"num_of_threads", number(self.threads))],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Engine for Sessions {
+    fn load(&mut self, order: LoadOrder) -> Result<Loaded, BackendError> {
+        if let Some(entry) = self.loaded.get(&order.session) {
+            return Ok(entry.loaded.clone());
+        }
+        let begun = Instant::now();
+        let session =
+            self.builder(&order.session.shapes).and_then(|mut builder| builder.commit_from_file(&order.path));
+        let session = session.map_err(|error| self.load_failed(&error))?;
+        let placement = placement::read(&session).map_err(|error| self.load_failed(&error))?;
+        let loaded = Loaded { placement, load_us: micros(begun), ..Loaded::default() };
+        self.loaded.insert(order.session, Entry { session, loaded: loaded.clone() });
+        Ok(loaded)
+    }
+
+    fn unload(&mut self, session: &SessionName) -> Result<(), BackendError> {
+        self.loaded.remove(session).map(drop).ok_or_else(|| not_loaded(session))
+    }
+
+    fn execute(&mut self, step: Step) -> Result<StepOutput, BackendError> {
+        let begun = Instant::now();
+        let entry = self.loaded.get_mut(&step.session).ok_or_else(|| not_loaded(&step.session))?;
+        let wanted = wanted(&entry.session, &step.outputs)?;
+        let inputs: Vec<_> =
+            step.inputs.iter().map(tensors::input).collect::<Result<_, _>>().map_err(refused)?;
+        let views: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = step
+            .inputs
+            .iter()
+            .zip(&inputs)
+            .map(|(tensor, input)| (Cow::from(tensor.name.as_str()), SessionInputValue::from(&input.value)))
+            .collect();
+        let decode = micros(begun);
+
+        let begun = Instant::now();
+        let selected = wanted.iter().fold(OutputSelector::no_default(), OutputSelector::with);
+        let options = RunOptions::new().map_err(|error| execute_failed(&error))?.with_outputs(selected);
+        let outputs =
+            entry.session.run_with_options(views, &options).map_err(|error| execute_failed(&error))?;
+        let compute = micros(begun);
+
+        let begun = Instant::now();
+        let outputs = answers(wanted, outputs)?;
+        Ok(StepOutput {
+            outputs,
+            timing: StepTiming { decode, compute, encode: micros(begun), ..StepTiming::default() },
+        })
+    }
+}
+
+fn number(value: usize) -> CString {
+    CString::new(value.to_string()).expect("digits hold no zero byte")
 }
 
 /// The outputs to compute, in the order in which they are answered.

@@ -39,6 +39,12 @@ pub(super) struct RawPrecision {
     convert: Option<Spanned<String>>,
 }
 
+impl RawMatrix {
+    pub(super) fn backend(&self) -> &[BackendKind] {
+        self.backend.get_ref()
+    }
+}
+
 /// Cells that are not measured; what it does not name is any.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -186,6 +192,8 @@ impl Told<'_> {
                         };
                         let mut named = excludes.iter().map(Spanned::get_ref);
                         cell.excluded = named.find(|raw| raw.has(&cell, model)).map(|raw| raw.reason.clone());
+                        let asked = cell.excluded.is_some() || model.inputs.is_some();
+                        self.check(asked, &raw.model[at].span(), "a model that is measured has `inputs`")?;
                         let twice = "the matrix names a browser, backend or scenario twice";
                         self.check(!cells.contains(&cell), &matrix.span(), twice)?;
                         cells.push(cell);

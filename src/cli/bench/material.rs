@@ -137,14 +137,17 @@ impl Measuring<'_> {
             return Ok(base.clone());
         }
         let subject = &self.found.suite.models[model];
-        let inputs = Arc::new(self.found.inputs(&subject.inputs)?.tensors()?);
+        let inputs = subject.inputs.as_deref().context("a model that is measured has inputs")?;
+        let given = self.found.inputs(inputs)?;
+        let inputs = Arc::new(given.tensors()?);
         let path = format!("/api/v1/models/{}", subject.name);
         let shown = match self.client.get(&path).await {
             Ok(shown) => shown,
             Err(absent) => {
                 let Some(source) = &subject.source else { return Err(absent) };
                 output::progress(&format!("adding {}", subject.name));
-                models::bring(self.client, &self.found.source(source), subject.name.as_str()).await?;
+                let (source, name) = (self.found.source(source), subject.brought_as());
+                models::bring(self.client, &source, name, &given).await?;
                 self.client.get(&path).await?
             }
         };

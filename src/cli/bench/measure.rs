@@ -89,6 +89,7 @@ impl<'a> Measuring<'a> {
             Cell {
                 model: suite.models[wanted.model].name.clone(),
                 model_digest: None,
+                seeded: suite.models[wanted.model].seeded,
                 browser: wanted.browser.clone(),
                 backend: wanted.backend.clone(),
                 scenario: wanted.scenario,
@@ -265,8 +266,8 @@ impl<'a> Measuring<'a> {
     pub(super) async fn load(&mut self, at: usize) -> bool {
         let wanted = self.wanted(at);
         let material = &self.materials[&at];
-        // The daemon loads natively for itself, and a plan's stages when it is made.
-        if wanted.backend.is_native() || material.plan.is_some() {
+        // The daemon has what it compares with, and a plan's stages from when it is made.
+        if wanted.backend == BackendKind::ort_cpu() || material.plan.is_some() {
             return true;
         }
         let name = &material.model;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::super::{client::Client, output};
-use super::socket::Socket;
+use super::{socket::Socket, suites::Found};
 use crate::{
     bench::{Place, Suite},
     domain::BackendKind,
@@ -61,14 +61,15 @@ async fn unsettled(client: &Client, suite: &Suite) -> anyhow::Result<Option<Stri
 /// Every lane that the suite names, or why it is not there.
 pub(super) async fn lanes(
     client: &Client,
-    suite: &Suite,
+    found: &Found,
 ) -> anyhow::Result<BTreeMap<(String, BackendKind), Result<Place, String>>> {
+    let suite = &found.suite;
     let (lanes, instances) = tokio::try_join!(client.get("/api/v1/lanes"), client.get("/api/v1/instances"))?;
     let list = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
     let (lanes, instances) = (list(&lanes), list(&instances));
     let wanted: BTreeSet<_> =
         suite.cells.iter().map(|cell| (cell.browser.clone(), cell.backend.clone())).collect();
-    let found = wanted.into_iter().map(|(browser, backend)| {
+    let told = wanted.into_iter().map(|(browser, backend)| {
         let of_browser = |item: &&Value| item["browser"] == browser.as_str();
         let lane = lanes.iter().filter(of_browser).find(|lane| lane["backend"] == json!(backend));
         let instance = instances.iter().find(of_browser);
@@ -78,11 +79,25 @@ pub(super) async fn lanes(
                 let reason = instance["reason"].as_str().unwrap_or("it has no such lane");
                 Err(format!("{browser}: {reason}"))
             }
+            (None, None) if backend.is_native() => Err(missing(found, &backend, &lanes)?),
             (None, None) => Err(format!("the daemon runs no {browser}: `weft serve --browsers {browser}=1`")),
         };
-        ((browser, backend), place)
+        Ok::<_, anyhow::Error>(((browser, backend), place))
     });
-    Ok(found.collect())
+    told.collect()
+}
+
+/// Why no native lane is on a backend: what was looked for, and what there is.
+fn missing(found: &Found, backend: &BackendKind, lanes: &[Value]) -> anyhow::Result<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let native = lanes.iter().filter(|lane| lane["browser"] == "native");
+    let native =
+        native.map(|lane| format!("{} of {}", text(&lane["backend"]), text(&lane["capability"]["engine"])));
+    let native = native.collect::<Vec<_>>().join(", ");
+    let looked = found.looked_for(backend)?;
+    Ok(format!(
+        "not available here: no ONNX Runtime library gives {backend}; {looked}; native lanes: {native}"
+    ))
 }
 
 fn place(lane: &Value, instance: Option<&Value>) -> Result<Place, String> {

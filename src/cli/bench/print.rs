@@ -48,7 +48,8 @@ fn interval(interval: &Interval) -> String {
 
 fn row(cell: &Cell) -> Vec<String> {
     let lane = format!("{}/{}", cell.browser, cell.backend);
-    let mut row = vec![cell.model.to_string(), lane, cell.varied.of(cell.scenario)];
+    let seeded = if cell.seeded { " (seeded)" } else { "" };
+    let mut row = vec![format!("{}{seeded}", cell.model), lane, cell.varied.of(cell.scenario)];
     match cell.figures().filter(|_| cell.state.outcome == Outcome::Ok) {
         Some(figures) => row.extend([
             milliseconds(figures.median.value),

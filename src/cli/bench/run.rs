@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     bench::{Cell, Environment, Outcome, Results, VERSION},
-    config::{self, RawInstances},
+    config::{self, RawConfig, RawInstances},
     driver::recipe::Recipe,
     tasks,
 };
@@ -62,8 +62,14 @@ impl Run {
             None => None,
         };
         let mut interrupts = Interrupts::catch()?;
-        let browsers = browsers(&found);
-        let client = Client::connect_with(common, move |raw| raw.browsers = Some(browsers.clone())).await?;
+        let (browsers, libraries) = (browsers(&found), found.libraries()?);
+        let configured = move |raw: &mut RawConfig| {
+            raw.browsers = Some(browsers.clone());
+            for (name, library) in &libraries {
+                raw.native.lend(name, library.clone());
+            }
+        };
+        let client = Client::connect_with(common, configured).await?;
         let mut leases = Leases::default();
         let id = format!("{}-{:08x}", found.suite.name, rand::random::<u32>());
         let path = kept::aside(common, &id)?;
@@ -168,7 +174,7 @@ impl Order<'_> {
             interrupted = interrupts.next() => return Err(interrupted.into()),
             lanes = async {
                 places::settled(client, suite).await?;
-                places::lanes(client, suite).await
+                places::lanes(client, found).await
             } => lanes?,
         };
         let there = lanes
@@ -225,6 +231,11 @@ fn begun(id: String, found: &Found, environment: Environment, calibration_us: f6
     if !suite.plans.is_empty() {
         let shared = "a plan runs in no browser that is leased, so none was: others' requests may have come in between";
         warnings.push(shared.to_owned());
+    }
+    let seeded: Vec<_> =
+        suite.models.iter().filter(|model| model.seeded).map(|model| model.name.as_str()).collect();
+    if !seeded.is_empty() {
+        warnings.push(format!("the weights of {} are seeded: their answers mean nothing", seeded.join(", ")));
     }
     let started_at_us = tasks::now_us();
     Results {

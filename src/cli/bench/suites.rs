@@ -1,28 +1,52 @@
 //! Where suites and their inputs come from: files, or what comes with weft.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::{bench::Suite, config::unpacked, domain::Digest, models::GateInputs};
+use crate::{
+    bench::{Lent, Suite},
+    config::{Library, Surroundings, unpacked},
+    domain::{BackendKind, Digest},
+    models::GateInputs,
+};
+
+/// A file of the fixtures' that is in the program.
+macro_rules! embedded {
+    ($path:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/", $path))
+    };
+}
 
 /// Suites that come with weft: their names and texts.
-pub(super) const SHIPPED: [(&str, &str); 5] = [
-    ("smoke", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/smoke.toml"))),
-    ("standard", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/standard.toml"))),
-    ("precision", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/precision.toml"))),
-    ("sharding", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/sharding.toml"))),
-    ("vendors", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workloads/vendors.toml"))),
+pub(super) const SHIPPED: [(&str, &str); 6] = [
+    ("smoke", embedded!("workloads/smoke.toml")),
+    ("standard", embedded!("workloads/standard.toml")),
+    ("precision", embedded!("workloads/precision.toml")),
+    ("sharding", embedded!("workloads/sharding.toml")),
+    ("roadmap-13", embedded!("workloads/roadmap-13.toml")),
+    ("vendors", embedded!("workloads/vendors.toml")),
 ];
 
 /// What those suites are asked with.
-const INPUTS: [(&str, &str); 2] = [
-    (
-        "silero-vad.json",
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/inputs/silero-vad.json")),
-    ),
-    ("magika.json", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/inputs/magika.json"))),
+const INPUTS: [(&str, &str); 13] = [
+    ("silero-vad.json", embedded!("inputs/silero-vad.json")),
+    ("magika.json", embedded!("inputs/magika.json")),
+    ("roadmap-13/bert.json", embedded!("inputs/roadmap-13/bert.json")),
+    ("roadmap-13/t5-encoder.json", embedded!("inputs/roadmap-13/t5-encoder.json")),
+    ("roadmap-13/llama.json", embedded!("inputs/roadmap-13/llama.json")),
+    ("roadmap-13/qwen2.json", embedded!("inputs/roadmap-13/qwen2.json")),
+    ("roadmap-13/vit.json", embedded!("inputs/roadmap-13/vit.json")),
+    ("roadmap-13/whisper-encoder.json", embedded!("inputs/roadmap-13/whisper-encoder.json")),
+    ("roadmap-13/wav2vec2.json", embedded!("inputs/roadmap-13/wav2vec2.json")),
+    ("roadmap-13/clip-vision.json", embedded!("inputs/roadmap-13/clip-vision.json")),
+    ("roadmap-13/detr.json", embedded!("inputs/roadmap-13/detr.json")),
+    ("roadmap-13/xclip.json", embedded!("inputs/roadmap-13/xclip.json")),
+    ("roadmap-13/clap.json", embedded!("inputs/roadmap-13/clap.json")),
 ];
 
 /// Where a shipped suite's paths lead from: in a checkout, and from an unpacked weft's folder.
@@ -88,11 +112,53 @@ impl Found {
         let (path, _) = file.split_once('#').unwrap_or((&file, ""));
         if Path::new(path).exists() { file.into_owned() } else { source.to_owned() }
     }
+
+    /// The libraries that it lends a daemon, and where they are looked for.
+    pub(super) fn lends(&self) -> anyhow::Result<BTreeMap<&str, (&Lent, PathBuf)>> {
+        if self.suite.libraries.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let cache = Surroundings::read()?.cache;
+        let libraries = self.suite.libraries.iter();
+        Ok(libraries.map(|(name, lent)| (name.as_str(), (lent, lent.at(&cache)))).collect())
+    }
+
+    /// Those of them that are there, as a configuration names them.
+    pub(super) fn libraries(&self) -> anyhow::Result<BTreeMap<String, Library>> {
+        let there = self.lends()?.into_iter().filter(|(_, (_, path))| path.is_file());
+        let named = there.map(|(name, (lent, path))| {
+            (name.to_owned(), Library { path, providers: lent.providers.clone() })
+        });
+        Ok(named.collect())
+    }
+
+    /// What became of the library that would give a native lane on this backend.
+    pub(super) fn looked_for(&self, backend: &BackendKind) -> anyhow::Result<String> {
+        Ok(match self.lends()?.into_values().find(|(lent, _)| lent.has(backend)) {
+            Some((_, path)) if path.is_file() => format!("the daemon was started without {}", path.display()),
+            Some((lent, path)) => format!("there is no {}: {}", path.display(), lent.install),
+            None => "[native.libraries] of the daemon's configuration names none that has it".to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn the_roadmaps_suite_has_thirteen_kinds_at_eight_endpoints() {
+        let suite = find("roadmap-13").unwrap().suite;
+        let models: BTreeSet<_> = suite.cells.iter().map(|cell| cell.model).collect();
+        let lanes: BTreeSet<_> = suite.cells.iter().map(|cell| (&cell.browser, &cell.backend)).collect();
+        assert_eq!((suite.models.len(), models.len(), lanes.len(), suite.cells.len()), (13, 13, 8, 104));
+        for cell in &suite.cells {
+            let model = &suite.models[cell.model];
+            assert_eq!(cell.excluded.is_some(), !model.seeded, "{}", model.name);
+        }
+    }
 
     #[test]
     fn what_is_shipped_is_whole() {
@@ -100,7 +166,8 @@ mod tests {
             let found = find(name).unwrap();
             assert_eq!(found.suite.name, name);
             for model in &found.suite.models {
-                assert!(found.inputs(&model.inputs).unwrap().tensors().is_ok(), "{}", model.name);
+                let inputs = model.inputs.as_deref().map(|inputs| found.inputs(inputs).unwrap().tensors());
+                assert!(inputs.is_none_or(|inputs| inputs.is_ok()), "{}", model.name);
             }
         }
     }
