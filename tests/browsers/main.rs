@@ -23,14 +23,17 @@ mod lanes;
 mod large;
 mod matrix;
 mod plans;
+mod planted;
 mod precision;
 #[path = "../support/proof.rs"]
 mod proof;
 mod remote;
+mod repeated;
 mod report;
 #[path = "../support/serve.rs"]
 mod serve;
 mod sharding;
+mod shares;
 mod splits;
 mod stage;
 mod surroundings;

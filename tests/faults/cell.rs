@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{FIXTURES, proof, scenarios::Scenario, stage::Trial};
 
-/// Of a commit's name, in the table.
-const SHORT: usize = 7;
-
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Cell {
     commit: String,
@@ -70,7 +67,7 @@ impl Cell {
             sum(|trial| trial.retried),
             recovery(0.5),
             recovery(0.95),
-            self.commit.get(..SHORT).unwrap_or(&self.commit),
+            proof::short(&self.commit),
             self.machine,
         )
     }

@@ -1,5 +1,7 @@
 //! What `make prove` keeps, at which commit and on which machine it was measured.
 
+#![allow(dead_code, reason = "each target that includes this file uses its own part of it")]
+
 use std::{process::Command, thread::available_parallelism};
 
 pub(crate) const COMMAND: &str = "make prove";
@@ -21,6 +23,16 @@ pub(crate) fn commit() -> String {
     };
     let dirty = git(&["status", "--porcelain"]);
     format!("{}{}", git(&["log", "-1", "--format=%H"]), if dirty.is_empty() { "" } else { "-dirty" })
+}
+
+/// A commit as tables name it.
+pub(crate) fn short(commit: &str) -> &str {
+    commit.get(..7).unwrap_or(commit)
+}
+
+/// What the tests' daemons are.
+pub(crate) fn build() -> &'static str {
+    if cfg!(debug_assertions) { "debug" } else { "release" }
 }
 
 /// Processor and cores, as they bear on times.

@@ -177,7 +177,7 @@ export function method(report: Report): HTMLElement[] {
       element('li', {}, 'The fastest of many lanes is picked by the same samples that its margin is computed of, which favours it a little; each interval stands alone, uncorrected for how many there are.'),
       element('li', {}, 'A lane on a software adapter says nothing of a GPU.'),
       element('li', {}, 'Native is ONNX Runtime of the daemon’s own process, with the threads that the table of lanes shows.')),
-    element('p', {}, 'More in weft’s documents: “How it is measured” and “Two results” in docs/benchmarks.md. Charts: cividis for amounts, PuOr for ratios, Okabe and Ito’s colours for backends, told apart by people who are colour-blind; nothing is told by colour alone.'),
+    element('p', {}, 'More in weft’s documents: “How it is measured” and “Two results” in docs/benchmarks.md, and docs/bias.md, which says what is favoured and what to distrust. Charts: cividis for amounts, PuOr for ratios, Okabe and Ito’s colours for backends, told apart by people who are colour-blind; nothing is told by colour alone.'),
   ];
 }
 
