@@ -27,7 +27,7 @@ pub use document::{DOCUMENT_MAX, DocumentError, VERSION};
 pub use environment::{Difference, Environment, Place, differences};
 pub use history::{Change, History, Measured, Series};
 pub use report::Report;
-pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State};
+pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State, Work};
 pub use scenario::{Scenario, Scenarios, Start, Varied};
 pub use suite::{Limits, Planned, Precision, Subject, Suite, SuiteError, Wanted};
 pub use suites::{KeptSuite, Machine};

@@ -286,6 +286,26 @@ fn parts_of_a_cold_start_are_told_where_all_starts_tell_them() {
     assert_eq!(cell.cold_parts(), [("launch", 6.0), ("first answer", 2.0)]);
     cell.cold[1].launch_us = None;
     assert_eq!(cell.cold_parts(), [("first answer", 2.0)]);
+    let whole = Cold {
+        page_us: Some(1.0),
+        lane_us: Some(9.0),
+        import_us: Some(2.0),
+        init_us: Some(4.0),
+        load_us: Some(7.0),
+        create_us: Some(8.0),
+        ..Cold::default()
+    };
+    cell.cold = vec![whole; 3];
+    let wanted = [
+        ("page", 1.0),
+        ("import", 2.0),
+        ("compile", 4.0),
+        ("rest of the lane", 3.0),
+        ("create", 8.0),
+        // By two clocks a part may be longer than the whole.
+        ("rest of the load", 0.0),
+    ];
+    assert_eq!(cell.cold_parts(), wanted);
     cell.cold.clear();
     assert_eq!(cell.cold_parts(), []);
 }
@@ -352,6 +372,7 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         warm_up_us: Vec::new(),
         warm: true,
         provenance: None,
+        work: None,
         served: None,
         cold: Vec::new(),
         beside: Vec::new(),
@@ -372,6 +393,7 @@ fn results(cells: Vec<Cell>) -> Results {
         complete: true,
         warnings: Vec::new(),
         calibration_us: [1.0, 1.0],
+        copied: None,
         environment: Environment {
             weft: "0.1.0".to_owned(),
             commit: "unknown".to_owned(),

@@ -103,6 +103,7 @@ impl<'a> Measuring<'a> {
                 warm_up_us: Vec::new(),
                 warm: false,
                 provenance: None,
+                work: None,
                 served: None,
                 cold: Vec::new(),
                 beside: Vec::new(),
