@@ -7,14 +7,14 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Cell, Comparison, Environment, History, Judged, Point, Results, compare,
+    Cell, Comparison, Environment, History, Judged, KeptSuite, Results, compare,
     statistics::{Interval, bounded},
 };
 use crate::{
     domain::{Failure, Retry},
     store::{
         BenchFilter, HistoryFilter, POINTS_MAX, Retention, Store, StoreError, StoredBench, StoredCell,
-        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
+        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, environment_digest,
     },
     tasks,
 };
@@ -61,31 +61,6 @@ impl From<ArchiveError> for Failure {
             }
         }
     }
-}
-
-/// A run of a suite, as lists show it.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = BenchRun)]
-pub struct Listed {
-    pub id: String,
-    pub suite: String,
-    pub suite_sha256: String,
-    /// What weft was built of; `unknown` outside its repository.
-    pub commit: String,
-    /// What a CI said that it measured.
-    pub branch: Option<String>,
-    pub started_at_us: i64,
-    pub ended_at_us: i64,
-    pub kept_at_us: i64,
-    /// Whether it was measured elsewhere and came from a file.
-    pub imported: bool,
-    /// Whether every cell had its turn.
-    pub complete: bool,
-    pub cells: u32,
-    /// Cells whose answers were wrong, or that broke.
-    pub failures: u32,
-    /// Runs of the same environment have the same.
-    pub environment_sha256: String,
 }
 
 /// What a comparison said of a cell
@@ -150,31 +125,44 @@ impl Archive {
         filter: BenchFilter,
         limit: u32,
         cursor: Option<i64>,
-    ) -> Result<(Vec<Listed>, Option<i64>), ArchiveError> {
-        let (found, next) = self.store.benches(filter, limit, cursor).await?;
-        Ok((found.into_iter().map(listed).collect(), next))
+    ) -> Result<(Vec<StoredBench>, Option<i64>), ArchiveError> {
+        Ok(self.store.benches(filter, limit, cursor).await?)
     }
 
-    /// Cells over a suite's runs, on machines that can be compared with the newest run's.
-    pub async fn history(&self, filter: HistoryFilter) -> Result<History, ArchiveError> {
+    /// Cells over a suite's runs, on one machine: the one of this id, else the newest run's.
+    pub async fn history(
+        &self,
+        filter: HistoryFilter,
+        machine: Option<&str>,
+    ) -> Result<History, ArchiveError> {
+        let environments = self.environments().await?;
+        let of_machine = machine.map(|machine| {
+            let on_it = environments.iter().filter(|(_, environment)| environment.machine() == machine);
+            on_it.map(|(digest, _)| digest.clone()).collect()
+        });
+        let filter = HistoryFilter { environments: of_machine, ..filter };
         let suite = filter.suite.clone();
         let points = self.store.bench_history(filter).await?;
         if points.len() > POINTS_MAX {
             return Err(ArchiveError::TooMany);
         }
-        let environments = self.store.bench_environments().await?;
-        let read = move || {
-            let environments: Result<BTreeMap<_, Environment>, _> = environments
-                .into_iter()
-                .map(|(digest, text)| serde_json::from_str(&text).map(|read| (digest, read)))
-                .collect();
-            environments.map(|environments| {
-                let points: Vec<_> = points.into_iter().map(point).collect();
-                History::of(suite, &points, &environments)
-            })
+        Ok(tasks::aside("history", move || History::of(suite, &points, &environments)).await?)
+    }
+
+    /// Suites of which something is kept, the one that was measured last first.
+    pub async fn suites(&self) -> Result<Vec<KeptSuite>, ArchiveError> {
+        let (runs, cells) = self.store.bench_suites().await?;
+        let environments = self.environments().await?;
+        Ok(tasks::aside("suites", move || KeptSuite::all(runs, cells, &environments)).await?)
+    }
+
+    async fn environments(&self) -> Result<BTreeMap<String, Environment>, ArchiveError> {
+        let texts = self.store.bench_environments().await?;
+        let read = move || -> Result<_, serde_json::Error> {
+            texts.into_iter().map(|(digest, text)| Ok((digest, serde_json::from_str(&text)?))).collect()
         };
-        let history = tasks::aside("history", read).await?;
-        history.map_err(|error| ArchiveError::Unreadable {
+        let environments = tasks::aside("environments", read).await?;
+        environments.map_err(|error| ArchiveError::Unreadable {
             id: "environment".to_owned(),
             message: error.to_string(),
         })
@@ -212,7 +200,7 @@ fn split(mut results: Results, imported: bool, kept_at_us: i64) -> (StoredBench,
         head.as_object_mut().expect("a result is an object").remove(elsewhere);
     }
     let bench = StoredBench {
-        environment: environment_digest(&environment),
+        environment_sha256: environment_digest(&environment),
         id: results.id,
         suite: results.suite,
         suite_sha256: results.suite_sha256,
@@ -244,6 +232,7 @@ fn split_cell(mut cell: Cell) -> StoredCell {
             backend: cell.backend.to_string(),
             scenario: cell.scenario.name().to_owned(),
             asked: cell.varied.of(cell.scenario),
+            precision: cell.varied.precision,
         },
         outcome: cell.state.outcome.name().to_owned(),
         model_sha256: cell.model_digest.map(|digest| digest.to_string()),
@@ -265,43 +254,6 @@ fn join(document: StoredDocument) -> Result<Results, serde_json::Error> {
     Ok(results)
 }
 
-fn listed(bench: StoredBench) -> Listed {
-    Listed {
-        id: bench.id,
-        suite: bench.suite,
-        suite_sha256: bench.suite_sha256,
-        commit: bench.commit,
-        branch: bench.branch,
-        started_at_us: bench.started_at_us,
-        ended_at_us: bench.ended_at_us,
-        kept_at_us: bench.kept_at_us,
-        imported: bench.imported,
-        complete: bench.complete,
-        cells: bench.cells,
-        failures: bench.failures,
-        environment_sha256: bench.environment,
-    }
-}
-
-fn point(stored: StoredPoint) -> Point {
-    let StoredFigures { samples, median_us, low_us, high_us } = stored.figures;
-    Point {
-        model: stored.of.model,
-        browser: stored.of.browser,
-        backend: stored.of.backend,
-        asked: stored.of.asked,
-        run: stored.run,
-        started_at_us: stored.started_at_us,
-        commit: stored.commit,
-        branch: stored.branch,
-        suite_sha256: stored.suite_sha256,
-        environment_sha256: stored.environment,
-        model_sha256: stored.model_sha256,
-        samples,
-        median_us: Interval { value: median_us, low: low_us, high: high_us },
-    }
-}
-
 fn judgement(base: &str, cell: &Judged, noise: f64, judged_at_us: i64) -> StoredJudgement {
     StoredJudgement {
         base: base.to_owned(),
@@ -309,8 +261,8 @@ fn judgement(base: &str, cell: &Judged, noise: f64, judged_at_us: i64) -> Stored
             model: cell.model.to_string(),
             browser: cell.browser.clone(),
             backend: cell.backend.to_string(),
-            scenario: cell.scenario.name().to_owned(),
             asked: cell.varied.of(cell.scenario),
+            ..StoredCellKey::default()
         },
         verdict: cell.verdict.name().to_owned(),
         ratio: cell.ratio.map(|ratio| [ratio.value, ratio.low, ratio.high]),

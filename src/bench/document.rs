@@ -8,8 +8,8 @@ use super::{Outcome, Results};
 use crate::domain::{Code, Failure, Retry};
 
 /// Of the form in which results are written now.
-/// The second has the branch and weft's commit.
-pub const VERSION: u32 = 2;
+/// The second has the branch and weft's commit, the third what requests take and how fast the machine copies.
+pub const VERSION: u32 = 3;
 
 /// A document's bytes: a million samples and more, several times what a suite's hour gives.
 pub const DOCUMENT_MAX: usize = 32 << 20;
@@ -63,6 +63,9 @@ impl Results {
     fn possible(&self) -> Result<(), String> {
         if self.ended_at_us < self.started_at_us {
             return Err("it ended before it started".to_owned());
+        }
+        if let Some(copied) = self.copied.filter(|copied| *copied <= 0.0) {
+            return Err(format!("it copied {copied} bytes per second"));
         }
         if self.cells.len() > CELLS_MAX {
             return Err(format!("it has {} cells, over {CELLS_MAX}", self.cells.len()));

@@ -3,7 +3,10 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
+
+use crate::domain::Digest;
 
 /// The machine and the programs that a result rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,22 +56,35 @@ pub struct Difference {
     pub head: String,
 }
 
+/// Enough of a digest that two machines never share it.
+const MACHINE_DIGITS: usize = 12;
+
+impl Environment {
+    /// What those have in common whose times can be compared.
+    #[must_use]
+    pub fn machine(&self) -> String {
+        let told = format!("{:?}", self.parts());
+        Digest::new(Sha256::digest(told).into()).to_string()[..MACHINE_DIGITS].to_owned()
+    }
+
+    fn parts(&self) -> [(&'static str, String); 7] {
+        let limit = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "none".to_owned());
+        [
+            ("processor", self.processor.clone()),
+            ("processor's flags", self.processor_flags.clone()),
+            ("cores", self.cores.to_string()),
+            ("memory", self.memory_bytes.to_string()),
+            ("kernel", self.kernel.clone()),
+            ("limit of processor time", limit(&self.cpu_limit)),
+            ("limit of memory", limit(&self.memory_limit)),
+        ]
+    }
+}
+
 /// What keeps times of these two machines from being compared.
 #[must_use]
 pub fn differences(base: &Environment, head: &Environment) -> Vec<Difference> {
-    let limit = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "none".to_owned());
-    let parts = |of: &Environment| {
-        [
-            ("processor", of.processor.clone()),
-            ("processor's flags", of.processor_flags.clone()),
-            ("cores", of.cores.to_string()),
-            ("memory", of.memory_bytes.to_string()),
-            ("kernel", of.kernel.clone()),
-            ("limit of processor time", limit(&of.cpu_limit)),
-            ("limit of memory", limit(&of.memory_limit)),
-        ]
-    };
-    differing(parts(base), parts(head))
+    differing(base.parts(), head.parts())
 }
 
 fn differing<const N: usize>(

@@ -10,28 +10,10 @@ use super::{
     environment::Difference,
     statistics::{Interval, changes},
 };
+use crate::store::{StoredFigures, StoredPoint};
 
 /// As two results that are apart by less are the same.
 const MAGNITUDE_MIN: f64 = 0.05;
-
-/// A cell of one run.
-#[derive(Clone, Debug)]
-pub struct Point {
-    pub model: String,
-    pub browser: String,
-    pub backend: String,
-    /// The scenario with what varies beside it.
-    pub asked: String,
-    pub run: String,
-    pub started_at_us: i64,
-    pub commit: String,
-    pub branch: Option<String>,
-    pub suite_sha256: String,
-    pub environment_sha256: String,
-    pub model_sha256: Option<String>,
-    pub samples: u32,
-    pub median_us: Interval,
-}
 
 /// A suite's cells over its runs
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -50,6 +32,9 @@ pub struct Series {
     pub model: String,
     pub browser: String,
     pub backend: String,
+    pub scenario: String,
+    /// Null where the suite's matrix names none.
+    pub precision: Option<String>,
     /// The scenario with what varies beside it.
     pub asked: String,
     pub points: Vec<Measured>,
@@ -66,6 +51,9 @@ pub struct Measured {
     pub branch: Option<String>,
     pub samples: u32,
     pub median_us: Interval,
+    /// What is known to differ from the run before, beside the times: weft's commit, the browser, the engine, the model's
+    /// file. Nothing for the first.
+    pub events: Vec<Difference>,
 }
 
 /// Where a series changes
@@ -82,8 +70,6 @@ pub struct Change {
     pub ratio: f64,
     /// How probable such a difference is by chance.
     pub probability: f64,
-    /// What else changed with that run, as far as it is known: weft's commit, the browser, the engine, the model's file.
-    pub events: Vec<Difference>,
 }
 
 /// A run that is in no series
@@ -98,9 +84,9 @@ pub struct Elsewhere {
 impl History {
     /// Of points in the order of cells, each cell's from its oldest run on, and environments by their digests.
     #[must_use]
-    pub fn of(suite: String, points: &[Point], environments: &BTreeMap<String, Environment>) -> Self {
+    pub fn of(suite: String, points: &[StoredPoint], environments: &BTreeMap<String, Environment>) -> Self {
         let newest = points.iter().max_by_key(|point| point.started_at_us);
-        let Some(reference) = newest.and_then(|point| environments.get(&point.environment_sha256)) else {
+        let Some(reference) = newest.and_then(|point| environments.get(&point.environment)) else {
             return Self { suite, series: Vec::new(), elsewhere: Vec::new() };
         };
         let apart: BTreeMap<&str, Vec<Difference>> = environments
@@ -108,26 +94,22 @@ impl History {
             .map(|(digest, environment)| (digest.as_str(), differences(environment, reference)))
             .collect();
         let is_alike =
-            |point: &&Point| apart.get(point.environment_sha256.as_str()).is_some_and(Vec::is_empty);
+            |point: &&StoredPoint| apart.get(point.environment.as_str()).is_some_and(Vec::is_empty);
         let mut told = BTreeSet::new();
         let elsewhere = points.iter().filter(|point| !is_alike(point) && told.insert(point.run.clone()));
         let elsewhere = elsewhere.map(|point| Elsewhere {
             run: point.run.clone(),
-            differences: apart.get(point.environment_sha256.as_str()).cloned().unwrap_or_default(),
+            differences: apart.get(point.environment.as_str()).cloned().unwrap_or_default(),
         });
         let elsewhere = elsewhere.collect();
         let alike: Vec<_> = points.iter().filter(is_alike).collect();
-        let series = alike.chunk_by(|one, next| cell(one) == cell(next)).map(|of| series(of, environments));
+        let series = alike.chunk_by(|one, next| one.of == next.of).map(|of| series(of, environments));
         Self { suite, series: series.collect(), elsewhere }
     }
 }
 
-fn cell(point: &Point) -> (&str, &str, &str, &str) {
-    (&point.model, &point.browser, &point.backend, &point.asked)
-}
-
-fn series(points: &[&Point], environments: &BTreeMap<String, Environment>) -> Series {
-    let medians: Vec<_> = points.iter().map(|point| point.median_us.value).collect();
+fn series(points: &[&StoredPoint], environments: &BTreeMap<String, Environment>) -> Series {
+    let medians: Vec<_> = points.iter().map(|point| point.figures.median_us).collect();
     let changes = changes::found(&medians, MAGNITUDE_MIN).into_iter().map(|found| Change {
         at: found.at,
         run: points[found.at].run.clone(),
@@ -135,34 +117,44 @@ fn series(points: &[&Point], environments: &BTreeMap<String, Environment>) -> Se
         after_us: found.after,
         ratio: found.after / found.before,
         probability: found.probability,
-        events: events(points[found.at - 1], points[found.at], environments),
     });
-    let (model, browser, backend, asked) = cell(points[0]);
+    let changes = changes.collect();
+    let of = points[0].of.clone();
+    let befores = std::iter::once(None).chain(points.iter().map(Some));
+    let measured = points.iter().zip(befores).map(|(point, before)| {
+        let StoredFigures { samples, median_us: value, low_us: low, high_us: high } = point.figures;
+        Measured {
+            run: point.run.clone(),
+            started_at_us: point.started_at_us,
+            commit: point.commit.clone(),
+            branch: point.branch.clone(),
+            samples,
+            median_us: Interval { value, low, high },
+            events: before.map(|before| events(before, point, environments)).unwrap_or_default(),
+        }
+    });
     Series {
-        model: model.to_owned(),
-        browser: browser.to_owned(),
-        backend: backend.to_owned(),
-        asked: asked.to_owned(),
-        changes: changes.collect(),
-        points: points.iter().map(|point| measured(point)).collect(),
-    }
-}
-
-fn measured(point: &Point) -> Measured {
-    Measured {
-        run: point.run.clone(),
-        started_at_us: point.started_at_us,
-        commit: point.commit.clone(),
-        branch: point.branch.clone(),
-        samples: point.samples,
-        median_us: point.median_us,
+        points: measured.collect(),
+        changes,
+        model: of.model,
+        browser: of.browser,
+        backend: of.backend,
+        scenario: of.scenario,
+        precision: of.precision,
+        asked: of.asked,
     }
 }
 
 /// What is known to differ between two runs beside their times.
-fn events(before: &Point, after: &Point, environments: &BTreeMap<String, Environment>) -> Vec<Difference> {
-    let [base, head] = [before, after].map(|point| environments.get(&point.environment_sha256));
-    let lane = format!("{}/{}", after.browser, after.backend);
+fn events(
+    before: &StoredPoint,
+    after: &StoredPoint,
+    environments: &BTreeMap<String, Environment>,
+) -> Vec<Difference> {
+    let is_another = before.environment != after.environment;
+    let [base, head] =
+        [before, after].map(|point| environments.get(&point.environment).filter(|_| is_another));
+    let lane = format!("{}/{}", after.of.browser, after.of.backend);
     let places = base.zip(head).and_then(|(base, head)| base.places.get(&lane).zip(head.places.get(&lane)));
     let mut events = places.map(|(base, head)| base.differences(head)).unwrap_or_default();
     let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "none".to_owned());

@@ -14,19 +14,21 @@ mod results;
 mod scenario;
 pub mod statistics;
 mod suite;
+mod suites;
 #[cfg(test)]
 mod tests;
 mod validate;
 
-pub use archive::{Archive, ArchiveError, Keeping, KeptVerdict, Listed};
+pub use archive::{Archive, ArchiveError, Keeping, KeptVerdict};
 pub use arrivals::Arrivals;
 pub use certificate::{CertificateError, Signer, Statement, Trusted, digest as certificate_digest, verify};
 pub use compare::{Comparison, Judged, Verdict, compare};
 pub use document::{DOCUMENT_MAX, DocumentError, VERSION};
 pub use environment::{Difference, Environment, Place, differences};
-pub use history::{Change, History, Measured, Point, Series};
+pub use history::{Change, History, Measured, Series};
 pub use report::Report;
-pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State};
+pub use results::{Cell, Cold, Figures, Growth, Key, Memory, Outcome, Results, Served, State, Work};
 pub use scenario::{Scenario, Scenarios, Start, Varied};
 pub use suite::{Lent, Limits, Planned, Precision, Subject, Suite, SuiteError, Wanted};
+pub use suites::{KeptSuite, Machine};
 pub use validate::{Check, Level, Part, Quality, Validation, validate};

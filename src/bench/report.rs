@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Cell, Figures, Outcome, Results, Scenario,
+    Cell, Figures, Outcome, Results, Scenario, Work,
     statistics::{Interval, apart, median, outliers, quantile},
 };
 
@@ -18,6 +18,8 @@ pub struct Report<'a> {
     /// How each cell was asked: its scenario, with what varies beside its lane.
     pub asked: Vec<String>,
     pub groups: Vec<Group>,
+    /// The most operations per second that a cell came to.
+    pub highest: Option<f64>,
 }
 
 /// What a cell's samples say.
@@ -34,6 +36,25 @@ pub struct Shown {
     pub requests_per_second: Option<Interval>,
     /// Its median over the native one: above one it is slower. Null for native lanes and without one.
     pub over_native: Option<Interval>,
+    /// What a median cold start is made of, in its order.
+    pub cold: Vec<Part>,
+    /// Where a sample is of computing alone and the graph tells what that is.
+    pub attained: Option<Attained>,
+}
+
+/// A part of a cold start.
+#[derive(Debug, Serialize)]
+pub struct Part {
+    pub name: &'static str,
+    pub median_us: f64,
+}
+
+/// How much a cell computes of what it moves, and how fast.
+#[derive(Debug, Serialize)]
+pub struct Attained {
+    /// Operations per byte.
+    pub intensity: f64,
+    pub flops_per_second: Interval,
 }
 
 /// Cells that differ in their lanes alone.
@@ -75,7 +96,9 @@ impl<'a> Report<'a> {
         let mut groups: Vec<_> = members.into_values().collect();
         groups.sort();
         let groups = groups.into_iter().map(|members| group(results, members, &mut shown)).collect();
-        Self { results, cells: shown, asked, groups }
+        let attained = shown.iter().flatten().filter_map(|shown| shown.attained.as_ref());
+        let highest = attained.map(|attained| attained.flops_per_second.value).reduce(f64::max);
+        Self { results, cells: shown, asked, groups, highest }
     }
 }
 
@@ -94,8 +117,17 @@ fn shown(cell: &Cell) -> Option<Shown> {
         whiskers,
         outliers,
         over_native: None,
+        cold: cell.cold_parts().into_iter().map(|(name, median_us)| Part { name, median_us }).collect(),
+        attained: cell.work.and_then(|work| attained(cell.scenario, work, &figures.median)),
         figures,
     })
+}
+
+fn attained(scenario: Scenario, work: Work, time_us: &Interval) -> Option<Attained> {
+    let requests = if scenario == Scenario::SingleStream { Some(1.0) } else { per_sample(scenario) };
+    let flops_per_second = rate(requests? * work.flops as f64, time_us)?;
+    let intensity = work.flops as f64 / work.bytes as f64;
+    (work.flops > 0 && intensity.is_finite()).then_some(Attained { intensity, flops_per_second })
 }
 
 /// How many requests a sample's time is of, where they are sent at once and so say what a lane gets done.

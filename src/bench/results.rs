@@ -40,6 +40,9 @@ pub struct Results {
     pub warnings: Vec<String>,
     /// What a fixed piece of work took before and after, in microseconds: what a drifting machine shows in.
     pub calibration_us: [f64; 2],
+    /// Bytes per second that copies in all cores together read and wrote before, at best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<f64>,
     pub environment: Environment,
     pub cells: Vec<Cell>,
 }
@@ -111,6 +114,9 @@ pub struct Cell {
     pub warm: bool,
     /// Of the last answer.
     pub provenance: Option<Provenance>,
+    /// What one of its requests takes, where the graph tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// Of requests that arrived at a rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Served>,
@@ -126,6 +132,17 @@ pub struct Cell {
     /// What lane and browser held meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<Memory>,
+}
+
+/// What a run of a graph takes, by its nodes and the sizes of a request's inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    pub flops: u64,
+    /// Weights once, and the values that nodes read and write.
+    pub bytes: u64,
+    pub nodes: u64,
+    /// Of these, nodes whose operations are known: others count for nothing.
+    pub known: u64,
 }
 
 /// The parts of a cold start; null is what nothing tells. The sample is longer than they are by what lies between them.
@@ -154,6 +171,23 @@ pub struct Cold {
     pub first_us: Option<f64>,
     /// Of that, the engine's run.
     pub compute_us: Option<f64>,
+}
+
+impl Cold {
+    /// What the lane takes beside its engine: the Worker, its link, its probe.
+    fn rest_of_lane_us(&self) -> Option<f64> {
+        rest(self.lane_us, [self.import_us, self.init_us])
+    }
+
+    /// What a load takes beside the file and the session: the order's way, and reading where nodes were placed.
+    fn rest_of_load_us(&self) -> Option<f64> {
+        rest(self.load_us, [self.fetch_us, self.create_us])
+    }
+}
+
+fn rest(whole: Option<f64>, parts: [Option<f64>; 2]) -> Option<f64> {
+    let told: f64 = parts.into_iter().flatten().sum();
+    whole.map(|whole| (whole - told).max(0.0))
 }
 
 /// What was held at a moment, as the daemon told; null is what nothing tells.
@@ -247,14 +281,18 @@ impl Cell {
             && self.varied == other.varied
     }
 
-    /// What a median cold start is made of: the median of each part that every start tells.
+    /// What a median cold start is made of, in its order: the median of each part that every start tells.
     #[must_use]
     pub fn cold_parts(&self) -> Vec<(&'static str, f64)> {
-        let parts: [(&str, fn(&Cold) -> Option<f64>); 5] = [
+        let parts: [(&str, fn(&Cold) -> Option<f64>); 9] = [
             ("launch", |cold| cold.launch_us),
             ("page", |cold| cold.page_us),
-            ("lane", |cold| cold.lane_us),
-            ("load", |cold| cold.load_us),
+            ("import", |cold| cold.import_us),
+            ("compile", |cold| cold.init_us),
+            ("rest of the lane", Cold::rest_of_lane_us),
+            ("fetch", |cold| cold.fetch_us),
+            ("create", |cold| cold.create_us),
+            ("rest of the load", Cold::rest_of_load_us),
             ("first answer", |cold| cold.first_us),
         ];
         let told = parts.into_iter().filter_map(|(name, part)| {

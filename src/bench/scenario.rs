@@ -78,6 +78,9 @@ pub struct Varied {
     /// `single` for the whole model in the lane; else the lane is where the plan's last stage runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// On how many the lane computes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
 }
 
 impl Varied {
@@ -88,7 +91,8 @@ impl Varied {
         let start = self.start.map(|start| start.name().to_owned());
         let batch = self.batch.map(|batch| format!("batch {batch}"));
         let plan = self.plan.as_ref().map(|plan| format!("plan {plan}"));
-        [Some(scenario.name().to_owned()), rate, start, batch, self.precision.clone(), plan]
+        let threads = self.threads.map(|threads| format!("threads {threads}"));
+        [Some(scenario.name().to_owned()), rate, start, batch, self.precision.clone(), plan, threads]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()

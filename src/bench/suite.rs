@@ -192,6 +192,12 @@ impl Suite {
         Ok(Self { name, about, budget, models, limits, scenarios, precisions, plans, libraries, cells })
     }
 
+    /// On how many threads its cells compute, the fewest first; none is what lanes have.
+    #[must_use]
+    pub fn threads(&self) -> BTreeSet<Option<u32>> {
+        self.cells.iter().map(|cell| cell.varied.threads).collect()
+    }
+
     /// The browsers of all cells that are measured, `native` among them.
     #[must_use]
     pub fn browsers(&self) -> BTreeSet<&str> {

@@ -253,10 +253,24 @@ fn a_matrix_varies_batches_precisions_and_plans() {
 }
 
 #[test]
+fn a_matrix_varies_threads() {
+    let text = varied("threads = [2, 1]", "").replace("backend = [\"webgpu\"]\n", "threads = [1]\n");
+    let suite = Suite::parse("small.toml", &text).unwrap();
+    let asked: Vec<_> = suite.cells[..2].iter().map(|cell| cell.varied.of(cell.scenario)).collect();
+    assert_eq!(asked, ["single_stream threads 2", "single_stream threads 1"]);
+    let excluded = suite.cells.iter().filter(|cell| cell.excluded.is_some());
+    assert_eq!((suite.cells.len(), excluded.count()), (12, 3));
+    assert_eq!(suite.threads().into_iter().collect::<Vec<_>>(), [Some(1), Some(2)]);
+    let error =
+        Suite::parse("small.toml", &text.replace("threads = [1]", "threads = [3]")).expect_err("three");
+    assert!(error.message.contains("the matrix does not have this number of threads"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_in_a_dimension_is_named_with_its_line() {
     let int8 = "[precision.int8]\ntolerance = 0.01";
     let cases = [
-        ("batch = []", "", 21, "batch names at least one"),
+        ("batch = []", "", 21, "there is at least one batch"),
         ("batch = [0]", "", 21, "a batch is 1 to 1024; 0 is not"),
         ("batch = [4096]", "", 21, "4096 is not"),
         ("batch = [-1]", "", 21, "invalid value"),
@@ -274,7 +288,10 @@ fn what_is_wrong_in_a_dimension_is_named_with_its_line() {
         ("plan = [\"single\"]", HALVES, 28, "the matrix has no plan `halves`"),
         ("plan = [\"halves\"]", "[plan.halves]\nstrategy = \"even\"", 28, "either `split` or `stages`"),
         ("plan = [\"halves\"]", "[plan.halves.split]\nstages = 2", 28, "names the `lanes`"),
-        ("threads = [1, 2]", "", 21, "unknown field `threads`"),
+        ("threads = []", "", 21, "there is at least one number of threads"),
+        ("threads = [1, 0]", "", 21, "a number of threads is 1 to 1024; 0 is not"),
+        ("threads = [2, 2]", "", 21, "this number of threads is there twice"),
+        ("threads = [1]\nplan = [\"single\"]", "", 21, "threads do not go with plans"),
     ];
     for (matrix, tables, line, message) in cases {
         let text = varied(matrix, tables);
@@ -330,6 +347,26 @@ fn parts_of_a_cold_start_are_told_where_all_starts_tell_them() {
     assert_eq!(cell.cold_parts(), [("launch", 6.0), ("first answer", 2.0)]);
     cell.cold[1].launch_us = None;
     assert_eq!(cell.cold_parts(), [("first answer", 2.0)]);
+    let whole = Cold {
+        page_us: Some(1.0),
+        lane_us: Some(9.0),
+        import_us: Some(2.0),
+        init_us: Some(4.0),
+        load_us: Some(7.0),
+        create_us: Some(8.0),
+        ..Cold::default()
+    };
+    cell.cold = vec![whole; 3];
+    let wanted = [
+        ("page", 1.0),
+        ("import", 2.0),
+        ("compile", 4.0),
+        ("rest of the lane", 3.0),
+        ("create", 8.0),
+        // By two clocks a part may be longer than the whole.
+        ("rest of the load", 0.0),
+    ];
+    assert_eq!(cell.cold_parts(), wanted);
     cell.cold.clear();
     assert_eq!(cell.cold_parts(), []);
 }
@@ -396,6 +433,7 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         warm_up_us: Vec::new(),
         warm: true,
         provenance: None,
+        work: None,
         served: None,
         cold: Vec::new(),
         beside: Vec::new(),
@@ -417,6 +455,7 @@ fn results(cells: Vec<Cell>) -> Results {
         complete: true,
         warnings: Vec::new(),
         calibration_us: [1.0, 1.0],
+        copied: None,
         environment: Environment {
             weft: "0.1.0".to_owned(),
             commit: "unknown".to_owned(),

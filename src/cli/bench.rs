@@ -20,6 +20,7 @@ mod server;
 mod soak;
 mod socket;
 mod suites;
+mod threads;
 mod told;
 
 use std::path::PathBuf;

@@ -152,6 +152,24 @@ impl Signature {
         Ok(binding)
     }
 
+    /// What inputs of these shapes, in the signature's order, make of its dimensions; one without a name is called by its
+    /// place, as `x[0]`.
+    #[must_use]
+    pub fn sizes(&self, shapes: &[Vec<u64>]) -> BTreeMap<String, u64> {
+        let mut sizes = BTreeMap::new();
+        for (port, shape) in self.inputs.iter().zip(shapes) {
+            for (axis, (dim, size)) in port.shape.iter().zip(shape).enumerate() {
+                let name = match dim {
+                    Dim::Symbol(symbol) => symbol.clone(),
+                    Dim::Free(_) => format!("{}[{axis}]", port.name),
+                    Dim::Fixed(_) => continue,
+                };
+                sizes.insert(name, *size);
+            }
+        }
+        sizes
+    }
+
     /// The dimension along which several requests could be one: the first of every input, and nowhere else.
     /// Exporters name an output's dimensions anew, so that only a proof shows whether the outputs follow it.
     pub fn batch_symbol(&self) -> Option<&str> {

@@ -18,9 +18,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Problem, resources::List};
 use crate::{
-    bench::{ArchiveError, History, KeptVerdict, Listed, Results},
+    bench::{ArchiveError, History, KeptSuite, KeptVerdict, Results},
     domain::Failure,
-    store::{BENCHES_MAX, BenchFilter, HistoryFilter},
+    store::{BENCHES_MAX, BenchFilter, HistoryFilter, StoredBench},
     tasks,
 };
 
@@ -62,11 +62,11 @@ pub(super) struct RunsQuery {
 ///
 /// The one kept last comes first.
 #[utoipa::path(get, path = "/api/v1/bench/runs", tag = "bench", params(RunsQuery),
-    responses((status = 200, body = List<Listed>)))]
+    responses((status = 200, body = List<StoredBench>)))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     query: Result<Query<RunsQuery>, QueryRejection>,
-) -> Result<Json<List<Listed>>, Problem> {
+) -> Result<Json<List<StoredBench>>, Problem> {
     let Query(RunsQuery { id, suite, commit, branch, complete, limit, cursor }) = query?;
     let limit = within(limit, SHOWN)?;
     let cursor = cursor.map(|text| text.parse()).transpose();
@@ -159,10 +159,15 @@ pub(super) async fn verdicts(
 pub(super) struct HistoryQuery {
     suite: String,
     branch: Option<String>,
+    /// The id of one of the suite's machines; without it the newest run's.
+    machine: Option<String>,
     model: Option<String>,
     browser: Option<String>,
     backend: Option<String>,
     scenario: Option<String>,
+    precision: Option<String>,
+    /// The scenario with what varies beside it, as `server 20/s`.
+    asked: Option<String>,
     /// The newest runs, 200 when it is not said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -170,18 +175,36 @@ pub(super) struct HistoryQuery {
 
 /// Cells over a suite's runs
 ///
-/// Only runs on machines that can be compared with the newest run's are in the series; the others are named with what
-/// differs. Series change where E-divisive finds that they do, as Apache Otava has it, by more than 5 %.
+/// Only runs on machines that can be compared with the newest run's, or with the one that is named, are in the series; the
+/// others are named with what differs where none is. Series change where E-divisive finds that they do, as Apache Otava has it, by more than 5 %.
 #[utoipa::path(get, path = "/api/v1/bench/history", tag = "bench", params(HistoryQuery),
     responses((status = 200, body = History)))]
 pub(super) async fn history(
     State(api): State<Arc<Api>>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<History>, Problem> {
-    let Query(HistoryQuery { suite, branch, model, browser, backend, scenario, limit }) = query?;
-    let runs = within(limit, LOOKED_BACK)?;
-    let filter = HistoryFilter { suite, branch, model, browser, backend, scenario, runs };
-    Ok(Json(api.archive.history(filter).await.map_err(told)?))
+    let Query(asked) = query?;
+    let filter = HistoryFilter {
+        suite: asked.suite,
+        branch: asked.branch,
+        environments: None,
+        model: asked.model,
+        browser: asked.browser,
+        backend: asked.backend,
+        scenario: asked.scenario,
+        precision: asked.precision,
+        asked: asked.asked,
+        runs: within(asked.limit, LOOKED_BACK)?,
+    };
+    Ok(Json(api.archive.history(filter, asked.machine.as_deref()).await.map_err(told)?))
+}
+
+/// Suites of which runs are kept
+///
+/// With what their histories can be narrowed to. The one that was measured last comes first.
+#[utoipa::path(get, path = "/api/v1/bench/suites", tag = "bench", responses((status = 200, body = List<KeptSuite>)))]
+pub(super) async fn suites(State(api): State<Arc<Api>>) -> Result<Json<List<KeptSuite>>, Problem> {
+    Ok(List::whole(api.archive.suites().await.map_err(told)?))
 }
 
 #[derive(Deserialize, ToSchema)]

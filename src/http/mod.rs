@@ -163,6 +163,7 @@ fn routes(tasks: &Tasks) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(benches::show))
         .routes(routes!(benches::verdicts))
         .routes(routes!(benches::history))
+        .routes(routes!(benches::suites))
         .routes(routes!(models::show, models::remove))
         .routes(routes!(downloads::show, downloads::cancel))
         .routes(routes!(plans::show, plans::remove))

@@ -1,6 +1,6 @@
 //! Instances that are started anew, and leases.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use axum::{
     Json,
@@ -28,6 +28,15 @@ const WAIT: Duration = Duration::from_secs(30);
 
 type Named = Result<Path<String>, PathRejection>;
 
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RestartOrder)]
+pub(super) struct Restart {
+    /// Of each of its lanes until it is restarted again, at most the cores; their share of these when it is not said.
+    #[schema(minimum = 1)]
+    threads: Option<u32>,
+}
+
 #[derive(Serialize, ToSchema)]
 pub(super) struct Restarted {
     instance: InstanceId,
@@ -37,14 +46,24 @@ pub(super) struct Restarted {
 ///
 /// It is drained and launched anew, also one that had failed.
 #[utoipa::path(post, path = "/api/v1/instances/{id}/restart", tag = "pool", params(("id" = String, Path)),
-    responses((status = 202, body = Restarted)))]
+    request_body = Option<Restart>, responses((status = 202, body = Restarted)))]
 pub(super) async fn restart(
     State(api): State<Arc<Api>>,
     id: Named,
+    body: Result<String, StringRejection>,
 ) -> Result<(StatusCode, Json<Restarted>), Problem> {
-    let Path(id) = id?;
+    let (Path(id), body) = (id?, body?);
+    let order = if body.is_empty() { Ok(Restart::default()) } else { serde_json::from_str(&body) };
+    let Restart { threads } =
+        order.map_err(|error| Failure::invalid(format!("the body does not fit: {error}")))?;
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    if let Some(threads) = threads.filter(|threads| *threads == 0 || *threads as usize > cores) {
+        let message =
+            format!("a lane has 1 to {cores} threads, as many as there are cores; {threads} it has not");
+        return Err(Failure::invalid(message).into());
+    }
     let instance = InstanceId::new(id.clone());
-    if api.pool.restart(instance.clone()).await {
+    if api.pool.restart(instance.clone(), threads).await {
         return Ok((StatusCode::ACCEPTED, Json(Restarted { instance })));
     }
     let known: Vec<_> = api.pool.status().into_keys().map(|id| id.to_string()).collect();

@@ -67,6 +67,7 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/bench/runs/{id}", READ),
     ("GET", "/api/v1/bench/runs/{id}/verdicts", READ),
     ("GET", "/api/v1/bench/history", READ),
+    ("GET", "/api/v1/bench/suites", READ),
     // It keeps what comes out.
     ("POST", "/api/v1/bench/comparisons", ADMIN),
     ("GET", "/api/v1/models", Need::Any),

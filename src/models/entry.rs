@@ -134,20 +134,9 @@ impl Entry {
         self.binding(&self.shapes)
     }
 
-    /// The sizes that a proof gives to the names of the inputs' dimensions; one without a name is called by its place.
+    /// The sizes that a proof gives to the inputs' dimensions.
     pub(super) fn sizes(&self) -> Sizes {
-        let mut sizes = Sizes::new();
-        for (port, shape) in self.model.signature.inputs.iter().zip(&self.shapes) {
-            for (axis, (dim, size)) in port.shape.iter().zip(shape).enumerate() {
-                let name = match dim {
-                    Dim::Symbol(symbol) => symbol.clone(),
-                    Dim::Free(_) => format!("{}[{axis}]", port.name),
-                    Dim::Fixed(_) => continue,
-                };
-                sizes.insert(name, *size);
-            }
-        }
-        sizes
+        self.model.signature.sizes(&self.shapes)
     }
 
     pub(super) fn binding(&self, shapes: &[Vec<u64>]) -> DimBinding {

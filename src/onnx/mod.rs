@@ -25,7 +25,7 @@ pub use external::{TakeError, lean, rename_files};
 pub use notes::{CONVERTER, annotate, metadata};
 pub use ranges::{InputRange, Values};
 pub use read::{FILE_BYTES_MAX, check, external_files, open, open_whole};
-pub use shapes::{Expr, Size, Sizes};
+pub use shapes::{Expr, Size, Sizes, told_at};
 
 use std::path::PathBuf;
 

@@ -12,6 +12,7 @@ mod node;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
@@ -19,6 +20,7 @@ pub use expr::{Expr, Sizes};
 pub(super) use linear::letters;
 pub(super) use node::Site;
 pub(super) use rules::unary;
+pub use told::told_at;
 
 use super::{
     check::standard,

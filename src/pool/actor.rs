@@ -95,6 +95,7 @@ pub(super) enum Message {
     /// Launches it anew, also when it had failed; answers whether there is such an instance.
     Restart {
         id: InstanceId,
+        threads: Option<u32>,
         known: oneshot::Sender<bool>,
     },
 }
@@ -192,9 +193,9 @@ impl Actor {
                 // Whoever asked may have left.
                 let _ = done.send(());
             }
-            Message::Restart { id, known } => {
+            Message::Restart { id, threads, known } => {
                 // Whoever asked may have left.
-                let _ = known.send(self.restart(&id, now).await);
+                let _ = known.send(self.restart(&id, threads, now).await);
             }
         }
     }
@@ -318,7 +319,8 @@ impl Actor {
                 let close = self.shared.tasks.stopping();
                 let (since, served, draining) = (now, false, None);
                 slot.phase = Phase::Running { close: close.clone(), since, served, draining };
-                launches.push((group.fleet.clone(), id.clone(), close));
+                let threads = slot.threads.unwrap_or(group.fleet.threads);
+                launches.push((Fleet { threads, ..group.fleet.clone() }, id.clone(), close));
             }
         }
         for (fleet, id, close) in launches {
@@ -494,8 +496,9 @@ impl Actor {
         }
     }
 
-    async fn restart(&mut self, id: &InstanceId, now: Instant) -> bool {
+    async fn restart(&mut self, id: &InstanceId, threads: Option<u32>, now: Instant) -> bool {
         let Some((breaker, slot)) = self.slot(id) else { return false };
+        slot.threads = threads;
         match slot.phase {
             Phase::Running { .. } => self.drain(id, "somebody asked for it".to_owned()).await,
             Phase::Waiting { .. } | Phase::Failed => {
@@ -523,9 +526,10 @@ impl Group {
 
     /// Takes note of how busy the lanes were; answers how many cores that took.
     fn measure(&mut self, elapsed: Duration) -> f64 {
-        let threads = f64::from(self.fleet.threads);
-        let spent =
-            self.slots.values_mut().map(|slot| slot.measure(elapsed) * slot.cpu_lanes() as f64 * threads);
+        let spent = self.slots.values_mut().map(|slot| {
+            let threads = f64::from(slot.threads.unwrap_or(self.fleet.threads));
+            slot.measure(elapsed) * slot.cpu_lanes() as f64 * threads
+        });
         spent.sum()
     }
 

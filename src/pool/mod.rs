@@ -219,10 +219,12 @@ impl Pool {
         self.inbox.send(actor::Message::Target { fleets, done }).await.is_ok() && answer.await.is_ok()
     }
 
-    /// Drains an instance and launches it anew, also one that had failed; says whether there is such an instance.
-    pub async fn restart(&self, id: InstanceId) -> bool {
+    /// Drains an instance and launches it anew, also one that had failed, each of its lanes with so many threads until the
+    /// next restart, or with their share; says whether there is such an instance.
+    pub async fn restart(&self, id: InstanceId, threads: Option<u32>) -> bool {
         let (known, answer) = oneshot::channel();
-        self.inbox.send(actor::Message::Restart { id, known }).await.is_ok() && answer.await.unwrap_or(false)
+        self.inbox.send(actor::Message::Restart { id, threads, known }).await.is_ok()
+            && answer.await.unwrap_or(false)
     }
 }
 

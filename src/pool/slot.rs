@@ -32,6 +32,8 @@ pub(super) struct Slot {
     /// Not to be launched again.
     pub(super) leaving: bool,
     pub(super) lease: Option<(LeaseId, Instant)>,
+    /// Of each of its lanes from the next launch on, where somebody asked for it.
+    pub(super) threads: Option<u32>,
     /// deadpool has a token for it.
     pub(super) offered: bool,
     pub(super) memory: Option<u64>,
@@ -67,6 +69,7 @@ impl Slot {
             short: 0,
             leaving: false,
             lease: None,
+            threads: None,
             offered: false,
             memory: None,
             weighed: None,

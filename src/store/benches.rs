@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use duckdb::{Connection, OptionalExt as _, Row, ToSql, params};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 use super::{Store, StoreError, rows::Cells};
 use crate::domain::Digest;
@@ -17,23 +19,29 @@ pub const POINTS_MAX: usize = 100_000;
 const RUNS: &str = concat!(include_str!("queries/bench_columns.sql"), include_str!("queries/bench_runs.sql"));
 
 /// A run of a suite, without its cells.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = BenchRun)]
 pub struct StoredBench {
     pub id: String,
     pub suite: String,
     pub suite_sha256: String,
+    /// What weft was built of; `unknown` outside its repository.
     pub commit: String,
+    /// What a CI said that it measured.
     pub branch: Option<String>,
     /// Microseconds since the Unix epoch, as the others.
     pub started_at_us: i64,
     pub ended_at_us: i64,
     pub kept_at_us: i64,
+    /// Whether it was measured elsewhere and came from a file.
     pub imported: bool,
+    /// Whether every cell had its turn.
     pub complete: bool,
     pub cells: u32,
+    /// Cells whose answers were wrong, or that broke.
     pub failures: u32,
-    /// The digest of its environment.
-    pub environment: String,
+    /// Runs of the same environment have the same.
+    pub environment_sha256: String,
 }
 
 /// What a run consists of, in the order of its cells; the JSON is whoever keeps it's.
@@ -65,6 +73,8 @@ pub struct StoredCellKey {
     pub browser: String,
     pub backend: String,
     pub scenario: String,
+    /// Absent where the suite's matrix names none.
+    pub precision: Option<String>,
     /// The scenario with what varies beside it.
     pub asked: String,
 }
@@ -94,12 +104,29 @@ pub struct BenchFilter {
 pub struct HistoryFilter {
     pub suite: String,
     pub branch: Option<String>,
+    /// Digests of those that runs may be of.
+    pub environments: Option<Vec<String>>,
     pub model: Option<String>,
     pub browser: Option<String>,
     pub backend: Option<String>,
     pub scenario: Option<String>,
+    pub precision: Option<String>,
+    /// The scenario with what varies beside it.
+    pub asked: Option<String>,
     /// The newest, by when they started.
     pub runs: u32,
+}
+
+/// Runs of a suite that have branch and environment in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRuns {
+    pub suite: String,
+    pub branch: Option<String>,
+    /// The digest of their environment.
+    pub environment: String,
+    pub runs: u64,
+    /// When the newest began.
+    pub latest_us: i64,
 }
 
 /// A cell of one run among the same of others.
@@ -201,11 +228,45 @@ impl Store {
     /// Cells of a suite's runs, cell by cell, each from its oldest run on. One more than the most tells that there are more.
     pub async fn bench_history(&self, filter: HistoryFilter) -> Result<Vec<StoredPoint>, StoreError> {
         self.read("results", move |connection| {
-            let HistoryFilter { suite, branch, model, browser, backend, scenario, runs } = filter;
+            let HistoryFilter { suite, branch, environments, model, browser, backend, .. } = filter;
+            let HistoryFilter { scenario, precision, asked, runs, .. } = filter;
+            let environments = environments.map(|digests| digests.join(","));
             let most = POINTS_MAX as u64 + 1;
-            let columns = params![suite, branch, runs, model, browser, backend, scenario, most];
+            let columns = params![
+                suite,
+                branch,
+                environments,
+                runs,
+                model,
+                browser,
+                backend,
+                scenario,
+                precision,
+                asked,
+                most
+            ];
             let sql = include_str!("queries/bench_history.sql");
             connection.prepare(sql)?.query_map(columns, read_point)?.collect()
+        })
+        .await
+    }
+
+    /// Runs of all suites, counted, and the cells that were right in any of them, each once, with their suite.
+    pub async fn bench_suites(&self) -> Result<(Vec<StoredRuns>, Vec<(String, StoredCellKey)>), StoreError> {
+        self.read("suites", |connection| {
+            let runs = |row: &Row<'_>| {
+                let (suite, branch, environment) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(StoredRuns { suite, branch, environment, runs: row.get(3)?, latest_us: row.get(4)? })
+            };
+            let sql = include_str!("queries/bench_suite_runs.sql");
+            let runs = connection.prepare(sql)?.query_map([], runs)?.collect::<duckdb::Result<_>>()?;
+            let cell = |row: &Row<'_>| {
+                let mut cells = Cells::new(row);
+                Ok((cells.next()?, read_key(&mut cells)?))
+            };
+            let sql = include_str!("queries/bench_suite_cells.sql");
+            let cells = connection.prepare(sql)?.query_map([], cell)?.collect::<duckdb::Result<_>>()?;
+            Ok((runs, cells))
         })
         .await
     }
@@ -282,7 +343,7 @@ fn put(connection: &Connection, bench: &StoredBench, document: &StoredDocument) 
     connection.execute(include_str!("queries/put_bench_suite.sql"), [&bench.suite_sha256, &bench.suite])?;
     connection.execute(
         include_str!("queries/put_bench_environment.sql"),
-        [&bench.environment, &document.environment],
+        [&bench.environment_sha256, &document.environment],
     )?;
     let columns = params![
         seq,
@@ -298,15 +359,15 @@ fn put(connection: &Connection, bench: &StoredBench, document: &StoredDocument) 
         bench.complete,
         bench.cells,
         bench.failures,
-        bench.environment,
+        bench.environment_sha256,
         document.head,
     ];
     connection.execute(include_str!("queries/put_bench_run.sql"), columns)?;
     let mut cells = connection.appender("bench_cells")?;
     for (at, cell) in (0u32..).zip(&document.cells) {
-        let StoredCellKey { model, browser, backend, scenario, asked } = &cell.of;
+        let StoredCellKey { model, browser, backend, scenario, precision, asked } = &cell.of;
         let figures = cell.figures.as_ref();
-        let columns: [&dyn ToSql; 14] = [
+        let columns: [&dyn ToSql; 15] = [
             &seq,
             &at,
             model,
@@ -321,6 +382,7 @@ fn put(connection: &Connection, bench: &StoredBench, document: &StoredDocument) 
             &figures.map(|of| of.low_us),
             &figures.map(|of| of.high_us),
             &cell.document,
+            precision,
         ];
         cells.append_row(columns)?;
     }
@@ -371,22 +433,26 @@ fn read_bench(row: &Row<'_>) -> duckdb::Result<(i64, StoredBench)> {
         complete: cells.next()?,
         cells: cells.next()?,
         failures: cells.next()?,
-        environment: cells.next()?,
+        environment_sha256: cells.next()?,
     };
     Ok((seq, bench))
 }
 
-fn read_point(row: &Row<'_>) -> duckdb::Result<StoredPoint> {
-    let mut cells = Cells::new(row);
-    let of = StoredCellKey {
+fn read_key(cells: &mut Cells<'_, '_>) -> duckdb::Result<StoredCellKey> {
+    Ok(StoredCellKey {
         model: cells.next()?,
         browser: cells.next()?,
         backend: cells.next()?,
         scenario: cells.next()?,
+        precision: cells.next()?,
         asked: cells.next()?,
-    };
+    })
+}
+
+fn read_point(row: &Row<'_>) -> duckdb::Result<StoredPoint> {
+    let mut cells = Cells::new(row);
     Ok(StoredPoint {
-        of,
+        of: read_key(&mut cells)?,
         run: cells.next()?,
         started_at_us: cells.next()?,
         commit: cells.next()?,
@@ -411,7 +477,7 @@ fn read_judgement(row: &Row<'_>) -> duckdb::Result<StoredJudgement> {
         browser: cells.next()?,
         backend: cells.next()?,
         asked: cells.next()?,
-        scenario: String::new(),
+        ..StoredCellKey::default()
     };
     let verdict = cells.next()?;
     let ratio: [Option<f64>; 3] = [cells.next()?, cells.next()?, cells.next()?];

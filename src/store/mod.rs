@@ -39,7 +39,8 @@ use self::writer::{Order, Signals, Writer};
 pub use self::{
     benches::{
         BENCHES_MAX, BenchFilter, HistoryFilter, POINTS_MAX, Retention, StoredBench, StoredCell,
-        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, environment_digest,
+        StoredCellKey, StoredDocument, StoredFigures, StoredJudgement, StoredPoint, StoredRuns,
+        environment_digest,
     },
     error::StoreError,
     export::{SampleRow, TableFormat, export},

@@ -32,6 +32,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "015_recovery_times", sql: include_str!("schema/015_recovery_times.sql") },
     Migration { name: "016_standing_plans", sql: include_str!("schema/016_standing_plans.sql") },
     Migration { name: "017_bench", sql: include_str!("schema/017_bench.sql") },
+    Migration { name: "018_bench_precision", sql: include_str!("schema/018_bench_precision.sql") },
 ];
 
 impl Migration {

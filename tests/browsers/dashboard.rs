@@ -61,6 +61,26 @@ async fn said(telling: &mut mpsc::Receiver<String>) -> Value {
     serde_json::from_str(&said).unwrap()
 }
 
+/// A run of a suite whose name would be markup if anything took it for that; firefox is slower from its upgrade on.
+fn measured(at: usize) -> Value {
+    let suite = "<img src=x onerror=alert(1)>\"'&模型🦊";
+    let upgraded = at >= 7;
+    let place = json!({"browser_version": if upgraded { "2" } else { "1" }, "engine": "e", "threads": 1, "adapter": null,
+        "software_adapter": false, "sandbox": true, "gpu": null});
+    let cell = |browser: &str, middle: f64| {
+        let samples: Vec<_> = (0..12).map(|sample| middle + f64::from(sample % 5) / 10.0).collect();
+        json!({"model": "neg", "model_digest": null, "browser": browser, "backend": "wasm", "scenario": "single_stream",
+            "outcome": "ok", "reason": null, "error": 0.0, "tolerance": 1e-3, "samples_us": samples, "warm_up_us": [],
+            "warm": true, "provenance": null})
+    };
+    json!({"version": 2, "id": format!("{suite}-{at}"), "suite": suite, "suite_sha256": "5", "started_at_us": 1000 + at,
+        "ended_at_us": 1001 + at, "complete": true, "warnings": [], "calibration_us": [1.0, 1.0],
+        "cells": [cell("firefox", if upgraded { 150.0 } else { 100.0 }), cell("edge", 300.0)],
+        "environment": {"weft": "0.1.0", "commit": format!("{at:040x}"), "processor": "p", "processor_flags": "",
+            "cores": 2, "memory_bytes": 1, "kernel": "6", "cpu_limit": null, "memory_limit": null,
+            "places": {"firefox/wasm": place}}})
+}
+
 async fn used_in(browser: &str) {
     if !installed("chromium=1,firefox=1") {
         return;
@@ -69,6 +89,9 @@ async fn used_in(browser: &str) {
     let order = json!({"model": "whole", "fallback": "native", "stages": [
         {"model": "first", "browser": "chromium", "backend": "wasm"}, {"model": "second", "browser": "native"}]});
     let plan = post(&served, &key, "/api/v1/plans", &order).await;
+    for at in 0..14 {
+        post(&served, &key, "/api/v1/bench/runs", &measured(at)).await;
+    }
     let script = format!("const KEY = {}; const PLAN = {};\n{COMMON}{FLOW}", json!(key), plan["id"]);
     let (url, site, mut telling) = Site::serve(&served.url, script).await;
     let (stage, recipe) = (Stage::set(), recipe(browser));
@@ -85,6 +108,13 @@ async fn used_in(browser: &str) {
         "cut": {"lost": true, "spoken": true, "trouble": true},
         "suites": {"name": true, "left": "about 1 min 30 s left", "value": 4, "card": "ARTICLE"},
         "plans": {"moved": "64 B", "told": true, "named": true},
+        "overTime": {
+            "choices": ["", "edge", "firefox"], "hidden": true, "change": "▲ +49.9 % time", "upgrade": "browser: 1 → 2",
+            "rows": 1, "chosen": true, "note": [true, false],
+            "address": {"view": "history", "suite": true, "model": "neg", "browser": "firefox", "backend": "wasm",
+                "scenario": "single_stream", "asked": "single_stream", "metric": "relative",
+                "run": "<img src=x onerror=alert(1)>\"'&模型🦊-1"},
+        },
         "left": {"kept": "?view=suites", "cookie": ""},
         "violations": [], "images": 0, "wide": 0,
     });

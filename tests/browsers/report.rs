@@ -43,6 +43,9 @@ const look = async () => {
     absent: count("#absent tbody tr"),
     figures: count("figure"),
     drawn: count(".drawing svg"),
+    head: page.querySelector("header").textContent.includes("weft 0.1.0, commit 0123456789-dirty"),
+    parts: count("#starts .drawing rect"),
+    dots: count("#roofs [aria-label=dot] path"),
     images: count("img"),
     asked: asked.filter((name) => !name.startsWith("blob:")),
     tooWide: page.documentElement.scrollWidth - page.documentElement.clientWidth,
@@ -67,7 +70,8 @@ fn result() -> Value {
         let backend = if browser == "native" { "ort-cpu" } else { "wasm" };
         json!({"model": model, "model_digest": null, "browser": browser, "backend": backend, "scenario": scenario,
             "outcome": "ok", "reason": null, "error": 1e-7, "tolerance": 1e-3, "samples_us": samples,
-            "warm_up_us": [9000.0, 2000.0, 1000.0], "warm": true, "provenance": null})
+            "warm_up_us": [9000.0, 2000.0, 1000.0], "warm": true, "provenance": null,
+            "work": {"flops": 5_000_000, "bytes": 2_000_000, "nodes": 9, "known": 8}})
     };
     let mut cells = vec![
         cell("one", "native", "single_stream", 900),
@@ -76,12 +80,17 @@ fn result() -> Value {
         cell("one", "firefox", "offline", 1900),
         cell("two", "firefox", "single_stream", 1900),
         cell("two", "edge", "single_stream", 1),
+        cell("two", "firefox", "cold_start", 300_000),
     ];
     cells[5]["outcome"] = json!("timed_out");
     cells[5]["reason"] = json!(STRANGE);
-    json!({"id": "a-1", "suite": STRANGE, "suite_sha256": "", "started_at_us": 0, "ended_at_us": 1000, "complete": false,
+    cells[6]["start"] = json!("browser");
+    cells[6]["warm_up_us"] = json!([]);
+    let cold = json!({"launch_us": 9e4, "page_us": 5e4, "lane_us": 8e4, "import_us": 2e4, "init_us": 3e4, "first_us": 9e3});
+    cells[6]["cold"] = json!([cold, cold, cold]);
+    json!({"id": "a-1", "copied": 1e10, "suite": STRANGE, "suite_sha256": "", "started_at_us": 0, "ended_at_us": 1000, "complete": false,
         "warnings": [STRANGE], "calibration_us": [1.0, 1.0], "cells": cells,
-        "environment": {"weft": "0.1.0", "processor": STRANGE, "processor_flags": "", "cores": 2, "memory_bytes": 1,
+        "environment": {"weft": "0.1.0", "commit": "0123456789abcdef-dirty", "processor": STRANGE, "processor_flags": "", "cores": 2, "memory_bytes": 1,
             "kernel": "6", "cpu_limit": null, "memory_limit": null, "places": {"firefox/wasm": place}}})
 }
 
@@ -124,7 +133,9 @@ async fn a_report_shows_its_cells_and_asks_nobody() {
         };
         let said: Value = serde_json::from_str(&said).unwrap();
         let wanted = json!({
-            "alerts": [], "rows": 6, "absent": 1, "figures": 8, "drawn": 8, "images": 0, "asked": [], "tooWide": 0,
+            "alerts": [], "rows": 7, "absent": 1, "figures": 11, "drawn": 11, "head": true,
+            // Six parts with their marks in the legend.
+            "parts": 12, "dots": 5, "images": 0, "asked": [], "tooWide": 0,
             "partial": 1, "order": "ascending", "strange": true, "png": "PNG",
             // The picture is drawn from a copy of the chart.
             "exports": ["image/png true", "image/svg+xml true", "image/svg+xml true", "text/csv true"],

@@ -1,6 +1,7 @@
 //! The pool at work: leases, draining, the ladder from lane to page to browser, and signs of life.
 
 use std::{
+    num::NonZero,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -162,6 +163,29 @@ async fn a_restart_drains_first_and_loses_nothing() {
     browser.behaves(Conduct::Compute);
     assert_eq!(client.reply("waiting").await.negated()["attempt"], 1);
     assert_eq!(browser.state.launches.load(Ordering::SeqCst), 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_gives_lanes_the_threads_that_it_names() {
+    let browser = FakeBrowser::new("fake", &["wasm"]);
+    let (daemon, mut client) = proven(&browser).await;
+    let mut watcher = watch(&daemon).await;
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let path = "/api/v1/instances/fake-1/restart";
+    for body in [json!({"threads": 0}), json!({"threads": cores + 1}), json!({"thread": 1}), json!([])] {
+        let (status, said) = daemon.post(path, body.to_string()).await;
+        assert_eq!((status, &said["code"]), (422, &json!("invalid_request")), "{body}: {said}");
+    }
+    for (body, threads) in [(json!({"threads": cores}).to_string(), cores), (String::new(), 1)] {
+        assert_eq!(daemon.post(path, body).await.0, 202);
+        until(&mut watcher, |event| event["state"] == "draining").await;
+        let ready = until(&mut watcher, |event| event["state"] == "ready").await;
+        assert_eq!(ready["lanes"]["fake-1/wasm"]["capability"]["threads"], threads, "{ready}");
+        let answer = client.ask(&infer_x("r", &here())).await;
+        assert_eq!(answer.negated()["threads"], threads);
+    }
+    assert_eq!(browser.state.launches.load(Ordering::SeqCst), 3);
     daemon.stop().await;
 }
 

@@ -102,7 +102,8 @@ fn results_are_imported_found_and_shown_over_time_without_a_daemon() {
     assert_eq!(series["changes"].as_array().expect("changes").len(), 1, "{history}");
     let change = &series["changes"][0];
     assert_eq!((&change["at"], &change["run"]), (&json!(6), &json!("small-6")), "{change}");
-    assert_eq!(change["events"][0], json!({"part": "browser", "base": "1", "head": "2"}), "{change}");
+    let events = &series["points"][6]["events"];
+    assert_eq!(events[0], json!({"part": "browser", "base": "1", "head": "2"}), "{series}");
     let shown = home.bench(&["history", "--suite", "small"]);
     assert!(cli::text(&shown.stdout).contains("from small-6 on"), "{shown:?}");
     let nothing = home.told(&["history", "--suite", "small", "--lane", "edge"], 0);

@@ -1,6 +1,6 @@
 /** What is shown, as the page's address tells it, so that it can be shared, kept and gone back to. */
 
-export const VIEWS = ['overview', 'runs', 'plans', 'suites'] as const;
+export const VIEWS = ['overview', 'runs', 'plans', 'suites', 'history'] as const;
 export type View = (typeof VIEWS)[number];
 
 /** How far back, in the words of the address, with seconds. */
@@ -18,7 +18,11 @@ export interface Filter {
   readonly to: string;
 }
 
-export interface Address extends Filter {
+/** Beside `model`, which cells of a suite's history are shown, and as what. */
+const CELLS = ['suite', 'machine', 'branch', 'browser', 'backend', 'scenario', 'precision', 'asked', 'metric'] as const;
+export type Cells = Readonly<Record<(typeof CELLS)[number], string>>;
+
+export interface Address extends Filter, Cells {
   readonly view: View;
   /** The run whose details are shown. */
   readonly run: string;
@@ -27,7 +31,10 @@ export interface Address extends Filter {
 const FILTERS = ['model', 'lane', 'outcome', 'plan', 'since', 'from', 'to'] as const;
 
 export const NOTHING: Filter = { model: '', lane: '', outcome: '', plan: '', since: '', from: '', to: '' };
-export const START: Address = { ...NOTHING, view: 'overview', run: '' };
+const EVERY_CELL: Cells = {
+  suite: '', machine: '', branch: '', browser: '', backend: '', scenario: '', precision: '', asked: '', metric: '',
+};
+export const START: Address = { ...NOTHING, ...EVERY_CELL, view: 'overview', run: '' };
 
 function moment(text: string): string {
   const at = Date.parse(text);
@@ -40,7 +47,9 @@ export function parse(search: string): Address {
   const text = (name: string): string => given.get(name) ?? '';
   const [from, to] = [moment(text('from')), moment(text('to'))];
   const bounded = from !== '' || to !== '';
+  const cells = Object.fromEntries(CELLS.map((name) => [name, text(name)])) as unknown as Cells;
   return {
+    ...cells,
     view: VIEWS.find((view) => view === text('view')) ?? 'overview',
     run: text('run'),
     model: text('model'),
@@ -58,7 +67,7 @@ export function format(address: Address): string {
   if (address.view !== 'overview') {
     given.set('view', address.view);
   }
-  for (const name of [...FILTERS, 'run'] as const) {
+  for (const name of [...FILTERS, ...CELLS, 'run'] as const) {
     if (address[name] !== '') {
       given.set(name, address[name]);
     }
@@ -83,6 +92,17 @@ export function query(filter: Filter, now: number): URLSearchParams {
   }
   if (!Number.isNaN(to)) {
     asked.set('to', String(Math.floor(to) * 1000));
+  }
+  return asked;
+}
+
+/** What of a suite's history is asked for. */
+export function historyQuery(address: Address): URLSearchParams {
+  const asked = new URLSearchParams();
+  for (const name of [...CELLS, 'model'] as const) {
+    if (name !== 'metric' && address[name] !== '') {
+      asked.set(name, address[name]);
+    }
   }
   return asked;
 }

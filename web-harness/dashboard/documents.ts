@@ -1,5 +1,7 @@
 /** What the daemon tells, as far as the dashboard shows it; it may tell more. */
 
+import type { Interval } from '../report/document.ts';
+
 export interface LaneMemory {
   readonly wasm_bytes: number;
   readonly gpu_bytes: number;
@@ -180,6 +182,65 @@ export interface Suite {
   readonly caller: string;
   readonly began_at_us: number;
   readonly told_at_us: number;
+}
+
+/** A suite of which runs are kept, and what its history can be narrowed to. */
+export interface KeptSuite {
+  readonly suite: string;
+  readonly runs: number;
+  readonly machines: readonly { readonly id: string; readonly name: string; readonly runs: number }[];
+  readonly branches: readonly string[];
+  readonly models: readonly string[];
+  readonly browsers: readonly string[];
+  readonly backends: readonly string[];
+  readonly scenarios: readonly string[];
+  readonly precisions: readonly string[];
+  readonly asked: readonly string[];
+}
+
+/** Something that is not the same in two runs. */
+export interface Difference {
+  readonly part: string;
+  readonly base: string;
+  readonly head: string;
+}
+
+/** A cell's median in one run. */
+export interface Measured {
+  readonly run: string;
+  readonly started_at_us: number;
+  readonly commit: string;
+  readonly branch: string | null;
+  readonly samples: number;
+  readonly median_us: Interval;
+  /** In what the run differs from the one before. */
+  readonly events: readonly Difference[];
+}
+
+export interface Change {
+  /** The place of the first point after it. */
+  readonly at: number;
+  readonly before_us: number;
+  readonly after_us: number;
+  readonly ratio: number;
+  readonly probability: number;
+}
+
+/** A cell over runs, the oldest first. */
+export interface Series {
+  readonly model: string;
+  readonly browser: string;
+  readonly backend: string;
+  readonly scenario: string;
+  readonly precision: string | null;
+  readonly asked: string;
+  readonly points: readonly Measured[];
+  readonly changes: readonly Change[];
+}
+
+export interface History {
+  readonly series: readonly Series[];
+  readonly elsewhere: readonly { readonly run: string; readonly differences: readonly Difference[] }[];
 }
 
 export interface Model {

@@ -6,8 +6,8 @@ import { scrolling } from './parts.ts';
 import { BOX, type Box, type Edge, layout, place, type Seat, type StageFigures } from './picture.ts';
 import type { ShownLane } from './pool.ts';
 import { bytes, time } from './say.ts';
+import { svg } from './svg.ts';
 
-const SVG = 'http://www.w3.org/2000/svg';
 const LINE = 19;
 const LETTERS = 26;
 
@@ -17,17 +17,6 @@ export interface Drawn {
   readonly seats: readonly Seat[];
   readonly edges: readonly Edge[];
   readonly lanes: (lane: string) => ShownLane | null;
-}
-
-type Attributes = Readonly<Record<string, string | number>>;
-
-function svg(tag: string, attributes: Attributes, ...children: readonly (Node | string)[]): SVGElement {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    made.setAttribute(name, String(value));
-  }
-  made.append(...children);
-  return made;
 }
 
 function arrow({ from, to, bytes: moved }: Edge, boxes: readonly Box[], down: boolean): SVGElement[] {

@@ -1,9 +1,9 @@
-/** The form that restricts which runs are shown, and the addresses that were given names. */
+/** The form that restricts which runs are shown. */
 
 import { element } from '../report/dom.ts';
-import { type Address, type Filter, format, isFiltered, NOTHING, parse, SINCE, START } from './address.ts';
-import { say } from './keyed.ts';
-import { forget, save, saved, shelf } from './saved.ts';
+import { type Address, type Filter, isFiltered, NOTHING, SINCE, START } from './address.ts';
+import { labelled, options } from './parts.ts';
+import { savedViews } from './savedviews.ts';
 import { outcomeWords } from './say.ts';
 
 const OUTCOMES = ['ok', 'failed', 'invalid_request', 'unknown_model', 'model_not_ready', 'no_backend', 'quarantined',
@@ -55,8 +55,6 @@ export function filters(go: (address: Address) => void): Filters {
     return input;
   };
   const inputs = { model: typed('model', 'models'), lane: typed('lane', 'lanes'), plan: typed('plan') };
-  const options = (any: string, values: readonly (readonly [string, string])[]): HTMLElement[] =>
-    [element('option', { value: '' }, any), ...values.map(([value, text]) => element('option', { value }, text))];
   const words = (word: string): string => word === 'failed' ? 'any failure' : outcomeWords(word);
   const outcome = element('select', { name: 'outcome' }, ...options('any', OUTCOMES.map((word) => [word, words(word)])));
   outcome.addEventListener('change', () => { change({ outcome: outcome.value }); });
@@ -69,8 +67,7 @@ export function filters(go: (address: Address) => void): Filters {
     return input;
   };
   const [from, to] = [moment('from'), moment('to')];
-  const label = (text: string, input: HTMLElement): HTMLElement => element('label', {}, element('span', {}, text), input);
-  const span = element('div', { class: 'span' }, label('From', from), label('To', to));
+  const span = element('div', { class: 'span' }, labelled('From', from), labelled('To', to));
   since.addEventListener('change', () => {
     if (since.value === 'span') {
       span.hidden = false;
@@ -81,8 +78,8 @@ export function filters(go: (address: Address) => void): Filters {
   });
   const clear = element('button', { type: 'button', click: () => { go({ ...START, ...NOTHING, view: 'runs' }); } }, 'Clear');
   const form = element('form', { class: 'filters', 'aria-label': 'Which requests', role: 'search' },
-    label('Model', inputs.model), label('Lane', inputs.lane), label('Outcome', outcome), label('Plan', inputs.plan),
-    label('Accepted', since), span, clear, models.root, lanes.root);
+    labelled('Model', inputs.model), labelled('Lane', inputs.lane), labelled('Outcome', outcome), labelled('Plan', inputs.plan),
+    labelled('Accepted', since), span, clear, models.root, lanes.root);
   form.addEventListener('submit', (event) => { event.preventDefault(); });
   const views = savedViews(() => shown);
   return {
@@ -102,36 +99,4 @@ export function filters(go: (address: Address) => void): Filters {
       views.show();
     },
   };
-}
-
-/** Links to addresses that were kept here, and a place to keep this one. */
-function savedViews(now: () => Address): { root: HTMLElement; show: () => void } {
-  const list = element('ul', { class: 'saved' });
-  const told = element('span', { class: 'about', role: 'status' });
-  const asked = 'Name of this view';
-  const name = element('input', { type: 'text', maxlength: '60', required: '', placeholder: asked, 'aria-label': asked });
-  const form = element('form', { class: 'save' }, name, element('button', {}, 'Save this view'), told);
-  const fill = (): void => {
-    list.replaceChildren(...saved(shelf()).map(({ name: title, search }) => {
-      const link = element('a', { href: search }, title);
-      if (format(parse(search.slice(1))) === format({ ...now(), run: '' })) {
-        link.setAttribute('aria-current', 'true');
-      }
-      const click = (): void => {
-        forget(shelf(), title);
-        fill();
-      };
-      const remove = element('button', { type: 'button', 'aria-label': `Forget the view ${title}`, click }, '×');
-      return element('li', {}, link, remove);
-    }));
-    list.hidden = list.childElementCount === 0;
-  };
-  form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    const kept = save(shelf(), name.value, format({ ...now(), run: '' }));
-    say(told, kept ? `kept as ${name.value.trim()}` : 'this browser keeps nothing');
-    name.value = '';
-    fill();
-  });
-  return { root: element('div', { class: 'views' }, list, form), show: () => { say(told, ''); fill(); } };
 }

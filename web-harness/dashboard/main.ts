@@ -4,6 +4,7 @@ import { element } from '../report/dom.ts';
 import { type Address, format, parse, START, type View as ViewName, VIEWS } from './address.ts';
 import { ask, logOut, NotLoggedIn, Refused } from './ask.ts';
 import type { Told } from './documents.ts';
+import { historyView } from './history.ts';
 import { say } from './keyed.ts';
 import { Live, type Standing } from './live.ts';
 import { login } from './login.ts';
@@ -19,6 +20,7 @@ const TITLES: Readonly<Record<ViewName, string>> = {
   runs: 'Requests',
   plans: 'Plans',
   suites: 'Suites',
+  history: 'History',
 };
 
 /** That this browser has logged in, since no script sees its cookie. */
@@ -161,7 +163,7 @@ class Page {
       return this.#view.view;
     }
     this.#view?.view.end();
-    const make = { overview, runs: runsView, plans: plansView, suites: suitesView }[name];
+    const make = { overview, runs: runsView, plans: plansView, suites: suitesView, history: historyView }[name];
     const view = make(this.#around);
     const isFirst = this.#view === null;
     this.#view = { name, view };

@@ -14,6 +14,15 @@ export function outcomeBadge(outcome: string): HTMLElement {
   return element('span', { class: 'badge', 'data-state': state }, outcomeWords(outcome));
 }
 
+export function labelled(text: string, input: HTMLElement): HTMLElement {
+  return element('label', {}, element('span', {}, text), input);
+}
+
+/** Of a choice, the first of which stands for any. */
+export function options(any: string, values: readonly (readonly [string, string])[]): HTMLElement[] {
+  return [element('option', { value: '' }, any), ...values.map(([value, text]) => element('option', { value }, text))];
+}
+
 /** Heads of columns, those of `numbers` above figures. */
 export function heads(names: readonly string[], numbers: readonly string[]): HTMLElement {
   const cells = names.map((name) =>

@@ -1,14 +1,15 @@
 /** Addresses, events put together, points counted, plans laid out. */
 
 import { describe, expect, it } from 'vitest';
-import { admits, format, NOTHING, parse, query, START } from './address.ts';
-import type { Activity, Instance, Lane, Plan, PlanStage, Run, RunTimes, StageRun } from './documents.ts';
+import { admits, format, historyQuery, NOTHING, parse, query, START } from './address.ts';
+import type { Activity, Instance, Lane, Plan, PlanStage, Run, RunTimes, Series, StageRun } from './documents.ts';
 import { depths, edges, figures, layout, place, seats } from './picture.ts';
 import { columns, extent, FAILED, type Frame, height, nearest, neighbour, Points, POINTS_MAX, raster, timeTicks } from './points.ts';
 import { heldNames, Pool } from './pool.ts';
 import { forget, save, saved } from './saved.ts';
 import { bytes, remaining, time } from './say.ts';
 import { Suites } from './suites.ts';
+import { eventWords, known, layout as trendLayout, metricOf, moments, nearestAcross, ROOM, size, trend } from './trend.ts';
 
 const NOW = Date.parse('2026-11-30T12:00:00Z');
 
@@ -16,6 +17,7 @@ describe('addresses', () => {
   it('come back as they were', () => {
     const cases = [
       '/', '/?view=plans', '/?view=runs&model=magika&outcome=failed&since=1h', '/?view=runs&lane=firefox-1%2Fwasm&run=5e3a',
+      '/?view=history&model=m&suite=smoke&machine=0f&branch=a%2Fb&browser=edge&backend=wasm&scenario=server&precision=int8&asked=server+5%2Fs&metric=rate',
       '/?view=runs&from=2026-11-30T10%3A00%3A00.000Z&to=2026-11-30T11%3A00%3A00.000Z', '/?view=runs&model=%3Cb%3E%26%2B+x',
     ];
     for (const address of cases) {
@@ -33,6 +35,11 @@ describe('addresses', () => {
     expect(query(filter, NOW).toString()).toBe(`model=a+b&outcome=failed&from=${(NOW - 300_000) * 1000}`);
     const span = { ...NOTHING, from: '2026-11-30T11:00:00Z', to: '2026-11-30T12:00:00Z' };
     expect(query(span, 0).toString()).toBe(`from=${(NOW - 3_600_000) * 1000}&to=${NOW * 1000}`);
+  });
+
+  it('ask for the history that they name, whatever it is shown as', () => {
+    const address = parse('?view=history&suite=a+b&model=m&precision=int8&metric=rate&lane=x');
+    expect(historyQuery(address).toString()).toBe('suite=a+b&precision=int8&model=m');
   });
 
   it('admit the runs that the routes would tell', () => {
@@ -273,5 +280,70 @@ describe('words', () => {
     expect([time(null), time(12), time(1500), time(2_500_000)]).toEqual(['–', '12 µs', '1.50 ms', '2.50 s']);
     expect([bytes(null), bytes(12), bytes(2048), bytes(3 << 20)]).toEqual(['–', '12 B', '2.00 KiB', '3.00 MiB']);
     expect([1, 59e6, 61e6, 93e6, 1200e6, 2 * 3600e6].map(remaining)).toEqual(['1 s', '59 s', '1 min 0 s', '1 min 35 s', '20 min', '2 h 0 min']);
+  });
+});
+
+describe('a history', () => {
+  const point = (run: string, at: number, value: number): Series['points'][number] => ({
+    run, started_at_us: at, commit: 'c', branch: null, samples: 9, events: [],
+    median_us: { value, low: value * 0.9, high: value * 1.1 },
+  });
+  const change = { at: 2, before_us: 1000, after_us: 1500, ratio: 1.5, probability: 1e-6 };
+  const series: Series = {
+    model: 'm', browser: 'b', backend: 'wasm', scenario: 'multi_stream', precision: null, asked: 'multi_stream',
+    points: [point('a', 1, 1000), point('b', 2, 1000), point('d', 4, 1500)], changes: [change],
+  };
+  const upgrade = { part: 'browser', base: '1', head: '2' };
+  const commit = { part: "weft's commit", base: '0123456789abc', head: 'fedcba9876543' };
+
+  it('is shown as times, rates and multiples of the first', () => {
+    expect(trend(series, 'time')?.values.map(({ value }) => value)).toEqual([1, 1, 1.5]);
+    expect(trend(series, 'relative')?.values[2]?.value).toBe(1.5);
+    const rate = trend(series, 'rate')?.values[0];
+    expect(rate?.value).toBe(8000);
+    expect(rate?.low).toBeLessThan(8000);
+    expect(rate?.high).toBeGreaterThan(8000);
+    expect(trend({ ...series, scenario: 'single_stream' }, 'rate')).toBeNull();
+    expect(trend({ ...series, points: [] }, 'time')).toBeNull();
+    expect([metricOf('rate'), metricOf('what')]).toEqual(['rate', 'time']);
+  });
+
+  it('says by how much it changed, and what else did', () => {
+    expect([size({ ratio: 1.5 }), size({ ratio: 0.92 })]).toEqual(['+50.0 % time', '−8.00 % time']);
+    expect(known([commit, upgrade])).toEqual([upgrade]);
+    expect(eventWords([commit, upgrade])).toBe("weft's commit: 0123456789 → fedcba9876; browser: 1 → 2");
+  });
+
+  it('has a step for each run of any cell', () => {
+    const other: Series = { ...series, points: [point('c', 3, 7), point('a', 1, 7)], changes: [] };
+    expect(moments([series, other]).map(({ run }) => run)).toEqual(['a', 'b', 'c', 'd']);
+  });
+
+  it('is laid out within its frame, slower higher, changes between the runs around them', () => {
+    const shown = trend({ ...series, points: series.points.map((one, at) => at === 2 ? { ...one, events: [upgrade] } : one) }, 'time');
+    const runs = [...moments([series]), { run: 'e', at_us: 9 }];
+    const frame = { width: 400, height: 200 };
+    const made = shown === null ? null : trendLayout(shown, runs, frame);
+    const [a, b, d] = made?.points ?? [];
+    expect(a?.x).toBe(ROOM.left);
+    expect(d?.y).toBeLessThan(a?.y ?? 0);
+    expect(d?.high).toBeLessThan(d?.low ?? 0);
+    expect(made?.changes.map(({ x }) => x)).toEqual([((b?.x ?? 0) + (d?.x ?? 0)) / 2]);
+    expect(made?.levels.map(({ from, to }) => from < to)).toEqual([true, true]);
+    expect(made?.events.map(({ x }) => x)).toEqual([d?.x]);
+    for (const { x, low, high } of made?.points ?? []) {
+      expect(x).toBeLessThan(frame.width - ROOM.right);
+      expect([low, high].every((y) => y >= ROOM.top && y <= frame.height - ROOM.bottom)).toBe(true);
+    }
+    expect(nearestAcross(made?.points ?? [], 0)).toBe(0);
+    expect(nearestAcross(made?.points ?? [], 399)).toBe(2);
+    expect(nearestAcross([], 5)).toBeNull();
+  });
+
+  it('of one run stands in the middle', () => {
+    const one = trend({ ...series, points: series.points.slice(0, 1), changes: [] }, 'time');
+    const made = one === null ? null : trendLayout(one, moments([series]).slice(0, 1), { width: 400, height: 200 });
+    expect(made?.points[0]?.x).toBe(ROOM.left + (400 - ROOM.left - ROOM.right) / 2);
+    expect([made?.levels, made?.changes, made?.dates.length]).toEqual([[], [], 1]);
   });
 });

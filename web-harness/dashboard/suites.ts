@@ -1,7 +1,7 @@
 /** Benchmark suites that are being measured: how far they are, and how long they still take. */
 
 import { element } from '../report/dom.ts';
-import type { Address } from './address.ts';
+import { type Address, format, START } from './address.ts';
 import { ask } from './ask.ts';
 import type { List, Suite, Told } from './documents.ts';
 import { keyed, type Kept, say } from './keyed.ts';
@@ -99,7 +99,8 @@ export function suitesView(): View {
   const cards = suiteCards(suites);
   const none = element('p', { class: 'about' },
     'No suite is being measured. ', element('code', {}, 'weft bench run smoke'),
-    ' measures one; it is seen here while it runs.');
+    ' measures one; it is seen here while it runs, and what came out in the ',
+    element('a', { href: format({ ...START, view: 'history' }) }, 'history'), '.');
   const fill = (): void => {
     none.hidden = suites.list(0).length > 0;
     cards.show();

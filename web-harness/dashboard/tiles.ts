@@ -6,8 +6,8 @@ import { format, START } from './address.ts';
 import type { Activity } from './documents.ts';
 import { keyed, mark, say } from './keyed.ts';
 import { outcomeWords, plural, time } from './say.ts';
+import { svg } from './svg.ts';
 
-const SVG = 'http://www.w3.org/2000/svg';
 const SPARK = { width: 120, height: 28 } as const;
 
 interface Tile {
@@ -22,21 +22,13 @@ function tile(name: string, ...more: readonly Element[]): Tile {
   return { root, show: (text, small) => { say(value, text); say(about, small); } };
 }
 
-function drawn(tag: string, attributes: Readonly<Record<string, string>>): SVGElement {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    made.setAttribute(name, value);
-  }
-  return made;
-}
-
 /** Bars of the seconds, those that failed on top. */
 function spark(): { root: SVGElement; show: (answered: readonly number[], failed: readonly number[]) => void } {
   const { width, height } = SPARK;
-  const root = drawn('svg', {
+  const root = svg('svg', {
     class: 'spark', viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true', preserveAspectRatio: 'none',
   });
-  const [fine, bad] = [drawn('path', { class: 'fine' }), drawn('path', { class: 'bad' })];
+  const [fine, bad] = [svg('path', { class: 'fine' }), svg('path', { class: 'bad' })];
   root.append(fine, bad);
   return {
     root,

@@ -20,6 +20,8 @@ export interface Cell {
   readonly samples_us: readonly number[];
   readonly warm_up_us: readonly number[];
   readonly warm: boolean;
+  /** What one request takes, where the graph tells: operations, bytes, and of how many of its nodes. */
+  readonly work?: { readonly flops: number; readonly bytes: number; readonly nodes: number; readonly known: number };
 }
 
 export interface Place {
@@ -34,6 +36,7 @@ export interface Place {
 
 export interface Environment {
   readonly weft: string;
+  readonly commit: string;
   readonly processor: string;
   readonly cores: number;
   readonly memory_bytes: number;
@@ -52,6 +55,8 @@ export interface Results {
   readonly complete: boolean;
   readonly warnings: readonly string[];
   readonly calibration_us: readonly [number, number];
+  /** Bytes per second that copies read and wrote. */
+  readonly copied?: number;
   readonly environment: Environment;
   readonly cells: readonly Cell[];
 }
@@ -72,6 +77,9 @@ export interface Shown {
   readonly outliers: readonly number[];
   readonly requests_per_second: Interval | null;
   readonly over_native: Interval | null;
+  /** What a median cold start is made of, in its order. */
+  readonly cold: readonly { readonly name: string; readonly median_us: number }[];
+  readonly attained: { readonly intensity: number; readonly flops_per_second: Interval } | null;
 }
 
 export interface Fastest {
@@ -95,6 +103,8 @@ export interface Report {
   /** How each cell was asked: its scenario, with what varies beside its lane. */
   readonly asked: readonly string[];
   readonly groups: readonly Group[];
+  /** The most operations per second that a cell came to. */
+  readonly highest: number | null;
 }
 
 /** A cell with what its samples say. */

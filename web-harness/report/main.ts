@@ -1,10 +1,12 @@
 /** The page: reads the report that stands in it, and draws. */
 
+import { coldStarts } from './charts/cold.ts';
 import { heat, MEASURES } from './charts/heat.ts';
 import { margins } from './charts/margins.ts';
+import { roofline } from './charts/roof.ts';
 import { spread } from './charts/spread.ts';
 import { warmUp } from './charts/warmup.ts';
-import { type Group, isMeasured, ranked, type Report, row } from './document.ts';
+import { type Group, isMeasured, type Measured, ranked, type Report, row } from './document.ts';
 import { type Choice, choice, download, element } from './dom.ts';
 import { drawAll, figure, forget } from './figure.ts';
 import { absent, cells, drawable, environment, head, method, overview } from './sections.ts';
@@ -87,6 +89,22 @@ function models(report: Report): HTMLElement[] {
   return [element('label', { class: 'select' }, `Of ${groups.length}, show `, select), place];
 }
 
+/** A chart for each way in which cells start. */
+function starts(report: Report): HTMLElement[] {
+  const rows = measuredRows(report).filter(({ shown }) => shown.cold.length > 0);
+  const ways = [...new Set(rows.map(({ cell }) => cell.scenario))];
+  return ways.map((way) => figure(coldStarts(scenarioWords(way), rows.filter(({ cell }) => cell.scenario === way)))[0]);
+}
+
+function roofs(report: Report): HTMLElement[] {
+  const chart = roofline(report, measuredRows(report));
+  return chart === null ? [] : [figure(chart)[0]];
+}
+
+function measuredRows(report: Report): Measured[] {
+  return report.results.cells.map((_, at) => row(report, at)).filter(isMeasured);
+}
+
 function section(id: string, title: string, children: readonly HTMLElement[]): HTMLElement {
   return element('section', { id, 'aria-labelledby': `${id}-title` }, element('h2', { id: `${id}-title` }, title), ...children);
 }
@@ -97,6 +115,8 @@ function draw(page: HTMLElement, report: Report): void {
   const sections = [
     section('overview', 'Fastest lanes', overview(report)),
     section('lanes', 'Models and lanes', heatmap(report)),
+    ...[section('starts', 'Cold starts', starts(report)), section('roofs', 'Computing and memory', roofs(report))]
+      .filter((section) => section.childElementCount > 1),
     section('models', 'Model by model', models(report)),
     section('absent', 'Not measured, or not right', absent(report)),
     section('environment', 'Where it was measured', environment(report)),

@@ -1,13 +1,14 @@
 import { describe, expect, it } from 'vitest';
 
 import { advice } from './advice.ts';
+import { legendPlaces } from './charts/legend.ts';
 import { csv, type Value } from './csv.ts';
 import { type Cell, type Interval, type Report, type Shown } from './document.ts';
 import { backendColour, DARK, inkOn, LIGHT } from './palette.ts';
 import { sorted } from './sort.ts';
 import { across, thinned } from './thin.ts';
-import { axis, logTicks } from './ticks.ts';
-import { bounded, digits, duration, fileName, moment, scenarioWords, shortened, tickWord } from './words.ts';
+import { axis, linearTicks, logTicks } from './ticks.ts';
+import { bounded, commitWords, digits, duration, fileName, moment, scenarioWords, shortened, tickWord } from './words.ts';
 
 describe('words', () => {
   it.each([
@@ -48,6 +49,14 @@ describe('words', () => {
     expect(scenarioWords('offline')).toBe('thirty-two requests at once');
     expect(scenarioWords('new_one')).toBe('new one');
     expect(scenarioWords('server 20/s batch 4')).toBe('arrivals by chance at a rate, 20/s batch 4');
+  });
+
+  it.each([
+    ['0123456789abcdef', 'commit 0123456789'],
+    ['0123456789abcdef-dirty', 'commit 0123456789-dirty'],
+    ['unknown', 'commit unknown'],
+  ])('%s is called %s', (commit, wanted) => {
+    expect(commitWords(commit)).toBe(wanted);
   });
 
   it.each([
@@ -129,6 +138,17 @@ describe('axes', () => {
     expect(logTicks(low, high, most)).toEqual(wanted);
   });
 
+  it.each([
+    [0, 10, 5, [0, 5, 10]],
+    [9.2, 11.1, 5, [9.5, 10, 10.5, 11]],
+    [99.6, 104.4, 3, [100, 102, 104]],
+    [0.00012, 0.00031, 4, [0.00015, 0.0002, 0.00025, 0.0003]],
+  ])('from %d to %d, %d round ticks at most are %j', (low, high, most, wanted) => {
+    const found = linearTicks(low, high, most);
+    expect(found.length).toBeLessThanOrEqual(most);
+    expect(found).toEqual(wanted);
+  });
+
   it.each<[readonly number[], 'linear' | 'log']>([
     [[], 'linear'],
     [[0, 0], 'linear'],
@@ -185,7 +205,7 @@ const CELL: Cell = {
 };
 const SHOWN: Shown = {
   figures: { samples: 1, median: { value: 1, low: 1, high: 1 }, p90: null, p99: null, min: 1, max: 1, outliers: 0 },
-  quartiles: [1, 1], whiskers: [1, 1], outliers: [], requests_per_second: null, over_native: null,
+  quartiles: [1, 1], whiskers: [1, 1], outliers: [], requests_per_second: null, over_native: null, cold: [], attained: null,
 };
 
 /** Three lanes, the native one the fastest, with these margins over the next and among browsers. */
@@ -197,7 +217,7 @@ function report(native: Interval, browsers: Interval, change: Partial<Cell> = {}
       id: '', suite: '', suite_sha256: '', started_at_us: 0, ended_at_us: 0, complete: true, warnings: [],
       calibration_us: [1, 1], cells,
       environment: {
-        weft: '', processor: '', cores: 1, memory_bytes: 1, kernel: '', cpu_limit: null, memory_limit: null,
+        weft: '', commit: 'unknown', processor: '', cores: 1, memory_bytes: 1, kernel: '', cpu_limit: null, memory_limit: null,
         places: { 'b/wasm': { ...place, software_adapter: false }, 'c/wasm': { ...place, software_adapter: true } },
       },
     },
@@ -208,8 +228,21 @@ function report(native: Interval, browsers: Interval, change: Partial<Cell> = {}
       of_all: { cell: 0, next: { cell: 1, ratio: native } },
       of_browsers: { cell: 1, next: { cell: 2, ratio: browsers } },
     }],
+    highest: null,
   };
 }
+
+describe('a legend', () => {
+  it('has its entries beside each other as far as they fit, and none beyond the edge', () => {
+    const words = ['launch', 'page', 'rest of the lane', 'first answer'];
+    const wide = legendPlaces(words, 900);
+    expect(wide.map(({ y }) => y)).toEqual([0, 0, 0, 0]);
+    expect(wide.every(({ x }, at) => at === 0 || x > (wide[at - 1]?.x ?? 0))).toBe(true);
+    const narrow = legendPlaces(words, 200);
+    expect(new Set(narrow.map(({ y }) => y)).size).toBeGreaterThan(1);
+    expect(legendPlaces(words, 10).map(({ x }) => x)).toEqual([0, 0, 0, 0]);
+  });
+});
 
 describe('recommendations', () => {
   const apart: Interval = { value: 2, low: 1.9, high: 2.1 };

@@ -5,7 +5,7 @@ import { caveats, type Group, isMeasured, type Outcome, ranked, type Report, typ
 import { element } from './dom.ts';
 import { type Column, plain, table } from './table.ts';
 import {
-  bounded, digits, duration, gibibytes, milliseconds, moment, outcomeWord, range, sampleWords, scenarioWords,
+  bounded, commitWords, digits, duration, gibibytes, milliseconds, moment, outcomeWord, range, sampleWords, scenarioWords,
 } from './words.ts';
 
 const OUTCOMES: readonly Outcome[] = ['ok', 'wrong', 'failed', 'timed_out', 'skipped', 'excluded'];
@@ -26,7 +26,7 @@ export function head({ results }: Report): HTMLElement {
   return element('header', {},
     element('p', { class: 'kind' }, 'weft benchmark report'),
     element('h1', {}, results.suite, ' ', state),
-    element('p', {}, `${moment(results.started_at_us)}, ${duration(results.ended_at_us - results.started_at_us)} · ${machine.processor}, ${machine.cores} cores · weft ${machine.weft} · ${results.id}`),
+    element('p', {}, `${moment(results.started_at_us)}, ${duration(results.ended_at_us - results.started_at_us)} · ${machine.processor}, ${machine.cores} cores · weft ${machine.weft}, ${commitWords(machine.commit)} · ${results.id}`),
     element('ul', { class: 'counts', 'aria-label': 'Cells' }, ...counts),
     ...(warnings.length === 0 ? [] : [element('aside', { 'aria-label': 'Warnings' },
       element('ul', {}, ...warnings.map((warning) => element('li', {}, warning))))]));
@@ -106,7 +106,8 @@ export function environment({ results }: Report): HTMLElement[] {
       ['Limit of processor time', machine.cpu_limit ?? 'none'],
       ['Limit of memory', machine.memory_limit ?? 'none'],
       ['The same work before and after', `${milliseconds(before)} ms and ${milliseconds(after)} ms`],
-      ['weft', machine.weft],
+      ['The same bytes copied, best of nine', results.copied === undefined ? 'not measured' : `${digits(results.copied / 1e9)} GB/s read and written`],
+      ['weft', `${machine.weft}, ${machine.commit === 'unknown' ? commitWords(machine.commit) : `commit ${machine.commit}`}`],
       ['Suite', `${results.suite}, SHA-256 ${results.suite_sha256}`],
     ]),
     plain(['Lane', 'Browser', 'Engine', 'Threads', 'Adapter', 'Sandbox', 'GPU flags'], places.map(([lane, place]) => [

@@ -11,6 +11,8 @@ export interface Column<T> {
   value: (row: T) => Value;
   /** What is read, where that is not the value itself. */
   text?: (row: T) => string;
+  /** Where it leads, if anywhere. */
+  href?: (row: T) => string;
 }
 
 /** More rows are shown when they are asked for: a page with all of them at once opens slowly. */
@@ -24,20 +26,29 @@ export function plain(columns: readonly string[], rows: readonly (readonly strin
     element('table', {}, element('thead', {}, head), element('tbody', {}, ...body)));
 }
 
-export function table<T>(title: string, columns: readonly Column<T>[], rows: readonly T[]): HTMLElement {
+/** A row that is `chosen` is marked as such. */
+export function table<T>(
+  title: string,
+  columns: readonly Column<T>[],
+  rows: readonly T[],
+  chosen: (row: T) => boolean = () => false,
+): HTMLElement {
   let order: { readonly column: Column<T>; readonly descending: boolean } | null = null;
   let most = ROWS_MAX;
   const body = element('tbody', {});
   const cell = (column: Column<T>, row: T): HTMLElement => {
     const value = column.value(row);
     const text = column.text?.(row) ?? (value === null ? '' : String(value));
-    return element('td', typeof value === 'number' ? { class: 'number' } : {}, text);
+    const child = column.href === undefined ? text : element('a', { href: column.href(row) }, text);
+    return element('td', typeof value === 'number' ? { class: 'number' } : {}, child);
+  };
+  const line = (row: T): HTMLElement => {
+    const marked = chosen(row) ? { class: 'chosen', 'aria-current': 'true' } : {};
+    return element('tr', marked, ...columns.map((column) => cell(column, row)));
   };
   const fill = (): void => {
     const ordered = order === null ? rows : sorted(rows, order.column.value, order.descending);
-    body.replaceChildren(
-      ...ordered.slice(0, most).map((row) => element('tr', {}, ...columns.map((column) => cell(column, row)))),
-    );
+    body.replaceChildren(...ordered.slice(0, most).map(line));
   };
   const heads = columns.map((column) => {
     const click = (): void => {

@@ -29,6 +29,17 @@ export function logTicks(low: number, high: number, most: number): number[] {
   return [];
 }
 
+/** Round numbers within the domain, as many as stand there well, `most` at most. */
+export function linearTicks(low: number, high: number, most: number): number[] {
+  const size = 10 ** Math.floor(Math.log10((high - low) / most));
+  const within = [1, 2, 5, 10].map((step) => {
+    // Not quite whole where the division is not exact.
+    const [first, last] = [Math.ceil(low / step / size - 1e-9), Math.floor(high / step / size + 1e-9)];
+    return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step * size).toPrecision(12)));
+  });
+  return within.find((ticks) => ticks.length <= most) ?? [];
+}
+
 /** The axis for these values, with a little room at its ends. */
 export function axis(values: readonly number[], most: number): Axis {
   let [low, high] = [Infinity, 0];

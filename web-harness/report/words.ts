@@ -24,7 +24,7 @@ export function milliseconds(us: number): string {
 }
 
 /** `scale` is what a unit of it is shown as. */
-export function range(interval: Interval, scale = 1): string {
+export function range(interval: Pick<Interval, 'low' | 'high'>, scale = 1): string {
   // Joined, so that no line ends within.
   return `${digits(interval.low * scale)}\u2060–\u2060${digits(interval.high * scale)}`;
 }
@@ -45,6 +45,11 @@ export function duration(us: number): string {
 
 export function gibibytes(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+/** As much of it as tells it from others, and whether files were changed. */
+export function commitWords(commit: string): string {
+  return commit === 'unknown' ? 'commit unknown' : `commit ${commit.slice(0, 10)}${commit.endsWith('-dirty') ? '-dirty' : ''}`;
 }
 
 const OUTCOMES: Readonly<Record<Outcome, string>> = {

@@ -19,6 +19,9 @@ const NATIVE: &str = "native";
 const AS_IT_IS: &str = "fp32";
 const WHOLE: &str = "single";
 
+/// More than any machine has cores for.
+const THREADS_MAX: u32 = 1024;
+
 type Names = Spanned<Vec<Spanned<String>>>;
 
 #[derive(Deserialize)]
@@ -30,6 +33,7 @@ pub(super) struct RawMatrix {
     batch: Option<Spanned<Vec<u32>>>,
     precision: Option<Names>,
     plan: Option<Names>,
+    threads: Option<Spanned<Vec<u32>>>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +60,7 @@ pub(super) struct RawExclude {
     batch: Option<Vec<Spanned<u32>>>,
     precision: Option<Vec<Spanned<String>>>,
     plan: Option<Vec<Spanned<String>>>,
+    threads: Option<Vec<Spanned<u32>>>,
     reason: String,
 }
 
@@ -151,9 +156,14 @@ impl Told<'_> {
         plans: &BTreeMap<String, Planned>,
     ) -> Result<Vec<Wanted>, SuiteError> {
         let (matrix, excludes) = (&raw.matrix, &raw.exclude);
-        let RawMatrix { browser, backend, scenario, batch, .. } = matrix.get_ref();
+        let RawMatrix { browser, backend, scenario, batch, plan, threads, .. } = matrix.get_ref();
         if let Some(batch) = batch {
-            self.batches(batch)?;
+            self.counts("batch", batch, Batching::MAX_MOST)?;
+        }
+        if let Some(threads) = threads {
+            self.counts("number of threads", threads, THREADS_MAX)?;
+            let message = "threads do not go with plans, whose lanes keep those that they have";
+            self.check(plan.is_none(), &threads.span(), message)?;
         }
         self.excludes(models, raw)?;
         let mut lanes = Vec::new();
@@ -206,14 +216,15 @@ impl Told<'_> {
         Ok(cells)
     }
 
-    fn batches(&self, batch: &Spanned<Vec<u32>>) -> Result<(), SuiteError> {
-        self.check(!batch.get_ref().is_empty(), &batch.span(), "batch names at least one")?;
-        for rows in batch.get_ref() {
-            let most = Batching::MAX_MOST;
-            let message = format!("a batch is 1 to {most}; {rows} is not");
-            self.check((1..=most).contains(rows), &batch.span(), &message)?;
-            let same = batch.get_ref().iter().filter(|other| *other == rows).count();
-            self.check(same == 1, &batch.span(), "this batch is there twice")?;
+    /// Whole numbers of a dimension, each once.
+    fn counts(&self, what: &str, counts: &Spanned<Vec<u32>>, most: u32) -> Result<(), SuiteError> {
+        let some = format!("there is at least one {what}");
+        self.check(!counts.get_ref().is_empty(), &counts.span(), &some)?;
+        for count in counts.get_ref() {
+            let message = format!("a {what} is 1 to {most}; {count} is not");
+            self.check((1..=most).contains(count), &counts.span(), &message)?;
+            let same = counts.get_ref().iter().filter(|other| *other == count).count();
+            self.check(same == 1, &counts.span(), &format!("this {what} is there twice"))?;
         }
         Ok(())
     }
@@ -227,10 +238,11 @@ impl Told<'_> {
         scenarios: &Scenarios,
         native: bool,
     ) -> Vec<Varied> {
-        let batches: Vec<_> = match &matrix.batch {
+        let each = |counts: &Option<Spanned<Vec<u32>>>| match counts {
             None => vec![None],
-            Some(batches) => batches.get_ref().iter().copied().map(Some).collect(),
+            Some(counts) => counts.get_ref().iter().copied().map(Some).collect(),
         };
+        let (batches, threads) = (each(&matrix.batch), each(&matrix.threads));
         let precisions: Vec<_> = match &matrix.precision {
             None => vec![None],
             Some(names) => names.get_ref().iter().map(|name| Some(name.get_ref().clone())).collect(),
@@ -238,12 +250,15 @@ impl Told<'_> {
         let mut ways = Vec::new();
         for way in scenarios.ways(scenario, native) {
             for precision in &precisions {
-                let with = |batch: &Option<u32>| Varied {
-                    batch: *batch,
-                    precision: precision.clone(),
-                    ..way.clone()
-                };
-                ways.extend(batches.iter().map(with));
+                for threads in &threads {
+                    let with = |batch: &Option<u32>| Varied {
+                        batch: *batch,
+                        precision: precision.clone(),
+                        threads: *threads,
+                        ..way.clone()
+                    };
+                    ways.extend(batches.iter().map(with));
+                }
             }
         }
         ways
@@ -251,7 +266,10 @@ impl Told<'_> {
 
     /// Whether what is left out would be there.
     fn excludes(&self, models: &[Subject], raw: &RawSuite) -> Result<(), SuiteError> {
-        let RawMatrix { browser, batch, precision, plan, .. } = raw.matrix.get_ref();
+        let RawMatrix { browser, batch, precision, plan, threads, .. } = raw.matrix.get_ref();
+        let counts = |counts: &Option<Spanned<Vec<u32>>>, count: u32| {
+            counts.as_ref().is_some_and(|counts| counts.get_ref().contains(&count))
+        };
         let has = |names: &Option<Names>, name: &String| {
             names.as_ref().is_some_and(|names| names.get_ref().iter().any(|known| known.get_ref() == name))
         };
@@ -265,8 +283,12 @@ impl Told<'_> {
                 self.check(known, &name.span(), "the matrix does not have this browser")?;
             }
             for rows in exclude.batch.iter().flatten() {
-                let known = batch.as_ref().is_some_and(|batch| batch.get_ref().contains(rows.get_ref()));
+                let known = counts(batch, *rows.get_ref());
                 self.check(known, &rows.span(), "the matrix does not have this batch")?;
+            }
+            for count in exclude.threads.iter().flatten() {
+                let known = counts(threads, *count.get_ref());
+                self.check(known, &count.span(), "the matrix does not have this number of threads")?;
             }
             for name in exclude.precision.iter().flatten() {
                 self.check(
@@ -290,13 +312,16 @@ impl RawExclude {
             names.is_none_or(|names| names.iter().any(|known| name == Some(known.get_ref().as_str())))
         };
         let varied = &cell.varied;
-        let batch =
-            |batches: &Vec<Spanned<u32>>| batches.iter().any(|rows| varied.batch == Some(*rows.get_ref()));
+        let counted = |counts: &Option<Vec<Spanned<u32>>>, count: Option<u32>| {
+            let counts = counts.as_ref();
+            counts.is_none_or(|counts| counts.iter().any(|known| count == Some(*known.get_ref())))
+        };
         named(&self.model, Some(model.name.as_str()))
             && named(&self.browser, Some(&cell.browser))
             && self.backend.as_ref().is_none_or(|backends| backends.contains(&cell.backend))
             && self.scenario.as_ref().is_none_or(|scenarios| scenarios.contains(&cell.scenario))
-            && self.batch.as_ref().is_none_or(batch)
+            && counted(&self.batch, varied.batch)
+            && counted(&self.threads, varied.threads)
             && named(&self.precision, varied.precision.as_deref())
             && named(&self.plan, varied.plan.as_deref())
     }

@@ -90,7 +90,7 @@ async fn a_history_says_where_a_cell_changed_and_what_else_did() {
         archive.keep(results, false).await.unwrap();
     }
     let filter = HistoryFilter { suite: "smoke".to_owned(), runs: 100, ..HistoryFilter::default() };
-    let history = archive.history(filter.clone()).await.unwrap();
+    let history = archive.history(filter.clone(), None).await.unwrap();
     assert_eq!((history.series.len(), history.series[0].points.len()), (1, 11), "{history:?}");
     let apart: Vec<_> =
         history.elsewhere.iter().map(|run| (run.run.as_str(), run.differences.len())).collect();
@@ -99,11 +99,25 @@ async fn a_history_says_where_a_cell_changed_and_what_else_did() {
     assert_eq!(changes.len(), 1, "{changes:?}");
     assert_eq!((changes[0].at, changes[0].run.as_str()), (5, "run-6"));
     assert!(changes[0].ratio > 1.3 && changes[0].probability < 1e-3, "{changes:?}");
-    let events: Vec<_> = changes[0].events.iter().map(|of| (of.part.as_ref(), of.head.as_str())).collect();
+    let events: Vec<_> =
+        history.series[0].points[5].events.iter().map(|of| (of.part.as_ref(), of.head.as_str())).collect();
     let commit = format!("{:040}", 6);
     assert_eq!(events, [("browser", "2"), ("weft's commit", commit.as_str())]);
-    let nothing = archive.history(HistoryFilter { suite: "other".to_owned(), ..filter }).await.unwrap();
+    let nothing =
+        archive.history(HistoryFilter { suite: "other".to_owned(), ..filter.clone() }, None).await.unwrap();
     assert!(nothing.series.is_empty() && nothing.elsewhere.is_empty());
+
+    let suites = archive.suites().await.unwrap();
+    let [smoke] = &suites[..] else { panic!("{suites:?}") };
+    assert_eq!((smoke.suite.as_str(), smoke.runs, smoke.latest_us), ("smoke", 12, 1011));
+    assert_eq!(smoke.asked.iter().collect::<Vec<_>>(), ["single_stream"]);
+    let machines: Vec<_> = smoke.machines.iter().map(|machine| machine.runs).collect();
+    assert_eq!(machines, [11, 1]);
+    let there = archive.history(filter.clone(), Some(&smoke.machines[1].id)).await.unwrap();
+    let runs: Vec<_> = there.series[0].points.iter().map(|point| point.run.as_str()).collect();
+    assert_eq!((runs, there.elsewhere.len()), (vec!["run-2"], 0));
+    let nowhere = archive.history(filter, Some("nowhere")).await.unwrap();
+    assert!(nowhere.series.is_empty() && nowhere.elsewhere.is_empty());
 }
 
 /// Runs, cells of each and samples of each cell: ten million samples.
@@ -172,16 +186,20 @@ async fn ten_million_samples_are_found_in_less_than_300_ms() {
             assert_eq!(archive.read(&format!("run-{at}")).await.unwrap().cells.len(), CELLS);
         })
         .await,
+        p95("what suites there are", async |_| {
+            assert_eq!(archive.suites().await.unwrap()[0].models.len(), CELLS / 4);
+        })
+        .await,
         p95("a suite's history", async |_| {
-            assert_eq!(archive.history(all.clone()).await.unwrap().series.len(), CELLS);
+            assert_eq!(archive.history(all.clone(), None).await.unwrap().series.len(), CELLS);
         })
         .await,
         p95("a lane's history", async |_| {
-            assert_eq!(archive.history(lane.clone()).await.unwrap().series.len(), CELLS / 4);
+            assert_eq!(archive.history(lane.clone(), None).await.unwrap().series.len(), CELLS / 4);
         })
         .await,
         p95("a cell's history", async |_| {
-            assert_eq!(archive.history(cell.clone()).await.unwrap().series[0].points.len(), 200);
+            assert_eq!(archive.history(cell.clone(), None).await.unwrap().series[0].points.len(), 200);
         })
         .await,
     ];

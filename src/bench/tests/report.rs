@@ -1,7 +1,7 @@
 //! What a report computes of a result.
 
 use super::*;
-use crate::bench::Report;
+use crate::bench::{Report, Work};
 
 #[test]
 fn a_report_ranks_right_lanes_and_compares_them_with_the_fastest_native_one() {
@@ -63,6 +63,32 @@ fn a_report_ranks_right_lanes_and_compares_them_with_the_fastest_native_one() {
     assert_eq!(per_second(6), Some((8e6 / median).round()));
     let rate = rate(3).unwrap();
     assert!(rate.low < rate.value && rate.value < rate.high, "{rate:?}");
+}
+
+#[test]
+fn a_cell_attains_what_its_requests_take_over_their_time() {
+    let work = Work { flops: 6_000_000, bytes: 2_000_000, nodes: 3, known: 3 };
+    let with = |scenario, work| Cell { scenario, work, ..cell("firefox", around(1000.0, 30)) };
+    let many = Cell { model: "two".parse().unwrap(), ..with(Scenario::MultiStream, Some(work)) };
+    let results = results(vec![
+        with(Scenario::SingleStream, Some(work)),
+        many,
+        with(Scenario::Server, Some(work)),
+        with(Scenario::Offline, None),
+        with(Scenario::Soak, Some(Work { flops: 0, ..work })),
+    ]);
+    let report = Report::of(&results);
+    let attained = |at: usize| report.cells[at].as_ref().and_then(|shown| shown.attained.as_ref());
+    let median = results.cells[0].figures().unwrap().median.value;
+    for (at, requests) in [(0, 1.0), (1, 8.0)] {
+        let found = attained(at).unwrap();
+        let wanted = requests * 6e6 * 1e6 / median;
+        assert!((found.flops_per_second.value / wanted - 1.0).abs() < 1e-9, "{found:?}");
+        assert!(found.flops_per_second.low < wanted && wanted < found.flops_per_second.high, "{found:?}");
+        assert!((found.intensity - 3.0).abs() < 1e-12, "{found:?}");
+    }
+    assert!((2..5).all(|at| attained(at).is_none()));
+    assert_eq!(report.highest, attained(1).map(|attained| attained.flops_per_second.value));
 }
 
 #[test]

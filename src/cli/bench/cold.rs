@@ -120,7 +120,7 @@ impl Measuring<'_> {
         let mut cold = Cold::default();
         if start == Start::Browser {
             let (browser, backend) = (&wanted.browser, &wanted.backend);
-            match self.relaunched(browser, &format!("/{backend}")).await? {
+            match self.relaunched(browser, &format!("/{backend}"), wanted.varied.threads).await? {
                 Ok((marks, lane)) => {
                     cold = marks.told(&lane);
                     started = marks.starting.unwrap_or(started);
@@ -166,7 +166,12 @@ impl Measuring<'_> {
     }
 
     /// Has a browser launched anew; answers when its lane of this backend is ready, or with why it never will be.
-    async fn relaunched(&self, browser: &str, lane: &str) -> anyhow::Result<Result<(Marks, Value), State>> {
+    async fn relaunched(
+        &self,
+        browser: &str,
+        lane: &str,
+        threads: Option<u32>,
+    ) -> anyhow::Result<Result<(Marks, Value), State>> {
         let ended = |outcome, reason: String| Ok(Err(State { outcome, reason: Some(reason) }));
         let instances = self.client.get("/api/v1/instances").await?;
         let items = instances["items"].as_array().into_iter().flatten();
@@ -181,7 +186,8 @@ impl Measuring<'_> {
         let lane = format!("{id}{lane}");
         let mut socket = Socket::open(self.client).await?;
         socket.subscribe().await?;
-        self.client.post(&format!("/api/v1/instances/{id}/restart"), &json!({})).await?;
+        let order = json!({"threads": threads});
+        self.client.post(&format!("/api/v1/instances/{id}/restart"), &order).await?;
         let mut marks = Marks::default();
         loop {
             let status = socket.changed().await?;

@@ -21,10 +21,7 @@ struct Stream {
 impl Measuring<'_> {
     /// Measures the cells of each lane in which models are to be asked at once.
     pub(super) async fn concurrent(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
-        let pending = |at: &usize| {
-            self.wanted(*at).scenario == Scenario::Concurrent
-                && self.cells[*at].state.outcome == Outcome::TimedOut
-        };
+        let pending = |at: &usize| self.wanted(*at).scenario == Scenario::Concurrent && self.is_pending(*at);
         let mut cells: Vec<_> = (0..self.cells.len()).filter(pending).collect();
         while let Some(first) = cells.first().copied() {
             let lane = |at: usize| {

@@ -43,8 +43,8 @@ impl Shown {
             model: self.model,
             browser,
             backend,
-            scenario: None,
             runs: self.last,
+            ..HistoryFilter::default()
         };
         let kept = Kept::open(common).await?;
         let history = kept.history(filter).await;

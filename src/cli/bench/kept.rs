@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::super::{Common, client::Client};
 use crate::{
-    bench::{Archive, Comparison, History, Listed, Results, compare},
+    bench::{Archive, Comparison, History, Results, compare},
     config::Surroundings,
     daemon::{STORE, lock_home},
-    store::{BenchFilter, HistoryFilter, Store},
+    store::{BenchFilter, HistoryFilter, Store, StoredBench},
 };
 
 /// Below the home.
@@ -60,7 +60,7 @@ impl Kept {
         }
     }
 
-    pub(super) async fn list(&self, filter: BenchFilter) -> anyhow::Result<Vec<Listed>> {
+    pub(super) async fn list(&self, filter: BenchFilter) -> anyhow::Result<Vec<StoredBench>> {
         match self {
             Self::Daemon(client) => {
                 let complete = filter.complete.to_string();
@@ -95,7 +95,7 @@ impl Kept {
                 ]);
                 Ok(serde_json::from_value(client.get(&format!("/api/v1/bench/history?{query}")).await?)?)
             }
-            Self::Home { archive, .. } => Ok(archive.history(filter).await?),
+            Self::Home { archive, .. } => Ok(archive.history(filter, None).await?),
         }
     }
 

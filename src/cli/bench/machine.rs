@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    thread::available_parallelism,
+    thread::{self, available_parallelism},
     time::{Duration, Instant},
 };
 
@@ -26,6 +26,11 @@ const DRIFT_MAX: f64 = 0.05;
 /// The work whose time shows a machine that drifts: so many bytes digested, so many times.
 const WORK: usize = 4 << 20;
 const TIMES: usize = 9;
+
+/// Bytes that each thread copies: more than a core's share of the caches. A few cores have all that the memory gives, and
+/// together they take 256 MiB for a moment.
+const COPIED: usize = 32 << 20;
+const COPIERS_MAX: usize = 4;
 
 /// The machine, with what the daemon says that it was built of: it computes, and may be another build than the command.
 pub(super) fn environment(daemon: &Value) -> Environment {
@@ -76,6 +81,23 @@ pub(super) fn calibrate() -> f64 {
         started.elapsed().as_secs_f64() * 1e6
     };
     median(&(0..TIMES).map(|_| once()).collect::<Vec<_>>())
+}
+
+/// Bytes per second that copies in several cores together read and write, at best: what the memory gives to whoever computes
+/// nothing.
+pub(super) fn copied() -> f64 {
+    let threads = available_parallelism().map_or(1, usize::from).min(COPIERS_MAX);
+    let mut buffers: Vec<_> = (0..threads).map(|_| (vec![7u8; COPIED], vec![0u8; COPIED])).collect();
+    let mut once = || {
+        let started = Instant::now();
+        thread::scope(|scope| {
+            for (from, to) in &mut buffers {
+                scope.spawn(|| std::hint::black_box(to).copy_from_slice(std::hint::black_box(from)));
+            }
+        });
+        (2 * COPIED * threads) as f64 / started.elapsed().as_secs_f64()
+    };
+    (0..TIMES).map(|_| once()).fold(0.0, f64::max)
 }
 
 /// The machine before a measurement, for saying afterwards what disturbed it.

@@ -15,8 +15,9 @@ use super::{
     socket::{Refused, Socket},
 };
 use crate::{
-    bench::Outcome,
-    domain::{BackendKind, Digest, ModelName, Tensor, join},
+    bench::{Outcome, Work},
+    domain::{Anatomy, BackendKind, Digest, ModelName, Signature, Tensor, join},
+    onnx::told_at,
 };
 
 /// What a cell asks and must hear.
@@ -27,6 +28,8 @@ pub(super) struct Material {
     pub(super) inputs: Arc<Vec<Vec<Tensor>>>,
     pub(super) known: Known,
     pub(super) plan: Option<String>,
+    /// What one of its requests takes, where the graph tells.
+    work: Option<Work>,
 }
 
 /// What has been made for cells so far, and why something could not be.
@@ -46,6 +49,7 @@ struct Base {
     outputs: Vec<Vec<Tensor>>,
     /// Why its requests cannot be joined.
     barred: Option<String>,
+    graph: Arc<Graph>,
 }
 
 #[derive(Clone)]
@@ -53,6 +57,32 @@ struct Variant {
     name: ModelName,
     digest: Digest,
     barred: Option<String>,
+    graph: Arc<Graph>,
+}
+
+/// What the daemon tells of a model's graph, as far as it can read its file.
+struct Graph {
+    signature: Signature,
+    anatomy: Option<Anatomy>,
+}
+
+impl Graph {
+    /// What one request takes on average over these sets of inputs.
+    fn work(&self, sets: &[Vec<Tensor>]) -> Option<Work> {
+        let Anatomy { parameter_bytes, cost, .. } = self.anatomy.as_ref()?;
+        let of_set = |set: &Vec<Tensor>| {
+            let shape = |name: &String| set.iter().find(|tensor| tensor.name == *name);
+            let shapes: Option<Vec<_>> =
+                self.signature.inputs.iter().map(|port| Some(shape(&port.name)?.shape.clone())).collect();
+            let sizes = self.signature.sizes(&shapes?);
+            let at = |told: &Option<String>| told_at(told.as_ref()?, &sizes);
+            Some((at(&cost.flops)?, at(&cost.activation_bytes)?))
+        };
+        let all: Vec<(u64, u64)> = sets.iter().map(of_set).collect::<Option<_>>()?;
+        let mean = |of: fn(&(u64, u64)) -> u64| all.iter().map(of).sum::<u64>().checked_div(all.len() as u64);
+        let (flops, moved) = (mean(|(flops, _)| *flops)?, mean(|(_, moved)| *moved)?);
+        Some(Work { flops, bytes: moved + parameter_bytes, nodes: cost.nodes, known: cost.known })
+    }
 }
 
 impl Measuring<'_> {
@@ -72,6 +102,7 @@ impl Measuring<'_> {
         match self.material(at, &base).await? {
             Ok(material) => {
                 self.cells[at].model_digest = Some(material.digest);
+                self.cells[at].work = material.work;
                 self.materials.insert(at, Arc::new(material));
                 Ok(true)
             }
@@ -99,7 +130,7 @@ impl Measuring<'_> {
     /// The cell's material, or why it has none.
     async fn material(&mut self, at: usize, base: &Base) -> anyhow::Result<Result<Material, String>> {
         let wanted = self.wanted(at);
-        let Variant { name, digest, barred } = match &wanted.varied.precision {
+        let Variant { name, digest, barred, graph } = match &wanted.varied.precision {
             Some(precision) if self.found.suite.precisions.contains_key(precision) => {
                 match self.variant(wanted.model, precision, base.digest).await? {
                     Ok(variant) => variant,
@@ -108,7 +139,8 @@ impl Measuring<'_> {
             }
             _ => {
                 let name = self.found.suite.models[wanted.model].name.clone();
-                Variant { name, digest: base.digest, barred: base.barred.clone() }
+                let (barred, graph) = (base.barred.clone(), base.graph.clone());
+                Variant { name, digest: base.digest, barred, graph }
             }
         };
         let rows = wanted.varied.batch.unwrap_or(1) as usize;
@@ -127,8 +159,9 @@ impl Measuring<'_> {
             },
             _ => None,
         };
+        let work = graph.work(&inputs);
         let (inputs, known) = (Arc::new(inputs), Known(outputs));
-        Ok(Ok(Material { model: name, digest, inputs, known, plan }))
+        Ok(Ok(Material { model: name, digest, inputs, known, plan, work }))
     }
 
     /// A model of the suite with what it natively answers, or why it answers nothing.
@@ -162,8 +195,8 @@ impl Measuring<'_> {
         let base = match refused {
             Some(refused) => Err(format!("the native lane gives nothing to compare with: {refused}")),
             None => {
-                let (digest, barred) = described(&shown)?;
-                Ok(Arc::new(Base { digest, inputs: inputs.to_vec(), outputs, barred }))
+                let (digest, barred, graph) = described(&shown)?;
+                Ok(Arc::new(Base { digest, inputs: inputs.to_vec(), outputs, barred, graph }))
             }
         };
         self.made.bases.insert(model, base.clone());
@@ -198,9 +231,9 @@ impl Measuring<'_> {
         };
         let variant = match shown {
             Ok(shown) => {
-                let (digest, barred) = described(&shown)?;
+                let (digest, barred, graph) = described(&shown)?;
                 let name = serde_json::from_value(shown["name"].clone()).context("a model has a name")?;
-                Ok(Variant { name, digest, barred })
+                Ok(Variant { name, digest, barred, graph })
             }
             Err(error) => Err(format!("{} in {precision}: {error:#}", subject.name)),
         };
@@ -243,10 +276,13 @@ impl Measuring<'_> {
     }
 }
 
-/// A model's digest, and why its requests never share a step.
-fn described(shown: &Value) -> anyhow::Result<(Digest, Option<String>)> {
+/// A model's digest, why its requests never share a step, and its graph.
+fn described(shown: &Value) -> anyhow::Result<(Digest, Option<String>, Arc<Graph>)> {
     let digest = serde_json::from_value(shown["digest"].clone()).context("a model's digest")?;
-    Ok((digest, shown["batching"]["barred"].as_str().map(str::to_owned)))
+    let signature = serde_json::from_value(shown["signature"].clone()).context("a model's signature")?;
+    let anatomy = serde_json::from_value(shown["anatomy"].clone()).context("a model's anatomy")?;
+    let barred = shown["batching"]["barred"].as_str().map(str::to_owned);
+    Ok((digest, barred, Arc::new(Graph { signature, anatomy })))
 }
 
 /// As many sets of tensors, each joined with those that follow it, or why they are not alike.
@@ -276,7 +312,7 @@ fn joined(sets: &[Vec<Tensor>], rows: usize) -> Result<Vec<Vec<Tensor>>, String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Datatype;
+    use crate::domain::{Cost, Datatype, Dim, Port};
 
     fn tensor(shape: &[u64], values: &[u8]) -> Tensor {
         let body = bytes::Bytes::copy_from_slice(values).into();
@@ -293,6 +329,29 @@ mod tests {
         assert_eq!(told(1), [(1, vec![1]), (1, vec![2]), (1, vec![3])]);
         assert_eq!(told(2), [(2, vec![1, 2]), (2, vec![2, 3]), (2, vec![3, 1])]);
         assert_eq!(told(4)[0], (4, vec![1, 2, 3, 1]));
+    }
+
+    #[test]
+    fn a_request_takes_what_its_graph_tells_at_its_sizes() {
+        let dims = vec![Dim::Symbol("n".to_owned()), Dim::Free(None), Dim::Fixed(3)];
+        let port = Port { name: "x".to_owned(), datatype: Datatype::Uint8, shape: dims };
+        let cost = Cost {
+            flops: Some("10·n·x[1] + 2".to_owned()),
+            activation_bytes: Some("n".to_owned()),
+            nodes: 4,
+            known: 3,
+            proof: None,
+        };
+        let anatomy = Anatomy { parameter_bytes: 1000, cost, ..Anatomy::default() };
+        let signature = Signature { inputs: vec![port], outputs: Vec::new() };
+        let graph = Graph { signature, anatomy: Some(anatomy) };
+        let set = |rows: u64| vec![tensor(&[rows, 2, 3], &vec![0; rows as usize * 6])];
+        let work = |flops, bytes| Some(Work { flops, bytes, nodes: 4, known: 3 });
+        assert_eq!(graph.work(&[set(1)]), work(22, 1001));
+        assert_eq!(graph.work(&[set(1), set(3)]), work(42, 1002));
+        assert_eq!(graph.work(&[vec![]]), None, "an input is missing");
+        let unread = Graph { anatomy: None, ..graph };
+        assert_eq!(unread.work(&[set(1)]), None);
     }
 
     #[test]

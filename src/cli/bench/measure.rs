@@ -54,6 +54,10 @@ pub(super) struct Measuring<'a> {
     pub(super) loaded: BTreeSet<ModelName>,
     /// A model that was unloaded to be loaded anew, until it is.
     pub(super) unloaded: Option<ModelName>,
+    /// On how many threads the cells compute that are measured now; none where the suite leaves it to the lanes.
+    pub(super) threads: Option<u32>,
+    /// Browsers that were launched with other threads than they have by themselves.
+    pub(super) changed: BTreeSet<String>,
     pub(super) draft: Draft,
     pub(super) told: Told,
 }
@@ -104,6 +108,7 @@ impl<'a> Measuring<'a> {
                 warm_up_us: Vec::new(),
                 warm: false,
                 provenance: None,
+                work: None,
                 served: None,
                 cold: Vec::new(),
                 beside: Vec::new(),
@@ -123,6 +128,8 @@ impl<'a> Measuring<'a> {
             made: Made::default(),
             loaded: BTreeSet::new(),
             unloaded: None,
+            threads: None,
+            changed: BTreeSet::new(),
             told,
             draft,
         }
@@ -148,21 +155,30 @@ impl<'a> Measuring<'a> {
 
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
         let mut socket = Socket::open(self.client).await?;
-        for model in 0..self.found.suite.models.len() {
-            let pending = |at: &usize| {
-                let wanted = self.wanted(*at);
-                wanted.model == model
-                    && wanted.scenario != Scenario::Concurrent
-                    && self.cells[*at].state.outcome == Outcome::TimedOut
-            };
-            let cells: Vec<_> = (0..self.cells.len()).filter(pending).collect();
-            if !cells.is_empty() && Instant::now() < self.ends {
-                self.told.now(&format!("measuring {}", self.found.suite.models[model].name));
-                self.model(&mut socket, cells).await?;
-                self.draft.save(&self.cells);
+        for threads in self.found.suite.threads() {
+            if Instant::now() < self.ends {
+                self.turn_to(threads).await?;
             }
+            for model in 0..self.found.suite.models.len() {
+                let pending = |at: &usize| {
+                    let wanted = self.wanted(*at);
+                    wanted.model == model && wanted.scenario != Scenario::Concurrent && self.is_pending(*at)
+                };
+                let cells: Vec<_> = (0..self.cells.len()).filter(pending).collect();
+                if !cells.is_empty() && Instant::now() < self.ends {
+                    self.told.now(&format!("measuring {}", self.found.suite.models[model].name));
+                    self.model(&mut socket, cells).await?;
+                    self.draft.save(&self.cells);
+                }
+            }
+            self.concurrent(&mut socket).await?;
         }
-        self.concurrent(&mut socket).await
+        Ok(())
+    }
+
+    /// Whether the cell has not had its turn, and is of the present number of threads.
+    pub(super) fn is_pending(&self, at: usize) -> bool {
+        self.wanted(at).varied.threads == self.threads && self.cells[at].state.outcome == Outcome::TimedOut
     }
 
     pub(super) fn wanted(&self, at: usize) -> &'a Wanted {
@@ -228,10 +244,11 @@ impl<'a> Measuring<'a> {
         self.client.post(&format!("/api/v1/models/{model}/load"), &native).await.map(drop)
     }
 
-    /// Leaves no model unloaded and no plan of the suite, whatever has come between.
+    /// Leaves no model unloaded, no plan of the suite and no lane with its threads, whatever has come between.
     pub(super) async fn tidy(&mut self) {
         let readmitted = self.readmit().await;
-        for error in [readmitted.err(), self.forget_plans().await.err()].into_iter().flatten() {
+        let (forgotten, given_back) = (self.forget_plans().await, self.give_threads_back().await);
+        for error in [readmitted, forgotten, given_back].into_iter().filter_map(Result::err) {
             output::progress(&format!("{error:#}"));
         }
     }

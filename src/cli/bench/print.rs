@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::super::output;
-use crate::bench::{
-    Cell, Change, Comparison, Growth, History, Judged, Listed, Measured, Outcome, Results, Series, Served,
-    Statement, Validation,
-    statistics::{Interval, median},
+use crate::{
+    bench::{
+        Cell, Change, Comparison, Growth, History, Judged, Measured, Outcome, Results, Series, Served,
+        Statement, Validation,
+        statistics::{Interval, median},
+    },
+    store::StoredBench,
 };
 
 const HEADER: [&str; 8] = ["model", "lane", "scenario", "median", "95 % interval", "p90", "samples", ""];
@@ -139,7 +142,7 @@ fn head(results: &Results) -> String {
 }
 
 /// A result as a row of the list.
-pub(super) fn listed(run: &Listed) -> Vec<String> {
+pub(super) fn listed(run: &StoredBench) -> Vec<String> {
     vec![
         run.id.clone(),
         run.suite.clone(),
@@ -205,7 +208,8 @@ fn of_series(series: &Series) -> Vec<String> {
 }
 
 fn changed(series: &Series, change: &Change) -> String {
-    let events = change.events.iter().map(|of| format!("{}: {} → {}", of.part, of.base, of.head));
+    let point = &series.points[change.at];
+    let events = point.events.iter().map(|of| format!("{}: {} → {}", of.part, of.base, of.head));
     let events: Vec<_> = events.collect();
     let with =
         if events.is_empty() { "nothing else is known to differ".to_owned() } else { events.join("; ") };
@@ -220,7 +224,7 @@ fn changed(series: &Series, change: &Change) -> String {
         (change.ratio - 1.0) * 100.0,
         change.probability,
         change.run,
-        date(series.points[change.at].started_at_us),
+        date(point.started_at_us),
     )
 }
 

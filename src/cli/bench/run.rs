@@ -192,6 +192,7 @@ impl Order<'_> {
         }
         let quiet = Quiet::before();
         let mut results = begun(self.id, found, environment, quiet.calibration());
+        results.copied = Some(machine::copied());
         let draft = Draft { results: results.clone(), path: self.path };
         let mut measuring = Measuring::new(client, found, &lanes, leases, draft);
         if let Some(resumed) = &resumed {
@@ -249,6 +250,7 @@ fn begun(id: String, found: &Found, environment: Environment, calibration_us: f6
         complete: false,
         warnings,
         calibration_us: [calibration_us; 2],
+        copied: None,
         environment,
         cells: Vec::new(),
     }

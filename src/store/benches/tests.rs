@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use super::{
-    super::{SampleRow, TableFormat, export},
+    super::{
+        SampleRow, TableFormat, export,
+        schema::{MIGRATIONS, migrate},
+    },
     *,
 };
 
@@ -21,7 +24,7 @@ fn bench(id: &str, at_us: i64) -> StoredBench {
         complete: true,
         cells: 1,
         failures: 0,
-        environment: environment_digest("{}"),
+        environment_sha256: environment_digest("{}"),
     }
 }
 
@@ -49,7 +52,8 @@ fn key(model: &str) -> StoredCellKey {
         browser: "firefox".to_owned(),
         backend: "wasm".to_owned(),
         scenario: "single_stream".to_owned(),
-        asked: "single_stream batch 4".to_owned(),
+        precision: Some("int8".to_owned()),
+        asked: "single_stream batch 4 int8".to_owned(),
     }
 }
 
@@ -112,7 +116,7 @@ async fn what_is_beyond_the_limits_is_forgotten_with_its_samples() {
     let store = Store::open_in_memory().unwrap();
     let judged = |base: &str| StoredJudgement {
         base: base.to_owned(),
-        of: StoredCellKey { scenario: String::new(), ..key("one") },
+        of: StoredCellKey { scenario: String::new(), precision: None, ..key("one") },
         verdict: "same".to_owned(),
         ratio: Some([1.0, 0.9, 1.1]),
         probability: Some(0.5),
@@ -129,7 +133,7 @@ async fn what_is_beyond_the_limits_is_forgotten_with_its_samples() {
     // The later one of two stands in place of the earlier.
     assert_eq!(store.bench_verdicts("c".to_owned()).await.unwrap(), [judged("a"), judged("b")]);
     let mut other = bench("d", 4);
-    other.environment = environment_digest("[]");
+    other.environment_sha256 = environment_digest("[]");
     let mut last = document("one", vec![1.0]);
     last.environment = "[]".to_owned();
     store.put_bench(other, last, Retention { runs: 3, since_us: 0 }).await.unwrap();
@@ -170,6 +174,18 @@ async fn a_history_has_each_cell_from_its_oldest_run_on() {
         (wanted(10, Some("two")), vec![("two", "c", 9.0)]),
         (HistoryFilter { browser: Some("edge".to_owned()), ..wanted(10, None) }, vec![]),
         (HistoryFilter { suite: "other".to_owned(), ..wanted(10, None) }, vec![]),
+        (HistoryFilter { precision: Some("int8".to_owned()), ..wanted(1, Some("one")) }, vec![]),
+        (HistoryFilter { precision: Some("int8".to_owned()), ..wanted(2, None) }, vec![("one", "d", 4.0)]),
+        (HistoryFilter { precision: Some("fp32".to_owned()), ..wanted(10, None) }, vec![]),
+        (HistoryFilter { asked: Some("single_stream".to_owned()), ..wanted(10, None) }, vec![]),
+        (HistoryFilter { environments: Some(vec![]), ..wanted(10, None) }, vec![]),
+        (
+            HistoryFilter {
+                environments: Some(vec!["other".to_owned(), environment_digest("{}")]),
+                ..wanted(10, Some("two"))
+            },
+            vec![("two", "c", 9.0)],
+        ),
     ];
     for (filter, wanted) in cases {
         let found = store.bench_history(filter.clone()).await.unwrap();
@@ -179,6 +195,28 @@ async fn a_history_has_each_cell_from_its_oldest_run_on() {
             .collect();
         assert_eq!(found, wanted, "{filter:?}");
     }
+    let (runs, mut cells) = store.bench_suites().await.unwrap();
+    let environment = environment_digest("{}");
+    let suite = "smoke".to_owned();
+    assert_eq!(runs, [StoredRuns { suite, branch: None, environment, runs: 5, latest_us: 50 }]);
+    cells.sort();
+    assert_eq!(cells, ["one", "two"].map(|model| ("smoke".to_owned(), key(model))));
+}
+
+#[test]
+fn cells_that_were_kept_before_have_their_precision() {
+    let (database, path) = (Connection::open_in_memory().unwrap(), std::path::Path::new("earlier"));
+    migrate(&database, path, &MIGRATIONS[..17]).unwrap();
+    let sql = "INSERT INTO bench_cells VALUES (1, ?, 'm', 'b', 'wasm', 's', 's', NULL, 'ok', NULL, NULL, NULL, NULL, ?)";
+    let documents = [r#"{"precision":"int8","plan":"single"}"#, r#"{"reason":"\"precision\":\"x\""}"#];
+    for (at, document) in (0u32..).zip(documents) {
+        database.execute(sql, params![at, document]).unwrap();
+    }
+    migrate(&database, path, MIGRATIONS).unwrap();
+    let read = |row: &Row<'_>| row.get::<_, Option<String>>(0);
+    let mut statement = database.prepare("SELECT precision FROM bench_cells ORDER BY cell").unwrap();
+    let found: Vec<_> = statement.query_map([], read).unwrap().map(Result::unwrap).collect();
+    assert_eq!(found, [Some("int8".to_owned()), None]);
 }
 
 #[tokio::test]

@@ -94,6 +94,43 @@ async function plans() {
   return { moved, told: told.includes("Stage 0"), named: one(".stage").getAttribute("aria-label").includes("first") };
 }
 
+// Fourteen runs of two cells, of which the one in firefox is slower since its upgrade.
+async function overTime() {
+  link("History").click();
+  await until("both cells", () => all(".trend .medians").length === 2);
+  const choices = all("[name=browser] option").map(({ value }) => value);
+  const hidden = one("[name=precision]").parentElement.hidden;
+  const change = text(".trend .change text");
+  const upgrade = text(".trend .event title");
+  const rows = all('.table [aria-label="Changes"] tbody tr').length;
+  one('.table [aria-label="Changes"] tbody a').click();
+  await until("one cell alone", () => all(".trend").length === 1 && all('[aria-label="Runs"] tbody tr').length === 14);
+  const chosen = text("tr.chosen td:last-child");
+  const chart = one(".trend");
+  chart.focus();
+  const press = (key) => chart.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  press("Home");
+  press("ArrowRight");
+  const note = [text(".note").startsWith("0.100 ("), text("figure .unseen") === ""];
+  press("Enter");
+  await until("the second run", () => text("tr.chosen td:last-child") === `${STRANGE}-1`);
+  type(one("[name=metric]"), "relative");
+  await until("multiples", () => text(".table th:nth-child(2)").includes("× the first"));
+  const address = Object.fromEntries(new URLSearchParams(location.search));
+  type(one(".save input"), "since the upgrade");
+  one(".save button").click();
+  const saved = await until("the saved view", () => link("since the upgrade"));
+  one(".filters button").click();
+  await until("both cells again", () => all(".trend").length === 2);
+  saved.click();
+  await until("what was saved", () => all(".trend").length === 1);
+  type(one("[name=metric]"), "rate");
+  await until("no rate", () => text(".view > [role=status]").includes("sent at once"));
+  type(one("[name=suite]"), STRANGE);
+  await until("the whole suite", () => !location.search.includes("browser="));
+  return { choices, hidden, change, upgrade, rows, chosen: chosen === `${STRANGE}-7`, note, address: { ...address, suite: address.suite === STRANGE } };
+}
+
 async function left() {
   link("Requests").click();
   await until("the filters", () => one(".filters"));
@@ -110,7 +147,7 @@ async function left() {
 
 async function look() {
   const said = { guarded: await guarded() };
-  for (const part of [requests, pool, cut, suites, plans, left]) said[part.name] = await part();
+  for (const part of [requests, pool, cut, suites, plans, overTime, left]) said[part.name] = await part();
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   return { ...said, violations, images: all("img").length, wide };
 }

@@ -1,0 +1,3 @@
+SELECT suite, branch, environment, count(*), epoch_us(max(started_at))
+FROM bench_runs
+GROUP BY suite, branch, environment
