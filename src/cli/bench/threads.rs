@@ -15,8 +15,7 @@ impl Measuring<'_> {
     pub(super) async fn turn_to(&mut self, threads: Option<u32>) -> anyhow::Result<()> {
         self.threads = threads;
         let Some(threads) = threads else { return Ok(()) };
-        let suite = &self.found.suite;
-        let lanes = places::lanes(self.client, suite).await?;
+        let lanes = places::lanes(self.client, self.found).await?;
         let mut browsers = BTreeSet::new();
         for at in self.pending() {
             let wanted = self.wanted(at);
@@ -35,7 +34,7 @@ impl Measuring<'_> {
                 refused.push((browser, format!("{error:#}")));
             }
         }
-        let lanes = places::lanes(self.client, suite).await?;
+        let lanes = places::lanes(self.client, self.found).await?;
         for at in self.pending() {
             let wanted = self.wanted(at);
             let lane = format!("{}/{}", wanted.browser, wanted.backend);
