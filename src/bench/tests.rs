@@ -605,7 +605,7 @@ fn a_document_that_no_run_of_this_weft_wrote_is_refused_by_name() {
         (
             "/version",
             json!(VERSION + 1),
-            "it has version 3 of the document, and this weft knows those up to 2",
+            "it has version 4 of the document, and this weft knows those up to 3",
         ),
         ("/ended_at_us", json!(-1), "no run writes this: it ended before it started"),
         ("/cells/0/samples_us/3", json!(-5.0), "one in firefox/wasm, single_stream: a sample took -5 µs"),
