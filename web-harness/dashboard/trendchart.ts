@@ -41,7 +41,8 @@ export class TrendChart {
   readonly #spoken = element('p', { class: 'unseen', 'aria-live': 'polite' });
   readonly #ring = svg('circle', { class: 'ring', r: 6 });
   readonly #place: HTMLElement;
-  readonly #sizes = new ResizeObserver(() => { this.#draw(); });
+  // What is drawn has another height, of which the observer would complain in the same frame.
+  readonly #sizes = new ResizeObserver(() => { requestAnimationFrame(() => { this.#draw(); }); });
   #layout: Layout | null = null;
   #selected: number | null = null;
 

@@ -119,10 +119,10 @@ async function overTime() {
   const address = Object.fromEntries(new URLSearchParams(location.search));
   type(one(".save input"), "since the upgrade");
   one(".save button").click();
-  const saved = await until("the saved view", () => link("since the upgrade"));
+  await until("the saved view", () => link("since the upgrade"));
   one(".filters button").click();
   await until("both cells again", () => all(".trend").length === 2);
-  saved.click();
+  link("since the upgrade").click();
   await until("what was saved", () => all(".trend").length === 1);
   type(one("[name=metric]"), "rate");
   await until("no rate", () => text(".view > [role=status]").includes("sent at once"));
