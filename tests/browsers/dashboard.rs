@@ -109,7 +109,7 @@ async fn used_in(browser: &str) {
         "suites": {"name": true, "left": "about 1 min 30 s left", "value": 4, "card": "ARTICLE"},
         "plans": {"moved": "64 B", "told": true, "named": true},
         "overTime": {
-            "choices": ["", "edge", "firefox"], "hidden": true, "change": "▲ +49.9 % time", "upgrade": "browser: 1 → 2",
+            "choices": ["", "edge", "firefox"], "hidden": true, "change": "▲ +50.0 % time", "upgrade": "browser: 1 → 2",
             "rows": 1, "chosen": true, "note": [true, false],
             "address": {"view": "history", "suite": true, "model": "neg", "browser": "firefox", "backend": "wasm",
                 "scenario": "single_stream", "asked": "single_stream", "metric": "relative",

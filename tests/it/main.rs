@@ -27,6 +27,7 @@ mod dashboard;
 mod downloads;
 mod elsewhere;
 mod encoding;
+mod endpoints;
 mod foreign;
 #[path = "../../src/socket/frame.rs"]
 mod frame;

@@ -106,7 +106,7 @@ async function overTime() {
   one('.table [aria-label="Changes"] tbody a').click();
   await until("one cell alone", () => all(".trend").length === 1 && all('[aria-label="Runs"] tbody tr').length === 14);
   const chosen = text("tr.chosen td:last-child");
-  const chart = one(".trend");
+  const chart = await until("its chart", () => one(".trend:has(.medians)"));
   chart.focus();
   const press = (key) => chart.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
   press("Home");
