@@ -111,7 +111,7 @@ export interface Layout {
 }
 
 const TICK_HEIGHT = 36;
-const DATE_WIDTH = 84;
+const DATE_WIDTH = 112;
 
 /** Each run is one step to the right, so that those of one hour are told apart beside those of months. */
 export function layout({ series, values, levels }: Trend, runs: readonly Moment[], { width, height }: Size): Layout {

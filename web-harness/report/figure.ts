@@ -58,11 +58,9 @@ class Frame {
 }
 
 const sizes = new ResizeObserver((entries) => {
-  for (const frame of frames) {
-    if (entries.some(({ target }) => target === frame.place)) {
-      frame.draw();
-    }
-  }
+  const changed = [...frames].filter(({ place }) => entries.some(({ target }) => target === place));
+  // What is drawn has another height, of which the observer would complain in the same frame.
+  requestAnimationFrame(() => { changed.forEach((frame) => { frame.draw(); }); });
 });
 
 dark.addEventListener('change', drawAll);

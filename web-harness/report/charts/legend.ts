@@ -54,6 +54,6 @@ export function addLegend(chart: SVGElement, entries: readonly Entry[], width: n
     const mark = shape === undefined
       ? made('rect', { x: x + 1, y: y + 3, width: 11, height: 11, rx: 2, fill: colour })
       : made('path', { d: shape, transform: `translate(${x + 6.5} ${y + 8.5})`, fill: colour });
-    chart.append(mark, made('text', { x: x + MARK, y: y + 12.5, fill: theme.ink }, label));
+    chart.append(mark, made('text', { x: x + MARK, y: y + 12.5, 'text-anchor': 'start', fill: theme.ink }, label));
   });
 }

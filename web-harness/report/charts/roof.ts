@@ -75,7 +75,8 @@ function draw(points: readonly Point[], { copied, highest }: Roofs, width: numbe
   const xs = spread([...points.map(({ x }) => x), ...(ridge === null ? [] : [ridge])], 2);
   const ys = spread([...points.flatMap(({ low, high }) => [low, high]), ...(highest === null ? [] : [highest])], 1.9);
   const entries = legendOf(points, theme);
-  const top = legendHeight(entries, width) + 8;
+  // The upright axis is named between the legend and the chart.
+  const top = legendHeight(entries, width) + 24;
   const across = (x: number): number => Math.log(x / xs[0]) / Math.log(xs[1] / xs[0]) * (width - left - right);
   const coloured = points.map((point) => ({
     ...point,
