@@ -273,7 +273,12 @@ fn units(stage: &planner::StagePlan) -> impl Iterator<Item = u32> {
 fn places(split: &Split) -> Vec<Place> {
     let place = |lanes: &[LaneId]| match lanes {
         [lane] => Place { lane: Some(lane.clone()), ..Place::default() },
-        lanes => Place { lanes: lanes.to_vec(), ..Place::default() },
+        lanes => {
+            // In one order, so that the same lanes are the same place.
+            let mut lanes = lanes.to_vec();
+            lanes.sort();
+            Place { lanes, ..Place::default() }
+        }
     };
     split.stages.iter().map(|stage| place(&stage.lanes)).collect()
 }

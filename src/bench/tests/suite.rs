@@ -143,6 +143,15 @@ fn with(scenario: &str, table: &str) -> String {
     format!("{text}\n{table}")
 }
 
+/// What is wrong in each scenario's table is named, with its line.
+fn assert_named(cases: &[(&str, &str, usize, &str)]) {
+    for (scenario, table, line, message) in cases {
+        let error = Suite::parse("small.toml", &with(scenario, table)).expect_err(table);
+        assert!(error.message.contains(message), "{table}: {error}");
+        assert_eq!(error.line, *line, "{table}: {error}");
+    }
+}
+
 #[test]
 fn a_server_has_a_cell_for_each_rate() {
     let text = with("\"server\", \"offline\"", "[scenario.server]\nrate = [5, 0.5]\nwithin = \"20ms\"\n");
@@ -190,11 +199,7 @@ fn what_is_wrong_in_a_scenario_is_named_with_its_line() {
         ("\"soak\"", "[scenario.soak]\ntime = \"9s\"\nevery = \"1ms\"", 29, "at least 100 ms"),
         ("\"soak\"", "[scenario.soak]\nevery = \"1s\"", 27, "missing field `time`"),
     ];
-    for (scenario, table, line, message) in cases {
-        let error = Suite::parse("small.toml", &with(scenario, table)).expect_err(table);
-        assert!(error.message.contains(message), "{table}: {error}");
-        assert_eq!(error.line, line, "{table}: {error}");
-    }
+    assert_named(&cases);
     let text = with("\"concurrent\"", "");
     let (head, rest) = text.split_once("[[model]]\nname = \"two\"").unwrap();
     let rest = rest.split_once("[limits]").unwrap().1.replace("model = [\"two\"]", "model = [\"one\"]");
@@ -328,9 +333,5 @@ fn what_is_wrong_in_a_server_is_named_with_its_line() {
         ("\"server\"", "[scenario.server]\nrate = [5]\nwithin = \"0s\"", 29, "within is more than 0"),
         ("\"server\"", "[scenario.server]\nrate = [5]\nwithin = 20", 29, "expected a string"),
     ];
-    for (scenario, table, line, message) in cases {
-        let error = Suite::parse("small.toml", &with(scenario, table)).expect_err(table);
-        assert!(error.message.contains(message), "{table}: {error}");
-        assert_eq!(error.line, line, "{table}: {error}");
-    }
+    assert_named(&cases);
 }
