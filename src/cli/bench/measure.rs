@@ -30,6 +30,10 @@ use crate::{
 /// A cell's turn ends after this long; each has several, between those of others.
 const TURN: Duration = Duration::from_millis(250);
 
+/// A turn has at most one of so many parts of a cell's samples: a cell of half a millisecond would have all of them in one,
+/// and be compared with what the machine did in another quarter of a second.
+const TURNS_LEAST: usize = 8;
+
 /// Samples of a window of the warm-up, and by how much the medians of three may differ when it is over.
 const WINDOW: usize = 5;
 const ALIKE: f64 = 1.1;
@@ -322,12 +326,14 @@ impl<'a> Measuring<'a> {
     /// A cell's turn; says whether it is to have another.
     async fn turn(&mut self, socket: &mut Socket, open: &mut Open) -> anyhow::Result<bool> {
         let limits = &self.found.suite.limits;
+        let had = self.cells[open.at].samples_us.len();
+        let most = limits.samples_max.min(had + limits.samples_max.div_ceil(TURNS_LEAST));
         let started = Instant::now();
         loop {
             let Some(sample) = self.sample(socket, open).await? else { return Ok(false) };
             let samples = &mut self.cells[open.at].samples_us;
             samples.push(sample);
-            if samples.len() >= limits.samples_max || started.elapsed() >= TURN {
+            if samples.len() >= most || started.elapsed() >= TURN {
                 break;
             }
         }
