@@ -6,7 +6,7 @@ use super::{
     Scenario, Varied,
     environment::{Difference, differences},
     results::{Cell, Key, Outcome, Results, Served},
-    statistics::{Interval, apart, corrected, mann_whitney, quantile},
+    statistics::{Interval, apart, corrected, mann_whitney, quantile, stretches},
 };
 use crate::domain::{BackendKind, ModelName};
 
@@ -48,7 +48,7 @@ pub struct Judged {
     #[serde(flatten)]
     pub varied: Varied,
     pub verdict: Verdict,
-    /// The head's median over the base's: above one it is slower.
+    /// The head's median over the base's, of stretches of their samples: above one it is slower.
     pub ratio: Option<Interval>,
     /// How probable such a difference is by chance, corrected for the number of cells.
     pub probability: Option<f64>,
@@ -109,7 +109,12 @@ fn measured(before: Option<&Cell>, cell: &Cell, machines_alike: bool) -> Judged 
         }
     }
     let slowest = quantile(&[&cell.samples_us[..], &before.samples_us].concat(), 1.0);
-    let [before_us, head_us] = [before, cell].map(|cell| series(cell, slowest));
+    let mut both = [before, cell].map(|cell| series(cell, slowest));
+    // A refusal has no place among the samples.
+    if refused(before) + refused(cell) == 0 {
+        both = both.map(|series| stretches(&series));
+    }
+    let [before_us, head_us] = both;
     let ratio = Some(apart(&head_us, &before_us));
     if !machines_alike {
         return Judged { ratio, ..Judged::unknown(cell, "the machines differ") };

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Cell, Figures, Outcome, Results, Scenario, Work,
-    statistics::{Interval, apart, median, outliers, quantile},
+    statistics::{Interval, apart, median, outliers, quantile, stretches},
 };
 
 /// A result with everything that is computed of it.
@@ -159,7 +159,9 @@ fn finite(interval: Interval) -> Option<Interval> {
 
 fn group(results: &Results, members: Vec<usize>, shown: &mut [Option<Shown>]) -> Group {
     let cell = |at: usize| &results.cells[at];
-    let ratio = |head: usize, base: usize| finite(apart(&cell(head).samples_us, &cell(base).samples_us));
+    let ratio = |head: usize, base: usize| {
+        finite(apart(&stretches(&cell(head).samples_us), &stretches(&cell(base).samples_us)))
+    };
     let mut ranked: Vec<_> = members.iter().copied().filter(|at| shown[*at].is_some()).collect();
     ranked.sort_by_cached_key(|at| median(&cell(*at).samples_us).to_bits());
     let (natives, browsers): (Vec<_>, Vec<_>) =

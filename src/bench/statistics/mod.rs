@@ -76,6 +76,26 @@ pub fn apart(head: &[f64], base: &[f64]) -> Interval {
     }
 }
 
+/// Medians of so many stretches of samples at most, none shorter than `STRETCH_MIN`.
+const STRETCHES_MAX: usize = 40;
+const STRETCH_MIN: usize = 5;
+
+/// With fewer stretches nothing could be told from chance.
+const STRETCHES_MIN: usize = 9;
+
+/// Medians of stretches of samples in their order; of a few samples, these themselves.
+/// Samples that follow each other share what the machine does just then, so that they tell less than as many that do not:
+/// a test that takes each for a witness of its own finds differences in what only came at another moment.
+#[must_use]
+pub fn stretches(samples: &[f64]) -> Vec<f64> {
+    let count = (samples.len() / STRETCH_MIN).min(STRETCHES_MAX);
+    if count < STRETCHES_MIN {
+        return samples.to_vec();
+    }
+    let from = |stretch: usize| stretch * samples.len() / count;
+    (0..count).map(|stretch| median(&samples[from(stretch)..from(stretch + 1)])).collect()
+}
+
 /// About half the width of the median's interval, as a share of the median: quick enough to ask after each sample.
 #[must_use]
 pub fn rough_spread(samples: &[f64]) -> f64 {
@@ -111,6 +131,21 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;
+
+    #[test]
+    fn stretches_are_of_samples_that_follow_each_other() {
+        let counted = |count: usize| (0..count).map(|at| at as f64).collect::<Vec<_>>();
+        assert_eq!(stretches(&counted(44)), counted(44), "too few for nine of five");
+        for (samples, count, first, last) in
+            [(45, 9, 2.0, 42.0), (199, 39, 2.0, 195.0), (200, 40, 2.0, 197.0), (500, 40, 5.0, 493.0)]
+        {
+            let stretches = stretches(&counted(samples));
+            assert_eq!(
+                [stretches.len() as f64, stretches[0], stretches[count - 1]],
+                [count as f64, first, last]
+            );
+        }
+    }
 
     #[test]
     fn a_quantile_is_the_sample_at_its_rank() {

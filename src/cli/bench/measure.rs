@@ -32,7 +32,7 @@ const TURN: Duration = Duration::from_millis(250);
 
 /// A turn has at most one of so many parts of a cell's samples: a cell of half a millisecond would have all of them in one,
 /// and be compared with what the machine did in another quarter of a second.
-const TURNS_LEAST: usize = 8;
+const TURNS_LEAST: usize = 40;
 
 /// Samples of a window of the warm-up, and by how much the medians of three may differ when it is over.
 const WINDOW: usize = 5;
