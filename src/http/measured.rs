@@ -21,6 +21,9 @@ const JUDGED_BY: usize = 32;
 pub(super) struct Samples {
     pub(super) steps: Vec<StepSample>,
     pub(super) transfers: Vec<LinkSample>,
+    /// Both of the plan that answered last, in order, and when that was.
+    pub(super) latest: Vec<(StepSample, LinkSample)>,
+    latest_at_us: i64,
 }
 
 /// What the stages of a model's latest answers under each plan took.
@@ -39,32 +42,46 @@ pub(super) async fn measured(api: &Arc<Api>, whole: Digest, open: &Open) -> Resu
         plans.entry(answer.plan.clone()).or_default().push(answer);
     }
     for answers in plans.into_values() {
-        let mut at_its_sizes = true;
-        for run in answers.iter().take(JUDGED_BY).flat_map(|answer| &answer.stages) {
-            let shard = run.provenance.model_digest;
-            let part = shards.entry(shard).or_insert_with(|| Part::of(api, shard, whole, open));
-            match part.as_ref().filter(|part| part.at_its_sizes(run)) {
-                Some(part) => measured.lanes.entry(run.provenance.lane.clone()).or_default().add(part, run),
-                None => at_its_sizes = false,
+        let (mut at_its_sizes, mut all) = (true, BTreeMap::<LaneId, Vec<_>>::new());
+        for (at, answer) in answers.iter().enumerate() {
+            for run in &answer.stages {
+                let (shard, lane) = (run.provenance.model_digest, &run.provenance.lane);
+                let part = shards.entry(shard).or_insert_with(|| Part::of(api, shard, whole, open));
+                let Some(part) = part.as_ref().filter(|part| part.at_its_sizes(run)) else {
+                    at_its_sizes &= at >= JUDGED_BY;
+                    continue;
+                };
+                let (step, transfer) = samples(part, run);
+                if at < JUDGED_BY {
+                    let judged = measured.lanes.entry(lane.clone()).or_default();
+                    judged.steps.push(step.clone());
+                    judged.transfers.push(transfer);
+                }
+                all.entry(lane.clone()).or_default().push((step, transfer));
             }
         }
         measured.loads.extend(crowd::load(&answers).filter(|_| at_its_sizes));
+        let at_us = answers.first().map_or(0, |newest| newest.accepted_at_us);
+        for (lane, latest) in all {
+            let lane = measured.lanes.entry(lane).or_default();
+            if at_us > lane.latest_at_us {
+                (lane.latest, lane.latest_at_us) = (latest, at_us);
+            }
+        }
     }
     Ok(measured)
 }
 
-impl Samples {
-    fn add(&mut self, part: &Part, run: &StageRun) {
-        // Times are those of the step, which may have been that of several requests.
-        let (timing, requests) = (&run.timing_us, f64::from(run.provenance.batch));
-        let work = part.work.clone().times(requests);
-        self.steps.push(StepSample { work, micros: timing.compute as f64 });
-        self.transfers.push(LinkSample {
-            down_bytes: run.bytes_in as f64 * requests,
-            up_bytes: run.bytes_out as f64 * requests,
-            micros: (timing.transfer + timing.decode + timing.encode) as f64,
-        });
-    }
+/// Times are those of the step, which may have been that of several requests.
+fn samples(part: &Part, run: &StageRun) -> (StepSample, LinkSample) {
+    let (timing, requests) = (&run.timing_us, f64::from(run.provenance.batch));
+    let work = part.work.clone().times(requests);
+    let transfer = LinkSample {
+        down_bytes: run.bytes_in as f64 * requests,
+        up_bytes: run.bytes_out as f64 * requests,
+        micros: (timing.transfer + timing.decode + timing.encode) as f64,
+    };
+    (StepSample { work, micros: timing.compute as f64 }, transfer)
 }
 
 /// A shard as a part of the chain.

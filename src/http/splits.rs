@@ -18,7 +18,7 @@ use crate::{
     domain::{Chain, Code, Digest, Environment, Failure, LaneId, ModelName, Place, Plan, PlanStage, Retry},
     models::{Entry, Open, Opening},
     planner::{self, Alternative, Candidate, Objective, PlanError, Shape, Split, SplitOrder, Strategy},
-    predict::{self, Host, LaneKind, Work},
+    predict::{self, Host, LaneKind, LinkSample, Seen, StepSample, Work},
     scheduler::Pace,
     tasks,
 };
@@ -244,9 +244,16 @@ fn candidate(
     let work = Work::of(chain, 0..chain.units.len());
     let guess =
         step_us.map_or_else(|| predict::speed(&kind), |step_us| predict::scaled(&kind, &work, step_us));
-    let speed = predict::refit_speed(&guess, &samples.steps).map_or(guess, |refit| refit.model);
+    let mut speed = predict::refit_speed(&guess, &samples.steps).map_or(guess, |refit| refit.model);
     let link = predict::link(&kind);
     let link = predict::refit_link(&link, &samples.transfers).map_or(link, |refit| refit.model);
+    let seen = |(step, transfer): &(StepSample, LinkSample)| Seen {
+        forecast_us: speed.step(&step.work)
+            + link.round_trip_us
+            + link.moving(transfer.down_bytes, transfer.up_bytes),
+        took_us: step.micros + transfer.micros,
+    };
+    speed.step_us += predict::held_up(&samples.latest.iter().map(seen).collect::<Vec<_>>());
     let memory = memory_max.map_or(u64::MAX, |heap| heap / WEIGHTS_SHARE);
     Candidate { id: lane.clone(), kind, speed, link, memory }
 }

@@ -4,6 +4,7 @@
 
 mod fit;
 mod guess;
+mod held;
 mod host;
 mod refit;
 mod speed;
@@ -11,6 +12,7 @@ mod speed;
 mod tests;
 
 pub use guess::{LaneKind, link, scaled, speed};
+pub use held::{Seen, held_up};
 pub use host::{Host, Load, LoadSample, refit_host};
 pub use refit::{LinkSample, Refit, StepSample, refit_link, refit_speed};
 pub use speed::{Estimate, Link, Rate, Speed, Within, Work};

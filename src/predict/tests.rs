@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    Estimate, Host, LaneKind, Link, LinkSample, Load, LoadSample, Rate, Speed, StepSample, Within, Work,
-    link, refit_host, refit_link, refit_speed, speed,
+    Estimate, Host, LaneKind, Link, LinkSample, Load, LoadSample, Rate, Seen, Speed, StepSample, Within,
+    Work, held_up, link, refit_host, refit_link, refit_speed, speed,
 };
 use crate::domain::{BackendKind, Chain, OperatorClass, Part, Unit};
 
@@ -256,4 +256,24 @@ fn estimates_add_up_only_where_bounds_are_known() {
     let known = Estimate::scaled(10.0, Some(Within { low: 0.5, high: 2.0 }));
     assert_eq!(known.plus(known), Estimate { value: 20.0, within: Some(Within { low: 10.0, high: 40.0 }) });
     assert_eq!(known.plus(Estimate::scaled(5.0, None)), Estimate { value: 15.0, within: None });
+}
+
+#[test]
+fn what_comes_again_and_again_holds_a_lane_up() {
+    let steps = |took: &dyn Fn(usize) -> f64| -> Vec<Seen> {
+        (0..128).map(|at| Seen { forecast_us: 1000.0, took_us: took(at) }).collect()
+    };
+    let spread = |at: usize| 700.0 + 20.0 * (at * 37 % 64) as f64;
+    let cases: [(&str, &dyn Fn(usize) -> f64, f64); 5] = [
+        ("an ordinary spread", &spread, 0.0),
+        ("a tail three times as long", &|at| if at % 20 == 0 { 3000.0 } else { spread(at) }, 0.0),
+        ("one stop", &|at| if at == 40 { 80_000.0 } else { spread(at) }, 0.0),
+        ("first steps after a load", &|at| if at >= 120 { 9000.0 } else { spread(at) }, 0.0),
+        ("a stop in each sixteenth step", &|at| if at % 16 == 3 { 81_000.0 } else { spread(at) }, 5000.0),
+    ];
+    for (what, took, wanted) in cases {
+        let found = held_up(&steps(took));
+        assert!((found - wanted).abs() <= 0.02 * wanted, "{what}: {found} for {wanted}");
+    }
+    assert!(held_up(&steps(&|_| 80_000.0)[..31]) < 1.0, "too few");
 }

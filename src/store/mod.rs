@@ -322,7 +322,10 @@ async fn read_on(connection: &Connection, mut queries: mpsc::Receiver<Query>, si
             biased;
             () = signals.stop.cancelled() => return,
             query = queries.recv() => match query {
-                Some(query) => query(connection),
+                Some(query) => {
+                    let _reading = signals.reading.lock().unwrap_or_else(PoisonError::into_inner);
+                    query(connection);
+                }
                 None => return,
             },
         }

@@ -15,7 +15,9 @@ use super::{StoreError, schema};
 const THREADS: i64 = 1;
 /// A page of runs and a batch take a few MiB; a scan of the whole history streams.
 /// Above it the database spills beside the file or refuses the query.
-const MEMORY: &str = "256MB";
+pub(super) const MEMORY: &str = "256MB";
+/// Log above which the database writes it back by itself: more than the writer leaves between two times that it does so.
+const LOG: &str = "32MB";
 
 /// The path under which errors name a database without a file.
 pub(super) const IN_MEMORY: &str = ":memory:";
@@ -73,7 +75,8 @@ pub(super) fn in_memory() -> Result<Connection, StoreError> {
 
 fn config() -> duckdb::Result<Config> {
     // Extensions would be fetched from the network.
-    Config::default().threads(THREADS)?.max_memory(MEMORY)?.enable_autoload_extension(false)
+    let config = Config::default().threads(THREADS)?.max_memory(MEMORY)?.with("wal_autocheckpoint", LOG)?;
+    config.enable_autoload_extension(false)
 }
 
 /// The library gives one code for all of these: the lock is told by its message,

@@ -1,9 +1,13 @@
 //! The thread that alone writes: appends runs in batches, and does everything else in the order of arrival.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
+    path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{StoreError, rows};
+use super::{StoreError, open, rows};
 use crate::domain::RunRecord;
 
 /// Orders that wait for the writer. A disk that stalls for eight seconds at 2,000 runs a second
@@ -28,8 +32,11 @@ pub(super) const BATCH_ROWS: usize = 1000;
 const BATCH_WAIT: Duration = Duration::from_secs(1);
 /// Rows of history kept: months of a busy developer's machine, and some tens of bytes each on disk.
 const RUNS_KEPT: i64 = 1_000_000;
-/// Rows between two prunings; space comes back by groups of rows, not by single ones.
-const PRUNE_EVERY: i64 = 65_536;
+/// Rows between two tidyings: half of what the database keeps together, so that every second one fills a group of rows.
+/// After other counts it writes unfilled groups over and over, for up to a second at a time.
+pub(super) const TIDY_EVERY: i64 = 61_440;
+/// What may stay in memory of what the file has: what is used often, as far as the database tells.
+pub(super) const CACHED: &str = "4MB";
 
 pub(super) enum Order {
     Run(Box<RunRecord>),
@@ -47,6 +54,8 @@ pub(super) struct Signals {
     pub(super) stop: CancellationToken,
     /// Runs that never reached the database, since the store was opened.
     pub(super) lost: AtomicU64,
+    /// Held by the reader during a query, which needs the memory that it may have.
+    pub(super) reading: Mutex<()>,
 }
 
 pub(super) struct Writer {
@@ -55,6 +64,8 @@ pub(super) struct Writer {
     signals: Arc<Signals>,
     batch: Vec<RunRecord>,
     next_seq: i64,
+    /// Whether so many rows were written that it is time to tidy up.
+    untidy: bool,
     /// Why a batch was lost since the last flush.
     failure: Option<StoreError>,
     losses: Losses,
@@ -68,7 +79,16 @@ impl Writer {
     ) -> duckdb::Result<Self> {
         let next_seq = connection.query_row(include_str!("queries/next_seq.sql"), [], |row| row.get(0))?;
         let batch = Vec::with_capacity(BATCH_ROWS);
-        Ok(Self { connection, inbox, signals, batch, next_seq, failure: None, losses: Losses::default() })
+        Ok(Self {
+            connection,
+            inbox,
+            signals,
+            batch,
+            next_seq,
+            untidy: false,
+            failure: None,
+            losses: Losses::default(),
+        })
     }
 
     /// Works until told to stop, and then until nothing that was accepted is left.
@@ -129,7 +149,10 @@ impl Writer {
             return;
         }
         match self.append() {
-            Ok(()) => self.next_seq = self.seq_after_batch(),
+            Ok(()) => {
+                self.untidy |= self.is_time_to_tidy();
+                self.next_seq = self.seq_after_batch();
+            }
             Err(error) => {
                 let failure = StoreError::Write { what: "runs", message: error.to_string() };
                 self.losses.begin(&failure);
@@ -138,6 +161,24 @@ impl Writer {
             }
         }
         self.batch.clear();
+        self.tidy();
+    }
+
+    /// Writes the log back into the file, and lets go of memory that has no more than the file has; once no query runs.
+    fn tidy(&mut self) {
+        if !self.untidy {
+            return;
+        }
+        let signals = Arc::clone(&self.signals);
+        let Ok(_alone) = signals.reading.try_lock() else { return };
+        self.untidy = false;
+        if let Err(error) = tidied(&self.connection) {
+            tracing::warn!(%error, "the history's memory was not given back");
+        }
+    }
+
+    fn is_time_to_tidy(&self) -> bool {
+        self.seq_after_batch() / TIDY_EVERY != self.next_seq / TIDY_EVERY
     }
 
     fn seq_after_batch(&self) -> i64 {
@@ -152,9 +193,8 @@ impl Writer {
         }
         appender.flush()?;
         drop(appender);
-        let next = self.seq_after_batch();
-        if next / PRUNE_EVERY != self.next_seq / PRUNE_EVERY {
-            prune(&transaction, next - RUNS_KEPT)?;
+        if self.is_time_to_tidy() {
+            prune(&transaction, self.seq_after_batch() - RUNS_KEPT)?;
         }
         transaction.commit()
     }
@@ -163,6 +203,19 @@ impl Writer {
 /// Deletes the runs recorded before `first`.
 pub(super) fn prune(connection: &Connection, first: i64) -> duckdb::Result<usize> {
     connection.execute(include_str!("queries/prune_runs.sql"), [first])
+}
+
+/// The database gives memory back only where a limit is lowered, at once and as far as it can.
+fn tidied(connection: &Connection) -> duckdb::Result<()> {
+    if connection.path() == Some(Path::new(open::IN_MEMORY)) {
+        return Ok(());
+    }
+    // What is in the log alone would go to a file of its own.
+    connection.execute_batch("CHECKPOINT")?;
+    let limit = |most: &str| connection.execute_batch(&format!("SET memory_limit = '{most}'"));
+    let lowered = limit(CACHED);
+    limit(open::MEMORY)?;
+    lowered
 }
 
 /// Logs losses once when a burst of them begins and once when it is over.

@@ -24,8 +24,8 @@ const SLOW_FOR: Duration = Duration::from_millis(1500);
 const UNSTABLE_FOR: Duration = Duration::from_millis(2100);
 
 /// A throttled browser computes for a quarter of the time.
-const STOPPED_FOR: Duration = Duration::from_millis(150);
-const GOING_FOR: Duration = Duration::from_millis(50);
+pub(crate) const STOPPED_FOR: Duration = Duration::from_millis(150);
+pub(crate) const GOING_FOR: Duration = Duration::from_millis(50);
 const DUTY_CYCLES: u32 = 8;
 
 /// Between one kill and the next of a staggered failure.

@@ -212,6 +212,28 @@ async fn a_faster_plan_replaces_in_the_second_review_also_after_a_restart() {
     daemon.stop().await;
 }
 
+/// As a browser that the system stops now and then: its lane says that nothing took longer.
+#[tokio::test]
+async fn a_lane_that_is_held_up_from_outside_is_forecast_to_be_slow() {
+    let browsers = browsers();
+    let daemon = daemon(&browsers).await;
+    let (status, kept) = daemon.put(PLAN, latency()).await;
+    assert_eq!(status, 200, "{kept}");
+    let (plan, lane) = stands(&daemon).await;
+    sides(&browsers, &lane).0.settings().stands_for = Duration::from_millis(80);
+    let mut client = daemon.client().await;
+    for _ in 0..64 {
+        ask(&mut client).await;
+    }
+    let tried = review(&daemon).await;
+    assert_eq!(tried["standing"], plan, "{tried}");
+    let forecast = |of: &str| tried["forecast_us"][of].as_f64().unwrap_or_else(|| panic!("{tried}"));
+    // One in eight steps stands for 80 ms.
+    assert!((5_000.0..15_000.0).contains(&forecast("standing")), "{tried}");
+    assert!(forecast("candidate") < 5_000.0 && tried["candidate"].is_string(), "{tried}");
+    daemon.stop().await;
+}
+
 #[tokio::test]
 async fn a_candidate_that_is_slower_goes_again_and_leaves_nothing() {
     let browsers = browsers();

@@ -52,7 +52,7 @@ const SOAKED: f64 = 0.8;
 const SOAK: Duration = Duration::from_secs(360);
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Memory comes and goes with the log that the store writes back after some 46,000 requests; blocks of looks are drawn
+/// Memory comes and goes with the log that the store writes back after 61,440 requests; blocks of looks are drawn
 /// that are about as long.
 const LOOKS: usize = 240;
 

@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) memory: FakeMemory,
     /// What a step takes longer than computing it does.
     pub(crate) slower_by: Duration,
+    /// For how long each eighth step stands still, and its lane's clock with it.
+    pub(crate) stands_for: Duration,
 }
 
 /// What a lane's heap comes to; each Worker starts with none of it used.
@@ -103,6 +105,7 @@ impl FakeBrowser {
             software_adapter: false,
             memory: FakeMemory::default(),
             slower_by: Duration::ZERO,
+            stands_for: Duration::ZERO,
         };
         let state = State {
             settings: Mutex::new(settings),

@@ -365,7 +365,13 @@ impl Lane {
             _ if cancelled() => text(failed(id, "cancelled", "never", "cancelled")),
             Deed::Fail(code, retry) => text(failed(id, code, retry, "the fake lane was told to fail")),
             Deed::Compute | Deed::Wrong | Deed::Short => {
-                let slower_by = self.state.settings.lock().expect("no panic here").slower_by;
+                let (slower_by, stands_for) = {
+                    let settings = self.state.settings.lock().expect("no panic here");
+                    (settings.slower_by, settings.stands_for)
+                };
+                if self.state.steps.load(Ordering::SeqCst).is_multiple_of(8) {
+                    tokio::time::sleep(stands_for).await;
+                }
                 tokio::time::sleep(slower_by).await;
                 let session = self.sessions.get(header["session"].as_str().expect("a name")).cloned();
                 let outputs = serde_json::from_value(header["outputs"].clone()).expect("names");
