@@ -158,11 +158,12 @@ fn ten_million_samples_are_exported_in_bounded_memory() {
     let folder = tempfile::tempdir().unwrap();
     let samples: Vec<_> =
         (0..100_003 + SAMPLES).map(|at| 1000.0 + (at * 7919 % 100_003) as f64 / 7.0).collect();
+    let samples = &samples[..];
     let ids: Vec<_> = (0..RUNS).map(|at| (at, format!("run-{at}"))).collect();
     let before = peak();
     for (format, name) in [(TableFormat::Parquet, "a.parquet"), (TableFormat::Csv, "a.csv")] {
         let cells = ids.iter().flat_map(|(place, run)| {
-            (0..CELLS).map(|at| CellSamples {
+            (0..CELLS).map(move |at| CellSamples {
                 run,
                 suite: "large",
                 commit: "0123456789abcdef0123456789abcdef01234567",
