@@ -19,6 +19,8 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import licences
+from licences import output
 from models import ROOT
 
 LIBRARIES = ["libduckdb.so", "libonnxruntime.so.1"]
@@ -42,10 +44,6 @@ SHARED = {
 } | {f"fixtures/{path}": f"share/weft/{path}" for path in CHECKPOINTS}
 
 
-def output(*command: str) -> str:
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def release_build() -> str:
     metadata = json.loads(output("cargo", "metadata", "--format-version", "1", "--no-deps"))
     return f"{metadata['target_directory']}/release/weft"
@@ -54,24 +52,6 @@ def release_build() -> str:
 def native_folder() -> Path:
     configured = tomllib.loads((ROOT / ".cargo" / "config.toml").read_text())
     return Path(configured["env"]["WEFT_NATIVE_DIR"])
-
-
-def parts() -> str:
-    """What is linked into the program or into its pages: a line of name, version and licence each."""
-    crates = json.loads(output("cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target()))
-    lines = {f"{crate['name']} {crate['version']}: {crate['license']}" for crate in crates["packages"] if crate["source"]}
-    locked = json.loads((ROOT / "web-harness" / "package-lock.json").read_text())["packages"]
-    for path, package in locked.items():
-        if path and not package.get("dev"):
-            name = path.removeprefix("node_modules/")
-            lines.add(f"{name} {package['version']}: {package.get('license', 'see the package')}")
-    lines |= {"DuckDB (libduckdb.so): MIT", "ONNX Runtime (libonnxruntime.so.1): MIT"}
-    return "\n".join(sorted(lines)) + "\n"
-
-
-def target() -> str:
-    lines = output("rustc", "--version", "--verbose").splitlines()
-    return next(line.removeprefix("host: ") for line in lines if line.startswith("host: "))
 
 
 def stage(program: Path, folder: Path) -> None:
@@ -92,7 +72,9 @@ def stage(program: Path, folder: Path) -> None:
             copy = path / Path(name).relative_to(source) if name != source else path
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy)
-    (folder / "share" / "doc" / "weft" / "PARTS.txt").write_text(parts())
+    told = folder / "share" / "doc" / "weft"
+    (told / "PARTS.txt").write_text("".join(f"{part}: {part.licence}\n" for part in licences.parts()))
+    licences.main(str(told / "LICENCES.txt"))
 
 
 def pack(folder: Path, archive: Path, preset: int) -> None:

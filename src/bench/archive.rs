@@ -142,11 +142,12 @@ impl Archive {
         });
         let filter = HistoryFilter { environments: of_machine, ..filter };
         let suite = filter.suite.clone();
-        let points = self.store.bench_history(filter).await?;
+        let (points, earlier_us) = self.store.bench_history(filter).await?;
         if points.len() > POINTS_MAX {
             return Err(ArchiveError::TooMany);
         }
-        Ok(tasks::aside("history", move || History::of(suite, &points, &environments)).await?)
+        let history = tasks::aside("history", move || History::of(suite, &points, &environments)).await?;
+        Ok(History { earlier_us, ..history })
     }
 
     /// Suites of which something is kept, the one that was measured last first.

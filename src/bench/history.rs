@@ -20,9 +20,15 @@ const MAGNITUDE_MIN: f64 = 0.05;
 #[schema(as = BenchHistory)]
 pub struct History {
     pub suite: String,
+    /// The id of the machine that the series are of; null where there is none.
+    #[serde(default)]
+    pub machine: Option<String>,
     pub series: Vec<Series>,
     /// Runs on machines that cannot be compared with the newest run's; they are in no series.
     pub elsewhere: Vec<Elsewhere>,
+    /// What to ask for `before` to have the runs before these; null where there are none.
+    #[serde(default)]
+    pub earlier_us: Option<i64>,
 }
 
 /// A cell over runs, from the oldest on
@@ -87,7 +93,13 @@ impl History {
     pub fn of(suite: String, points: &[StoredPoint], environments: &BTreeMap<String, Environment>) -> Self {
         let newest = points.iter().max_by_key(|point| point.started_at_us);
         let Some(reference) = newest.and_then(|point| environments.get(&point.environment)) else {
-            return Self { suite, series: Vec::new(), elsewhere: Vec::new() };
+            return Self {
+                suite,
+                machine: None,
+                series: Vec::new(),
+                elsewhere: Vec::new(),
+                earlier_us: None,
+            };
         };
         let apart: BTreeMap<&str, Vec<Difference>> = environments
             .iter()
@@ -104,7 +116,8 @@ impl History {
         let elsewhere = elsewhere.collect();
         let alike: Vec<_> = points.iter().filter(is_alike).collect();
         let series = alike.chunk_by(|one, next| one.of == next.of).map(|of| series(of, environments));
-        Self { suite, series: series.collect(), elsewhere }
+        let machine = Some(reference.machine());
+        Self { suite, machine, series: series.collect(), elsewhere, earlier_us: None }
     }
 }
 

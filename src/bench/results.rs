@@ -69,6 +69,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether it was asked and has answered, rightly or not.
+    #[must_use]
+    pub fn had_its_turn(self) -> bool {
+        matches!(self, Self::Ok | Self::Wrong | Self::Failed)
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! `weft bench`: suites are measured; results are kept in the home, shown and compared.
 
+mod aside;
 mod asked;
 mod certify;
 mod clocks;
@@ -9,6 +10,7 @@ mod export;
 mod history;
 mod html;
 mod kept;
+mod lending;
 mod machine;
 mod material;
 mod measure;
@@ -30,6 +32,7 @@ use serde_json::json;
 
 use super::{Common, output};
 use crate::{bench::Comparison, store::BenchFilter};
+use aside::{Aside, Lying};
 use export::{Export, Import};
 use kept::Kept;
 
@@ -146,24 +149,39 @@ impl Compare {
 
 async fn list(common: &Common) -> anyhow::Result<()> {
     let kept = Kept::open(common).await?;
-    let results = kept.list(BenchFilter::default()).await;
+    let listed = async { anyhow::Ok((kept.list(BenchFilter::default()).await?, kept.measured().await?)) };
+    let listed = listed.await;
     kept.close().await?;
-    let results = results?;
+    let (results, measured) = listed?;
+    let aside = Aside::of(common)?.list(&measured);
     let suites: Vec<_> = suites::SHIPPED.iter().map(suites::parsed).collect();
     if common.json {
         let suites: Vec<_> =
             suites.iter().map(|suite| json!({"name": suite.name, "about": suite.about})).collect();
-        return output::json(&json!({"suites": suites, "results": results}));
+        return output::json(&json!({"suites": suites, "results": results, "aside": aside}));
     }
     for suite in suites {
         output::line(&format!("{}: {}", suite.name, suite.about));
     }
-    if results.is_empty() {
-        output::line("\nno results yet: `weft bench run smoke` makes one");
-        return Ok(());
-    }
     output::line("");
-    let rows: Vec<_> = results.iter().map(print::listed).collect();
-    output::table(&["result", "suite", "cells", "failures", "commit", "branch", ""], &rows);
+    if results.is_empty() {
+        output::line("no results yet: `weft bench run smoke` makes one");
+    } else {
+        let rows: Vec<_> = results.iter().map(print::listed).collect();
+        output::table(&["result", "suite", "cells", "failures", "commit", "branch", ""], &rows);
+    }
+    let (whole, partial): (Vec<_>, Vec<_>) = aside.iter().partition(|lying| lying.complete);
+    beside("not whole: `weft bench run SUITE --resume RESULT` measures what is left", &partial);
+    beside("not kept: `weft bench import FILE` does it", &whole);
     Ok(())
+}
+
+/// Results that are in no store.
+fn beside(about: &str, results: &[&Lying]) {
+    if results.is_empty() {
+        return;
+    }
+    output::line(&format!("\n{about}"));
+    let rows: Vec<_> = results.iter().map(|lying| print::lying(lying)).collect();
+    output::table(&["result", "suite", "measured", "began", "file"], &rows);
 }

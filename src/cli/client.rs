@@ -97,6 +97,11 @@ impl Client {
         self.send(Method::GET, path, Body::default()).await
     }
 
+    /// What is answered, as it came: some documents are large.
+    pub(super) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        self.answer(Method::GET, path, None, Body::default()).await
+    }
+
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.send(Method::POST, path, body.to_string().into()).await
     }
@@ -147,6 +152,16 @@ impl Client {
         header: Option<(HeaderName, HeaderValue)>,
         body: Body,
     ) -> anyhow::Result<Value> {
+        parsed(&self.answer(method, path, header, body).await?)
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        header: Option<(HeaderName, HeaderValue)>,
+        body: Body,
+    ) -> anyhow::Result<String> {
         let url = format!("{}{path}", self.url).parse().context("the address")?;
         let mut request = Request::new(method, url);
         *request.body_mut() = Some(body);
@@ -158,14 +173,17 @@ impl Client {
         let response = self.wire.send(request).await.context("the daemon does not answer")?;
         let ok = response.status().is_success();
         let text = response.text().await.context("the daemon's answer broke off")?;
-        let value: Value =
-            serde_json::from_str(&text).with_context(|| format!("the daemon answered {text:?}"))?;
         if ok {
-            return Ok(value);
+            return Ok(text);
         }
+        let value = parsed(&text)?;
         let said = |key: &str| value[key].as_str().unwrap_or("?").to_owned();
         Err(anyhow!("{}: {}", said("code"), said("detail")))
     }
+}
+
+fn parsed(text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).with_context(|| format!("the daemon answered {text:?}"))
 }
 
 /// Succeeds when a daemon answers at `url`, and is the one called `id` where that matters:

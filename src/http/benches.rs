@@ -13,13 +13,14 @@ use axum::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Problem, resources::List};
 use crate::{
     bench::{ArchiveError, History, KeptSuite, KeptVerdict, Results},
     domain::Failure,
+    protocol::client::Topic,
     store::{BENCHES_MAX, BenchFilter, HistoryFilter, StoredBench},
     tasks,
 };
@@ -114,8 +115,11 @@ pub(super) async fn keep(
     let (Query(query), body) = (query?, body?);
     let read = tasks::aside("result", move || Results::read(&body)).await.map_err(aside)?;
     let results = read.map_err(Failure::from)?;
-    let id = results.id.clone();
+    let (id, suite) = (results.id.clone(), results.suite.clone());
     let already = api.archive.keep(results, query.imported.unwrap_or(false)).await.map_err(told)?;
+    if !already {
+        api.events.publish(Topic::Suites, || json!({"kept": {"id": &id, "suite": suite}}));
+    }
     Ok(Json(Kept { id, already }))
 }
 
@@ -171,6 +175,8 @@ pub(super) struct HistoryQuery {
     /// The newest runs, 200 when it is not said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+    /// Of those that began before this: `earlier_us` of the history that is gone on from.
+    before: Option<i64>,
 }
 
 /// Cells over a suite's runs
@@ -195,6 +201,7 @@ pub(super) async fn history(
         precision: asked.precision,
         asked: asked.asked,
         runs: within(asked.limit, LOOKED_BACK)?,
+        before_us: asked.before,
     };
     Ok(Json(api.archive.history(filter, asked.machine.as_deref()).await.map_err(told)?))
 }
@@ -233,5 +240,5 @@ pub(super) async fn compare(
         return Err(Failure::invalid("noise is between 0 and 1".to_owned()).into());
     }
     let comparison = api.archive.compare(&base, &head, noise).await.map_err(told)?;
-    Ok(Json(serde_json::json!(comparison)))
+    Ok(Json(json!(comparison)))
 }

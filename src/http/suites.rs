@@ -12,10 +12,11 @@ use utoipa::ToSchema;
 
 use super::{Api, resources::List};
 use crate::{
-    domain::{Code, Failure, Retry},
+    domain::{Code, Failure, LeaseId, Retry},
     events::Events,
+    pool::Pool,
     protocol::client::{SuiteProgress, Topic},
-    tasks,
+    tasks::{self, Tasks},
 };
 
 /// A machine measures one at a time, or measures nothing well.
@@ -41,15 +42,19 @@ pub(super) struct Suites(Arc<Mutex<BTreeMap<String, Suite>>>);
 /// What one connection tells; dropping it ends the suite.
 pub(super) struct Telling {
     id: String,
+    /// Given back then: whoever was killed cannot.
+    leases: Vec<String>,
     suites: Suites,
     events: Events,
+    pool: Pool,
+    tasks: Tasks,
 }
 
 impl Suites {
     /// Takes note of how far a suite has come, in place of what this connection told before.
     pub(super) fn tell(
         &self,
-        events: &Events,
+        api: &Api,
         caller: &Arc<str>,
         telling: &mut Option<Telling>,
         progress: SuiteProgress,
@@ -70,12 +75,17 @@ impl Suites {
             }
             None => now,
         };
-        let id = progress.id.clone();
+        let (id, leases) = (progress.id.clone(), progress.leases.clone());
         let suite = Suite { progress, caller: caller.clone(), began_at_us, told_at_us: now };
-        events.publish(Topic::Suites, || json!({"progress": &suite}));
+        api.events.publish(Topic::Suites, || json!({"progress": &suite}));
         list.insert(id.clone(), suite);
         drop(list);
-        telling.get_or_insert_with(|| Telling { id, suites: self.clone(), events: events.clone() });
+        let begun = || {
+            let Api { events, pool, tasks, .. } = api;
+            let (events, pool, tasks) = (events.clone(), pool.clone(), tasks.clone());
+            Telling { id, leases: Vec::new(), suites: self.clone(), events, pool, tasks }
+        };
+        telling.get_or_insert_with(begun).leases = leases;
         Ok(())
     }
 
@@ -88,6 +98,16 @@ impl Drop for Telling {
     fn drop(&mut self) {
         self.suites.list().remove(&self.id);
         self.events.publish(Topic::Suites, || json!({"ended": {"id": &self.id}}));
+        if self.leases.is_empty() {
+            return;
+        }
+        let (leases, pool) = (std::mem::take(&mut self.leases), self.pool.clone());
+        self.tasks.spawn("a suite's leases", async move {
+            for lease in leases {
+                // Most were given back already.
+                pool.release(&LeaseId::new(lease)).await;
+            }
+        });
     }
 }
 

@@ -143,7 +143,7 @@ impl Connection {
                 Ok((ClientMessage::Progress { id, progress }, _)) => {
                     let told = self.may_tell().and_then(|()| {
                         let (api, caller) = (&self.api, &self.grant.caller().id);
-                        api.watched.suites.tell(&api.events, caller, &mut telling, progress)
+                        api.watched.suites.tell(api, caller, &mut telling, progress)
                     });
                     told.map_err(|failure| Malformed { id, failure })
                 }

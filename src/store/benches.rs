@@ -115,6 +115,8 @@ pub struct HistoryFilter {
     pub asked: Option<String>,
     /// The newest, by when they started.
     pub runs: u32,
+    /// Of those that started before this.
+    pub before_us: Option<i64>,
 }
 
 /// Runs of a suite that have branch and environment in common.
@@ -225,11 +227,15 @@ impl Store {
         .await
     }
 
-    /// Cells of a suite's runs, cell by cell, each from its oldest run on. One more than the most tells that there are more.
-    pub async fn bench_history(&self, filter: HistoryFilter) -> Result<Vec<StoredPoint>, StoreError> {
+    /// Cells of a suite's runs, cell by cell, each from its oldest run on; and when the oldest run started, where there
+    /// are older ones. One cell more than the most tells that there are more.
+    pub async fn bench_history(
+        &self,
+        filter: HistoryFilter,
+    ) -> Result<(Vec<StoredPoint>, Option<i64>), StoreError> {
         self.read("results", move |connection| {
             let HistoryFilter { suite, branch, environments, model, browser, backend, .. } = filter;
-            let HistoryFilter { scenario, precision, asked, runs, .. } = filter;
+            let HistoryFilter { scenario, precision, asked, runs, before_us, .. } = filter;
             let environments = environments.map(|digests| digests.join(","));
             let most = POINTS_MAX as u64 + 1;
             let columns = params![
@@ -243,10 +249,16 @@ impl Store {
                 scenario,
                 precision,
                 asked,
-                most
+                most,
+                before_us
             ];
             let sql = include_str!("queries/bench_history.sql");
-            connection.prepare(sql)?.query_map(columns, read_point)?.collect()
+            let points =
+                connection.prepare(sql)?.query_map(columns, read_point)?.collect::<duckdb::Result<_>>()?;
+            let columns = params![suite, branch, environments, before_us, runs.saturating_sub(1)];
+            let mut last = connection.prepare(include_str!("queries/bench_earlier.sql"))?;
+            let last: Vec<_> = last.query_map(columns, |row| row.get(0))?.collect::<duckdb::Result<_>>()?;
+            Ok((points, last.first().copied().filter(|_| last.len() > 1)))
         })
         .await
     }

@@ -1,9 +1,9 @@
 //! Samples as a table in a file that other programs read. Needs no store: what is exported passes through a database in
-//! memory.
+//! memory, where a sample takes 17 bytes and what it is told apart by stands once for its cell.
 
 use std::path::Path;
 
-use duckdb::params;
+use duckdb::{Appender, Connection, params};
 
 use super::{StoreError, open};
 
@@ -13,9 +13,9 @@ pub enum TableFormat {
     Csv,
 }
 
-/// A sample with all that it is told apart by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SampleRow<'a> {
+/// A cell's samples with all that they are told apart by.
+#[derive(Clone, Debug)]
+pub struct CellSamples<'a> {
     pub run: &'a str,
     pub suite: &'a str,
     pub commit: &'a str,
@@ -27,50 +27,68 @@ pub struct SampleRow<'a> {
     pub scenario: &'a str,
     pub asked: &'a str,
     pub outcome: &'a str,
-    /// `measured`, `warm_up` or `alone`.
-    pub series: &'a str,
-    pub at: u32,
-    pub us: f64,
+    pub measured: &'a [f64],
+    pub warm_up: &'a [f64],
+    pub alone: &'a [f64],
 }
 
-/// Writes them to a file, which is replaced when it is there.
+/// Writes every sample as a row to a file, which is replaced when it is there.
 pub fn export<'a>(
-    rows: impl Iterator<Item = SampleRow<'a>>,
+    cells: impl Iterator<Item = CellSamples<'a>>,
     path: &Path,
     format: TableFormat,
 ) -> Result<(), StoreError> {
-    let write = || {
-        let connection = open::unmigrated()?;
-        connection.execute_batch(include_str!("queries/export_table.sql"))?;
-        let mut appender = connection.appender("samples")?;
-        for row in rows {
-            appender.append_row(params![
-                row.run,
-                row.suite,
-                row.commit,
-                row.branch,
-                super::rows::timestamp(row.started_at_us),
-                row.model,
-                row.browser,
-                row.backend,
-                row.scenario,
-                row.asked,
-                row.outcome,
-                row.series,
-                row.at,
-                row.us,
-            ])?;
-        }
-        appender.flush()?;
-        drop(appender);
-        // The statement takes no parameter there.
-        let to = path.display().to_string().replace('\'', "''");
-        let how = match format {
-            TableFormat::Parquet => "FORMAT parquet, COMPRESSION zstd",
-            TableFormat::Csv => "FORMAT csv, HEADER",
-        };
-        connection.execute_batch(&format!("COPY samples TO '{to}' ({how})"))
-    };
-    write()
+    write(cells, path, format)
         .map_err(|error: duckdb::Error| StoreError::Write { what: "the table", message: error.to_string() })
+}
+
+fn write<'a>(
+    cells: impl Iterator<Item = CellSamples<'a>>,
+    path: &Path,
+    format: TableFormat,
+) -> duckdb::Result<()> {
+    let connection = open::unmigrated()?;
+    connection.execute_batch(include_str!("queries/export_tables.sql"))?;
+    fill(&connection, cells)?;
+    // The statement takes no parameter there.
+    let to = path.display().to_string().replace('\'', "''");
+    let how = match format {
+        TableFormat::Parquet => "FORMAT parquet, COMPRESSION zstd",
+        TableFormat::Csv => "FORMAT csv, HEADER",
+    };
+    let rows = include_str!("queries/export_rows.sql");
+    connection.execute_batch(&format!("COPY ({rows}) TO '{to}' ({how})"))
+}
+
+fn fill<'a>(connection: &Connection, cells: impl Iterator<Item = CellSamples<'a>>) -> duckdb::Result<()> {
+    let mut names = connection.appender("cells")?;
+    let mut samples = connection.appender("samples")?;
+    for (at, cell) in (0u32..).zip(cells) {
+        names.append_row(params![
+            at,
+            cell.run,
+            cell.suite,
+            cell.commit,
+            cell.branch,
+            super::rows::timestamp(cell.started_at_us),
+            cell.model,
+            cell.browser,
+            cell.backend,
+            cell.scenario,
+            cell.asked,
+            cell.outcome,
+        ])?;
+        append(&mut samples, at, &cell)?;
+    }
+    names.flush()?;
+    samples.flush()
+}
+
+fn append(samples: &mut Appender<'_>, at: u32, cell: &CellSamples<'_>) -> duckdb::Result<()> {
+    for (series, values) in (0u8..).zip([cell.measured, cell.warm_up, cell.alone]) {
+        for (place, us) in (0u32..).zip(values) {
+            samples.append_row(params![at, series, place, us])?;
+        }
+    }
+    Ok(())
 }

@@ -43,7 +43,7 @@ pub use self::{
         environment_digest,
     },
     error::StoreError,
-    export::{SampleRow, TableFormat, export},
+    export::{CellSamples, TableFormat, export},
     models::{StoredModel, StoredUses},
     plans::StoredPlan,
     runs::{RunFilter, RunOutcome, RunTimes, TIMES_MAX},

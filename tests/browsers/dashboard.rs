@@ -115,6 +115,7 @@ async fn used_in(browser: &str) {
                 "scenario": "single_stream", "asked": "single_stream", "metric": "relative",
                 "run": "<img src=x onerror=alert(1)>\"'&模型🦊-1"},
         },
+        "kept": {"pages": 0, "before": false},
         "left": {"kept": "?view=suites", "cookie": ""},
         "violations": [], "images": 0, "wide": 0,
     });

@@ -1,6 +1,10 @@
 //! A suite's report in real browsers: it shows every cell, exports its charts, and asks nobody for anything.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -94,17 +98,19 @@ fn result() -> Value {
             "kernel": "6", "cpu_limit": null, "memory_limit": null, "places": {"firefox/wasm": place}}})
 }
 
-fn report() -> String {
+/// The page of a result, and what the call took.
+fn report(result: &Value) -> (String, Duration) {
     let home = tempfile::tempdir().unwrap();
     let [from, to] = ["result.json", "report.html"].map(|file| home.path().join(file));
-    fs::write(&from, result().to_string()).unwrap();
+    fs::write(&from, result.to_string()).unwrap();
+    let started = Instant::now();
     let ran = Command::new(env!("CARGO_BIN_EXE_weft"))
         .args(["bench", "report", from.to_str().unwrap(), "--html", to.to_str().unwrap(), "--home"])
         .arg(home.path())
         .output()
         .unwrap();
     assert!(ran.status.success(), "{ran:?}");
-    fs::read_to_string(to).unwrap()
+    (fs::read_to_string(to).unwrap(), started.elapsed())
 }
 
 fn unhex(text: &str) -> String {
@@ -114,7 +120,8 @@ fn unhex(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_shows_its_cells_and_asks_nobody() {
-    let page = AROUND.replace("{{REPORT}}", &report().replace('&', "&amp;").replace('"', "&quot;"));
+    let page =
+        AROUND.replace("{{REPORT}}", &report(&result()).0.replace('&', "&amp;").replace('"', "&quot;"));
     let page: &'static str = page.leak();
     on_each(|stage, recipe| async move {
         // Other products show pages by the same engines.
@@ -142,6 +149,88 @@ async fn a_report_shows_its_cells_and_asks_nobody() {
         });
         assert_eq!(said, wanted, "{}", recipe.name);
         assert_eq!(asked, ["/"], "{}", recipe.name);
+        instance.close().await;
+        stage.assert_clear().await;
+    })
+    .await;
+}
+
+/// A hundred models in ten lanes, asked for ten batches.
+const CELLS: usize = 10_000;
+
+/// Opens the report as a file is opened, and tells when all of it was drawn.
+const OPENED: &str = r##"<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><body>
+<script>const PAGE = {{REPORT}};</script><script type="module">
+const open = async () => {
+  const frame = document.createElement("iframe");
+  frame.width = 1200;
+  frame.height = 800;
+  const loaded = new Promise((there) => { frame.addEventListener("load", there); });
+  frame.src = URL.createObjectURL(new Blob([PAGE], { type: "text/html" }));
+  const begun = performance.now();
+  document.body.append(frame);
+  await loaded;
+  const view = frame.contentWindow;
+  for (let at = 0; at < 2; at += 1) await new Promise((next) => { view.requestAnimationFrame(next); });
+  const ms = performance.now() - begun;
+  const count = (selector) => view.document.querySelectorAll(selector).length;
+  frame.remove();
+  return { ms, alerts: count("[role=alert]"), undrawn: count("figure") - count(".drawing svg"), rows: count("#cells tbody tr") };
+};
+const said = [];
+for (let at = 0; at < 5; at += 1) said.push(await open());
+const told = [...new TextEncoder().encode(JSON.stringify(said))].map((byte) => byte.toString(16).padStart(2, "0"));
+await fetch(`/told?${told.join("")}`);
+</script>"##;
+
+/// A result of so many.
+fn large() -> Value {
+    let lanes = ["native/ort-cpu", "native/ort-openvino", "firefox/wasm", "firefox/webgpu", "chromium/wasm"];
+    let lanes =
+        [lanes, ["chromium/webgpu", "chromium/webnn", "edge/wasm", "edge/webgpu", "webkit/wasm"]].concat();
+    let cells = (0..CELLS).map(|at| {
+        let (browser, backend) = lanes[at % 10].split_once('/').unwrap();
+        let middle = 1000 + at * 7919 % 9973;
+        let samples: Vec<_> = (0..30).map(|sample| (middle + sample * 37 % 101) as f64).collect();
+        json!({"model": format!("model-{}", at / 100), "model_digest": null, "browser": browser, "backend": backend,
+            "scenario": "single_stream", "batch": 1 + at / 10 % 10, "outcome": "ok", "reason": null, "error": 0.0,
+            "tolerance": 1e-3, "samples_us": samples, "warm_up_us": samples[..5], "warm": true, "provenance": null,
+            "work": {"flops": 5_000_000 + at, "bytes": 2_000_000, "nodes": 9, "known": 9}})
+    });
+    let mut large = result();
+    large["cells"] = cells.collect();
+    large
+}
+
+/// What `docs/methodology.md` has.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn a_report_of_10_000_cells_is_built_and_opened() {
+    let large = large();
+    let mut built: Vec<_> = (0..5).map(|_| report(&large)).collect();
+    built.sort_by_key(|(_, took)| *took);
+    let (page, took) = &built[2];
+    let words = json!(page).to_string().replace('<', "\\u003c");
+    let mib = page.len() >> 20;
+    eprintln!("the call: {took:?} (median of 5, {:?} to {:?}), {mib} MiB", built[0].1, built[4].1);
+    let page: &'static str = OPENED.replace("{{REPORT}}", &words).leak();
+    on_each(|stage, recipe| async move {
+        if !["chromium", "firefox"].contains(&recipe.name.as_str()) {
+            return;
+        }
+        let (url, mut arrived) = serve(page).await;
+        let instance = open(&stage, &recipe, &url).await;
+        let said = loop {
+            let path = timeout(LIMIT, arrived.recv()).await.expect("the page tells").unwrap();
+            if let Some(said) = path.strip_prefix("/told?") {
+                break unhex(said);
+            }
+        };
+        eprintln!("{}: {said}", recipe.name);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        for opened in said.as_array().unwrap() {
+            assert_eq!((&opened["alerts"], &opened["undrawn"]), (&json!(0), &json!(0)), "{said}");
+        }
         instance.close().await;
         stage.assert_clear().await;
     })

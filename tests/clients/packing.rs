@@ -1,6 +1,6 @@
 //! What other repositories' CI takes from here: the archive, and the templates that use it.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use crate::{python, run};
 
@@ -75,7 +75,54 @@ fn an_unpacked_archive_runs_without_the_checkout() {
     assert_eq!(said["cells"][0]["outcome"], "ok", "{said}");
     assert!(unpacked.join("share/weft/browsers/chromium.toml").is_file());
     assert!(unpacked.join("share/weft/checkpoints/bert/model.safetensors").is_file());
-    assert!(
-        fs::read_to_string(unpacked.join("share/doc/weft/PARTS.txt")).unwrap().contains("onnxruntime-web")
-    );
+    every_part_has_its_licence(&unpacked.join("share/doc/weft"));
+}
+
+/// As cargo and npm name the parts, whatever the packer says.
+fn every_part_has_its_licence(told: &Path) {
+    let [parts, licences] =
+        ["PARTS.txt", "LICENCES.txt"].map(|file| fs::read_to_string(told.join(file)).unwrap());
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .current_dir(ROOT)
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let crates = tree.lines().skip(1).filter_map(|line| {
+        let mut words = line.split(' ');
+        Some(format!("{} {}", words.next()?, words.next()?.strip_prefix('v')?))
+    });
+    let lock = fs::read_to_string(format!("{ROOT}/web-harness/package-lock.json")).unwrap();
+    let lock: serde_json::Value = serde_json::from_str(&lock).unwrap();
+    let installed = lock["packages"].as_object().unwrap().iter();
+    let modules = installed.filter(|(path, package)| !path.is_empty() && package["dev"] != true);
+    let modules = modules.map(|(path, package)| {
+        let (_, name) = path.rsplit_once("node_modules/").unwrap();
+        format!("{name} {}", package["version"].as_str().unwrap())
+    });
+    let wanted: BTreeSet<_> = crates.chain(modules).collect();
+    assert!(wanted.len() > 400, "{wanted:?}");
+    let heads: BTreeSet<_> = licences.lines().collect();
+    for part in &wanted {
+        assert!(heads.contains(part.as_str()), "{part} has no licence");
+        assert!(parts.lines().any(|line| line.starts_with(&format!("{part}: "))), "{part} is no part");
+    }
+    for library in ["DuckDB ", "ONNX Runtime "] {
+        assert!(heads.iter().any(|head| head.starts_with(library)), "{library}");
+    }
+}
+
+#[test]
+fn a_part_without_a_licence_is_named_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("LICENCES.txt");
+    let mut packer = Command::new("python3");
+    packer.arg(format!("{ROOT}/.setup/licences.py")).args([&written, folder.path()]);
+    let refused = packer.output().unwrap();
+    assert!(!refused.status.success());
+    let said = String::from_utf8(refused.stderr).unwrap();
+    for part in ["duckdb ", "onnxruntime-web ", "DuckDB ", "webdriver "] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("  {part}"))), "{part}: {said}");
+    }
+    assert!(!written.exists());
 }

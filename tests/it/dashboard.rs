@@ -188,11 +188,20 @@ async fn a_suite_is_known_while_its_connection_lives() {
         (progress(&long, 1), "at most 512 bytes"),
         (progress("", 1), "the id is empty"),
         (progress("x", 5), "more cells have ended"),
+        (holding(&["x".to_owned(), long]), "at most 512 bytes"),
+        (holding(&vec!["x".to_owned(); 65]), "at most 64 leases"),
     ];
     for (message, says) in cases {
         other.ask(&message).await.refused("invalid_request", "never", says);
     }
     daemon.stop().await;
+}
+
+/// A suite with these leases.
+fn holding(leases: &[String]) -> Value {
+    let mut progress = progress("x", 1);
+    progress["progress"]["leases"] = json!(leases);
+    progress
 }
 
 #[tokio::test]

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, num::NonZero};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     benching::{home, measured},
-    support::{FakeBrowser, TestDaemon},
+    cli,
+    support::{FakeBrowser, LIBRARY, TestDaemon, graphs},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,4 +78,54 @@ async fn an_endpoint_that_is_not_here_is_a_row_that_says_what_was_looked_for() {
         assert!(reason.contains("native lanes: ort-cpu of onnxruntime@"), "{reason}");
     }
     daemon.stop().await;
+}
+
+#[test]
+fn a_library_that_is_lent_and_cannot_be_loaded_is_a_row_that_says_why() {
+    let home = cli::home();
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(home.path().join(name), bytes).expect("room for a file");
+        home.path().join(name).display().to_string()
+    };
+    let broken = write("libonnxruntime.so", b"no library");
+    write("neg.onnx", &graphs::neg());
+    let x = json!({"x": {"datatype": "FP32", "shape": [1, 4], "data": [1.0, 2.0, -3.0, 4.0]}});
+    write("inputs.json", json!({"inputs": [x]}).to_string().as_bytes());
+    let library = |name: &str, path: &str| {
+        format!("[library.{name}]\npath = \"{path}\"\nproviders = [\"{name}\"]\ninstall = \"make it\"\n")
+    };
+    let suite = format!(
+        "name = \"lent\"\nabout = \"libraries\"\nbudget = \"60s\"\n[limits]\nsamples_min = 3\nsamples_max = 3\n\
+         [matrix]\nbrowser = [\"native\"]\nbackend = [\"ort-cpu\", \"ort-openvino\", \"ort-cuda\"]\n\
+         scenario = [\"single_stream\"]\n[[model]]\nname = \"neg\"\nsource = \"neg.onnx\"\ninputs = \"inputs.json\"\n{}{}",
+        library("openvino", &broken),
+        // It is one, and has no such provider.
+        library("cuda", LIBRARY),
+    );
+    let suite = write("lent.toml", suite.as_bytes());
+    let ran = cli::run(home.path(), &["bench", "run", &suite, "--json"]);
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let told: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    assert_eq!(told["cells"][0]["outcome"], "ok", "{told}");
+    let said = [
+        (1, "openvino", broken.as_str(), "could not load ONNX Runtime's library"),
+        (2, "cuda", LIBRARY, "execution provider \"cuda\" cannot be used here"),
+    ];
+    for (at, provider, path, why) in said {
+        let cell = &told["cells"][at];
+        assert_eq!(cell["outcome"], "skipped", "{cell}");
+        let reason = cell["reason"].as_str().expect("a reason");
+        let begins = format!("not available here: no ONNX Runtime library gives ort-{provider}; ");
+        assert!(reason.starts_with(&begins) && reason.contains(path) && reason.contains(why), "{reason}");
+    }
+    cli::nothing_left(home.path());
+    // What the daemon's owner names is another matter.
+    let config = format!(
+        "[browsers]\nchromium = 0\n[native.libraries.own]\npath = \"{broken}\"\nproviders = [\"openvino\"]\n"
+    );
+    write("weft.toml", config.as_bytes());
+    let refused = cli::run(home.path(), &["bench", "run", &suite]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(cli::text(&refused.stderr).contains("could not load ONNX Runtime's library"), "{refused:?}");
+    cli::nothing_left(home.path());
 }

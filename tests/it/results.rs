@@ -209,6 +209,24 @@ fn a_result_is_validated_and_certified() {
     home.refused(&["verify", &cert, "--public-key", &key], 2, "no key of Ed25519");
 }
 
+/// Runs from the newest on, each page before the one that came first.
+async fn history_in_pages(daemon: &TestDaemon, machine: &Value) {
+    let mut before = String::new();
+    for (limit, oldest, count) in [(5, "small-7", 5), (6, "small-1", 6), (1, "small-0", 1)] {
+        let path = format!("/api/v1/bench/history?suite=small&limit={limit}{before}");
+        let page = daemon.get(&path).await;
+        let points = page["series"][0]["points"].as_array().expect("points");
+        assert_eq!((points.len(), &points[0]["run"]), (count, &json!(oldest)), "{page}");
+        assert_eq!(&page["machine"], machine, "{page}");
+        let earlier = Some(&page["earlier_us"]).filter(|earlier| !earlier.is_null());
+        let wanted = Some(&points[0]["started_at_us"]).filter(|_| oldest != "small-0");
+        assert_eq!(earlier, wanted, "{page}");
+        before = format!("&before={}", page["earlier_us"]);
+    }
+    let nothing = daemon.get("/api/v1/bench/history?suite=small&before=1").await;
+    assert_eq!((&nothing["series"], &nothing["machine"]), (&json!([]), &Value::Null));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_keeps_results_and_tells_of_them() {
     let firefox = FakeBrowser::new("firefox", &["wasm"]);
@@ -221,12 +239,18 @@ async fn a_daemon_keeps_results_and_tells_of_them() {
         let arguments = at(arguments);
         home.told(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), code)
     };
+    let mut watcher = daemon.client().await;
+    watcher.send(&json!({"type": "subscribe", "topics": ["suites"]})).await;
+    watcher.caught_up().await;
     told(&import(&files), 0);
+    let kept = watcher.event().await.header["event"].clone();
+    assert_eq!(kept, json!({"kept": {"id": "small-0", "suite": "small"}}));
     assert_eq!(told(&["list"], 0)["results"].as_array().expect("a list").len(), 12);
     assert_eq!(told(&["compare", "small-0", "main"], 1)["cells"][0]["verdict"], "worse");
     let history = told(&["history", "--suite", "small"], 0);
     assert_eq!(history, daemon.get("/api/v1/bench/history?suite=small").await);
     assert_eq!(history["series"][0]["changes"][0]["run"], "small-6");
+    history_in_pages(&daemon, &history["machine"]).await;
 
     let page = daemon.get("/api/v1/bench/runs?limit=5&branch=main").await;
     assert_eq!(page["items"].as_array().expect("a list").len(), 5);

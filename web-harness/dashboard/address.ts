@@ -18,8 +18,8 @@ export interface Filter {
   readonly to: string;
 }
 
-/** Beside `model`, which cells of a suite's history are shown, and as what. */
-const CELLS = ['suite', 'machine', 'branch', 'browser', 'backend', 'scenario', 'precision', 'asked', 'metric'] as const;
+/** Beside `model`, which cells of a suite's history are shown, of runs that began before when in microseconds, and as what. */
+const CELLS = ['suite', 'machine', 'branch', 'browser', 'backend', 'scenario', 'precision', 'asked', 'before', 'metric'] as const;
 export type Cells = Readonly<Record<(typeof CELLS)[number], string>>;
 
 export interface Address extends Filter, Cells {
@@ -32,7 +32,7 @@ const FILTERS = ['model', 'lane', 'outcome', 'plan', 'since', 'from', 'to'] as c
 
 export const NOTHING: Filter = { model: '', lane: '', outcome: '', plan: '', since: '', from: '', to: '' };
 const EVERY_CELL: Cells = {
-  suite: '', machine: '', branch: '', browser: '', backend: '', scenario: '', precision: '', asked: '', metric: '',
+  suite: '', machine: '', branch: '', browser: '', backend: '', scenario: '', precision: '', asked: '', before: '', metric: '',
 };
 export const START: Address = { ...NOTHING, ...EVERY_CELL, view: 'overview', run: '' };
 
@@ -50,6 +50,7 @@ export function parse(search: string): Address {
   const cells = Object.fromEntries(CELLS.map((name) => [name, text(name)])) as unknown as Cells;
   return {
     ...cells,
+    before: /^\d{1,16}$/.test(cells.before) ? cells.before : '',
     view: VIEWS.find((view) => view === text('view')) ?? 'overview',
     run: text('run'),
     model: text('model'),

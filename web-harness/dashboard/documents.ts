@@ -239,6 +239,10 @@ export interface Series {
 }
 
 export interface History {
+  /** The id of the machine that the series are of. */
+  readonly machine: string | null;
+  /** What `before` is for the runs before these. */
+  readonly earlier_us: number | null;
   readonly series: readonly Series[];
   readonly elsewhere: readonly { readonly run: string; readonly differences: readonly Difference[] }[];
 }

@@ -3,21 +3,18 @@
 import { element } from '../report/dom.ts';
 import { type Column, table } from '../report/table.ts';
 import { bounded, digits, scenarioWords } from '../report/words.ts';
-import { type Address, format, historyQuery, START } from './address.ts';
+import { type Address, format, historyQuery, parse, START } from './address.ts';
 import { ask } from './ask.ts';
-import type { Change, History, KeptSuite, List, Measured, Series } from './documents.ts';
+import type { Change, History, KeptSuite, List, Measured, Series, Told } from './documents.ts';
 import { historyFilters } from './historyfilters.ts';
 import { say } from './keyed.ts';
 import { dateAndTime, plural, time } from './say.ts';
-import { eventWords, known, type Metric, METRIC_WORDS, metricOf, moments, size, type Trend, trend } from './trend.ts';
+import { eventWords, known, type Metric, METRIC_WORDS, metricOf, moments, pages, size, type Trend, trend } from './trend.ts';
 import { TrendChart } from './trendchart.ts';
 import type { Around, View } from './view.ts';
 
 /** More charts are drawn when they are asked for. */
 const CHARTS_MAX = 12;
-
-/** Runs that the daemon looks back when nothing else is said. */
-const RUNS = 200;
 
 const NOTHING_KEPT = ['No result is kept yet. ', element('code', {}, 'weft bench run smoke'),
   ' measures a suite and keeps what comes out; it is seen here then.'];
@@ -40,41 +37,55 @@ interface Changed {
 class Histories implements View {
   readonly root: HTMLElement;
   readonly title = 'History';
-  readonly topics = [] as const;
+  readonly topics = ['suites'] as const;
   readonly #around: Around;
   readonly #filters;
   readonly #none = element('p', { class: 'about', role: 'status' });
   readonly #count = element('p', { class: 'about' });
+  readonly #pages = element('p', { class: 'about' });
   readonly #body = element('div', {});
   #charts: TrendChart[] = [];
+  /** What is shown, with the name of the suite that is meant where the page's address has none. */
   #address: Address = START;
 
   constructor(around: Around) {
     this.#around = around;
     this.#filters = historyFilters(around.go);
     this.root = element('div', { class: 'view' }, element('h1', {}, 'History'), this.#filters.root, this.#none, this.#count,
-      this.#body);
+      this.#pages, this.#body);
   }
 
   async show(address: Address, signal: AbortSignal): Promise<void> {
     const { items: suites } = await ask<List<KeptSuite>>('/api/v1/bench/suites', signal);
     // Without a name, the one that was measured last is meant.
     const suite = address.suite === '' ? suites[0] : suites.find(({ suite: name }) => name === address.suite);
-    this.#address = { ...address, suite: suite?.suite ?? address.suite };
+    const wanted = { ...address, suite: suite?.suite ?? address.suite };
+    // All of it is there before anything is taken away, so that the page does not jump when a result is kept.
+    const history = suite === undefined
+      ? null
+      : await ask<History>(`/api/v1/bench/history?${historyQuery(wanted).toString()}`, signal);
+    const isNew = format(wanted) !== format(this.#address);
+    this.#address = wanted;
     this.#clear();
-    this.#filters.show(this.#address, suites, suite);
-    if (suite === undefined) {
+    this.#filters.show(wanted, suites, suite);
+    if (history === null) {
       this.#none.replaceChildren(...(suites.length === 0
         ? NOTHING_KEPT
         : [`Nothing is kept of the suite ${address.suite}: choose another above.`]));
       return;
     }
-    const history = await ask<History>(`/api/v1/bench/history?${historyQuery(this.#address).toString()}`, signal);
     this.#fill(history);
+    if (isNew) {
+      this.#body.querySelector('tr.chosen')?.scrollIntoView({ block: 'nearest' });
+    }
   }
 
-  hear(): void {
-    // A result is kept after its suite has ended, and nothing tells of that.
+  hear({ topic, event }: Told): void {
+    const { kept } = event as { kept?: { id: string; suite: string } };
+    const { suite, before } = this.#address;
+    if (topic === 'suites' && kept !== undefined && before === '' && (suite === '' || suite === kept.suite)) {
+      this.#around.go(parse(location.search));
+    }
   }
 
   end(): void {
@@ -85,11 +96,17 @@ class Histories implements View {
     this.end();
     this.#charts = [];
     this.#none.replaceChildren();
+    this.#pages.replaceChildren();
     this.#body.replaceChildren();
     say(this.#count, '');
   }
 
-  #fill({ series, elsewhere }: History): void {
+  #fill(history: History): void {
+    const { series, elsewhere, earlier_us: earlier } = history;
+    const { older, newest } = pages(this.#address, history);
+    const link = (address: Address | null, words: string): (HTMLElement | string)[] =>
+      address === null ? [] : [element('a', { href: format(address) }, words), ' '];
+    this.#pages.replaceChildren(...link(older, 'Older runs'), ...link(newest, 'The newest runs'));
     const metric = metricOf(this.#address.metric);
     const shown = series.map((one) => trend(one, metric)).filter((one) => one !== null);
     if (shown.length === 0) {
@@ -104,21 +121,18 @@ class Histories implements View {
       const point = one.points[change.at];
       return point === undefined ? [] : [{ series: one, change, point }];
     })).sort((a, b) => b.point.started_at_us - a.point.started_at_us);
-    const newest = runs.length >= RUNS ? 'the newest ' : '';
+    const which = newest !== null ? 'earlier ' : earlier === null ? '' : 'the newest ';
     const apart = elsewhere.length === 0
       ? ''
       : `; ${plural(elsewhere.length, 'run')} on other machines left out, which “Machine” shows`;
     const found = changed.length === 0 ? 'no change of more than 5 %' : plural(changed.length, 'change');
-    say(this.#count, `${plural(all.length, 'cell')} over ${newest}${plural(runs.length, 'run')}, ${found}${apart}.`);
+    say(this.#count, `${plural(all.length, 'cell')} over ${which}${plural(runs.length, 'run')}, ${found}${apart}.`);
     const [only] = shown;
     const alone = shown.length === 1 && only !== undefined;
     this.#body.append(legend(), this.#panels(shown, metric),
       ...(alone
         ? [heading('Runs'), this.#runs(only, metric)]
         : [...(changed.length === 0 ? [] : [heading('Changes'), this.#changes(changed)]), heading('Cells'), this.#cells(shown, metric)]));
-    if (alone) {
-      this.#body.querySelector('tr.chosen')?.scrollIntoView({ block: 'nearest' });
-    }
   }
 
   /** The address of this cell alone. */

@@ -9,7 +9,7 @@ import { heldNames, Pool } from './pool.ts';
 import { forget, save, saved } from './saved.ts';
 import { bytes, remaining, time } from './say.ts';
 import { Suites } from './suites.ts';
-import { eventWords, known, layout as trendLayout, metricOf, moments, nearestAcross, ROOM, size, trend } from './trend.ts';
+import { eventWords, known, layout as trendLayout, metricOf, moments, nearestAcross, pages, ROOM, size, trend } from './trend.ts';
 
 const NOW = Date.parse('2026-11-30T12:00:00Z');
 
@@ -284,6 +284,18 @@ describe('words', () => {
 });
 
 describe('a history', () => {
+  it('goes on with older runs of the same machine, and back to the newest', () => {
+    const address = parse('?view=history&suite=s&model=m&run=r');
+    const { older, newest } = pages(address, { machine: '0f', earlier_us: 1234 });
+    expect(newest).toBeNull();
+    expect(format(older ?? START)).toBe('/?view=history&model=m&suite=s&machine=0f&before=1234');
+    const last = pages(older ?? START, { machine: '0f', earlier_us: null });
+    expect(last.older).toBeNull();
+    expect(format(last.newest ?? START)).toBe('/?view=history&model=m&suite=s&machine=0f');
+    expect(historyQuery(older ?? START).get('before')).toBe('1234');
+    expect(parse('?view=history&before=yesterday').before).toBe('');
+  });
+
   const point = (run: string, at: number, value: number): Series['points'][number] => ({
     run, started_at_us: at, commit: 'c', branch: null, samples: 9, events: [],
     median_us: { value, low: value * 0.9, high: value * 1.1 },

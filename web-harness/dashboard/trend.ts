@@ -3,7 +3,8 @@
 import type { Interval } from '../report/document.ts';
 import { axis, linearTicks, logTicks } from '../report/ticks.ts';
 import { digits } from '../report/words.ts';
-import type { Change, Difference, Measured, Series } from './documents.ts';
+import type { Address } from './address.ts';
+import type { Change, Difference, History, Measured, Series } from './documents.ts';
 
 export const METRICS = ['time', 'rate', 'relative'] as const;
 export type Metric = (typeof METRICS)[number];
@@ -66,6 +67,18 @@ export function eventWords(events: readonly Difference[]): string {
   const short = (part: string, text: string): string =>
     /commit|file/.test(part) ? text.slice(0, COMMIT_DIGITS) : text;
   return events.map(({ part, base, head }) => `${part}: ${short(part, base)} → ${short(part, head)}`).join('; ');
+}
+
+/** The address of the runs before those that are shown, and of the newest; null where there is none or they are shown. */
+export function pages(
+  address: Address, { machine, earlier_us: earlier }: Pick<History, 'machine' | 'earlier_us'>,
+): { readonly older: Address | null; readonly newest: Address | null } {
+  const elsewhere = { ...address, run: '' };
+  return {
+    // The newest of the older runs may be another machine's.
+    older: earlier === null ? null : { ...elsewhere, machine: machine ?? address.machine, before: String(earlier) },
+    newest: address.before === '' ? null : { ...elsewhere, before: '' },
+  };
 }
 
 export interface Moment {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{around, cell, results};
 use crate::{
     bench::{Archive, ArchiveError, Keeping, Memory, Results, Verdict},
-    store::{BenchFilter, HistoryFilter, Store},
+    store::{BenchFilter, CellSamples, HistoryFilter, Store, TableFormat, export},
 };
 
 fn archive() -> Archive {
@@ -142,6 +142,52 @@ fn large(at: usize) -> Results {
     (results.id, results.suite) = (format!("run-{at}"), "large".to_owned());
     results.started_at_us = i64::try_from(at).unwrap();
     results
+}
+
+/// The most that this process has had in memory, in MiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() >> 10
+}
+
+/// Part of `make prove`.
+#[test]
+#[ignore = "it writes ten million samples"]
+fn ten_million_samples_are_exported_in_bounded_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples: Vec<_> =
+        (0..100_003 + SAMPLES).map(|at| 1000.0 + (at * 7919 % 100_003) as f64 / 7.0).collect();
+    let samples = &samples[..];
+    let ids: Vec<_> = (0..RUNS).map(|at| (at, format!("run-{at}"))).collect();
+    let before = peak();
+    for (format, name) in [(TableFormat::Parquet, "a.parquet"), (TableFormat::Csv, "a.csv")] {
+        let cells = ids.iter().flat_map(|(place, run)| {
+            (0..CELLS).map(move |at| CellSamples {
+                run,
+                suite: "large",
+                commit: "0123456789abcdef0123456789abcdef01234567",
+                branch: Some("main"),
+                started_at_us: 1,
+                model: ["silero-vad", "magika"][at % 2],
+                browser: ["native", "firefox", "chromium", "edge"][at % 4],
+                backend: "wasm",
+                scenario: "single_stream",
+                asked: "single_stream",
+                outcome: "ok",
+                measured: &samples[(place * CELLS + at) * 97 % 100_003..][..SAMPLES],
+                warm_up: &[],
+                alone: &[],
+            })
+        });
+        let (path, started) = (folder.path().join(name), std::time::Instant::now());
+        export(cells, &path, format).unwrap();
+        let (took, size) = (started.elapsed().as_secs_f64(), std::fs::metadata(&path).unwrap().len() >> 20);
+        eprintln!("{name}: {took:.1} s, {size} MiB, {} MiB of memory at most, {before} before", peak());
+    }
+    let csv = std::io::BufReader::new(std::fs::File::open(folder.path().join("a.csv")).unwrap());
+    assert_eq!(std::io::BufRead::split(csv, b'\n').count(), 1 + RUNS * CELLS * SAMPLES);
+    assert!(peak() < before + 384, "{} MiB", peak());
 }
 
 /// What 95 of 100 answers do not exceed, in milliseconds.

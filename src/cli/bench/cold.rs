@@ -70,8 +70,7 @@ impl Measuring<'_> {
         let samples = self.found.suite.scenarios.cold_start.samples;
         let leased = self.leases.of(&browser).is_some();
         if start == Start::Browser {
-            // A lease ends with its browser.
-            self.leases.give_back(self.client, &browser).await;
+            self.unlease(&browser).await;
         }
         let mut measured = Ok(());
         for _ in 0..samples {
@@ -99,7 +98,7 @@ impl Measuring<'_> {
         }
         if start == Start::Browser
             && leased
-            && let Err(error) = self.leases.take(self.client, [&browser].into(), &self.found.suite).await
+            && let Err(error) = self.lease(&browser).await
         {
             output::progress(&format!("{error:#}"));
         }

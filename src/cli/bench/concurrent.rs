@@ -31,6 +31,7 @@ impl Measuring<'_> {
             let together: Vec<_> = cells.extract_if(.., |at| lane(*at) == lane(first)).collect();
             if Instant::now() < self.ends {
                 self.together(socket, together).await?;
+                self.draft.save(&self.cells);
             }
         }
         Ok(())

@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::{
     super::{Common, output},
+    aside::Aside,
     kept::{self, Kept},
 };
 use crate::{
     bench::Results,
-    store::{SampleRow, TableFormat, export},
+    store::{CellSamples, TableFormat, export},
 };
 
 #[derive(Args)]
@@ -26,11 +27,12 @@ impl Import {
         // All are read before the first is kept.
         let read = self.files.iter().map(|file| kept::read_file(file));
         let results = read.collect::<anyhow::Result<Vec<_>>>()?;
-        let kept = Kept::open(common).await?;
+        let (kept, aside) = (Kept::open(common).await?, Aside::of(common)?);
         let put = async {
             let mut told = Vec::new();
             for results in &results {
                 told.push((results, kept.put(results, true).await?));
+                aside.forget(&results.id);
             }
             anyhow::Ok(told)
         };
@@ -93,27 +95,21 @@ impl Export {
 fn table(results: &Results, path: &Path, format: TableFormat) -> anyhow::Result<()> {
     let words: Vec<_> =
         results.cells.iter().map(|cell| (cell.backend.to_string(), cell.varied.of(cell.scenario))).collect();
-    let rows = results.cells.iter().zip(&words).flat_map(|(cell, (backend, asked))| {
-        let series =
-            [("measured", &cell.samples_us), ("warm_up", &cell.warm_up_us), ("alone", &cell.alone_us)];
-        series.into_iter().flat_map(move |(series, samples)| {
-            (0u32..).zip(samples).map(move |(at, us)| SampleRow {
-                run: &results.id,
-                suite: &results.suite,
-                commit: &results.environment.commit,
-                branch: results.branch.as_deref(),
-                started_at_us: results.started_at_us,
-                model: cell.model.as_str(),
-                browser: &cell.browser,
-                backend,
-                scenario: cell.scenario.name(),
-                asked,
-                outcome: cell.state.outcome.name(),
-                series,
-                at,
-                us: *us,
-            })
-        })
+    let cells = results.cells.iter().zip(&words).map(|(cell, (backend, asked))| CellSamples {
+        run: &results.id,
+        suite: &results.suite,
+        commit: &results.environment.commit,
+        branch: results.branch.as_deref(),
+        started_at_us: results.started_at_us,
+        model: cell.model.as_str(),
+        browser: &cell.browser,
+        backend,
+        scenario: cell.scenario.name(),
+        asked,
+        outcome: cell.state.outcome.name(),
+        measured: &cell.samples_us,
+        warm_up: &cell.warm_up_us,
+        alone: &cell.alone_us,
     });
-    Ok(export(rows, path, format)?)
+    Ok(export(cells, path, format)?)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{BufWriter, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,16 +11,16 @@ use anyhow::{Context, anyhow, bail};
 use nix::fcntl::Flock;
 use serde_json::json;
 
-use super::super::{Common, client::Client};
+use super::{
+    super::{Common, client::Client},
+    aside::Aside,
+};
 use crate::{
     bench::{Archive, Comparison, History, Results, compare},
     config::Surroundings,
     daemon::{STORE, lock_home},
     store::{BenchFilter, HistoryFilter, Store, StoredBench},
 };
-
-/// Below the home.
-const FOLDER: &str = "bench";
 
 /// Fewer digits may be anything.
 const COMMIT_DIGITS: usize = 7;
@@ -58,6 +58,14 @@ impl Kept {
             Self::Daemon(client) => put(client, results, imported).await,
             Self::Home { archive, .. } => Ok(archive.keep(results.clone(), imported).await?),
         }
+    }
+
+    /// The suites that are being measured, by the ids of their results.
+    pub(super) async fn measured(&self) -> anyhow::Result<Vec<String>> {
+        let Self::Daemon(client) = self else { return Ok(Vec::new()) };
+        let suites = client.get("/api/v1/suites").await?;
+        let ids = suites["items"].as_array().into_iter().flatten().filter_map(|suite| suite["id"].as_str());
+        Ok(ids.map(str::to_owned).collect())
     }
 
     pub(super) async fn list(&self, filter: BenchFilter) -> anyhow::Result<Vec<StoredBench>> {
@@ -102,9 +110,8 @@ impl Kept {
     async fn read(&self, id: &str) -> anyhow::Result<Results> {
         match self {
             Self::Daemon(client) => {
-                let document = client.get(&format!("/api/v1/bench/runs/{}", encoded(id))).await?;
-                let text = document.to_string();
-                Results::read(text.as_bytes()).with_context(|| format!("the daemon's result {id:?}"))
+                let document = client.text(&format!("/api/v1/bench/runs/{}", encoded(id))).await?;
+                Results::read(document.as_bytes()).with_context(|| format!("the daemon's result {id:?}"))
             }
             Self::Home { archive, .. } => Ok(archive.read(id).await?),
         }
@@ -149,8 +156,8 @@ pub(super) async fn put(client: &Client, results: &Results, imported: bool) -> a
 
 /// A result by its file, id, commit or branch.
 pub(super) async fn read(common: &Common, name: &str) -> anyhow::Result<Results> {
-    if Path::new(name).is_file() {
-        return read_file(Path::new(name));
+    if let Some(file) = file(common, name)? {
+        return read_file(&file);
     }
     let kept = Kept::open(common).await?;
     let read = async {
@@ -170,12 +177,12 @@ pub(super) async fn compared(
     head: &str,
     noise: f64,
 ) -> anyhow::Result<Comparison> {
-    let file = |name: &str| Some(PathBuf::from(name)).filter(|path| path.is_file());
-    if let (Some(base), Some(head)) = (file(base), file(head)) {
-        return Ok(compare(&read_file(&base)?, &read_file(&head)?, noise));
+    let (base_file, head_file) = (file(common, base)?, file(common, head)?);
+    if let (Some(base), Some(head)) = (&base_file, &head_file) {
+        return Ok(compare(&read_file(base)?, &read_file(head)?, noise));
     }
     let kept = Kept::open(common).await?;
-    let comparison = compared_with(&kept, (base, file(base)), (head, file(head)), noise).await;
+    let comparison = compared_with(&kept, (base, base_file), (head, head_file), noise).await;
     kept.close().await?;
     comparison
 }
@@ -201,30 +208,23 @@ async fn compared_with(
     }
 }
 
-/// Where a result lies that is not in the store: of a run that goes on or was killed, or one that could not be kept.
-pub(super) fn aside(common: &Common, id: &str) -> anyhow::Result<PathBuf> {
-    let folder = common.home(&Surroundings::read()?).join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    Ok(folder.join(format!("{id}.json")))
+/// The file of this name, or of the result that lies beside the store.
+fn file(common: &Common, name: &str) -> anyhow::Result<Option<PathBuf>> {
+    let named = Some(PathBuf::from(name)).filter(|path| path.is_file());
+    if named.is_some() { Ok(named) } else { Ok(Aside::of(common)?.find(name)) }
 }
 
 /// Writes beside the place and moves there, so that no half of a result is ever found.
 pub(super) fn write(path: &Path, results: &Results) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let kept = (|| {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(folder)?);
         serde_json::to_writer(&mut file, results)?;
         file.write_all(b"\n")?;
-        file.persist(path)?;
+        file.into_inner()?.persist(path)?;
         anyhow::Ok(())
     })();
     kept.with_context(|| format!("keeping the result as {}", path.display()))
-}
-
-/// What lies there is kept in the store.
-pub(super) fn remove(path: &Path) {
-    // There is none where nothing was measured.
-    let _ = fs::remove_file(path);
 }
 
 pub(super) fn read_file(path: &Path) -> anyhow::Result<Results> {

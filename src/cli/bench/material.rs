@@ -20,6 +20,9 @@ use crate::{
     onnx::told_at,
 };
 
+/// What a request is refused with while its model is loaded nowhere.
+const NOT_READY: &str = "model_not_ready";
+
 /// What a cell asks and must hear.
 pub(super) struct Material {
     /// As the daemon calls it: the model, or a variant of it.
@@ -184,17 +187,17 @@ impl Measuring<'_> {
                 self.client.get(&path).await?
             }
         };
-        let native = ("native", &BackendKind::ort_cpu());
-        let (mut outputs, mut refused) = (Vec::new(), None);
-        for ask in Asking::in_lane(&subject.name, native, &inputs, None).asks(1) {
-            match socket.ask(&[ask]).await?.0 {
-                Ok(answer) => outputs.extend(answer.into_iter().map(|answer| answer.outputs)),
-                Err(Refused { code, message }) => refused = Some(format!("{code}: {message}")),
-            }
+        let mut answered = natively(socket, &subject.name, &inputs).await?;
+        if answered.as_ref().is_err_and(|refused| refused.code == NOT_READY) {
+            // A run that was killed in a cold start leaves it so.
+            self.load_natively(&subject.name).await?;
+            answered = natively(socket, &subject.name, &inputs).await?;
         }
-        let base = match refused {
-            Some(refused) => Err(format!("the native lane gives nothing to compare with: {refused}")),
-            None => {
+        let base = match answered {
+            Err(Refused { code, message }) => {
+                Err(format!("the native lane gives nothing to compare with: {code}: {message}"))
+            }
+            Ok(outputs) => {
                 let (digest, barred, graph) = described(&shown)?;
                 Ok(Arc::new(Base { digest, inputs: inputs.to_vec(), outputs, barred, graph }))
             }
@@ -274,6 +277,23 @@ impl Measuring<'_> {
         }
         Ok(())
     }
+}
+
+/// What the native lane answers to each of these.
+async fn natively(
+    socket: &mut Socket,
+    model: &ModelName,
+    inputs: &Arc<Vec<Vec<Tensor>>>,
+) -> anyhow::Result<Result<Vec<Vec<Tensor>>, Refused>> {
+    let native = ("native", &BackendKind::ort_cpu());
+    let mut outputs = Vec::new();
+    for ask in Asking::in_lane(model, native, inputs, None).asks(1) {
+        match socket.ask(&[ask]).await?.0 {
+            Ok(answers) => outputs.extend(answers.into_iter().map(|answer| answer.outputs)),
+            Err(refused) => return Ok(Err(refused)),
+        }
+    }
+    Ok(Ok(outputs))
 }
 
 /// A model's digest, why its requests never share a step, and its graph.

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use super::{
     super::{client::Client, output},
+    aside::Draft,
     asked::{Asking, off},
     material::{Made, Material},
     places::Leases,
     print,
-    run::Draft,
     server::{Measured, Offer},
     socket::{Answer, Ask, Refused, Socket},
     suites::Found,
@@ -120,8 +120,9 @@ impl<'a> Measuring<'a> {
                 memory: Vec::new(),
             }
         });
-        let (ends, cells): (_, Vec<_>) = (Instant::now() + suite.budget, cells.collect());
-        let told = Told::new(draft.id(), &suite.name, ends, &cells);
+        let (ends, mut cells): (_, Vec<_>) = (Instant::now() + suite.budget, cells.collect());
+        take_over(&mut cells, draft.measured());
+        let told = Told::new(draft.id(), &suite.name, ends, &cells, leases.ids());
         Self {
             client,
             found,
@@ -137,19 +138,6 @@ impl<'a> Measuring<'a> {
             told,
             draft,
         }
-    }
-
-    /// Has cells stand as they were measured before.
-    pub(super) fn take_over(&mut self, measured: &[Cell]) {
-        for cell in &mut self.cells {
-            let is_it = |earlier: &&Cell| earlier.is_same(cell);
-            if let Some(earlier) =
-                measured.iter().find(is_it).filter(|_| cell.state.outcome != Outcome::Excluded)
-            {
-                *cell = earlier.clone();
-            }
-        }
-        self.told = Told::new(self.draft.id(), &self.found.suite.name, self.ends, &self.cells);
     }
 
     /// Whether every cell had its turn.
@@ -172,7 +160,6 @@ impl<'a> Measuring<'a> {
                 if !cells.is_empty() && Instant::now() < self.ends {
                     self.told.now(&format!("measuring {}", self.found.suite.models[model].name));
                     self.model(&mut socket, cells).await?;
-                    self.draft.save(&self.cells);
                 }
             }
             self.concurrent(&mut socket).await?;
@@ -209,12 +196,14 @@ impl<'a> Measuring<'a> {
         let (turns, mut alone) =
             open.into_iter().partition(|open: &Open| self.wanted(open.at).scenario.takes_turns());
         self.turns(socket, turns).await?;
+        self.draft.save(&self.cells);
         alone.shuffle(&mut rand::rng());
         for mut cell in alone {
             match self.wanted(cell.at).scenario {
                 Scenario::Soak => self.soak(socket, &mut cell).await?,
                 _ => self.serve(&cell).await?,
             }
+            self.draft.save(&self.cells);
         }
         self.starts(cold).await
     }
@@ -226,6 +215,7 @@ impl<'a> Measuring<'a> {
                 self.keep_natively(&self.materials[&at].model.clone()).await?;
                 self.cold_starts(at).await?;
                 self.readmit().await?;
+                self.draft.save(&self.cells);
             }
         }
         Ok(())
@@ -243,7 +233,7 @@ impl<'a> Measuring<'a> {
         Ok(())
     }
 
-    async fn load_natively(&self, model: &ModelName) -> anyhow::Result<()> {
+    pub(super) async fn load_natively(&self, model: &ModelName) -> anyhow::Result<()> {
         let native = json!({"browser": ["native"], "backend": [BackendKind::ort_cpu()]});
         self.client.post(&format!("/api/v1/models/{model}/load"), &native).await.map(drop)
     }
@@ -426,6 +416,17 @@ impl<'a> Measuring<'a> {
         cell.state = State { outcome, reason };
         output::progress(&print::told(cell));
         self.told.ended(&self.cells);
+    }
+}
+
+/// Has cells stand as they were measured before.
+fn take_over(cells: &mut [Cell], measured: &[Cell]) {
+    for cell in cells {
+        let is_it = |earlier: &&Cell| earlier.is_same(cell);
+        if let Some(earlier) = measured.iter().find(is_it).filter(|_| cell.state.outcome != Outcome::Excluded)
+        {
+            *cell = earlier.clone();
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::super::{client::Client, output};
-use super::{socket::Socket, suites::Found};
+use super::{measure::Measuring, socket::Socket, suites::Found};
 use crate::{
     bench::{Place, Suite},
     domain::BackendKind,
@@ -144,8 +144,7 @@ impl Leases {
         Ok(())
     }
 
-    /// Gives one back before a browser's end.
-    pub(super) async fn give_back(&mut self, client: &Client, browser: &str) {
+    async fn give_back(&mut self, client: &Client, browser: &str) {
         if let Some(lease) = self.0.remove(browser) {
             released(client, lease).await;
         }
@@ -155,11 +154,30 @@ impl Leases {
         self.0.get(browser)
     }
 
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.0.values().cloned().collect()
+    }
+
     /// Gives all back; one that ran out is gone already.
     pub(super) async fn release(self, client: &Client) {
         for lease in self.0.into_values() {
             released(client, lease).await;
         }
+    }
+}
+
+impl Measuring<'_> {
+    /// Has a browser to oneself again.
+    pub(super) async fn lease(&mut self, browser: &str) -> anyhow::Result<()> {
+        self.leases.take(self.client, [&browser.to_owned()].into(), &self.found.suite).await?;
+        self.told.leases(self.leases.ids());
+        Ok(())
+    }
+
+    /// Before a browser's end, with which its lease ends.
+    pub(super) async fn unlease(&mut self, browser: &str) {
+        self.leases.give_back(self.client, browser).await;
+        self.told.leases(self.leases.ids());
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::super::output;
+use super::{super::output, aside::Lying};
 use crate::{
     bench::{
         Cell, Change, Comparison, Growth, History, Judged, Measured, Outcome, Results, Series, Served,
@@ -157,6 +157,12 @@ pub(super) fn listed(run: &StoredBench) -> Vec<String> {
             if run.imported { ", imported" } else { "" }
         ),
     ]
+}
+
+/// A result that lies beside the store as a row of the list.
+pub(super) fn lying(of: &Lying) -> Vec<String> {
+    let measured = format!("{} of {}", of.measured, of.cells);
+    vec![of.id.clone(), of.suite.clone(), measured, date(of.started_at_us), of.path.display().to_string()]
 }
 
 /// As short as one says it.

@@ -44,10 +44,13 @@ impl Resumed {
         if !apart.is_empty() {
             bail!("{} was measured elsewhere: {}", earlier.id, apart.join("; "));
         }
-        let had_its_turn =
-            |cell: &&Cell| matches!(cell.state.outcome, Outcome::Ok | Outcome::Wrong | Outcome::Failed);
-        let measured = earlier.cells.iter().filter(had_its_turn).cloned().collect();
+        let measured =
+            earlier.cells.iter().filter(|cell| cell.state.outcome.had_its_turn()).cloned().collect();
         Ok(Self { earlier, measured })
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.earlier.id
     }
 
     /// What the two runs are together.
@@ -70,6 +73,7 @@ impl Resumed {
             earlier.id
         ));
     }
+
     /// What was measured with another file under a model's name does not go with the rest.
     fn tell_others_files(&self, cells: &mut [Cell]) {
         let of = |cell: &Cell| (cell.model.clone(), cell.varied.precision.clone());

@@ -1,16 +1,14 @@
 //! `weft bench run`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
 use super::{
     super::{Common, Interrupts, client::Client, output},
-    html, kept,
+    aside::{Aside, Draft},
+    html, kept, lending,
     machine::{self, Quiet},
     measure::Measuring,
     places::{self, Leases},
@@ -20,10 +18,8 @@ use super::{
     told,
 };
 use crate::{
-    bench::{Cell, Environment, Outcome, Results, VERSION},
-    config::{self, RawConfig, RawInstances},
-    driver::recipe::Recipe,
-    tasks,
+    bench::{Environment, Outcome, Results, VERSION},
+    config, tasks,
 };
 
 #[derive(Args)]
@@ -56,24 +52,18 @@ struct Fallen(String);
 
 impl Run {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
-        let found = suites::find(&self.suite).map_err(|error| super::super::Misuse(format!("{error:#}")))?;
+        let mut found =
+            suites::find(&self.suite).map_err(|error| super::super::Misuse(format!("{error:#}")))?;
         let earlier = match &self.resume {
             Some(name) => Some(kept::read(common, name).await?),
             None => None,
         };
         let mut interrupts = Interrupts::catch()?;
-        let (browsers, libraries) = (browsers(&found), found.libraries()?);
-        let configured = move |raw: &mut RawConfig| {
-            raw.browsers = Some(browsers.clone());
-            for (name, library) in &libraries {
-                raw.native.lend(name, library.clone());
-            }
-        };
-        let client = Client::connect_with(common, configured).await?;
-        let mut leases = Leases::default();
-        let id = format!("{}-{:08x}", found.suite.name, rand::random::<u32>());
-        let path = kept::aside(common, &id)?;
-        let order = Order { client: &client, found: &found, id, path: path.clone(), earlier };
+        let client = lending::connect(common, &mut found).await?;
+        let (mut leases, aside) = (Leases::default(), Aside::of(common)?);
+        aside.begin()?;
+        let superseded = earlier.as_ref().map(|earlier| earlier.id.clone());
+        let order = Order { client: &client, found: &found, aside: &aside, earlier };
         let measured = Box::pin(order.measured(&mut leases, &mut interrupts)).await;
         leases.release(&client).await;
         let kept = match &measured {
@@ -83,12 +73,15 @@ impl Run {
         client.finish().await;
         let (results, interrupted) = measured?;
         if let Err(refused) = kept {
-            kept::write(&path, &results)?;
+            let path = aside.keep(&results)?;
             output::progress(&format!("the daemon did not keep the result: {refused:#}"));
             output::progress(&format!("`weft bench import {}` has it kept", path.display()));
         } else {
-            kept::remove(&path);
+            aside.forget(&results.id);
             output::progress(&format!("kept as {}", results.id));
+        }
+        if let Some(earlier) = superseded {
+            aside.forget(&earlier);
         }
         if !results.complete {
             let (suite, id) = (&self.suite, &results.id);
@@ -143,19 +136,11 @@ impl Run {
     }
 }
 
-/// What a daemon of its own runs: one of each browser of the suite that weft knows.
-fn browsers(found: &Found) -> BTreeMap<String, RawInstances> {
-    let known: BTreeSet<_> = Recipe::embedded().into_iter().map(|recipe| recipe.name).collect();
-    let named = found.suite.browsers().into_iter().filter(|browser| known.contains(*browser));
-    named.map(|browser| (browser.to_owned(), RawInstances::Count(1))).collect()
-}
-
 /// What is to be measured, and where it lies until the daemon keeps it.
 struct Order<'a> {
     client: &'a Client,
     found: &'a Found,
-    id: String,
-    path: PathBuf,
+    aside: &'a Aside,
     earlier: Option<Results>,
 }
 
@@ -191,13 +176,10 @@ impl Order<'_> {
             leases.take(client, browsers.collect(), suite).await?;
         }
         let quiet = Quiet::before();
-        let mut results = begun(self.id, found, environment, quiet.calibration());
+        let mut results = begun(found, environment, quiet.calibration());
         results.copied = Some(machine::copied());
-        let draft = Draft { results: results.clone(), path: self.path };
+        let draft = Draft::new(results.clone(), self.aside.clone(), resumed);
         let mut measuring = Measuring::new(client, found, &lanes, leases, draft);
-        if let Some(resumed) = &resumed {
-            measuring.take_over(&resumed.measured);
-        }
         let telling = told::tell(client, measuring.told.newest());
         let interrupted = tokio::select! {
             biased;
@@ -215,15 +197,13 @@ impl Order<'_> {
         results.ended_at_us = results.started_at_us.saturating_add(elapsed);
         results.complete = interrupted.is_none() && measuring.is_complete();
         results.cells = measuring.cells;
-        if let Some(resumed) = &resumed {
-            resumed.join(&mut results);
-        }
+        measuring.draft.join(&mut results);
         Ok((results, interrupted))
     }
 }
 
 /// A result before anything is measured.
-fn begun(id: String, found: &Found, environment: Environment, calibration_us: f64) -> Results {
+fn begun(found: &Found, environment: Environment, calibration_us: f64) -> Results {
     let suite = &found.suite;
     let on_software = environment.places.iter().filter(|(_, place)| place.software_adapter);
     let mut warnings: Vec<_> = on_software
@@ -241,7 +221,7 @@ fn begun(id: String, found: &Found, environment: Environment, calibration_us: f6
     let started_at_us = tasks::now_us();
     Results {
         version: VERSION,
-        id,
+        id: format!("{}-{:08x}", suite.name, rand::random::<u32>()),
         suite: suite.name.clone(),
         suite_sha256: found.sha256.to_string(),
         branch: config::branch(),
@@ -253,24 +233,5 @@ fn begun(id: String, found: &Found, environment: Environment, calibration_us: f6
         copied: None,
         environment,
         cells: Vec::new(),
-    }
-}
-
-/// What is measured already, in a file: a kill costs no more than the model that is being measured.
-pub(super) struct Draft {
-    results: Results,
-    path: PathBuf,
-}
-
-impl Draft {
-    pub(super) fn id(&self) -> &str {
-        &self.results.id
-    }
-
-    pub(super) fn save(&self, cells: &[Cell]) {
-        let results = Results { cells: cells.to_vec(), ..self.results.clone() };
-        if let Err(error) = kept::write(&self.path, &results) {
-            output::progress(&format!("{error:#}"));
-        }
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Found {
     pub(super) sha256: Digest,
     folder: PathBuf,
     shipped: bool,
+    /// Why libraries that are there give no lane on these.
+    pub(super) unusable: BTreeMap<BackendKind, String>,
 }
 
 pub(super) fn parsed((name, text): &(&str, &str)) -> Suite {
@@ -69,7 +71,7 @@ pub(super) fn parsed((name, text): &(&str, &str)) -> Suite {
 pub(super) fn find(name: &str) -> anyhow::Result<Found> {
     if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
         let suite = Suite::parse(name, text)?;
-        return Ok(Found { suite, sha256: digest(text), folder: workloads(), shipped: true });
+        return Ok(Found::new(suite, text, workloads(), true));
     }
     let path = Path::new(name);
     if !path.is_file() {
@@ -78,18 +80,19 @@ pub(super) fn find(name: &str) -> anyhow::Result<Found> {
     }
     let text = std::fs::read_to_string(path).with_context(|| name.to_owned())?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    Ok(Found { suite: Suite::parse(name, &text)?, sha256: digest(&text), folder, shipped: false })
+    Ok(Found::new(Suite::parse(name, &text)?, &text, folder, false))
 }
 
 fn workloads() -> PathBuf {
     unpacked(UNPACKED).unwrap_or_else(|| CHECKOUT.into())
 }
 
-fn digest(text: &str) -> Digest {
-    Digest::new(Sha256::digest(text).into())
-}
-
 impl Found {
+    fn new(suite: Suite, text: &str, folder: PathBuf, shipped: bool) -> Self {
+        let sha256 = Digest::new(Sha256::digest(text).into());
+        Self { suite, sha256, folder, shipped, unusable: BTreeMap::new() }
+    }
+
     /// A model's inputs.
     pub(super) fn inputs(&self, file: &str) -> anyhow::Result<GateInputs> {
         let embedded = INPUTS.iter().find(|(name, _)| self.shipped && file.ends_with(name));
@@ -134,6 +137,9 @@ impl Found {
 
     /// What became of the library that would give a native lane on this backend.
     pub(super) fn looked_for(&self, backend: &BackendKind) -> anyhow::Result<String> {
+        if let Some(why) = self.unusable.get(backend) {
+            return Ok(why.clone());
+        }
         Ok(match self.lends()?.into_values().find(|(lent, _)| lent.has(backend)) {
             Some((_, path)) if path.is_file() => format!("the daemon was started without {}", path.display()),
             Some((lent, path)) => format!("there is no {}: {}", path.display(), lent.install),

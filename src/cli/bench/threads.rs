@@ -62,7 +62,7 @@ impl Measuring<'_> {
         let restarted = self.restart(browser, threads).await;
         places::settled(self.client, &self.found.suite).await?;
         if leased {
-            self.leases.take(self.client, [&browser.to_owned()].into(), &self.found.suite).await?;
+            self.lease(browser).await?;
         }
         restarted
     }
@@ -71,8 +71,7 @@ impl Measuring<'_> {
         if threads.is_some() {
             self.changed.insert(browser.to_owned());
         }
-        // A lease ends with its browser.
-        self.leases.give_back(self.client, browser).await;
+        self.unlease(browser).await;
         let instances = self.client.get("/api/v1/instances").await?;
         let items = instances["items"].as_array().into_iter().flatten();
         for id in

@@ -25,7 +25,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn new(id: &str, suite: &str, ends: Instant, cells: &[Cell]) -> Self {
+    pub(super) fn new(id: &str, suite: &str, ends: Instant, cells: &[Cell], leases: Vec<String>) -> Self {
         let progress = SuiteProgress {
             id: id.to_owned(),
             suite: suite.to_owned(),
@@ -35,6 +35,7 @@ impl Told {
             now: None,
             remaining_us: None,
             at_most_us: left(ends),
+            leases,
         };
         Self { newest: watch::Sender::new(progress), began: Instant::now(), ends }
     }
@@ -48,6 +49,11 @@ impl Told {
             progress.now = Some(doing.to_owned());
             progress.at_most_us = left(self.ends);
         });
+    }
+
+    /// The leases that the suite holds now, which the daemon gives back when it hears no more of it.
+    pub(super) fn leases(&self, held: Vec<String>) {
+        self.newest.send_modify(|progress| progress.leases = held);
     }
 
     /// Takes note of what has become of the cells.

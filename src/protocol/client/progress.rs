@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 /// Room for a result's id, a suite's name, and a cell's model, lane and scenario.
 const TEXT_MAX: usize = 512;
 
+/// As many as there can be.
+const LEASES_MAX: usize = 64;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SuiteProgress {
@@ -22,11 +25,17 @@ pub struct SuiteProgress {
     pub remaining_us: Option<u64>,
     /// When its budget is over.
     pub at_most_us: u64,
+    /// Leases that it holds, which are given back when its connection ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<String>,
 }
 
 impl SuiteProgress {
     pub(super) fn check(&self) -> Result<(), String> {
-        let texts = [&self.id, &self.suite].into_iter().chain(&self.now);
+        if self.leases.len() > LEASES_MAX {
+            return Err(format!("progress: a suite has at most {LEASES_MAX} leases"));
+        }
+        let texts = [&self.id, &self.suite].into_iter().chain(&self.now).chain(&self.leases);
         if texts.clone().any(|text| text.len() > TEXT_MAX) {
             return Err(format!("progress: a text has at most {TEXT_MAX} bytes"));
         }

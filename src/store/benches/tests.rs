@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        SampleRow, TableFormat, export,
+        CellSamples, TableFormat, export,
         schema::{MIGRATIONS, migrate},
     },
     *,
@@ -188,7 +188,7 @@ async fn a_history_has_each_cell_from_its_oldest_run_on() {
         ),
     ];
     for (filter, wanted) in cases {
-        let found = store.bench_history(filter.clone()).await.unwrap();
+        let found = store.bench_history(filter.clone()).await.unwrap().0;
         let found: Vec<_> = found
             .iter()
             .map(|point| (point.of.model.as_str(), point.run.as_str(), point.figures.median_us))
@@ -235,7 +235,7 @@ async fn a_home_that_is_opened_again_has_its_results() {
 #[test]
 fn samples_are_a_table_that_duckdb_reads() {
     let folder = tempfile::tempdir().unwrap();
-    let row = |at: u32, us: f64| SampleRow {
+    let cell = CellSamples {
         run: "a",
         suite: "smoke",
         commit: "unknown",
@@ -247,24 +247,34 @@ fn samples_are_a_table_that_duckdb_reads() {
         scenario: "offline",
         asked: "offline batch 4, \"quoted\"",
         outcome: "ok",
-        series: "measured",
-        at,
-        us,
+        measured: &[0.1 + 0.2, 2.5],
+        warm_up: &[7.0],
+        alone: &[8.0],
     };
     for (format, name) in [(TableFormat::Parquet, "it's.parquet"), (TableFormat::Csv, "b.csv")] {
         let path = folder.path().join(name);
-        export([row(0, 0.1 + 0.2), row(1, 2.5)].into_iter(), &path, format).unwrap();
+        export([cell.clone(), CellSamples { model: "two", ..cell.clone() }].into_iter(), &path, format)
+            .unwrap();
         let connection = Connection::open_in_memory().unwrap();
         let sql = format!(
-            "SELECT asked, us FROM '{}' ORDER BY place",
+            "SELECT asked, series, place, us FROM '{}' WHERE model = 'two'",
             path.display().to_string().replace('\'', "''")
         );
-        let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, f64>(1)?));
+        let read = |row: &Row<'_>| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, u32>(2)?,
+                row.get::<_, f64>(3)?,
+            ))
+        };
         let found: Vec<_> =
             connection.prepare(&sql).unwrap().query_map([], read).unwrap().map(Result::unwrap).collect();
-        let asked = "offline batch 4, \"quoted\"".to_owned();
-        assert_eq!(found, [(asked.clone(), 0.1 + 0.2), (asked, 2.5)], "{name}");
+        let row = |series: &str, place, us| (cell.asked.to_owned(), series.to_owned(), place, us);
+        let wanted =
+            [("measured", 0, 0.1 + 0.2), ("measured", 1, 2.5), ("warm_up", 0, 7.0), ("alone", 0, 8.0)];
+        assert_eq!(found, wanted.map(|(series, place, us)| row(series, place, us)), "{name}");
     }
-    let nowhere = export(std::iter::once(row(0, 1.0)), std::path::Path::new("/nowhere/a"), TableFormat::Csv);
+    let nowhere = export(std::iter::once(cell), std::path::Path::new("/nowhere/a"), TableFormat::Csv);
     assert!(nowhere.unwrap_err().to_string().contains("/nowhere"));
 }

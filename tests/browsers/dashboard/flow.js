@@ -131,6 +131,24 @@ async function overTime() {
   return { choices, hidden, change, upgrade, rows, chosen: chosen === `${STRANGE}-7`, note, address: { ...address, suite: address.suite === STRANGE } };
 }
 
+// A result is seen as soon as it is kept, and runs before a moment have an address.
+async function kept() {
+  const over = (runs) => () => all(".trend .medians").length === 2 && text(".view").includes(`2 cells over ${runs}`);
+  link("History").click();
+  await until("all runs", over("14 runs"));
+  const last = await fetch(`/api/v1/bench/runs/${encodeURIComponent(`${STRANGE}-13`)}`).then((answer) => answer.json());
+  const [started_at_us, ended_at_us] = [last.started_at_us + 1, last.ended_at_us + 1];
+  await fetch("/api/v1/bench/runs", { method: "POST", body: JSON.stringify({ ...last, id: "newer", started_at_us, ended_at_us }) });
+  await until("the run that was kept", over("15 runs"));
+  const pages = all("a").filter((a) => a.textContent.endsWith(" runs")).length;
+  history.pushState(null, "", "/?view=history&before=1005");
+  dispatchEvent(new PopStateEvent("popstate"));
+  await until("earlier runs", over("earlier 5 runs"));
+  link("The newest runs").click();
+  await until("the newest again", over("15 runs"));
+  return { pages, before: location.search.includes("before=") };
+}
+
 async function left() {
   link("Requests").click();
   await until("the filters", () => one(".filters"));
@@ -147,7 +165,7 @@ async function left() {
 
 async function look() {
   const said = { guarded: await guarded() };
-  for (const part of [requests, pool, cut, suites, plans, overTime, left]) said[part.name] = await part();
+  for (const part of [requests, pool, cut, suites, plans, overTime, kept, left]) said[part.name] = await part();
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   return { ...said, violations, images: all("img").length, wide };
 }

@@ -20,6 +20,9 @@ const NATIVE: readonly [string, string] = ['diamond', 'M0 -6L4.5 0L0 6L-4.5 0z']
 
 const GIGA = 1e9;
 
+/** More would lie on each other, and take a second to draw. */
+const POINTS_MAX = 1000;
+
 interface Point {
   readonly x: number;
   readonly y: number;
@@ -42,6 +45,21 @@ function point({ cell, lane, shown }: Measured): Point[] {
     x: intensity, y: value / GIGA, low: low / GIGA, high: high / GIGA, model: cell.model, lane, asked: cell.scenario,
     backend: cell.backend, symbol,
   }];
+}
+
+/** All of them, or of many those that come the highest of each model's lane. */
+function drawable(points: readonly Point[]): readonly Point[] {
+  if (points.length <= POINTS_MAX) {
+    return points;
+  }
+  const highest = new Map<string, Point>();
+  for (const point of points) {
+    const lane = JSON.stringify([point.model, point.lane]);
+    if (point.y > (highest.get(lane)?.y ?? 0)) {
+      highest.set(lane, point);
+    }
+  }
+  return [...highest.values()];
 }
 
 function legendOf(points: readonly Point[], theme: Theme): Entry[] {
@@ -142,10 +160,12 @@ export function roofline(report: Report, rows: readonly Measured[]): Chart | nul
   const roofs = { copied: copied === undefined ? null : copied / GIGA, highest: report.highest === null ? null : report.highest / GIGA };
   const partly = new Set(rows.filter(({ cell: { work } }) => work !== undefined && work.known < work.nodes).map(({ cell }) => cell.model));
   const unknown = partly.size === 0 ? '' : ` Not all nodes are known of ${[...partly].join(', ')}, which compute more than is shown.`;
+  const shown = drawable(points);
+  const few = shown.length === points.length ? '' : ` Of ${points.length} cells the highest of each model in each lane is drawn; the data has all.`;
   return {
     title: 'Computing and memory',
-    caption: `Operations per second over operations per byte, both logarithmic. Operations and bytes are counted from the graph: weights once, and what its nodes read and write. ${roofWords(roofs)}${unknown}`,
-    draw: (width, theme) => draw(points, roofs, width, theme),
+    caption: `Operations per second over operations per byte, both logarithmic. Operations and bytes are counted from the graph: weights once, and what its nodes read and write. ${roofWords(roofs)}${unknown}${few}`,
+    draw: (width, theme) => draw(shown, roofs, width, theme),
     table: () => ({
       columns: ['model', 'lane', 'scenario', 'FLOP per byte', 'GFLOP/s', 'interval low', 'interval high'],
       rows: points.map(({ model, lane, asked, x, y, low, high }) => [model, lane, asked, x, y, low, high]),
