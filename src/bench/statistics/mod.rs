@@ -134,16 +134,16 @@ mod tests {
 
     #[test]
     fn stretches_are_of_samples_that_follow_each_other() {
-        let counted = |count: usize| (0..count).map(|at| at as f64).collect::<Vec<_>>();
-        assert_eq!(stretches(&counted(44)), counted(44), "too few for nine of five");
+        let of = |samples: u32| -> Vec<u32> {
+            let counted: Vec<_> = (0..samples).map(f64::from).collect();
+            stretches(&counted).into_iter().map(|median| median as u32).collect()
+        };
+        assert_eq!(of(44), (0..44).collect::<Vec<_>>(), "too few for nine of five");
         for (samples, count, first, last) in
-            [(45, 9, 2.0, 42.0), (199, 39, 2.0, 195.0), (200, 40, 2.0, 197.0), (500, 40, 5.0, 493.0)]
+            [(45, 9, 2, 42), (199, 39, 2, 195), (200, 40, 2, 197), (500, 40, 5, 493)]
         {
-            let stretches = stretches(&counted(samples));
-            assert_eq!(
-                [stretches.len() as f64, stretches[0], stretches[count - 1]],
-                [count as f64, first, last]
-            );
+            let stretches = of(samples);
+            assert_eq!((stretches.len(), stretches[0], stretches[count - 1]), (count, first, last));
         }
     }
 
