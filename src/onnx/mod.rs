@@ -18,9 +18,11 @@ mod ranges;
 mod read;
 mod shapes;
 
+pub(crate) use analyse::datatype;
 pub use analyse::{Analysis, analyse};
 pub use check::{CheckError, Outside};
 pub use cost::{Costs, NodeCost, Total, costs};
+pub(crate) use external::{lean_from, range};
 pub use external::{TakeError, lean, rename_files};
 pub use notes::{CONVERTER, annotate, metadata};
 pub use ranges::{InputRange, Values};

@@ -1,0 +1,13 @@
+//! Our own kernels, and what runs them over a graph: an ONNX graph at certain sizes becomes a routine of calls, and a
+//! routine becomes a program that a GPU or a WebAssembly module follows without knowing what a model is.
+//!
+//! It owns the kernels' sources and what is computed with them.
+//! It never touches a device, a file or a clock: hosts do, natively in `backend/wgpu` and in the page.
+
+pub mod gpu;
+pub mod host;
+pub mod ir;
+pub mod lower;
+mod reference;
+
+pub use reference::run as reference;
