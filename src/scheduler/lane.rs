@@ -180,10 +180,10 @@ impl Lane {
 
     /// What a session is thought to hold after its load: at least its file, which a heap with room in it hides.
     pub(super) fn footprint(&self, grown: LaneMemory, file: u64) -> LaneMemory {
-        match self.environment().backend {
-            BackendKind::Webgpu => grown,
-            _ => LaneMemory { wasm_bytes: grown.wasm_bytes.max(file), ..grown },
+        if self.environment().backend.on_gpu() {
+            return grown;
         }
+        LaneMemory { wasm_bytes: grown.wasm_bytes.max(file), ..grown }
     }
 
     /// Puts what the lane has grown by since the last look down to the session that ran.
