@@ -1,4 +1,4 @@
-//! Which ONNX Runtime libraries compute natively, and on what: `[native]`.
+//! Which ONNX Runtime libraries compute natively, on what, and which GPU our own kernels do: `[native]`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +20,20 @@ pub struct RawNative {
     /// Beside that one, by names of the owner's.
     pub libraries: BTreeMap<String, Library>,
     pub threads: Option<u32>,
+    pub wgpu: Option<String>,
+}
+
+/// On which adapter our own kernels compute natively.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Wgpu {
+    Off,
+    /// A hardware one, where there is one.
+    #[default]
+    Auto,
+    /// The best one; a start without any fails.
+    On,
+    /// The one whose name has these words in it; a start without it fails.
+    Named(String),
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +44,7 @@ pub struct Native {
     /// Each of their lanes is a process of its own.
     pub libraries: BTreeMap<String, Library>,
     pub threads: u32,
+    pub wgpu: Wgpu,
 }
 
 /// Another build of ONNX Runtime.
@@ -101,8 +116,22 @@ impl RawNative {
             providers: self.providers.unwrap_or_else(|| vec!["cpu".to_owned()]),
             libraries: self.libraries,
             threads: positive(self.threads, share, "native.threads")?,
+            wgpu: wgpu(self.wgpu)?,
         })
     }
+}
+
+fn wgpu(said: Option<String>) -> Result<Wgpu, ConfigError> {
+    Ok(match said.as_deref().map(str::trim) {
+        None | Some("auto") => Wgpu::Auto,
+        Some("off") => Wgpu::Off,
+        Some("on") => Wgpu::On,
+        Some("") => {
+            let problem = "native.wgpu is auto, on, off, or words of an adapter's name, as `weft doctor` shows it";
+            return Err(ConfigError::Invalid(problem.to_owned()));
+        }
+        Some(name) => Wgpu::Named(name.to_owned()),
+    })
 }
 
 /// Beside the program or in the `lib` folder of an unpacked weft, else where setup put it.

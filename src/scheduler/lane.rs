@@ -112,9 +112,18 @@ impl Lane {
 
     /// Whether it may stand in for a browser's lane that a request wants.
     pub(super) fn stands_in(&self, wants: &Wants) -> bool {
+        !self.native() && !self.unasked(wants) && !self.named(wants)
+    }
+
+    /// Whether it may answer natively for the lanes that a request wants.
+    pub(super) fn falls_back(&self, wants: &Wants) -> bool {
+        self.native() && !self.unasked(wants)
+    }
+
+    /// Whether its adapter is a software one that nobody asked for.
+    fn unasked(&self, wants: &Wants) -> bool {
         let environment = self.environment();
-        let software = environment.software_adapter() && !wants.backends.contains(&environment.backend);
-        !self.native() && !software && !self.named(wants)
+        environment.software_adapter() && !wants.backends.contains(&environment.backend)
     }
 
     /// Whether it serves a request with these restrictions.
