@@ -3,10 +3,12 @@
 //! A backend executes what it is given and reports what happened.
 //! It never chooses, queues for fairness, retries, or judges numbers.
 
+pub mod lowered;
 pub mod ort;
 pub mod page;
 mod tensors;
 pub mod thread;
+pub mod wgpu;
 mod worker;
 
 use std::{
