@@ -4,10 +4,12 @@
 //! It owns the kernels' sources and what is computed with them.
 //! It never touches a device, a file or a clock: hosts do, natively in `backend/wgpu` and in the page.
 
+mod fuse;
 pub mod gpu;
 pub mod host;
 pub mod ir;
 pub mod lower;
-mod reference;
+pub mod reference;
+pub mod wasm;
 
-pub use reference::run as reference;
+pub use fuse::fuse;

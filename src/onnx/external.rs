@@ -100,16 +100,23 @@ const LEFT_FROM: usize = 1 << 10;
 /// The graph of a file whose large weights stay where they lie in it, which the graph calls `name`.
 /// Blocks for as long as the disk takes.
 pub fn lean(path: &Path, name: &str) -> Result<Bytes, OnnxError> {
-    lean_from(&read::read(path)?, name, LEFT_FROM)
-}
-
-/// The same of a file's bytes; weights of at least `from` bytes stay there.
-pub(crate) fn lean_from(file: &Bytes, name: &str, from: usize) -> Result<Bytes, OnnxError> {
+    let file = read::read(path)?;
     let mut model = ModelProto::decode(file.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
     if let Some(graph) = &mut model.graph {
-        leave(graph, file, name, from);
+        leave(graph, &file, name, LEFT_FROM);
     }
     Ok(model.encode_to_vec().into())
+}
+
+/// A model and its graph, from a file's bytes; weights of at least `from` bytes stay there.
+pub(crate) fn lean_from(
+    file: &Bytes,
+    name: &str,
+    from: usize,
+) -> Result<(ModelProto, GraphProto), OnnxError> {
+    let (model, mut graph) = read::decode(file)?;
+    leave(&mut graph, file, name, from);
+    Ok((model, graph))
 }
 
 /// Says that a tensor's bytes lie in a file.

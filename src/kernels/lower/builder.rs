@@ -8,15 +8,15 @@ use std::{
 };
 
 use super::{
-    LowerError,
+    LowerError, finish,
     site::Site,
-    value::{self, Value, broadcast},
+    value::{self, Value},
 };
 use crate::{
     domain::Datatype,
     kernels::{
         host::Host,
-        ir::{Call, Element, Expr, MAP_INPUTS_MAX, Map, RANK_MAX, Routine, Slot, SlotInfo, Source, View, Weight},
+        ir::{Call, Element, Port, Routine, Slot, SlotInfo, Source, Weight},
         reference,
     },
 };
@@ -38,6 +38,8 @@ pub(super) struct Builder {
     roots: HashMap<Slot, Arc<BTreeSet<String>>>,
     /// Inputs whose values a routine may be made for.
     small: BTreeSet<String>,
+    /// Of weights held as whole numbers, the slots that hold their bytes.
+    bytes: HashMap<Slot, Slot>,
 }
 
 impl Builder {
@@ -47,19 +49,28 @@ impl Builder {
         slot
     }
 
-    pub(super) fn element(&self, slot: Slot) -> Element {
-        self.routine.slots[slot.0 as usize].element
+    fn held(&self, slot: Slot) -> SlotInfo {
+        self.routine.slots[slot.0 as usize]
+    }
+
+    pub(super) fn element(&self, value: &Value) -> Element {
+        self.held(value.slot).element
+    }
+
+    /// Whether it is row by row all that its slot holds.
+    pub(super) fn is_whole(&self, value: &Value) -> bool {
+        value.is_dense() && self.held(value.slot).len == value.len()
     }
 
     /// A place for a tensor that a call will write.
     pub(super) fn fresh(&mut self, datatype: Datatype, shape: &[usize]) -> Result<Value, LowerError> {
-        let element = value::element(datatype)
-            .ok_or_else(|| LowerError::Datatype { name: "a value within the model".to_owned(), datatype })?;
+        let element = value::element(datatype).ok_or(LowerError::Computed { datatype })?;
         let slot = self.slot(element, shape.iter().product());
         Ok(whole(slot, datatype, shape))
     }
 
     pub(super) fn constant(&mut self, datatype: Datatype, shape: &[usize], host: Host) -> Value {
+        debug_assert_eq!(host.len(), shape.iter().product::<usize>(), "as many elements as the shape says");
         let slot = self.slot(host.element(), host.len());
         self.known.insert(slot, Arc::new(host));
         self.steady.insert(slot);
@@ -74,40 +85,83 @@ impl Builder {
         self.constant(Datatype::Int64, &[values.len()], Host::I64(values))
     }
 
-    /// A weight that stays in its file. Few bits are held as `Element::Bytes`, whatever datatype the file calls them.
+    /// 0, 1, 2, … along one axis of so many, to be repeated along the others.
+    pub(super) fn counted(&mut self, rank: usize, axis: usize, len: usize) -> Value {
+        let mut shape = vec![1; rank];
+        shape[axis] = len;
+        self.constant(Datatype::Int64, &shape, Host::I64((0..len as i64).collect()))
+    }
+
+    /// A tensor without elements.
+    pub(super) fn empty(&mut self, datatype: Datatype, shape: &[usize]) -> Result<Value, LowerError> {
+        let element = value::element(datatype).ok_or(LowerError::Computed { datatype })?;
+        Ok(self.constant(datatype, shape, Host::zeros(element, 0)))
+    }
+
+    /// A weight that stays in its file.
     pub(super) fn stored(
         &mut self,
         datatype: Datatype,
-        element: Element,
         shape: &[usize],
         source: Source,
-    ) -> Value {
-        let slot = self.slot(element, shape.iter().product());
+    ) -> Result<Value, LowerError> {
+        let value = self.fresh(datatype, shape)?;
+        self.weigh(value.slot, datatype, source);
+        Ok(value)
+    }
+
+    fn weigh(&mut self, slot: Slot, datatype: Datatype, source: Source) {
         self.routine.weights.push(Weight { slot, datatype, source });
         self.steady.insert(slot);
-        whole(slot, datatype, shape)
+    }
+
+    /// A weight's bytes as they are stored, for kernels of few bits; nothing where it is no weight of bytes.
+    pub(super) fn bytes(&mut self, value: &Value) -> Option<Slot> {
+        if !matches!(value.datatype, Datatype::Uint8 | Datatype::Int8) {
+            return None;
+        }
+        if let Some(Host::I64(values)) = self.known(value) {
+            let host = Host::Bytes(values.into_iter().map(|value| value as u8).collect());
+            return Some(self.constant(value.datatype, &value.shape, host).slot);
+        }
+        if !self.is_whole(value) {
+            return None;
+        }
+        if let Some(slot) = self.bytes.get(&value.slot) {
+            return Some(*slot);
+        }
+        let Weight { datatype, source, .. } =
+            self.routine.weights.iter().find(|weight| weight.slot == value.slot)?.clone();
+        let slot = self.slot(Element::Bytes, value.len());
+        self.weigh(slot, datatype, source);
+        self.bytes.insert(value.slot, slot);
+        Some(slot)
     }
 
     /// An input that steps bring.
-    pub(super) fn input(&mut self, name: &str, datatype: Datatype, shape: &[usize]) -> Result<Value, LowerError> {
-        let wrong = || LowerError::Datatype { name: name.to_owned(), datatype };
-        let element = value::element(datatype).ok_or_else(wrong)?;
-        let len = shape.iter().product();
-        if len == 0 {
-            let empty = if element == Element::F32 { Host::F32(Vec::new()) } else { Host::I64(Vec::new()) };
-            return Ok(self.constant(datatype, shape, empty));
+    pub(super) fn input(
+        &mut self,
+        name: &str,
+        datatype: Datatype,
+        shape: &[usize],
+    ) -> Result<Value, LowerError> {
+        let value = self.fresh(datatype, shape)?;
+        if value.len() == 0 {
+            return self.empty(datatype, shape);
         }
-        let slot = self.slot(element, len);
-        self.roots.insert(slot, Arc::new([name.to_owned()].into()));
-        if element == Element::I32 && len <= VALUES_MAX {
+        self.roots.insert(value.slot, Arc::new([name.to_owned()].into()));
+        if self.element(&value) == Element::I32 && value.len() <= VALUES_MAX {
             self.small.insert(name.to_owned());
         }
-        Ok(whole(slot, datatype, shape))
+        Ok(value)
     }
 
     /// The elements, if they are known here.
     pub(super) fn known(&self, value: &Value) -> Option<Host> {
-        Some(self.known.get(&value.slot)?.at(value.places()))
+        if value.len() == 0 {
+            return Some(Host::zeros(self.element(value), 0));
+        }
+        Some(self.known.get(&value.slot)?.at(&value.places()))
     }
 
     /// The elements of a tensor that shapes depend on.
@@ -119,71 +173,22 @@ impl Builder {
         }
     }
 
+    /// The same of floats.
+    pub(super) fn reals(&self, site: &Site<'_>, value: &Value) -> Result<Vec<f32>, LowerError> {
+        match self.known(value) {
+            Some(Host::F32(reals)) => Ok(reals),
+            Some(_) => Err(site.refuse("takes factors that are not floats")),
+            None => Err(self.unknown(site, value)),
+        }
+    }
+
     /// Why something that must be known is not: an input's value decides it, or it comes out of the computation.
     pub(super) fn unknown(&self, site: &Site<'_>, value: &Value) -> LowerError {
         let roots = self.roots.get(&value.slot);
         match roots.and_then(|roots| roots.iter().next().filter(|_| roots.is_subset(&self.small))) {
             Some(input) => LowerError::NeedsValue { input: input.clone() },
-            None => site.refuse("has sizes that come out of the computation"),
+            None => site.refuse("has sizes or places that come out of the computation"),
         }
-    }
-
-    /// The tensor row by row in a slot of its own.
-    pub(super) fn dense(&mut self, value: &Value) -> Result<Value, LowerError> {
-        if value.is_dense() && self.routine.slots[value.slot.0 as usize].len == value.len() {
-            return Ok(value.clone());
-        }
-        self.map(&value.shape, std::slice::from_ref(value), value.datatype, Expr::Input(0))
-    }
-
-    /// How the tensor lies in its slot when it is repeated to a shape; both must fit.
-    pub(super) fn view(value: &Value, shape: &[usize]) -> View {
-        let ahead = shape.len() - value.rank();
-        let stride = |at: usize| match at.checked_sub(ahead) {
-            Some(own) if value.shape[own] != 1 => value.strides[own],
-            _ => 0,
-        };
-        View { slot: value.slot, offset: value.offset, strides: (0..shape.len()).map(stride).collect() }
-    }
-
-    /// A map over a shape that the inputs are repeated to.
-    pub(super) fn map(
-        &mut self,
-        shape: &[usize],
-        inputs: &[Value],
-        datatype: Datatype,
-        expr: Expr,
-    ) -> Result<Value, LowerError> {
-        let output = self.fresh(datatype, shape)?;
-        let call = self.mapping(shape, inputs, &output, expr)?;
-        self.emit(call.into_iter().collect(), &output);
-        Ok(output)
-    }
-
-    /// The same into a place that is there; nothing where there are no elements.
-    pub(super) fn mapping(
-        &mut self,
-        shape: &[usize],
-        inputs: &[Value],
-        output: &Value,
-        expr: Expr,
-    ) -> Result<Option<Call>, LowerError> {
-        if shape.contains(&0) {
-            return Ok(None);
-        }
-        debug_assert!(inputs.len() <= MAP_INPUTS_MAX, "operators take fewer");
-        let views = inputs.iter().map(|input| Self::view(input, shape)).collect();
-        let mut map = Map { shape: shape.to_vec(), inputs: views, output: Self::view(output, shape), expr };
-        merge(&mut map);
-        if map.shape.len() > RANK_MAX {
-            let problem = LowerError::Unsupported {
-                operator: "Transpose".to_owned(),
-                node: String::new(),
-                why: format!("walks over more than {RANK_MAX} dimensions that lie apart"),
-            };
-            return Err(problem);
-        }
-        Ok(Some(Call::Map(map)))
     }
 
     /// Appends the calls that together write `output` and nothing else.
@@ -195,20 +200,20 @@ impl Builder {
         let made: HashSet<Slot> = outputs.iter().map(|output| output.slot).collect();
         let reads: BTreeSet<Slot> =
             calls.iter().flat_map(Call::reads).filter(|slot| !made.contains(slot)).collect();
-        let roots: BTreeSet<String> =
-            reads.iter().filter_map(|slot| self.roots.get(slot)).flat_map(|roots| roots.iter().cloned()).collect();
-        if !roots.is_empty() {
-            let roots = Arc::new(roots);
-            made.iter().for_each(|slot| {
-                self.roots.insert(*slot, roots.clone());
-            });
-        }
-        let small = outputs.iter().all(|output| output.len() <= FOLD_MAX);
-        if small && reads.iter().all(|slot| self.known.contains_key(slot)) {
-            self.fold(&calls, outputs);
+        let known = reads.iter().all(|slot| self.known.contains_key(slot));
+        let folds = known && outputs.iter().all(|output| output.len() <= FOLD_MAX);
+        if folds && self.fold(&calls, outputs).is_ok() {
             return;
         }
-        if reads.iter().all(|slot| self.steady.contains(slot)) {
+        let roots =
+            reads.iter().filter_map(|slot| self.roots.get(slot)).flat_map(|roots| roots.iter().cloned());
+        let roots: BTreeSet<String> = roots.collect();
+        if !roots.is_empty() {
+            let roots = Arc::new(roots);
+            self.roots.extend(made.iter().map(|slot| (*slot, roots.clone())));
+        }
+        // What failed here fails with each step, where its caller hears of it.
+        if !folds && reads.iter().all(|slot| self.steady.contains(slot)) {
             self.steady.extend(made);
             self.routine.once.extend(calls);
         } else {
@@ -216,130 +221,36 @@ impl Builder {
         }
     }
 
-    fn fold(&mut self, calls: &[Call], outputs: &[Value]) {
+    /// Computes constants, unless one of them cannot be computed.
+    fn fold(&mut self, calls: &[Call], outputs: &[Value]) -> Result<(), reference::Fault> {
         let mut memory: BTreeMap<Slot, Host> = BTreeMap::new();
         for output in outputs {
-            let SlotInfo { element, len } = self.routine.slots[output.slot.0 as usize];
-            let empty = match element {
-                Element::F32 => Host::F32(vec![0.0; len]),
-                Element::I32 => Host::I64(vec![0; len]),
-                Element::Bytes => unreachable!("no call makes bytes"),
-            };
-            memory.insert(output.slot, empty);
+            let SlotInfo { element, len } = self.held(output.slot);
+            memory.insert(output.slot, Host::zeros(element, len));
         }
         for call in calls {
             for slot in call.reads() {
-                if !memory.contains_key(&slot) {
-                    memory.insert(slot, Host::clone(&self.known[&slot]));
-                }
+                memory.entry(slot).or_insert_with(|| Host::clone(&self.known[&slot]));
             }
-            reference::run(call, &mut memory);
+            reference::run(call, &mut memory)?;
         }
         for output in outputs {
             let host = memory.remove(&output.slot).expect("put in above");
             self.known.insert(output.slot, Arc::new(host));
             self.steady.insert(output.slot);
         }
+        Ok(())
     }
 
     /// The routine, without what nobody reads.
-    pub(super) fn finish(self, ports: (Vec<crate::kernels::ir::Port>, Vec<crate::kernels::ir::Port>)) -> Result<Routine, LowerError> {
+    pub(super) fn finish(self, inputs: Vec<Port>, outputs: Vec<Port>) -> Result<Routine, LowerError> {
         let Self { mut routine, known, .. } = self;
-        (routine.inputs, routine.outputs) = ports;
-        prune(&mut routine);
-        let mut read: BTreeSet<Slot> = routine.once.iter().chain(&routine.calls).flat_map(Call::reads).collect();
-        read.extend(routine.outputs.iter().filter_map(|port| port.slot));
-        routine.weights.retain(|weight| read.contains(&weight.slot));
-        for slot in read {
-            if let Some(host) = known.get(&slot) {
-                routine.weights.push(inline(slot, host)?);
-            }
-        }
-        renumber(&mut routine);
-        Ok(routine)
+        routine.inputs = inputs;
+        routine.outputs = outputs;
+        finish::finish(routine, &known)
     }
 }
 
 fn whole(slot: Slot, datatype: Datatype, shape: &[usize]) -> Value {
     Value { shape: shape.to_vec(), datatype, slot, offset: 0, strides: value::dense(shape) }
-}
-
-/// Makes one dimension of neighbours that lie behind each other in every view.
-fn merge(map: &mut Map) {
-    let Map { shape, inputs, output, .. } = map;
-    let mut views: Vec<&mut View> = inputs.iter_mut().chain([output]).collect();
-    let mut at = 0;
-    while at < shape.len() {
-        if shape[at] == 1 {
-            shape.remove(at);
-            views.iter_mut().for_each(|view| {
-                view.strides.remove(at);
-            });
-        } else if at > 0
-            && views.iter().all(|view| view.strides[at - 1] == view.strides[at] * shape[at] as i64)
-        {
-            shape[at - 1] *= shape.remove(at);
-            views.iter_mut().for_each(|view| {
-                view.strides.remove(at - 1);
-            });
-        } else {
-            at += 1;
-        }
-    }
-}
-
-/// Drops calls that write what nobody reads.
-fn prune(routine: &mut Routine) {
-    let mut wanted: HashSet<Slot> = routine.outputs.iter().filter_map(|port| port.slot).collect();
-    for calls in [&mut routine.calls, &mut routine.once] {
-        let mut kept: Vec<Call> = Vec::with_capacity(calls.len());
-        for call in std::mem::take(calls).into_iter().rev() {
-            if call.writes().iter().any(|slot| wanted.contains(slot)) {
-                wanted.extend(call.reads());
-                kept.push(call);
-            }
-        }
-        kept.reverse();
-        *calls = kept;
-    }
-}
-
-fn inline(slot: Slot, host: &Host) -> Result<Weight, LowerError> {
-    let (datatype, bytes): (_, Vec<u8>) = match host {
-        Host::F32(values) => (Datatype::Fp32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-        Host::I64(values) => {
-            let narrow = |value: &i64| i32::try_from(*value).map_err(|_| LowerError::Wide { value: *value });
-            let values: Vec<i32> = values.iter().map(narrow).collect::<Result<_, _>>()?;
-            (Datatype::Int32, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        }
-        Host::Bytes(bytes) => (Datatype::Uint8, bytes.to_vec()),
-    };
-    Ok(Weight { slot, datatype, source: Source::Bytes(bytes.into()) })
-}
-
-/// Gives the slots that are left consecutive numbers.
-fn renumber(routine: &mut Routine) {
-    let mut numbers: BTreeMap<Slot, Slot> = BTreeMap::new();
-    let mut slots = Vec::new();
-    let old = std::mem::take(&mut routine.slots);
-    let mut number = |slot: &mut Slot| {
-        *slot = *numbers.entry(*slot).or_insert_with(|| {
-            slots.push(old[slot.0 as usize]);
-            Slot(u32::try_from(slots.len() - 1).expect("no more than before"))
-        });
-    };
-    let ports = routine.inputs.iter_mut().chain(&mut routine.outputs);
-    ports.filter_map(|port| port.slot.as_mut()).for_each(&mut number);
-    routine.weights.iter_mut().for_each(|weight| number(&mut weight.slot));
-    let calls = routine.once.iter_mut().chain(&mut routine.calls);
-    calls.for_each(|call| call.each_slot(&mut number));
-    routine.slots = slots;
-}
-
-/// The shape that all of these fit by repeating.
-pub(super) fn common(site: &Site<'_>, values: &[Value]) -> Result<Vec<usize>, LowerError> {
-    values.iter().try_fold(Vec::new(), |shape, value| {
-        let both = broadcast(&shape, &value.shape);
-        both.ok_or_else(|| site.refuse(format!("takes {shape:?} and {:?}, which do not fit", value.shape)))
-    })
 }

@@ -3,14 +3,41 @@
 //! What depends on sizes and constants alone is computed here, so that no host meets a shape operator.
 //! An operator that is not covered is refused by its name; nothing is guessed.
 
+mod activations;
+mod attention;
 mod builder;
+mod conv;
+mod copies;
+mod einsum;
+mod elementwise;
+mod expr;
+mod finish;
+mod gather;
+mod grouped;
+mod layout;
 mod literal;
 mod model;
+mod multihead;
+mod norm;
 mod operators;
+mod pad;
+mod products;
+mod quantise;
+mod recurrent;
+mod reduce;
+mod resize;
+mod rotary;
 mod site;
+mod sizes;
+mod source;
 mod value;
 
-pub use self::model::Model;
+pub(super) use self::copies::merge;
+pub use self::{
+    model::Model,
+    sizes::{Sizes, Tailor},
+};
+use super::ir::RANK_MAX;
 use crate::{domain::Datatype, onnx::OnnxError};
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +55,12 @@ pub enum LowerError {
     Shape { input: String, shape: Vec<usize> },
     #[error("{name:?} is {datatype}, which our kernels do not compute with")]
     Datatype { name: String, datatype: Datatype },
+    #[error("a value within the model is {datatype}, which our kernels do not compute with")]
+    Computed { datatype: Datatype },
+    #[error(
+        "a value within the model is read along {dimensions} dimensions that lie apart; kernels have {RANK_MAX}"
+    )]
+    Dimensions { dimensions: usize },
     #[error("weight {name:?} {problem}")]
     Weight { name: String, problem: &'static str },
     #[error("the constant {value} is wider than the 32 bits that our kernels compute with")]

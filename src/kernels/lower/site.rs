@@ -1,7 +1,10 @@
 //! A node as operators see it: its attributes, and what it takes.
 
 use super::{LowerError, value::Value};
-use crate::onnx::proto::{NodeProto, TensorProto};
+use crate::{
+    kernels::ir::RANK_MAX,
+    onnx::proto::{NodeProto, TensorProto},
+};
 
 pub(super) struct Site<'n> {
     pub(super) node: &'n NodeProto,
@@ -36,8 +39,16 @@ impl<'n> Site<'n> {
         self.node.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
+    pub(super) fn reals(&self, name: &str) -> Option<&'n [f32]> {
+        self.node.attribute(name).map(|attribute| attribute.floats.as_slice())
+    }
+
+    pub(super) fn real_if_there(&self, name: &str) -> Option<f32> {
+        self.node.attribute(name).map(|attribute| attribute.f)
+    }
+
     pub(super) fn real(&self, name: &str, default: f32) -> f32 {
-        self.node.attribute(name).map_or(default, |attribute| attribute.f)
+        self.real_if_there(name).unwrap_or(default)
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&'n str> {
@@ -53,6 +64,35 @@ impl<'n> Site<'n> {
         let from_front = if axis < 0 { axis + rank as i64 } else { axis };
         let axis = usize::try_from(from_front).ok().filter(|axis| *axis < rank);
         axis.ok_or_else(|| self.refuse(format!("names axis {from_front} of {rank} dimensions")))
+    }
+
+    /// Several axes by their places from the front, in order and each once.
+    pub(super) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, LowerError> {
+        let found = axes.iter().map(|axis| self.axis(*axis, rank));
+        let mut found: Vec<usize> = found.collect::<Result<_, _>>()?;
+        found.sort_unstable();
+        if found.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(self.refuse(format!("names an axis twice in {axes:?}")));
+        }
+        Ok(found)
+    }
+
+    /// A size that is not below 0.
+    pub(super) fn size(&self, size: i64) -> Result<usize, LowerError> {
+        usize::try_from(size).map_err(|_| self.refuse(format!("takes the size {size}")))
+    }
+
+    /// Names the operator that a value within the model could not be made by.
+    pub(super) fn place(&self, error: LowerError) -> LowerError {
+        match error {
+            LowerError::Computed { datatype } => {
+                self.refuse(format!("makes {datatype}, which our kernels do not compute with"))
+            }
+            LowerError::Dimensions { dimensions } => self.refuse(format!(
+                "reads along {dimensions} dimensions that lie apart; kernels have {RANK_MAX}"
+            )),
+            other => other,
+        }
     }
 
     pub(super) fn operator(&self) -> String {

@@ -2,7 +2,10 @@
 
 use crate::{
     domain::Datatype,
-    kernels::ir::{Element, Slot},
+    kernels::{
+        host,
+        ir::{Element, Slot},
+    },
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -32,26 +35,99 @@ impl Value {
         self.offset == 0 && self.shape.iter().zip(&own).zip(&self.strides).all(lies)
     }
 
-    pub(super) fn element(&self) -> Option<Element> {
-        element(self.datatype)
-    }
-
     pub(super) fn is_float(&self) -> bool {
         self.datatype.is_float()
     }
 
     /// The places of its elements in the slot, row by row.
-    pub(super) fn places(&self) -> impl Iterator<Item = usize> + '_ {
-        let len = self.len();
-        (0..len).map(|index| {
-            let mut rest = index;
-            let mut at = self.offset as i64;
-            for (size, stride) in self.shape.iter().zip(&self.strides).rev() {
-                at += (rest % size) as i64 * stride;
-                rest /= size;
+    pub(super) fn places(&self) -> Vec<usize> {
+        host::places(&self.shape, self.offset, &self.strides)
+    }
+
+    /// The same elements under another type that kernels hold in the same way.
+    pub(super) fn typed(&self, datatype: Datatype) -> Self {
+        debug_assert_eq!(element(self.datatype), element(datatype), "both are held in the same way");
+        Self { datatype, ..self.clone() }
+    }
+
+    /// With its dimensions in this order.
+    pub(super) fn transposed(&self, order: &[usize]) -> Self {
+        Self {
+            shape: order.iter().map(|at| self.shape[*at]).collect(),
+            strides: order.iter().map(|at| self.strides[*at]).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// `len` places of an axis: from `start` on, each `step` behind the one before.
+    pub(super) fn sliced(&self, axis: usize, start: usize, step: i64, len: usize) -> Self {
+        let mut sliced = self.clone();
+        sliced.shape[axis] = len;
+        sliced.strides[axis] *= step;
+        if len > 0 {
+            let offset = self.offset as i64 + start as i64 * self.strides[axis];
+            sliced.offset = usize::try_from(offset).expect("the axis has that place");
+        }
+        sliced
+    }
+
+    /// Without an axis, at one of its places.
+    pub(super) fn at(&self, axis: usize, place: usize) -> Self {
+        let mut value = self.sliced(axis, place, 1, 1);
+        value.shape.remove(axis);
+        value.strides.remove(axis);
+        value
+    }
+
+    /// Repeated to a shape that it fits.
+    pub(super) fn expanded(&self, shape: &[usize]) -> Self {
+        let ahead = shape.len() - self.rank();
+        let stride = |at: usize| match at.checked_sub(ahead) {
+            Some(own) if self.shape[own] != 1 => self.strides[own],
+            _ => 0,
+        };
+        Self { shape: shape.to_vec(), strides: (0..shape.len()).map(stride).collect(), ..self.clone() }
+    }
+
+    /// Under another shape of as many elements, where the elements may stay where they lie.
+    pub(super) fn reshaped(&self, shape: &[usize]) -> Option<Self> {
+        let under = |strides| Self { shape: shape.to_vec(), strides, ..self.clone() };
+        if self.len() == 0 {
+            return Some(under(dense(shape)));
+        }
+        let sizes = self.shape.iter().copied().zip(self.strides.iter().copied());
+        let own: Vec<(usize, i64)> = sizes.filter(|(size, _)| *size != 1).collect();
+        let mut strides = vec![0; shape.len()];
+        let (mut from, mut to) = (0, 0);
+        while to < shape.len() {
+            if shape[to] == 1 {
+                to += 1;
+                continue;
             }
-            usize::try_from(at).expect("a view lies within its slot")
-        })
+            // As many dimensions on either side as hold the same number of elements.
+            let (mut old, mut new) = (own[from].0, shape[to]);
+            let (first, mut end, mut last) = (from, from + 1, to + 1);
+            while old != new {
+                if old < new {
+                    old *= own[end].0;
+                    end += 1;
+                } else {
+                    new *= shape[last];
+                    last += 1;
+                }
+            }
+            let follows = |pair: &[(usize, i64)]| pair[0].1 == pair[1].1 * pair[1].0 as i64;
+            if !own[first..end].windows(2).all(follows) {
+                return None;
+            }
+            let mut stride = own[end - 1].1;
+            for at in (to..last).rev() {
+                strides[at] = stride;
+                stride *= shape[at] as i64;
+            }
+            (from, to) = (end, last);
+        }
+        Some(under(strides))
     }
 }
 
