@@ -30,7 +30,7 @@ use crate::{
 pub use bench::RawBench;
 pub use entry::{RawAccess, RawTls, RawTokens};
 pub use models::{Cache, RawModels};
-pub use native::{Library, Native, RawNative, Wgpu};
+pub use native::{Library, Native, RawNative};
 pub use source::{Source, Written};
 pub use telemetry::{FILTER, RawTelemetry, Telemetry};
 

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{ConfigError, beside, positive, unpacked};
-use crate::domain::BackendKind;
+use crate::{backend::wgpu::Wanted, domain::BackendKind};
 
 const OWN: &str = "native.providers";
 
@@ -23,19 +23,6 @@ pub struct RawNative {
     pub wgpu: Option<String>,
 }
 
-/// On which adapter our own kernels compute natively.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Wgpu {
-    Off,
-    /// A hardware one, where there is one.
-    #[default]
-    Auto,
-    /// The best one; a start without any fails.
-    On,
-    /// The one whose name has these words in it; a start without it fails.
-    Named(String),
-}
-
 #[derive(Clone, Debug)]
 pub struct Native {
     /// ONNX Runtime, in this process; everything is compared with what it computes on the CPU.
@@ -44,7 +31,8 @@ pub struct Native {
     /// Each of their lanes is a process of its own.
     pub libraries: BTreeMap<String, Library>,
     pub threads: u32,
-    pub wgpu: Wgpu,
+    /// On which adapter our own kernels compute natively, if on any.
+    pub wgpu: Option<Wanted>,
 }
 
 /// Another build of ONNX Runtime.
@@ -121,16 +109,17 @@ impl RawNative {
     }
 }
 
-fn wgpu(said: Option<String>) -> Result<Wgpu, ConfigError> {
+fn wgpu(said: Option<String>) -> Result<Option<Wanted>, ConfigError> {
     Ok(match said.as_deref().map(str::trim) {
-        None | Some("auto") => Wgpu::Auto,
-        Some("off") => Wgpu::Off,
-        Some("on") => Wgpu::On,
+        None | Some("auto") => Some(Wanted::Hardware),
+        Some("on") => Some(Wanted::Any),
+        Some("off") => None,
         Some("") => {
-            let problem = "native.wgpu is auto, on, off, or words of an adapter's name, as `weft doctor` shows it";
+            let problem =
+                "native.wgpu is auto, on, off, or words of an adapter's name, as `weft doctor` shows it";
             return Err(ConfigError::Invalid(problem.to_owned()));
         }
-        Some(name) => Wgpu::Named(name.to_owned()),
+        Some(name) => Some(Wanted::Named(name.to_owned())),
     })
 }
 

@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Config, ConfigError, Library, RawConfig, Surroundings, Wgpu, source::parse, thread_share};
+use super::{Config, ConfigError, Library, RawConfig, Surroundings, source::parse, thread_share};
 use crate::{
+    backend::wgpu::Wanted,
     domain::{BackendKind, Policy},
     driver::recipe::Recipe,
     models::source::Token,
@@ -36,11 +37,11 @@ fn an_empty_file_gives_a_complete_configuration() {
 #[test]
 fn an_adapter_is_wanted_by_its_name_or_by_its_kind() {
     let cases = [
-        ("", Wgpu::Auto),
-        ("wgpu = \"auto\"", Wgpu::Auto),
-        ("wgpu = \"on\"", Wgpu::On),
-        ("wgpu = \"off\"", Wgpu::Off),
-        ("wgpu = \" RTX 4090 \"", Wgpu::Named("RTX 4090".to_owned())),
+        ("", Some(Wanted::Hardware)),
+        ("wgpu = \"auto\"", Some(Wanted::Hardware)),
+        ("wgpu = \"on\"", Some(Wanted::Any)),
+        ("wgpu = \"off\"", None),
+        ("wgpu = \" RTX 4090 \"", Some(Wanted::Named("RTX 4090".to_owned()))),
     ];
     for (said, wanted) in cases {
         assert_eq!(resolve(&format!("[native]\n{said}")).expect(said).native.wgpu, wanted, "{said}");

@@ -18,9 +18,7 @@ use ort::{
 
 use super::{OrtLibrary, placement, tensors};
 use crate::{
-    backend::{
-        BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming, thread::Engine,
-    },
+    backend::{BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming, thread::Engine},
     domain::{Code, DimBinding, Failure, Retry},
 };
 

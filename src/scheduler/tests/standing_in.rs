@@ -71,7 +71,8 @@ fn a_software_adapter_is_no_native_fallback_unless_it_is_asked_for() {
     const CPU: (&str, Is) = ("native/ort-cpu", Is::Ready(0, 100));
     let gpu = |micros| ("native/wgpu", Is::Ready(0, micros));
     let software = ("native/wgpu-software", Is::Ready(0, 9));
-    let (gone, fails) = ("for a browser because no lane offers a browser: none is configured", "fail no_backend: ");
+    let (gone, fails) =
+        ("for a browser because no lane offers a browser: none is configured", "fail no_backend: ");
     let only = "no lane offers a browser: native/wgpu-software has a software adapter, which serves only when wgpu is \
                 asked for";
     let cases: [(&str, Lanes<'_>, String); 7] = [
