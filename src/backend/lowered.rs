@@ -15,8 +15,9 @@ use crate::{
     domain::{Code, Digest, Retry, Tensor},
     kernels::{
         self,
-        gpu::{self, GpuError, Limits, program::Program},
+        gpu::{self, GpuError, Limits},
         lower::{LowerError, Model, Sizes, Tailor},
+        wasm::{self, WasmError},
     },
 };
 
@@ -28,12 +29,15 @@ const KEPT: usize = 64;
 pub enum Target {
     /// A GPU that bears this much.
     Gpu(Limits),
+    /// The page's WebAssembly module.
+    Wasm,
 }
 
 /// What a host follows, beside its block of bytes.
 #[derive(Debug)]
 pub enum Compiled {
-    Gpu(Program, Bytes),
+    Gpu(gpu::program::Program, Bytes),
+    Wasm(wasm::program::Program, Bytes),
 }
 
 /// The models that lanes have at the moment. Clones share them.
@@ -124,9 +128,14 @@ impl Graph {
         let (sizes, routine) = state.tailor.lower(inputs).map_err(not_lowered)?;
         let routine = kernels::fuse(routine);
         let compiled = match target {
-            Target::Gpu(limits) => gpu::compile(&routine, limits)
-                .map(|(program, block)| Compiled::Gpu(program, block))
-                .map_err(not_compiled)?,
+            Target::Gpu(limits) => {
+                let (program, block) = gpu::compile(&routine, limits).map_err(not_for_gpu)?;
+                Compiled::Gpu(program, block)
+            }
+            Target::Wasm => {
+                let (program, block) = wasm::compile(&routine).map_err(not_for_wasm)?;
+                Compiled::Wasm(program, block)
+            }
         };
         let compiled = Arc::new(compiled);
         if state.made.len() == KEPT {
@@ -151,6 +160,22 @@ fn not_lowered(error: LowerError) -> BackendError {
     }
 }
 
-fn not_compiled(error: GpuError) -> BackendError {
-    BackendError::Execute { message: error.to_string(), code: Code::TooLarge, retry: Retry::Elsewhere }
+fn not_for_gpu(error: GpuError) -> BackendError {
+    let message = error.to_string();
+    match error {
+        GpuError::Limit { .. } => {
+            BackendError::Execute { message, code: Code::TooLarge, retry: Retry::Elsewhere }
+        }
+        GpuError::Call { .. } => BackendError::Uncovered { message },
+    }
+}
+
+fn not_for_wasm(error: WasmError) -> BackendError {
+    let message = error.to_string();
+    match error {
+        WasmError::Memory { .. } => {
+            BackendError::Execute { message, code: Code::TooLarge, retry: Retry::Elsewhere }
+        }
+        WasmError::Wide { .. } | WasmError::Call { .. } => BackendError::Uncovered { message },
+    }
 }

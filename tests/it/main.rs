@@ -54,6 +54,7 @@ mod plan_sequences;
 mod plans;
 mod pool;
 mod precision;
+mod programs;
 #[path = "../support/proof.rs"]
 mod proof;
 #[path = "../fuzz/src/properties.rs"]
