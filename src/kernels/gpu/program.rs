@@ -27,7 +27,8 @@ pub struct Program {
     pub fault: u32,
 }
 
-/// What a buffer holds before anything runs, from its beginning.
+/// What a buffer holds before anything runs, from its beginning: words of 32 bits, of whatever is stored.
+/// Weights of few bits are kept as they are stored; theirs are the buffers with less than four bytes for each element.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fill {
     pub buffer: u32,
