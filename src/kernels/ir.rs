@@ -79,7 +79,10 @@ pub struct Weight {
 pub enum Source {
     Bytes(Bytes),
     /// In one of the model's files, by the name that the graph calls it; as many bytes as the slot's elements take.
-    File { name: String, offset: u64 },
+    File {
+        name: String,
+        offset: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -363,7 +366,8 @@ pub struct Attention {
     pub mask: Option<View>,
     /// How many keys each of the batch has, whole numbers; else all.
     pub lengths: Option<Slot>,
-    /// A query sees the keys up to its own place, the last query the last key.
+    /// A query sees the keys up to its own place, the last query the last key that its batch has.
+    /// Who sees none takes zeros.
     pub causal: bool,
     /// How many keys before its own a query sees, at most.
     pub window: Option<usize>,
@@ -456,7 +460,10 @@ impl Call {
                 [Some(*input), *skip, *scale, *bias].into_iter().flatten().collect()
             }
             Self::MatMul(MatMul { a, b, bias, .. }) => {
-                [Some(a.slot), Some(b.slot), bias.as_ref().map(|bias| bias.slot)].into_iter().flatten().collect()
+                [Some(a.slot), Some(b.slot), bias.as_ref().map(|bias| bias.slot)]
+                    .into_iter()
+                    .flatten()
+                    .collect()
             }
             Self::MatMulBits(MatMulBits { a, weights, bias, .. }) => {
                 [Some(*a)].into_iter().chain(weights.slots()).chain([*bias]).flatten().collect()
