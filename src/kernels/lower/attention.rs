@@ -204,6 +204,10 @@ fn attention(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, Lower
     if site.wants(3) {
         return Err(site.refuse("is asked for its scores"));
     }
+    let windows = ["left_window_size", "right_window_size"];
+    if windows.iter().any(|name| site.number_if_there(name).is_some_and(|size| size >= 0)) {
+        return Err(site.refuse("sees a window of keys"));
+    }
     let [q_heads, key_heads] = [site.number("q_num_heads", 0), site.number("kv_num_heads", 0)];
     let (q_heads, key_heads) = (site.size(q_heads)?, site.size(key_heads)?);
     let apart = site.input(0)?.rank() == 4;

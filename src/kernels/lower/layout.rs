@@ -257,6 +257,7 @@ fn space_to_depth(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, 
         return Err(site.refuse(format!("makes blocks of {block} of {h} × {w}")));
     }
     let apart = builder.reshape(site.input(0)?, &[n, c, h / block, block, w / block, block])?;
-    let apart = apart.transposed(&[0, 3, 5, 1, 2, 4]);
+    let order = if site.text("mode") == Some("CRD") { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
+    let apart = apart.transposed(&order);
     Ok(vec![builder.reshape(&apart, &[n, c * block * block, h / block, w / block])?])
 }
