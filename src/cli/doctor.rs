@@ -236,7 +236,11 @@ fn adapters(wanted: Option<&Wanted>, found: &[AdapterInfo]) -> Vec<Found> {
 fn adapter_row(found: &Found) -> Vec<String> {
     let none = || "-".to_owned();
     let mebibytes = found.binding_bytes >> 20;
-    let told = format!("{}, bindings of {mebibytes} MiB: {}", named(&found.adapter), found.reason.unwrap_or_default());
+    let told = format!(
+        "{}, bindings of {mebibytes} MiB: {}",
+        named(&found.adapter),
+        found.reason.unwrap_or_default()
+    );
     vec!["native".to_owned(), none(), none(), none(), BackendKind::Wgpu.to_string(), "no".to_owned(), told]
 }
 

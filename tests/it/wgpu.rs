@@ -42,7 +42,10 @@ fn on(backend: &str) -> Value {
 
 fn numbers(reply: &Reply, output: usize) -> Vec<f64> {
     let data = reply.header["outputs"][output]["data"].as_array();
-    data.unwrap_or_else(|| panic!("no numbers in {reply:?}")).iter().map(|it| it.as_f64().expect("one")).collect()
+    data.unwrap_or_else(|| panic!("no numbers in {reply:?}"))
+        .iter()
+        .map(|it| it.as_f64().expect("one"))
+        .collect()
 }
 
 /// Asks both lanes; they answer alike, and ours tells where it computed. Answers what it told.
@@ -164,7 +167,8 @@ async fn a_graph_with_another_operator_is_refused_by_its_name() {
     let x = json!([floats("x", &[1, 4])]);
     let refused = client.ask(&infer("r", "hard", &x, &on("wgpu"))).await;
     refused.refused("no_backend", "elsewhere", "operator Hardmax of node \"y\"");
-    let reply = client.ask(&infer("r", "hard", &x, &json!({"backend": ["wgpu"], "fallback": "native"}))).await;
+    let reply =
+        client.ask(&infer("r", "hard", &x, &json!({"backend": ["wgpu"], "fallback": "native"}))).await;
     let told = reply.provenance();
     assert_eq!(told["backend"], "ort-cpu", "{reply:?}");
     assert!(told["fallback"]["reason"].as_str().is_some_and(|reason| reason.contains("Hardmax")), "{told}");
@@ -191,12 +195,19 @@ async fn a_software_adapter_serves_nobody() {
 async fn which_adapter_is_wanted_is_what_there_is_or_an_error() {
     let Some(found) = adapters() else { return };
     let start = |wgpu| TestDaemon::start_in(home(), &[], |config| config.native.wgpu = wgpu);
-    let refused = start(Some(Wanted::Named("abacus".to_owned()))).await.err().expect("no such adapter").to_string();
-    assert!(refused.contains("no adapter is called \"abacus\"") && refused.contains(&found[0].name), "{refused}");
+    let refused =
+        start(Some(Wanted::Named("abacus".to_owned()))).await.err().expect("no such adapter").to_string();
+    assert!(
+        refused.contains("no adapter is called \"abacus\"") && refused.contains(&found[0].name),
+        "{refused}"
+    );
     let named = found[0].name.to_uppercase();
     for (wgpu, wanted) in [
         (None, None),
-        (Some(Wanted::Hardware), found.iter().find(|adapter| !adapter.software()).map(|adapter| adapter.name.clone())),
+        (
+            Some(Wanted::Hardware),
+            found.iter().find(|adapter| !adapter.software()).map(|adapter| adapter.name.clone()),
+        ),
         (Some(Wanted::Named(named)), Some(found[0].name.clone())),
     ] {
         let daemon = start(wgpu.clone()).await.expect("a good start");

@@ -8,6 +8,8 @@ mod elements;
 mod lane;
 mod run;
 
+use std::path::Path;
+
 use tokio::sync::watch;
 
 pub use self::{
@@ -19,6 +21,9 @@ use crate::{
     domain::{Adapter, BackendKind},
     kernels::gpu,
 };
+
+/// What Linux has where there is a GPU: Mesa's and others', NVIDIA's, Windows' below it, Qualcomm's.
+const DEVICES: [&str; 4] = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/kgsl-3d0"];
 
 /// Which adapter a lane is wanted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +83,11 @@ pub type WgpuLane = ThreadLane<Sessions>;
 impl WgpuLane {
     /// Starts the lane's thread; none where only hardware is wanted and there is none.
     pub fn start(wanted: &Wanted) -> Result<Option<Self>, WgpuError> {
+        let hopeless = cfg!(target_os = "linux") && !DEVICES.iter().any(|device| Path::new(device).exists());
+        if *wanted == Wanted::Hardware && hopeless {
+            // To look nevertheless would load software drivers, which take some 50 MiB.
+            return Ok(None);
+        }
         let found = Device::list();
         let Some(adapter) = wanted.of(&found) else {
             return match wanted {
