@@ -147,6 +147,7 @@ impl Graph {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]
 fn not_lowered(error: LowerError) -> BackendError {
     let message = error.to_string();
     match error {
@@ -160,6 +161,7 @@ fn not_lowered(error: LowerError) -> BackendError {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]
 fn not_for_gpu(error: GpuError) -> BackendError {
     let message = error.to_string();
     match error {
@@ -170,6 +172,7 @@ fn not_for_gpu(error: GpuError) -> BackendError {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]
 fn not_for_wasm(error: WasmError) -> BackendError {
     let message = error.to_string();
     match error {
