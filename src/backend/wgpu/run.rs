@@ -24,7 +24,7 @@ const READ_STEP: u64 = 8;
 const FAULTS: [&str; 2] = ["a kernel met what it cannot compute", "an index is out of range"];
 
 /// Reads bytes of a model's file: its name, where they begin, how many.
-pub type Files<'f> = &'f dyn Fn(&str, u64, usize) -> std::io::Result<Vec<u8>>;
+type Files<'f> = &'f dyn Fn(&str, u64, usize) -> std::io::Result<Vec<u8>>;
 
 /// What of a model's files lies on a device: its programs share it.
 #[derive(Default)]
