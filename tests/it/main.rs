@@ -79,6 +79,7 @@ mod tokens;
 mod unread;
 mod variants;
 mod verifying;
+mod wasm;
 mod webdriver;
 
 // Where the properties look for the rooms, here and in the fuzzer's crate.
