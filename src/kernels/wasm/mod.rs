@@ -77,7 +77,9 @@ pub fn engine() -> String {
 /// A digest of the module's sources.
 pub fn fingerprint() -> String {
     let mut digest = Sha256::new();
-    SOURCES.iter().for_each(|source| digest.update(source.as_bytes()));
+    for source in SOURCES {
+        digest.update(source.as_bytes());
+    }
     digest.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a text takes everything");
         text
