@@ -62,7 +62,7 @@ fn found(calls: &Calls, at: usize) -> Option<Found> {
 }
 
 /// Back from the softmax, which stands at `reader`, through what scales scores and what adds to them.
-fn scores<'c>(calls: &'c Calls, mut slot: Slot, mut reader: usize, held: usize) -> Option<Scores<'c>> {
+fn scores(calls: &Calls, mut slot: Slot, mut reader: usize, held: usize) -> Option<Scores<'_>> {
     let (mut scale, mut mask, mut others) = (1f32, None, Vec::new());
     loop {
         let at = calls.maker(slot)?;

@@ -6,7 +6,8 @@ use crate::kernels::ir::{Call, Map, Routine, Slot};
 
 pub(super) struct Calls {
     routine: Routine,
-    calls: Vec<Option<Call>>,
+    /// Those that are left, each in its place.
+    listed: Vec<Option<Call>>,
     writers: Vec<Vec<usize>>,
     readers: Vec<Vec<usize>>,
     /// What clients read.
@@ -15,24 +16,24 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn of(mut routine: Routine) -> Self {
-        let calls: Vec<Option<Call>> = std::mem::take(&mut routine.calls).into_iter().map(Some).collect();
+        let listed: Vec<Option<Call>> = std::mem::take(&mut routine.calls).into_iter().map(Some).collect();
         let slots = routine.slots.len();
         let outputs = routine.outputs.iter().filter_map(|port| port.slot).collect();
         let mut own = Self {
             routine,
-            calls,
+            listed,
             writers: vec![Vec::new(); slots],
             readers: vec![Vec::new(); slots],
             outputs,
         };
-        for at in 0..own.calls.len() {
+        for at in 0..own.listed.len() {
             own.enter(at);
         }
         own
     }
 
     fn enter(&mut self, at: usize) {
-        let Some(call) = &self.calls[at] else { return };
+        let Some(call) = &self.listed[at] else { return };
         for (slots, of) in [(call.reads(), &mut self.readers), (call.writes(), &mut self.writers)] {
             for slot in slots {
                 let of = &mut of[slot.0 as usize];
@@ -44,11 +45,11 @@ impl Calls {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.calls.len()
+        self.listed.len()
     }
 
     pub(super) fn call(&self, at: usize) -> Option<&Call> {
-        self.calls[at].as_ref()
+        self.listed[at].as_ref()
     }
 
     pub(super) fn map(&self, at: usize) -> Option<&Map> {
@@ -93,18 +94,18 @@ impl Calls {
             return false;
         }
         for gone in others.iter().chain([&at]) {
-            let Some(call) = self.calls[*gone].take() else { continue };
+            let Some(call) = self.listed[*gone].take() else { continue };
             call.reads().iter().for_each(|slot| self.readers[slot.0 as usize].retain(|at| at != gone));
             call.writes().iter().for_each(|slot| self.writers[slot.0 as usize].retain(|at| at != gone));
         }
-        self.calls[at] = Some(call);
+        self.listed[at] = Some(call);
         self.enter(at);
         true
     }
 
     /// The routine, without calls and weights that nobody reads any more.
     pub(super) fn finish(self) -> Routine {
-        let Self { mut routine, calls, outputs, .. } = self;
+        let Self { mut routine, listed, outputs, .. } = self;
         let mut wanted = outputs;
         let mut kept = |calls: Vec<Call>| {
             let mut kept: Vec<Call> = Vec::with_capacity(calls.len());
@@ -117,7 +118,7 @@ impl Calls {
             kept.reverse();
             kept
         };
-        routine.calls = kept(calls.into_iter().flatten().collect());
+        routine.calls = kept(listed.into_iter().flatten().collect());
         routine.once = kept(std::mem::take(&mut routine.once));
         routine.weights.retain(|weight| wanted.contains(&weight.slot));
         routine

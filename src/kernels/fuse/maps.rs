@@ -73,7 +73,7 @@ fn joined(made: &Map, map: &Map, held: usize) -> Option<Map> {
         });
     }
     let expr = filled(&map.expr, &terms);
-    let mut map = Map { expr, inputs, ..map };
+    let mut map = Map { inputs, expr, ..map };
     merge(&mut map);
     let fits =
         map.inputs.len() <= MAP_INPUTS_MAX && map.shape.len() <= RANK_MAX && size(&map.expr) <= EXPR_MAX;
@@ -83,8 +83,8 @@ fn joined(made: &Map, map: &Map, held: usize) -> Option<Map> {
 /// Splits dimensions of a map until each goes along one of what it reads.
 fn split(map: &mut Map, slot: Slot, whole: &Whole) {
     let next = |map: &Map| {
-        let own = map.inputs.iter().filter(|view| view.slot == slot);
-        own.filter_map(|view| whole.split(&map.shape, view)).next()
+        let mut own = map.inputs.iter().filter(|view| view.slot == slot);
+        own.find_map(|view| whole.split(&map.shape, view))
     };
     while let Some((at, inner)) = next(map) {
         map.shape[at] /= inner;

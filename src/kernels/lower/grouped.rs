@@ -79,7 +79,7 @@ pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Valu
     if matches!(place, Place::Within) {
         let counted = builder.map(
             &seqlens.shape,
-            &[seqlens.clone()],
+            std::slice::from_ref(seqlens),
             Datatype::Int32,
             Expr::Input(0) + Expr::Int(1),
         )?;
@@ -156,7 +156,7 @@ fn turned(
         (None, Place::Behind) => builder.ints(vec![(total - queries) as i64]),
         (None, Place::Within) => {
             let first = Expr::Input(0) + Expr::Int(1 - queries as i32);
-            builder.map(&seqlens.shape, &[seqlens.clone()], Datatype::Int32, first)?
+            builder.map(&seqlens.shape, std::slice::from_ref(seqlens), Datatype::Int32, first)?
         }
     };
     let by = Turn { cos, sin, positions: &positions, interleaved: site.number("rotary_interleaved", 0) != 0 };

@@ -74,12 +74,12 @@ pub(super) fn product(
 /// The call that writes a product to a place that is there; with nothing to sum up, what comes after alone.
 pub(super) fn product_into(
     site: &Site<'_>,
-    (a, b): (&Value, &Value),
+    (left, right): (&Value, &Value),
     output: &Value,
     After { alpha, bias, activation }: After<'_>,
 ) -> Result<Call, LowerError> {
     let rank = output.rank();
-    let (m, n, k) = (output.shape[rank - 2], output.shape[rank - 1], a.shape[a.rank() - 1]);
+    let (m, n, k) = (output.shape[rank - 2], output.shape[rank - 1], left.shape[left.rank() - 1]);
     if k == 0 {
         let sum = if bias.is_some() { Expr::Input(0) } else { Expr::Float(0.0) };
         let expr = activation.map_or(sum.clone(), |op| sum.then(op));
@@ -93,8 +93,8 @@ pub(super) fn product_into(
         m,
         k,
         n,
-        a: Builder::view(a, &over([m, k])),
-        b: Builder::view(b, &over([k, n])),
+        a: Builder::view(left, &over([m, k])),
+        b: Builder::view(right, &over([k, n])),
         bias: bias.map(|bias| Builder::view(bias, &output.shape)),
         output: Builder::view(output, &output.shape),
         alpha,
@@ -209,12 +209,8 @@ fn gemm(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, LowerError
             return Err(site.refuse(format!("adds {:?} to {shape:?}, which it does not fit", bias.shape)));
         }
         if beta.to_bits() != 1f32.to_bits() {
-            *bias = builder.map(
-                &bias.shape.clone(),
-                &[bias.clone()],
-                bias.datatype,
-                Expr::Input(0) * Expr::Float(beta),
-            )?;
+            let scaled = Expr::Input(0) * Expr::Float(beta);
+            *bias = builder.map(&bias.shape, std::slice::from_ref(&*bias), bias.datatype, scaled)?;
         }
     }
     let after = After { alpha: site.real("alpha", 1.0), bias: bias.as_ref(), activation: None };

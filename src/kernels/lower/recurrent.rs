@@ -245,7 +245,12 @@ impl Direction<'_> {
                 let after = After { bias: Some(&inputs), activation, ..NOTHING };
                 calls.push(product_into(self.site, (&state, &self.recurrence), &next, after)?);
             }
-            calls.extend(Builder::mapping(&shown.shape, &[next.clone()], &shown, Expr::Input(0))?);
+            calls.extend(Builder::mapping(
+                &shown.shape,
+                std::slice::from_ref(&next),
+                &shown,
+                Expr::Input(0),
+            )?);
             state = next;
         }
         Ok(())
