@@ -7,7 +7,7 @@ use crate::{
     domain::{Datatype, Tensor},
     kernels::{
         gpu::{
-            compile,
+            Limits, compile,
             tests::cases::{Case, all, faults},
         },
         host::Host,
@@ -53,8 +53,8 @@ fn off(found: f32, wanted: f32, tolerance: f32) -> f32 {
     if off.is_nan() { f32::INFINITY } else { off }
 }
 
-fn problem(device: &Device, case: &Case) -> Option<String> {
-    let (program, block) = match compile(&case.routine, &device.limits()) {
+fn problem(device: &Device, case: &Case, limits: &Limits) -> Option<String> {
+    let (program, block) = match compile(&case.routine, limits) {
         Ok(made) => made,
         Err(error) => return Some(error.to_string()),
     };
@@ -95,9 +95,15 @@ fn problem(device: &Device, case: &Case) -> Option<String> {
 #[test]
 fn every_call_computes_what_the_reference_does() {
     let Some(device) = device() else { return };
-    let wrong: Vec<String> =
-        all().iter().filter_map(|case| Some(format!("{}: {}", case.name, problem(&device, case)?))).collect();
-    assert!(wrong.is_empty(), "{} cases are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    // Kernels for either class of adapter run on any.
+    for software in [true, false] {
+        let limits = Limits { software, ..Limits::PROMISED };
+        let wrong: Vec<String> = all()
+            .iter()
+            .filter_map(|case| Some(format!("{}: {}", case.name, problem(&device, case, &limits)?)))
+            .collect();
+        assert!(wrong.is_empty(), "software {software}: {} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
 }
 
 #[test]
