@@ -8,13 +8,14 @@ const LIBRARY: &str = if cfg!(target_os = "macos") { "libduckdb.dylib" } else { 
 const UNKNOWN: &str = "unknown";
 
 /// What goes into the binary: measurements that are written meanwhile do not.
-const BUILT: [&str; 13] = [
+const BUILT: [&str; 14] = [
     "src",
     "browsers",
     "web-harness/build.mjs",
     "web-harness/dashboard",
     "web-harness/docs",
     "web-harness/harness",
+    "web-harness/kernels",
     "web-harness/package-lock.json",
     "web-harness/protocol",
     "web-harness/report",

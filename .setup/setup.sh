@@ -238,6 +238,7 @@ downloads() {
     node .setup/artifacts.mjs chromium || lacks "Chromium with WebNN: node .setup/artifacts.mjs chromium"
   fi
   if have python3; then
+    python3 .setup/zig.py || lacks "the compiler of the page's kernels: python3 .setup/zig.py"
     # shellcheck disable=SC2086 # a list of words
     python3 .setup/models.py $catalogues || lacks "models: python3 .setup/models.py$catalogues"
     if for_tests "$1"; then

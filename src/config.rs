@@ -474,7 +474,7 @@ fn thread_share(
 ) -> u32 {
     let mut lanes = u32::try_from(natives).unwrap_or(u32::MAX);
     for recipe in recipes {
-        let on_cpu = |backend: &&BackendKind| **backend != BackendKind::Webgpu && backends.contains(backend);
+        let on_cpu = |backend: &&BackendKind| !backend.on_gpu() && backends.contains(backend);
         let held = u32::try_from(recipe.backends.iter().filter(on_cpu).count()).unwrap_or(u32::MAX);
         let instances = browsers.get(&recipe.name).map_or(0, |bounds| bounds.most);
         lanes = lanes.saturating_add(instances.saturating_mul(held));

@@ -22,6 +22,7 @@ use crate::{
     backend::{
         Backend,
         ort::{OrtError, OrtLane, OrtLibrary},
+        wgpu::{WgpuError, WgpuLane},
     },
     bench::Archive,
     bridge::{Bridge, BridgeError},
@@ -92,6 +93,8 @@ pub enum DaemonError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Ort(#[from] OrtError),
+    #[error(transparent)]
+    Wgpu(#[from] WgpuError),
     #[error(transparent)]
     Models(#[from] ModelError),
     #[error(transparent)]
@@ -406,13 +409,13 @@ fn clear(run: &RunDir) {
     }
 }
 
-/// A lane per execution provider: in this process, and for other libraries in one of its own.
+/// A lane per execution provider, in this process and for other libraries in one of its own; and one on an adapter.
 fn natives(
     config: &Config,
     library: &OrtLibrary,
     run: &Arc<RunDir>,
-) -> Result<Vec<Arc<dyn Backend>>, OrtError> {
-    let Native { providers, libraries, threads, .. } = &config.native;
+) -> Result<Vec<Arc<dyn Backend>>, DaemonError> {
+    let Native { providers, libraries, threads, wgpu, .. } = &config.native;
     let mut lanes: Vec<Arc<dyn Backend>> = Vec::new();
     for provider in providers {
         lanes.push(Arc::new(OrtLane::start(library, provider, *threads)?));
@@ -422,6 +425,11 @@ fn natives(
             let lane = OrtLane::start_elsewhere(&config.program, run, path, provider, *threads)?;
             lanes.push(Arc::new(lane));
         }
+    }
+    if let Some(wanted) = wgpu
+        && let Some(lane) = WgpuLane::start(wanted)?
+    {
+        lanes.push(Arc::new(lane));
     }
     Ok(lanes)
 }

@@ -14,6 +14,7 @@ pub mod domain;
 pub mod driver;
 pub mod events;
 pub mod http;
+pub mod kernels;
 pub mod modality;
 pub mod models;
 pub mod onnx;

@@ -10,6 +10,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
+import { buildKernels } from './kernels/build.mjs';
 
 const HERE = import.meta.dirname;
 const DIST = path.join(HERE, 'dist');
@@ -43,6 +44,12 @@ function storeEngine(logicalName, moduleName, wasmName) {
     wasm: store(logicalName, wasmName, read(wasmName)),
     wasmName,
   };
+}
+
+/** The module of our own kernels, for every browser and for those with relaxed SIMD. */
+function storeKernels() {
+  const built = (name, relaxed) => store(name, `${name}.wasm`, buildKernels({ relaxed }));
+  return { plain: built('kernels', false), relaxed: built('kernels-relaxed', true) };
 }
 
 /** The source map is not served, so nothing may ask for it. */
@@ -117,6 +124,7 @@ mkdirSync(path.join(DIST, 'report'));
 const engineAssets = {
   plain: storeEngine('ort-wasm', 'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'),
   jspi: storeEngine('ort-jspi', 'ort.jspi.bundle.min.mjs', 'ort-wasm-simd-threaded.jspi.wasm'),
+  kernels: storeKernels(),
 };
 const lane = store('lane', 'lane.js', await bundle('harness/lane.ts', {}));
 const page = store('page', 'page.js', await bundle('harness/boot.ts', { LANE_URL: lane, ENGINE_ASSETS: engineAssets }));

@@ -26,8 +26,8 @@ export default tseslint.config(
     rules: { 'max-lines-per-function': 'off' },
   },
   {
-    files: ['*.mjs', '*.js'],
-    languageOptions: { globals: { Buffer: 'readonly' } },
+    files: ['*.mjs', '*.js', 'kernels/*.mjs'],
+    languageOptions: { globals: { Buffer: 'readonly', process: 'readonly' } },
   },
   {
     files: ['docs/*.js'],

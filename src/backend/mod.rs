@@ -3,9 +3,13 @@
 //! A backend executes what it is given and reports what happened.
 //! It never chooses, queues for fairness, retries, or judges numbers.
 
+pub mod lowered;
 pub mod ort;
 pub mod page;
 mod tensors;
+pub mod thread;
+pub mod wgpu;
+mod worker;
 
 use std::{
     collections::BTreeMap,
@@ -183,6 +187,9 @@ pub enum BackendError {
     NotLoaded { session: String },
     #[error("could not load the model: {message}")]
     Load { message: String, code: Code, retry: Retry },
+    /// Another backend may run it, this one never will.
+    #[error("{message}")]
+    Uncovered { message: String },
     #[error("the step was cancelled")]
     Cancelled,
     #[error("{message}")]
@@ -192,7 +199,7 @@ pub enum BackendError {
 impl BackendError {
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Lost { .. } => Retry::Elsewhere,
+            Self::Lost { .. } | Self::Uncovered { .. } => Retry::Elsewhere,
             Self::NotLoaded { .. } => Retry::Same,
             Self::Cancelled => Retry::Never,
             Self::Load { retry, .. } | Self::Execute { retry, .. } => *retry,
@@ -203,6 +210,7 @@ impl BackendError {
         match self {
             Self::Lost { .. } => Code::LaneLost,
             Self::NotLoaded { .. } => Code::ModelNotReady,
+            Self::Uncovered { .. } => Code::NoBackend,
             Self::Cancelled => Code::Cancelled,
             Self::Load { code, .. } | Self::Execute { code, .. } => *code,
         }

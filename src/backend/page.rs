@@ -2,6 +2,8 @@
 //!
 //! One task reads the link and resolves what is pending; whoever calls `execute` writes to it directly.
 
+pub mod weft;
+
 use std::{
     collections::HashMap,
     future::ready,
@@ -102,6 +104,7 @@ async fn read(link: Arc<Link>, mut receiver: LinkReceiver) {
         let (LaneToDaemon::Result { id, .. }
         | LaneToDaemon::Loaded { id, .. }
         | LaneToDaemon::Unloaded { id }
+        | LaneToDaemon::Programmed { id }
         | LaneToDaemon::Failed { id, .. }) = received.message
         else {
             break "the lane reported ready twice".to_owned();
@@ -266,43 +269,7 @@ impl Backend for PageLane {
     }
 
     fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
-        let sent_at = Instant::now();
-        let (inputs, body) = tensors::joined(step.inputs);
-        let session = step.session.to_string();
-        let (id, reply) = self.link.ask(
-            |id, payload| DaemonToLane::Step { id, session, inputs, outputs: step.outputs, payload },
-            body,
-        );
-        self.link.began(sent_at);
-        let link = self.link.clone();
-        Box::pin(async move {
-            let mut reply = Box::pin(answer(reply));
-            let answered = tokio::select! {
-                biased;
-                answered = &mut reply => answered,
-                () = step.cancelled.cancelled() => {
-                    // A closed link resolves the reply by itself.
-                    let _ = link.sender.control(&DaemonToLane::Cancel { id });
-                    reply.await
-                }
-            };
-            link.ended(answered.as_ref().ok().map(|(_, at, previous)| (*at, *at - sent_at.max(*previous))));
-            let (received, at, previous) = answered?;
-            match received.message {
-                LaneToDaemon::Result { outputs, timing_us, .. } => Ok(StepOutput {
-                    outputs: tensors::apart(outputs, &received.body)?,
-                    timing: timing(timing_us, sent_at, previous, at),
-                }),
-                LaneToDaemon::Failed { code: Code::Cancelled, .. } => Err(BackendError::Cancelled),
-                LaneToDaemon::Failed { code: Code::ModelNotReady, message, .. } => {
-                    Err(BackendError::NotLoaded { session: message })
-                }
-                LaneToDaemon::Failed { code, message, retry, .. } => {
-                    Err(BackendError::Execute { message, code, retry })
-                }
-                other => Err(unexpected(&other)),
-            }
-        })
+        self.step(step, None)
     }
 
     fn activity(&self) -> Activity {
@@ -339,6 +306,73 @@ impl Backend for PageLane {
 
     fn recycled(&self) -> bool {
         self.link.recycled.load(Ordering::Acquire)
+    }
+}
+
+impl PageLane {
+    /// Sends a program ahead of the steps of a session that need it.
+    fn program(
+        &self,
+        session: &SessionName,
+        program: u64,
+        drops: Vec<u64>,
+        (block_bytes, body): (usize, Body),
+    ) -> impl Future<Output = Result<(), BackendError>> + use<> {
+        let session = session.to_string();
+        let (_, reply) = self.link.ask(
+            |id, payload| DaemonToLane::Program { id, session, program, drops, block_bytes, payload },
+            body,
+        );
+        async move {
+            match answer(reply).await?.0.message {
+                LaneToDaemon::Programmed { .. } => Ok(()),
+                LaneToDaemon::Failed { code, message, retry, .. } => {
+                    Err(BackendError::Execute { message, code, retry })
+                }
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Sends a step; of a session on our own kernels, with the program that it follows.
+    fn step(&self, step: Step, program: Option<u64>) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
+        let sent_at = Instant::now();
+        let (inputs, body) = tensors::joined(step.inputs);
+        let session = step.session.to_string();
+        let (id, reply) = self.link.ask(
+            |id, payload| DaemonToLane::Step { id, session, program, inputs, outputs: step.outputs, payload },
+            body,
+        );
+        self.link.began(sent_at);
+        let link = self.link.clone();
+        Box::pin(async move {
+            let mut reply = Box::pin(answer(reply));
+            let answered = tokio::select! {
+                biased;
+                answered = &mut reply => answered,
+                () = step.cancelled.cancelled() => {
+                    // A closed link resolves the reply by itself.
+                    let _ = link.sender.control(&DaemonToLane::Cancel { id });
+                    reply.await
+                }
+            };
+            link.ended(answered.as_ref().ok().map(|(_, at, previous)| (*at, *at - sent_at.max(*previous))));
+            let (received, at, previous) = answered?;
+            match received.message {
+                LaneToDaemon::Result { outputs, timing_us, .. } => Ok(StepOutput {
+                    outputs: tensors::apart(outputs, &received.body)?,
+                    timing: timing(timing_us, sent_at, previous, at),
+                }),
+                LaneToDaemon::Failed { code: Code::Cancelled, .. } => Err(BackendError::Cancelled),
+                LaneToDaemon::Failed { code: Code::ModelNotReady, message, .. } => {
+                    Err(BackendError::NotLoaded { session: message })
+                }
+                LaneToDaemon::Failed { code, message, retry, .. } => {
+                    Err(BackendError::Execute { message, code, retry })
+                }
+                other => Err(unexpected(&other)),
+            }
+        })
     }
 }
 

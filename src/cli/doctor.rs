@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::{Common, Interrupts, Misuse, output};
 use crate::{
+    backend::wgpu::{AdapterInfo, Device, Wanted},
     config::{Config, RECIPES, RawConfig, Surroundings},
     daemon::Daemon,
-    domain::Environment,
+    domain::{Adapter, BackendKind, Environment},
     driver::{
         presence::Presence,
         recipe::{Places, Recipe},
@@ -91,10 +92,15 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
     let lanes = lanes.unwrap_or_default();
     let findings: Vec<Finding> =
         recipes.iter().zip(presences).map(|(recipe, presence)| finding(recipe, presence, &status)).collect();
+    let adapters = adapters(config.native.wgpu.as_ref(), &Device::list());
     if common.json {
-        return output::json(&serde_json::json!({"browsers": findings, "native": lanes}));
+        return output::json(
+            &serde_json::json!({"browsers": findings, "native": lanes, "adapters": adapters}),
+        );
     }
-    let rows: Vec<_> = findings.iter().flat_map(rows).chain(lanes.iter().map(native_row)).collect();
+    let without = adapters.iter().filter(|adapter| adapter.reason.is_some()).map(adapter_row);
+    let rows: Vec<_> =
+        findings.iter().flat_map(rows).chain(lanes.iter().map(native_row)).chain(without).collect();
     output::table(&HEADER, &rows);
     Ok(())
 }
@@ -183,10 +189,68 @@ fn sandbox(instance: &InstanceStatus) -> &'static str {
 }
 
 fn native_row(lane: &Environment) -> Vec<String> {
-    let found = format!("{}, {}", threads(lane.threads), lane.engine);
+    let found = match &lane.adapter {
+        Some(adapter) => format!("{}, {}", named(adapter), lane.engine),
+        None => format!("{}, {}", threads(lane.threads), lane.engine),
+    };
     let (browser, version) = (lane.browser.clone(), lane.browser_version.clone());
     let proven = State::Proven.words().to_owned();
     vec![browser, proven, version, "-".to_owned(), lane.backend.to_string(), "yes".to_owned(), found]
+}
+
+/// An adapter that our own kernels could compute on.
+#[derive(Debug, PartialEq, Serialize)]
+struct Found {
+    #[serde(flatten)]
+    adapter: Adapter,
+    binding_bytes: u64,
+    buffer_bytes: u64,
+    workgroup_bytes: u32,
+    invocations: u32,
+    features: Vec<&'static str>,
+    /// Why no lane is on it.
+    reason: Option<&'static str>,
+}
+
+/// What a configuration makes of the adapters that are here.
+fn adapters(wanted: Option<&Wanted>, found: &[AdapterInfo]) -> Vec<Found> {
+    let taken = wanted.and_then(|wanted| wanted.of(found));
+    let reason = |adapter: &AdapterInfo| match (wanted, taken) {
+        (None, _) => Some("native.wgpu is off"),
+        (_, Some(taken)) if taken == adapter => None,
+        (_, Some(_)) => Some("native.wgpu takes another"),
+        (Some(_), None) => Some("native.wgpu does not ask for a software adapter"),
+    };
+    let found = found.iter().map(|adapter| Found {
+        adapter: adapter.described(),
+        binding_bytes: adapter.limits.binding_bytes,
+        buffer_bytes: adapter.limits.buffer_bytes,
+        workgroup_bytes: adapter.limits.workgroup_bytes,
+        invocations: adapter.limits.invocations,
+        features: adapter.features.clone(),
+        reason: reason(adapter),
+    });
+    found.collect()
+}
+
+fn adapter_row(found: &Found) -> Vec<String> {
+    let none = || "-".to_owned();
+    let mebibytes = found.binding_bytes >> 20;
+    let told = format!(
+        "{}, bindings of {mebibytes} MiB: {}",
+        named(&found.adapter),
+        found.reason.unwrap_or_default()
+    );
+    vec!["native".to_owned(), none(), none(), none(), BackendKind::Wgpu.to_string(), "no".to_owned(), told]
+}
+
+fn named(adapter: &Adapter) -> String {
+    let kind = if adapter.software { "software" } else { "hardware" };
+    let names = [&adapter.vendor, &adapter.architecture, &adapter.device, &adapter.description];
+    let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).map(String::as_str).collect();
+    // Firefox names none.
+    let names = if names.is_empty() { "without a name".to_owned() } else { names.join(" ") };
+    format!("{kind} adapter {names}")
 }
 
 fn threads(count: u32) -> String {
@@ -199,12 +263,7 @@ fn detail(instance: &InstanceStatus, lane: &LaneStatus) -> String {
     };
     let mut found = Vec::new();
     if let Some(adapter) = &capability.adapter {
-        let kind = if adapter.software { "software" } else { "hardware" };
-        let names = [&adapter.vendor, &adapter.architecture, &adapter.device, &adapter.description];
-        let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).map(String::as_str).collect();
-        // Firefox names none.
-        let names = if names.is_empty() { "without a name".to_owned() } else { names.join(" ") };
-        found.push(format!("{kind} adapter {names}"));
+        found.push(named(adapter));
     }
     if let Some(devices) = &capability.webnn {
         found.extend(devices.iter().map(|(device, answer)| format!("{device} {answer}")));

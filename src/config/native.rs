@@ -1,4 +1,4 @@
-//! Which ONNX Runtime libraries compute natively, and on what: `[native]`.
+//! Which ONNX Runtime libraries compute natively, on what, and which GPU our own kernels do: `[native]`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{ConfigError, beside, positive, unpacked};
-use crate::domain::BackendKind;
+use crate::{backend::wgpu::Wanted, domain::BackendKind};
 
 const OWN: &str = "native.providers";
 
@@ -20,6 +20,7 @@ pub struct RawNative {
     /// Beside that one, by names of the owner's.
     pub libraries: BTreeMap<String, Library>,
     pub threads: Option<u32>,
+    pub wgpu: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Native {
     /// Each of their lanes is a process of its own.
     pub libraries: BTreeMap<String, Library>,
     pub threads: u32,
+    /// On which adapter our own kernels compute natively, if on any.
+    pub wgpu: Option<Wanted>,
 }
 
 /// Another build of ONNX Runtime.
@@ -101,8 +104,23 @@ impl RawNative {
             providers: self.providers.unwrap_or_else(|| vec!["cpu".to_owned()]),
             libraries: self.libraries,
             threads: positive(self.threads, share, "native.threads")?,
+            wgpu: wgpu(self.wgpu)?,
         })
     }
+}
+
+fn wgpu(said: Option<String>) -> Result<Option<Wanted>, ConfigError> {
+    Ok(match said.as_deref().map(str::trim) {
+        None | Some("auto") => Some(Wanted::Hardware),
+        Some("on") => Some(Wanted::Any),
+        Some("off") => None,
+        Some("") => {
+            let problem =
+                "native.wgpu is auto, on, off, or words of an adapter's name, as `weft doctor` shows it";
+            return Err(ConfigError::Invalid(problem.to_owned()));
+        }
+        Some(name) => Some(Wanted::Named(name.to_owned())),
+    })
 }
 
 /// Beside the program or in the `lib` folder of an unpacked weft, else where setup put it.

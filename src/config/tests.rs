@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{Config, ConfigError, Library, RawConfig, Surroundings, source::parse, thread_share};
 use crate::{
+    backend::wgpu::Wanted,
     domain::{BackendKind, Policy},
     driver::recipe::Recipe,
     models::source::Token,
@@ -31,6 +32,20 @@ fn an_empty_file_gives_a_complete_configuration() {
     assert_eq!((config.timeout, config.native.providers), (Duration::from_secs(60), vec!["cpu".to_owned()]));
     assert_eq!((config.drain, config.limits.hedge_percent), (Duration::from_secs(30), None));
     assert!(config.threads >= 1 && config.native.threads >= 1);
+}
+
+#[test]
+fn an_adapter_is_wanted_by_its_name_or_by_its_kind() {
+    let cases = [
+        ("", Some(Wanted::Hardware)),
+        ("wgpu = \"auto\"", Some(Wanted::Hardware)),
+        ("wgpu = \"on\"", Some(Wanted::Any)),
+        ("wgpu = \"off\"", None),
+        ("wgpu = \" RTX 4090 \"", Some(Wanted::Named("RTX 4090".to_owned()))),
+    ];
+    for (said, wanted) in cases {
+        assert_eq!(resolve(&format!("[native]\n{said}")).expect(said).native.wgpu, wanted, "{said}");
+    }
 }
 
 #[test]
@@ -174,6 +189,8 @@ fn what_cannot_hold_is_refused_by_name() {
         ("lanes = { memory_max = 4294967297 }", "lanes.memory_max: 4294967297 bytes are not between"),
         ("lanes = { gpu = \"maybe\" }", "unknown variant"),
         ("native = { threads = 0 }", "native.threads must be at least 1"),
+        ("native = { wgpu = \" \" }", "native.wgpu is auto, on, off, or words of an adapter's name"),
+        ("native = { wgpu = true }", "invalid type"),
         ("native = { providers = [\"cpu\", \"cpu\"] }", "native.providers: cpu has a lane already"),
         ("native = { providers = [\"CUDA\"] }", "native.providers: \"CUDA\" is no provider in short"),
         (

@@ -10,6 +10,12 @@ pub enum BackendKind {
     Wasm,
     Webgpu,
     Webnn,
+    /// Our own kernels in a page, on its GPU.
+    WeftWgsl,
+    /// Our own kernels in a page, on its CPU.
+    WeftWasm,
+    /// Our own kernels natively, on a GPU.
+    Wgpu,
     /// Native ONNX Runtime on one of its execution providers, as `ort-cpu`.
     Ort(String),
 }
@@ -17,7 +23,12 @@ pub enum BackendKind {
 impl BackendKind {
     /// Whether the daemon's own process computes, not a browser.
     pub fn is_native(&self) -> bool {
-        matches!(self, Self::Ort(_))
+        matches!(self, Self::Ort(_) | Self::Wgpu)
+    }
+
+    /// Whether it computes on a GPU's adapter, which a CPU may stand for.
+    pub fn on_gpu(&self) -> bool {
+        matches!(self, Self::Webgpu | Self::WeftWgsl | Self::Wgpu)
     }
 
     pub fn ort_cpu() -> Self {
@@ -31,6 +42,9 @@ impl fmt::Display for BackendKind {
             Self::Wasm => f.write_str("wasm"),
             Self::Webgpu => f.write_str("webgpu"),
             Self::Webnn => f.write_str("webnn"),
+            Self::WeftWgsl => f.write_str("weft-wgsl"),
+            Self::WeftWasm => f.write_str("weft-wasm"),
+            Self::Wgpu => f.write_str("wgpu"),
             Self::Ort(provider) => write!(f, "ort-{provider}"),
         }
     }
@@ -44,6 +58,9 @@ impl FromStr for BackendKind {
             "wasm" => Ok(Self::Wasm),
             "webgpu" => Ok(Self::Webgpu),
             "webnn" => Ok(Self::Webnn),
+            "weft-wgsl" => Ok(Self::WeftWgsl),
+            "weft-wasm" => Ok(Self::WeftWasm),
+            "wgpu" => Ok(Self::Wgpu),
             _ => match text.strip_prefix("ort-") {
                 Some(provider)
                     if provider.bytes().all(|b| b.is_ascii_lowercase()) && !provider.is_empty() =>
@@ -51,7 +68,8 @@ impl FromStr for BackendKind {
                     Ok(Self::Ort(provider.to_owned()))
                 }
                 _ => Err(format!(
-                    "{text:?} is no backend: use wasm, webgpu, webnn or ort-PROVIDER, as ort-cpu"
+                    "{text:?} is no backend: use wasm, webgpu, webnn, weft-wasm, weft-wgsl, wgpu or ort-PROVIDER, \
+                     as ort-cpu"
                 )),
             },
         }

@@ -197,7 +197,7 @@ fn dimension(value: Option<&DimensionValue>) -> Dim {
     }
 }
 
-pub(super) fn datatype(code: i32) -> Option<Datatype> {
+pub(crate) fn datatype(code: i32) -> Option<Datatype> {
     Some(match code {
         element::FLOAT => Datatype::Fp32,
         element::UINT8 => Datatype::Uint8,

@@ -103,9 +103,20 @@ pub fn lean(path: &Path, name: &str) -> Result<Bytes, OnnxError> {
     let file = read::read(path)?;
     let mut model = ModelProto::decode(file.clone()).map_err(|source| OnnxError::NotProtobuf { source })?;
     if let Some(graph) = &mut model.graph {
-        leave(graph, &file, name);
+        leave(graph, &file, name, LEFT_FROM);
     }
     Ok(model.encode_to_vec().into())
+}
+
+/// A model and its graph, from a file's bytes; weights of at least `from` bytes stay there.
+pub(crate) fn lean_from(
+    file: &Bytes,
+    name: &str,
+    from: usize,
+) -> Result<(ModelProto, GraphProto), OnnxError> {
+    let (model, mut graph) = read::decode(file)?;
+    leave(&mut graph, file, name, from);
+    Ok((model, graph))
 }
 
 /// Says that a tensor's bytes lie in a file.
@@ -118,15 +129,15 @@ pub(super) fn place(tensor: &mut TensorProto, file: &str, offset: u64, length: u
     tensor.data_location = EXTERNAL;
 }
 
-fn leave(graph: &mut GraphProto, file: &Bytes, name: &str) {
-    for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.raw_data.len() >= LEFT_FROM) {
+fn leave(graph: &mut GraphProto, file: &Bytes, name: &str, from: usize) {
+    for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.raw_data.len() >= from) {
         let raw = std::mem::take(&mut tensor.raw_data);
         // Decoding shares the file's memory.
         let offset = raw.as_ptr().addr() - file.as_ptr().addr();
         place(tensor, name, offset as u64, raw.len() as u64);
     }
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|inner| leave(inner, file, name));
+        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|inner| leave(inner, file, name, from));
     }
 }
 
@@ -141,7 +152,7 @@ fn rename(graph: &mut GraphProto, names: &BTreeMap<String, String>) {
 }
 
 /// The file beside the model that a tensor lies in, where it begins there, and its bytes.
-pub(super) fn range(tensor: &TensorProto) -> Option<(&str, u64, u64)> {
+pub(crate) fn range(tensor: &TensorProto) -> Option<(&str, u64, u64)> {
     let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key);
     let number = |key: &str| entry(key).and_then(|entry| entry.value.parse().ok());
     let sizes = tensor.dims.iter().map(|size| size.unsigned_abs());

@@ -18,10 +18,12 @@ mod ranges;
 mod read;
 mod shapes;
 
+pub(crate) use analyse::datatype;
 pub use analyse::{Analysis, analyse};
 pub use check::{CheckError, Outside};
 pub use cost::{Costs, NodeCost, Total, costs};
 pub use external::{TakeError, lean, rename_files};
+pub(crate) use external::{lean_from, range};
 pub use notes::{CONVERTER, annotate, metadata};
 pub use ranges::{InputRange, Values};
 pub use read::{FILE_BYTES_MAX, check, external_files, open, open_whole};

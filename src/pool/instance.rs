@@ -153,7 +153,7 @@ impl Life<'_> {
     /// WebGPU where it is wanted, else WebNN, which Chromium disables when it finds no GPU to its taste.
     pub(super) fn on_trial(&self) -> Option<BackendKind> {
         let may_switch = self.fleet.gpu.is_none() && self.gpu == GpuMode::Hardware && self.reloads == 0;
-        let mut telling = [BackendKind::Webgpu, BackendKind::Webnn].into_iter();
+        let mut telling = [BackendKind::Webgpu, BackendKind::WeftWgsl, BackendKind::Webnn].into_iter();
         telling.find(|backend| may_switch && self.fleet.backends.contains(backend))
     }
 

@@ -6,7 +6,13 @@ use tokio::sync::oneshot;
 
 use super::{Fleet, Shared, page::END_FOLLOWS};
 use crate::{
-    backend::{Backend, page::PageLane},
+    backend::{
+        Backend,
+        page::{
+            PageLane,
+            weft::{Kernels, WeftLane},
+        },
+    },
     bridge::{Expected, LinkClosed, LinkSender},
     domain::{BackendKind, Environment, InstanceId, LaneId},
     driver::Instance,
@@ -139,13 +145,18 @@ async fn ready(
     let mut session = opened.ok_or_else(|| "the Worker did not open its link".to_owned())?;
     let closed = |closed: LinkClosed| Unavailable::closed(closed.reason);
     session.sender.control(&crate::protocol::link::DaemonToLane::Welcome).map_err(closed)?;
-    let capability = match session.receiver.receive::<LaneToDaemon>().await.map_err(closed)?.message {
+    let mut capability = match session.receiver.receive::<LaneToDaemon>().await.map_err(closed)?.message {
         LaneToDaemon::LaneReady { capability } => *capability,
         LaneToDaemon::LaneUnavailable { reason, no_adapter } => {
             return Err(Unavailable { reason, no_adapter, closed: false });
         }
         other => return Err(format!("the Worker reported {other:?} before it was ready").into()),
     };
+    let kernels = Kernels::of(&capability);
+    if let Some(kernels) = &kernels {
+        // The page knows no kernels before it is sent some.
+        capability.engine.clone_from(&kernels.engine);
+    }
     let environment = Environment {
         instance,
         lane: lane.clone(),
@@ -159,5 +170,10 @@ async fn ready(
         threads: capability.threads,
         flags: host.flags,
     };
-    Ok((Arc::new(PageLane::start(environment, capability.memory_max, session, &shared.tasks)), capability))
+    let page = PageLane::start(environment, capability.memory_max, session, &shared.tasks);
+    let lane: Arc<dyn Backend> = match kernels {
+        Some(kernels) => Arc::new(WeftLane::over(page, kernels, shared.lowered.clone())),
+        None => Arc::new(page),
+    };
+    Ok((lane, capability))
 }

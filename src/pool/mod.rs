@@ -31,7 +31,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    backend::Backend,
+    backend::{Backend, lowered::Lowered},
     bridge::Bridge,
     domain::{BackendKind, InstanceId, LaneId, LeaseId},
     driver::{Driver, recipe::GpuMode},
@@ -148,6 +148,8 @@ struct Shared {
     status: status::StatusBoard,
     gpu: gpu::Remembered,
     events: mpsc::Sender<PoolEvent>,
+    /// What lanes on our own kernels share.
+    lowered: Lowered,
     /// Every page gets the next one, so that a link of an earlier page is known as such.
     epochs: Arc<AtomicU64>,
     tasks: Tasks,
@@ -170,7 +172,15 @@ impl Pool {
         let status = status::StatusBoard::new(told);
         let gpu = gpu::Remembered::read(home);
         let epochs = Arc::new(AtomicU64::new(1));
-        let shared = Shared { bridge, status: status.clone(), gpu, events, epochs, tasks: tasks.clone() };
+        let shared = Shared {
+            bridge,
+            status: status.clone(),
+            gpu,
+            events,
+            lowered: Lowered::default(),
+            epochs,
+            tasks: tasks.clone(),
+        };
         for fleet in &fleets {
             for number in 1..=fleet.instances.least {
                 shared.starting(fleet, &fleet.instance(number), None).await;

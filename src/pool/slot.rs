@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::{Activity, Backend},
-    domain::{BackendKind, LaneId, LeaseId},
+    domain::{LaneId, LeaseId},
 };
 
 /// Launches in a row that never served before the instance is given up.
@@ -119,7 +119,7 @@ impl Slot {
 
     /// Lanes that compute on the processor.
     pub(super) fn cpu_lanes(&self) -> usize {
-        let on_cpu = |lane: &&Arc<dyn Backend>| lane.environment().backend != BackendKind::Webgpu;
+        let on_cpu = |lane: &&Arc<dyn Backend>| !lane.environment().backend.on_gpu();
         self.lanes.values().filter(on_cpu).count()
     }
 

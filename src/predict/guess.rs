@@ -21,10 +21,7 @@ pub struct LaneKind {
 impl LaneKind {
     /// Of the machine's processors, how many it keeps busy while it computes.
     pub fn processors(&self) -> f64 {
-        match self.backend {
-            BackendKind::Webgpu if !self.software => 0.0,
-            _ => f64::from(self.threads.max(1)),
-        }
+        if self.backend.on_gpu() && !self.software { 0.0 } else { f64::from(self.threads.max(1)) }
     }
 }
 
@@ -51,14 +48,18 @@ struct Pace {
 }
 
 /// By the medians in `browsers/*.toml` and those of native ONNX Runtime; a unit of a GPU's is an order to its queue.
+/// Our own kernels are thought to be as the engine's in the same place.
 fn pace(kind: &LaneKind) -> Pace {
     let threads = f64::from(kind.threads.max(1));
     match kind.backend {
         BackendKind::Ort(_) => Pace { times: 3.5 * threads, unit_us: 3.0, step_us: 50.0 },
-        BackendKind::Wasm => Pace { times: threads, unit_us: 5.0, step_us: 300.0 },
+        BackendKind::Wasm | BackendKind::WeftWasm => Pace { times: threads, unit_us: 5.0, step_us: 300.0 },
         BackendKind::Webnn => Pace { times: 1.7 * threads, unit_us: 5.0, step_us: 500.0 },
-        BackendKind::Webgpu if kind.software => Pace { times: 0.1, unit_us: 500.0, step_us: 5_000.0 },
-        BackendKind::Webgpu => Pace { times: 30.0, unit_us: 30.0, step_us: 2_000.0 },
+        BackendKind::Webgpu | BackendKind::WeftWgsl | BackendKind::Wgpu if kind.software => {
+            Pace { times: 0.1, unit_us: 500.0, step_us: 5_000.0 }
+        }
+        BackendKind::Webgpu | BackendKind::WeftWgsl => Pace { times: 30.0, unit_us: 30.0, step_us: 2_000.0 },
+        BackendKind::Wgpu => Pace { times: 30.0, unit_us: 30.0, step_us: 500.0 },
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 /// Raised with every change of the messages; a link with another version is closed.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Why the daemon closes a link before it is a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,9 +149,25 @@ pub enum DaemonToLane {
         id: u64,
         session: String,
     },
+    /// What a session on our own kernels runs for inputs of certain sizes. The body holds its block of bytes, then its
+    /// JSON.
+    Program {
+        id: u64,
+        session: String,
+        /// Its name on this link.
+        program: u64,
+        /// Programs of the session that go first.
+        drops: Vec<u64>,
+        block_bytes: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<Payload>,
+    },
     Step {
         id: u64,
         session: String,
+        /// None where the engine runs the graph itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        program: Option<u64>,
         inputs: Vec<TensorHeader>,
         outputs: Vec<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +218,9 @@ pub enum LaneToDaemon {
         grown: LaneMemory,
     },
     Unloaded {
+        id: u64,
+    },
+    Programmed {
         id: u64,
     },
     Result {

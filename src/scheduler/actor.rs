@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, SessionName},
-    domain::{Code, Digest, DimBinding, Failure, InstanceId, LaneId, ModelName, PlanId},
+    domain::{Code, Digest, DimBinding, Failure, InstanceId, LaneId, LaneMemory, ModelName, PlanId},
     models::{Entry, Held, Loader},
     pool::PoolEvent,
     tasks::Tasks,
@@ -424,7 +424,9 @@ impl Actor {
         let now = Instant::now();
         let state = match result {
             Ok(Prepared { placement, verdict, grown, load }) => {
-                lane.look();
+                // Some lanes bring weights with the first step, which was the proof's.
+                let since = lane.look();
+                let grown = if grown == LaneMemory::default() { since } else { grown };
                 let memory = lane.footprint(grown, entry.model.whole_bytes());
                 SessionState::Ready { placement, verdict, used: now, memory, load, _held: held }
             }

@@ -145,7 +145,7 @@ pub(super) fn choose(case: &Case<'_>, lanes: &BTreeMap<LaneId, Lane>, outlook: &
         }
     }
     if case.wants.native_fallback && case.tied.is_none() {
-        let native = survey(case, lanes, outlook, Lane::native);
+        let native = survey(case, lanes, outlook, |lane| lane.falls_back(case.wants));
         prepare.extend(native.absent.iter().cloned());
         if let Some((_, lane, session)) = native.free {
             return Choice { decision: instead(lane, session), prepare, full: None };

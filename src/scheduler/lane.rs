@@ -112,9 +112,18 @@ impl Lane {
 
     /// Whether it may stand in for a browser's lane that a request wants.
     pub(super) fn stands_in(&self, wants: &Wants) -> bool {
+        !self.native() && !self.unasked(wants) && !self.named(wants)
+    }
+
+    /// Whether it may answer natively for the lanes that a request wants.
+    pub(super) fn falls_back(&self, wants: &Wants) -> bool {
+        self.native() && !self.unasked(wants)
+    }
+
+    /// Whether its adapter is a software one that nobody asked for.
+    fn unasked(&self, wants: &Wants) -> bool {
         let environment = self.environment();
-        let software = environment.software_adapter() && !wants.backends.contains(&environment.backend);
-        !self.native() && !software && !self.named(wants)
+        environment.software_adapter() && !wants.backends.contains(&environment.backend)
     }
 
     /// Whether it serves a request with these restrictions.
@@ -180,10 +189,10 @@ impl Lane {
 
     /// What a session is thought to hold after its load: at least its file, which a heap with room in it hides.
     pub(super) fn footprint(&self, grown: LaneMemory, file: u64) -> LaneMemory {
-        match self.environment().backend {
-            BackendKind::Webgpu => grown,
-            _ => LaneMemory { wasm_bytes: grown.wasm_bytes.max(file), ..grown },
+        if self.environment().backend.on_gpu() {
+            return grown;
         }
+        LaneMemory { wasm_bytes: grown.wasm_bytes.max(file), ..grown }
     }
 
     /// Puts what the lane has grown by since the last look down to the session that ran.

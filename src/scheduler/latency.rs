@@ -18,12 +18,16 @@ const NATIVE_CPU: [(ModelKind, f64); 3] =
     [(ModelKind::Audio, 400.0), (ModelKind::Embedding, 13_600.0), (ModelKind::Other, 3_900.0)];
 
 /// What a step is thought to take where nothing like it has been measured anywhere.
-/// Only the order matters: a native lane has no link to cross, and a GPU is worth a try before a CPU in WASM.
+/// Only the order matters: a native lane has no link to cross, a GPU is worth a try before a CPU in WASM, and our own
+/// kernels come after the engine that computes in the same place.
 fn guess(backend: &BackendKind) -> f64 {
     match backend {
         BackendKind::Ort(_) => 1_000.0,
+        BackendKind::Wgpu => 2_000.0,
         BackendKind::Webgpu | BackendKind::Webnn => 4_000.0,
+        BackendKind::WeftWgsl => 5_000.0,
         BackendKind::Wasm => 8_000.0,
+        BackendKind::WeftWasm => 9_000.0,
     }
 }
 

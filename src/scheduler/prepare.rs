@@ -29,7 +29,8 @@ pub(super) struct Refusal {
 
 impl From<BackendError> for Refusal {
     fn from(error: BackendError) -> Self {
-        Self { passing: error.retry() != Retry::Never, failure: error.into() }
+        let lasting = matches!(error, BackendError::Uncovered { .. }) || error.retry() == Retry::Never;
+        Self { passing: !lasting, failure: error.into() }
     }
 }
 

@@ -167,7 +167,7 @@ impl Look<'_> {
 
 /// Whether the plan lets a lane run a stage whose place cannot.
 fn may_run(lane: &Lane, wants: &Wants) -> bool {
-    let native = wants.native_fallback && lane.native() && !lane.named(wants);
+    let native = wants.native_fallback && lane.falls_back(wants) && !lane.named(wants);
     native || wants.stand_in && lane.stands_in(wants)
 }
 

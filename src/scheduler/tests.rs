@@ -92,7 +92,7 @@ enum Is {
 fn lane(name: &str, is: Is, now: Instant) -> (LaneId, Lane) {
     let (browser, backend) = name.split_once('/').expect("a lane is browser/backend");
     let (backend, software) = backend.strip_suffix("-software").map_or((backend, false), |kind| (kind, true));
-    let adapter = (backend == "webgpu").then(|| Adapter { software, ..Adapter::default() });
+    let adapter = ["webgpu", "wgpu"].contains(&backend).then(|| Adapter { software, ..Adapter::default() });
     let id = LaneId::new(name);
     let environment = Environment {
         instance: InstanceId::new(format!("{browser}-1")),

@@ -52,7 +52,7 @@ fn webnn_program() -> std::path::PathBuf {
 }
 
 /// The answers to the recording's first frames, the state carried from one to the next.
-async fn listen(client: &mut Client, lane: Lane, frames: usize) -> Vec<Value> {
+pub(crate) async fn listen(client: &mut Client, lane: Lane, frames: usize) -> Vec<Value> {
     let samples =
         silero::samples(&std::fs::read(format!("{FIXTURES}/inputs/speech.wav")).unwrap().into()).unwrap();
     let elements: usize = silero::STATE_SHAPE.iter().product();
@@ -142,19 +142,19 @@ async fn firefox_serves_what_it_proved_and_nothing_else() {
 }
 
 /// A Python file as magika's input.
-fn moon() -> Value {
+pub(crate) fn moon() -> Value {
     let file = std::fs::read(format!("{FIXTURES}/inputs/files/moon.py")).unwrap();
     let features = magika_config().features(&file).unwrap();
     json!([{"name": "bytes", "datatype": "INT32", "shape": [1, features.len()], "data": features}])
 }
 
-fn magika_config() -> crate::magika::Config {
+pub(crate) fn magika_config() -> crate::magika::Config {
     let bytes = std::fs::read(cache().unwrap().join("models/magika-1.0.3/config.min.json")).unwrap();
     crate::magika::Config::parse(&bytes).unwrap()
 }
 
 /// The label that magika's answer gives the first place.
-fn top(answer: &Value) -> String {
+pub(crate) fn top(answer: &Value) -> String {
     magika_config().top(&numbers(answer, "target_label").unwrap()).unwrap().0.to_owned()
 }
 

@@ -28,6 +28,7 @@ use crate::{
 
 const WASM: Lane = Lane { browser: "chromium", backend: "wasm" };
 const WEBGPU: Lane = Lane { browser: "chromium", backend: "webgpu" };
+const OURS: Lane = Lane { browser: "chromium", backend: "weft-wgsl" };
 
 /// A launch takes half a second here, a loaded machine gets this long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -65,11 +66,14 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
 
 /// A daemon with Chromium and the model `outer`.
 async fn with_outer() -> Option<Served> {
-    let served = served("chromium=1").await?;
+    Some(have_outer(served("chromium=1").await?).await)
+}
+
+async fn have_outer(served: Served) -> Served {
     let file = served.home().join("outer.onnx");
     fs::write(&file, outer()).unwrap();
     served.weft(&["models", "add", file.to_str().unwrap()]).await.unwrap();
-    Some(served)
+    served
 }
 
 async fn square(client: &mut Client, values: &[f32], lane: Lane) -> Value {
@@ -113,9 +117,20 @@ async fn a_lane_without_room_for_an_answer_says_so_and_serves_on() {
 #[tokio::test]
 async fn a_lane_without_its_gpu_is_noticed_at_once_and_comes_back() {
     let Some(served) = with_outer().await else { return };
+    lose_gpu(served, WEBGPU).await;
+}
+
+#[tokio::test]
+async fn a_lane_on_our_kernels_without_its_gpu_comes_back_with_its_programs() {
+    let Some(served) = crate::ours::served("chromium=1").await else { return };
+    lose_gpu(have_outer(served).await, OURS).await;
+}
+
+async fn lose_gpu(served: Served, lane: Lane) {
     let mut client = served.connect().await.unwrap();
-    square(&mut client, &[2.0], WEBGPU).await;
-    let before = shown(&served, "chromium-1/webgpu").await;
+    square(&mut client, &[2.0], lane).await;
+    let name = format!("chromium-1/{}", lane.backend);
+    let before = shown(&served, &name).await;
     assert!(before["memory"]["gpu_bytes"].as_u64().unwrap() > 0, "the engine's buffers are seen: {before}");
     let mut events = pool_events(&served).await;
     let gpu = process(served.home(), "--type=gpu-process");
@@ -125,7 +140,7 @@ async fn a_lane_without_its_gpu_is_noticed_at_once_and_comes_back() {
     let reason = timeout(LIMIT, async {
         loop {
             let event = next_event(&mut events).await;
-            if let Some(reason) = event["lanes"]["chromium-1/webgpu"]["reason"].as_str() {
+            if let Some(reason) = event["lanes"][&name]["reason"].as_str() {
                 return reason.to_owned();
             }
         }
@@ -134,11 +149,11 @@ async fn a_lane_without_its_gpu_is_noticed_at_once_and_comes_back() {
     assert!(killed.elapsed() < AT_ONCE, "{reason} after {:?}", killed.elapsed());
     assert!(reason.contains("the WebGPU device was lost"), "{reason}");
     for value in [2.0, 3.0] {
-        let answered = square(&mut client, &[value], WEBGPU).await;
+        let answered = square(&mut client, &[value], lane).await;
         assert_eq!(numbers(&answered, "y").unwrap(), [value * value], "{answered}");
     }
     // Another attempt's provenance would say so: it was the lane that was waited for, not luck.
-    assert_eq!(shown(&served, "chromium-1/webgpu").await["state"], "ready");
+    assert_eq!(shown(&served, &name).await["state"], "ready");
     served.stop().await.unwrap();
 }
 

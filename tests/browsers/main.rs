@@ -22,6 +22,7 @@ mod harness;
 mod lanes;
 mod large;
 mod matrix;
+mod ours;
 mod plans;
 mod planted;
 mod precision;

@@ -25,7 +25,7 @@ async fn bridge(tasks: &Tasks, models: &std::path::Path) -> Bridge {
 }
 
 fn hello(change: impl FnOnce(&mut Value), ticket: &str) -> Message {
-    let mut hello = json!({"type": "hello", "protocol": 4, "role": "lane", "ticket": ticket, "epoch": 3});
+    let mut hello = json!({"type": "hello", "protocol": 5, "role": "lane", "ticket": ticket, "epoch": 3});
     change(&mut hello);
     Message::text(hello.to_string())
 }

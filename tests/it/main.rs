@@ -54,6 +54,7 @@ mod plan_sequences;
 mod plans;
 mod pool;
 mod precision;
+mod programs;
 #[path = "../support/proof.rs"]
 mod proof;
 #[path = "../fuzz/src/properties.rs"]
@@ -78,6 +79,7 @@ mod tokens;
 mod unread;
 mod variants;
 mod verifying;
+mod wasm;
 mod webdriver;
 
 // Where the properties look for the rooms, here and in the fuzzer's crate.

@@ -182,7 +182,7 @@ async fn a_link_over_tls_carries_bodies_and_ends_with_the_daemon() {
     let mut expected = bridge.expect_lane(7);
     let mut browser = link(&place, &origin, &roots).await.expect("a link");
     let hello =
-        json!({"type": "hello", "protocol": 4, "role": "lane", "ticket": expected.ticket, "epoch": 7});
+        json!({"type": "hello", "protocol": 5, "role": "lane", "ticket": expected.ticket, "epoch": 7});
     browser.send(Message::text(hello.to_string())).await.expect("an open link");
     let mut session = soon("a session", expected.session()).await.expect("a good hello");
     let body: Vec<u8> = (0..5 << 20).map(|at| (at % 251) as u8).collect();

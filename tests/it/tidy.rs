@@ -13,7 +13,7 @@ use std::{
 const TIERS: [&[&str]; 14] = [
     &["domain", "tasks"],
     &["protocol", "onnx", "predict", "modality", "socket", "telemetry"],
-    &["planner", "content", "store", "driver", "bridge", "events"],
+    &["planner", "kernels", "content", "store", "driver", "bridge", "events"],
     &["backend", "access"],
     &["models"],
     &["pool"],
@@ -28,9 +28,10 @@ const TIERS: [&[&str]; 14] = [
 ];
 
 /// Libraries that one place hides from the others.
-const HIDDEN: [(&str, &[&str]); 31] = [
+const HIDDEN: [(&str, &[&str]); 32] = [
     ("duckdb", &["src/store/"]),
     ("ort", &["src/backend/ort/"]),
+    ("wgpu", &["src/backend/wgpu/"]),
     ("chromiumoxide", &["src/driver/"]),
     ("fantoccini", &["src/driver/webdriver/"]),
     ("axum", &["src/http/", "src/bridge/"]),

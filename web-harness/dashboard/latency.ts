@@ -37,9 +37,12 @@ const LABELS: Readonly<Record<(typeof BACKENDS)[number], string>> = {
   wasm: 'WebAssembly', webgpu: 'WebGPU', webnn: 'WebNN', native: 'native',
 };
 
+/** Our own kernels are drawn as the engine's that compute in the same place. */
+const PLACES: Readonly<Partial<Record<string, string>>> = { 'weft-wasm': 'wasm', 'weft-wgsl': 'webgpu' };
+
 function groupOf(lane: string): number {
   const backend = lane.slice(lane.lastIndexOf('/') + 1);
-  const found = BACKENDS.findIndex((name) => name === backend);
+  const found = BACKENDS.findIndex((name) => name === (PLACES[backend] ?? backend));
   return found === -1 ? BACKENDS.length - 1 : found;
 }
 

@@ -6,14 +6,14 @@
 import type { Delivery } from '../protocol/inbox.ts';
 import { parseHeader, PROTOCOL_VERSION } from '../protocol/frame.ts';
 import { type BootBlock, readBootBlock, readToPage } from '../protocol/messages.ts';
-import type { EngineAssets } from './engines/onnxruntime.ts';
+import type { Assets } from './engines/start.ts';
 import { Link } from './link.ts';
 import { jsHeapBytes, probePage } from './probe.ts';
 import { Workers } from './workers.ts';
 
 /** The addresses of the built files, which the bundler fills in. */
 declare const LANE_URL: string;
-declare const ENGINE_ASSETS: EngineAssets;
+declare const ENGINE_ASSETS: Assets;
 
 class Page {
   readonly #workers = new Workers(

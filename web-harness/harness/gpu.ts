@@ -11,7 +11,7 @@ const ADAPTER_ATTEMPTS = 5;
 /** Between attempts; no event tells that the GPU process is there. */
 const ADAPTER_PAUSE_MS = 300;
 
-/** What the engine's kernels can use beyond the core of WebGPU. */
+/** What kernels can use beyond the core of WebGPU. */
 const FEATURES = ['shader-f16', 'subgroups'] as const;
 
 /** The limits that decide which kernels and tensors fit; a device has the defaults unless it asks for more. */
@@ -53,6 +53,16 @@ export async function openGpu(): Promise<Gpu> {
   const limits: Record<string, number> = {};
   for (const name of LIMITS) limits[name] = device.limits[name];
   return { device, adapter: describeAdapter(adapter.info), features: [...device.features].sort(), limits };
+}
+
+/** Tells of the device's end, and of errors that nobody listened for. */
+export function watchGpu(device: GPUDevice, died: (reason: string) => void, erred: (error: GPUError) => void): void {
+  void device.lost.then(({ reason, message }) => {
+    died(`the WebGPU device was lost (${reason}): ${message}`);
+  });
+  device.addEventListener('uncapturederror', (event) => {
+    erred(event.error);
+  });
 }
 
 export function describeAdapter(

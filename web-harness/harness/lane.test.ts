@@ -31,7 +31,16 @@ class FakeEngine implements Engine {
   /** The answer of each step, instead of its body. */
   answer: Uint8Array<ArrayBuffer> | null = null;
 
-  bind(session: string, _heads: unknown, body: Uint8Array<ArrayBuffer>): BoundStep {
+  /** Programs that came, with how many bytes. */
+  readonly programs: [program: number, bytes: number][] = [];
+
+  program({ program }: { program: number }, body: Uint8Array<ArrayBuffer>): Promise<void> {
+    this.programs.push([program, body.length]);
+    heap.gpu_bytes += this.grows;
+    return Promise.resolve();
+  }
+
+  bind({ session }: { session: string }, body: Uint8Array<ArrayBuffer>): BoundStep {
     const bytes = this.answer ?? body;
     const outputs = () => [{ name: 'y', datatype: 'UINT8', shape: [bytes.length], bytes }];
     return {
@@ -280,6 +289,24 @@ describe('a lane', () => {
     socket.onmessage?.({ data: '{"type":"unload","id":9,"session":"s"}' });
     await load('d', { a: 1 });
     expect(engine.loads.length).toBe(4);
+  });
+
+  it('makes a program ready in its turn, and says what it took', async () => {
+    const { engine, socket } = await engineOf();
+    engine.grows = 24;
+    socket.onmessage?.({ data: step(1) });
+    const order = { type: 'program', id: 2, session: 's', program: 7, drops: [], block_bytes: 1 };
+    socket.onmessage?.({ data: frameOf(order, [Uint8Array.of(1, 2, 3)]) });
+    await settle();
+    expect(engine.programs).toEqual([]);
+    engine.runs[0]?.end();
+    await settle();
+    expect(engine.programs).toEqual([[7, 3]]);
+    expect(sent(socket)).toMatchObject([
+      { type: 'result', id: 1 },
+      { type: 'memory', gpu_bytes: 24 },
+      { type: 'programmed', id: 2 },
+    ]);
   });
 
   it('says nothing with a step unless much has changed, and then before its answer', async () => {

@@ -6,11 +6,11 @@
 import { MessageError } from '../protocol/reader.ts';
 import type { Bytes } from '../protocol/frame.ts';
 import type { Delivery } from '../protocol/inbox.ts';
-import { type LaneMemory, type Load, readToLane, type Step, type Unload } from '../protocol/messages.ts';
+import { type LaneMemory, type Load, type Program, readToLane, type Step, type Unload } from '../protocol/messages.ts';
 import { checkAnswerBytes } from './answer.ts';
 import { micros } from './clock.ts';
-import type { Engine, LoadedModel, ModelFiles } from './engines/engine.ts';
-import { startOnnxRuntime } from './engines/onnxruntime.ts';
+import type { Engine, LoadedModel } from './engines/engine.ts';
+import { startEngine } from './engines/start.ts';
 import { classify, Failure } from './failure.ts';
 import { JobQueue, WAITING_JOBS } from './jobs.ts';
 import type { LaneBegun, LaneExit, LaneStart } from './laneworker.ts';
@@ -18,10 +18,10 @@ import { holdLifeline } from './lifeline.ts';
 import { Link } from './link.ts';
 import { NoAdapter } from './gpu.ts';
 import { growth, laneMemory, MemoryMeter } from './memory.ts';
-import { digestsOf, type FetchedFile, fetchFiles } from './weights.ts';
+import { digestsOf, fetchFiles } from './weights.ts';
 
 interface Job {
-  readonly message: Load | Unload | Step;
+  readonly message: Load | Unload | Program | Step;
   readonly body: Delivery['body'];
   readonly arrival: number;
   /** When the message had been read. */
@@ -53,7 +53,7 @@ class Lane {
       },
     });
     try {
-      const { engine, capability } = await startOnnxRuntime(start.assets, start, (reason) => {
+      const { engine, capability } = await startEngine(start, (reason) => {
         this.#end(reason);
       });
       this.#engine = engine;
@@ -81,6 +81,7 @@ class Lane {
           return;
         case 'load':
         case 'unload':
+        case 'program':
         case 'step':
           this.#queue({ message, body: delivery.body, arrival, read: performance.now() });
       }
@@ -123,6 +124,11 @@ class Lane {
       case 'load':
         await this.#load(engine, message, job.body);
         return;
+      case 'program':
+        await engine.program(message, job.body);
+        this.#tell(this.#memory.exact());
+        this.link.send({ type: 'programmed', id: message.id });
+        return;
       case 'unload':
         this.#held.delete(message.session);
         await engine.unload(message.session);
@@ -131,9 +137,9 @@ class Lane {
     }
   }
 
-  async #step(engine: Engine, { id, session, inputs, outputs: wanted }: Step, job: Job): Promise<void> {
+  async #step(engine: Engine, step: Step, job: Job): Promise<void> {
     const started = performance.now();
-    const bound = engine.bind(session, inputs, job.body, wanted);
+    const bound = engine.bind(step, job.body);
     const decoded = performance.now();
     const computed = await bound.run();
     const done = performance.now();
@@ -156,7 +162,7 @@ class Lane {
       total: micros(job.arrival, encoded),
     };
     this.#tell(this.#memory.afterStep());
-    this.link.sendWithBody({ type: 'result', id, outputs, timing_us }, body);
+    this.link.sendWithBody({ type: 'result', id: step.id, outputs, timing_us }, body);
   }
 
   /** A session that is there already is answered as loaded: the daemon may have given up waiting for its load. */
@@ -176,7 +182,7 @@ class Lane {
     const { files, bytes: fetched_bytes } = await fetchFiles(model.files, parts.leaves);
     const fetched = performance.now();
     const before = laneMemory();
-    const loaded = await engine.load(session, assemble(parts.graph, files), freeDimensions);
+    const loaded = await engine.load(session, { graph: parts.graph, files }, freeDimensions);
     this.#held.set(session, { source, model: loaded });
     const { placement, inputs, outputs } = loaded;
     const timing_us = { fetch: micros(started, fetched), create: micros(fetched, performance.now()) };
@@ -196,19 +202,13 @@ class Lane {
 }
 
 /** What a load's body holds: the digests of the files' leaves, and a graph that is no file. */
-function partsOf({ files, graphBytes }: Load['model'], body: Bytes): { leaves: Bytes; graph: Bytes } {
+function partsOf({ files, graphBytes }: Load['model'], body: Bytes): { leaves: Bytes; graph: Bytes | null } {
   const digests = digestsOf(files);
   if (body.length !== digests + graphBytes) {
     const message = `the load came with ${body.length} bytes instead of ${digests + graphBytes}`;
     throw new Failure('invalid_request', 'never', message);
   }
-  return { leaves: body.subarray(0, digests), graph: body.subarray(digests) };
-}
-
-/** The graph is what came with the message, or the first file. */
-function assemble(graph: Bytes, [first, ...rest]: readonly FetchedFile[]): ModelFiles {
-  if (first === undefined) throw new Failure('invalid_request', 'never', 'the load names no file');
-  return graph.length > 0 ? { graph, weights: [first, ...rest] } : { graph: first.data, weights: rest };
+  return { leaves: body.subarray(0, digests), graph: graphBytes > 0 ? body.subarray(digests) : null };
 }
 
 function cancelled(): Failure {

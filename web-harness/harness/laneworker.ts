@@ -3,7 +3,7 @@
  */
 
 import type { Backend, WebnnDevice } from '../protocol/messages.ts';
-import type { EngineAssets } from './engines/onnxruntime.ts';
+import type { Assets } from './engines/start.ts';
 
 export interface LaneStart {
   readonly ticket: string;
@@ -12,7 +12,7 @@ export interface LaneStart {
   readonly threads: number;
   readonly webnnDevice: WebnnDevice | null;
   readonly memoryMax: number;
-  readonly assets: EngineAssets;
+  readonly assets: Assets;
 }
 
 /** The Worker holds its lifeline: from now on its end is seen. */

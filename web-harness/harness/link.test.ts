@@ -48,7 +48,7 @@ describe('Link.open', () => {
     const { opening, socket } = dial();
     expect(socket.address.href).toBe('ws://127.0.0.1:9/harness/link');
     expect(socket.binaryType).toBe('arraybuffer');
-    expect(socket.sent).toEqual(['{"type":"hello","protocol":4,"role":"lane","ticket":"t","epoch":3}']);
+    expect(socket.sent).toEqual(['{"type":"hello","protocol":5,"role":"lane","ticket":"t","epoch":3}']);
     socket.onmessage?.({ data: '{"type":"welcome"}' });
     await expect(opening).resolves.toBeInstanceOf(Link);
   });

@@ -21,6 +21,14 @@ let most = 0;
 
 let gpu: GpuTally | null = null;
 
+/** Bytes that our own engine keeps beside its device. */
+let kept = 0;
+
+/** Takes note of what our own engine keeps from now on, or lets go. */
+export function hold(bytes: number): void {
+  kept += bytes;
+}
+
 /**
  * Sees every `WebAssembly.Memory` made from now on, and has it made with no higher maximum than this: the engine makes
  * its heap itself and shows it to nobody, and the browser lets no memory grow beyond its maximum.
@@ -47,7 +55,7 @@ export function seeGpu(device: GPUDevice): void {
 
 /** The bytes that are held now; a heap's length includes every growth of it. */
 export function laneMemory(): LaneMemory {
-  let wasm = 0;
+  let wasm = kept;
   for (const memory of memories) wasm += memory.buffer.byteLength;
   return { wasm_bytes: wasm, gpu_bytes: gpu?.bytes ?? 0 };
 }

@@ -4,7 +4,7 @@
  */
 
 /** The version of the harness link that this package speaks. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /** A larger body travels in messages of this size, so that control frames get through between them. */
 export const CHUNK_BYTES = 1 << 20;

@@ -26,8 +26,18 @@ describe('readToLane', () => {
       type: 'step',
       id: 3,
       session: 's',
+      program: null,
       inputs: [{ name: 'x', datatype: 'FP32', shape: [2], byteLength: 8 }],
       outputs: [],
+    });
+    expect(readToLane({ ...STEP, program: 7 })).toMatchObject({ type: 'step', program: 7 });
+    expect(readToLane({ type: 'program', id: 4, session: 's', program: 7, drops: [5], block_bytes: 256 })).toEqual({
+      type: 'program',
+      id: 4,
+      session: 's',
+      program: 7,
+      drops: [5],
+      blockBytes: 256,
     });
     const files = [{ url: '/m', digest: 'ab', bytes: 4 }];
     const model = { digest: 'ab', graph_bytes: 2, files };
@@ -49,6 +59,8 @@ describe('readToLane', () => {
     ['inputs that are no array', { ...STEP, inputs: {} }, 'inputs'],
     ['outputs that are no strings', { ...STEP, outputs: [1] }, 'outputs'],
     ['a session that is no string', { ...STEP, session: 7 }, 'session'],
+    ['a program that is no number', { ...STEP, program: null }, 'program'],
+    ['programs to drop that are no numbers', { type: 'program', id: 3, session: 's', program: 1, drops: ['2'] }, 'drops'],
   ])('names the field for %s and keeps the id', (_name, message, field) => {
     const fault = faultOf(() => readToLane(message));
     expect(fault.id).toBe(3);

@@ -1,12 +1,16 @@
 /**
- * The messages of the harness link, version 4, as `docs/protocol.md` states them.
+ * The messages of the harness link, version 5, as `docs/protocol.md` states them.
  * It owns their shapes and the reading of the daemon's; it never acts on one.
  */
 
 import type { JsonObject } from './frame.ts';
 import { MessageError, Reader } from './reader.ts';
 
-export const BACKENDS = ['wasm', 'webgpu', 'webnn'] as const;
+/** Those of the library. */
+const LIBRARY_BACKENDS = ['wasm', 'webgpu', 'webnn'] as const;
+export type LibraryBackend = (typeof LIBRARY_BACKENDS)[number];
+
+export const BACKENDS = [...LIBRARY_BACKENDS, 'weft-wgsl', 'weft-wasm'] as const;
 export type Backend = (typeof BACKENDS)[number];
 
 export const WEBNN_DEVICES = ['cpu', 'gpu', 'npu'] as const;
@@ -122,10 +126,24 @@ export interface Unload {
   readonly session: string;
 }
 
+/** What a session of our own engine runs for inputs of certain sizes. The body holds its block of bytes, then its JSON. */
+export interface Program {
+  readonly type: 'program';
+  readonly id: number;
+  readonly session: string;
+  /** Its name on this link. */
+  readonly program: number;
+  /** Programs of the session that go first. */
+  readonly drops: readonly number[];
+  readonly blockBytes: number;
+}
+
 export interface Step {
   readonly type: 'step';
   readonly id: number;
   readonly session: string;
+  /** None where the engine runs the graph itself. */
+  readonly program: number | null;
   readonly inputs: readonly TensorHead[];
   readonly outputs: readonly string[];
 }
@@ -135,7 +153,7 @@ export interface Cancel {
   readonly id: number;
 }
 
-export type ToLane = Load | Unload | Step | Cancel;
+export type ToLane = Load | Unload | Program | Step | Cancel;
 
 export interface Adapter {
   readonly vendor: string;
@@ -181,7 +199,7 @@ export interface StepTiming {
 
 /** What a lane's Worker holds, in bytes. */
 export interface LaneMemory {
-  /** The engine's heap, which grows and never shrinks. */
+  /** The library's heap, which grows and never shrinks; of our own engine, files and memories that it keeps. */
   readonly wasm_bytes: number;
   /** Buffers and textures as they were asked for. */
   readonly gpu_bytes: number;
@@ -211,6 +229,7 @@ export type FromLane =
       readonly grown: LaneMemory;
     }
   | { readonly type: 'unloaded'; readonly id: number }
+  | { readonly type: 'programmed'; readonly id: number }
   | {
       readonly type: 'result';
       readonly id: number;
@@ -248,7 +267,7 @@ export function readToPage(fields: JsonObject): ToPage {
   }
 }
 
-const TO_LANE = ['load', 'unload', 'step', 'cancel'] as const;
+const TO_LANE = ['load', 'unload', 'program', 'step', 'cancel'] as const;
 
 export function readToLane(fields: JsonObject): ToLane {
   const type = new Reader(fields, null).choice('type', TO_LANE);
@@ -273,11 +292,21 @@ export function readToLane(fields: JsonObject): ToLane {
         freeDimensions: reader.object('free_dimensions').everyCount(),
       };
     }
+    case 'program':
+      return {
+        type,
+        id,
+        session: reader.text('session'),
+        program: reader.count('program'),
+        drops: reader.counts('drops'),
+        blockBytes: reader.count('block_bytes'),
+      };
     case 'step':
       return {
         type,
         id,
         session: reader.text('session'),
+        program: reader.has('program') ? reader.count('program') : null,
         inputs: reader.objects('inputs').map(readTensorHead),
         outputs: reader.texts('outputs'),
       };

@@ -23,6 +23,10 @@ export class Reader {
     private readonly path = '',
   ) {}
 
+  has(name: string): boolean {
+    return this.fields[name] !== undefined;
+  }
+
   text(name: string): string {
     const value = this.fields[name];
     return typeof value === 'string' ? value : this.refuse(name, 'a string');

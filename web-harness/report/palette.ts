@@ -32,6 +32,9 @@ const BACKENDS: Readonly<Partial<Record<string, string>>> = {
   wasm: '#e69f00',
   webgpu: '#009e73',
   webnn: '#cc79a7',
+  // Ours, as the engine's that compute in the same place.
+  'weft-wasm': '#e69f00',
+  'weft-wgsl': '#009e73',
 };
 
 /** Sky blue stands out from light and dark grounds less than a deeper one does. */

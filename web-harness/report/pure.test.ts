@@ -193,7 +193,7 @@ describe('colours', () => {
     expect(contrast(theme.ink, theme.paper)).toBeGreaterThanOrEqual(7);
     expect(contrast(theme.faint, theme.paper)).toBeGreaterThanOrEqual(4.5);
     expect(contrast(theme.faint, theme.empty)).toBeGreaterThanOrEqual(4.5);
-    for (const backend of ['wasm', 'webgpu', 'webnn', 'ort-cpu']) {
+    for (const backend of ['wasm', 'webgpu', 'webnn', 'weft-wasm', 'weft-wgsl', 'wgpu', 'ort-cpu']) {
       expect(contrast(backendColour(backend, theme), theme.paper), backend).toBeGreaterThanOrEqual(2);
     }
   });

@@ -17,9 +17,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, OrtError, OrtLibrary, sessions, sessions::Graphs};
+use super::{OrtError, OrtLibrary, sessions, sessions::Graphs};
 use crate::{
-    backend::{BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming, tensors},
+    backend::{
+        BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming, tensors, thread::Engine,
+    },
     domain::{Body, Code, Retry},
     driver::{
         companion::{self, Companion},

@@ -9,25 +9,20 @@ mod library;
 mod placement;
 mod sessions;
 mod tensors;
-mod worker;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
 };
-
-use futures_util::future::BoxFuture;
 
 pub use self::library::OrtLibrary;
 use self::{
     elsewhere::Elsewhere,
     sessions::{Graphs, Sessions},
-    worker::{Dropped, Worker},
 };
-use super::{Activity, Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput};
+use super::thread::{self, Engine, ThreadLane};
 use crate::{
-    domain::{BackendKind, Environment, InstanceId, LaneId, Retry},
+    domain::{BackendKind, Retry},
     driver::ledger::RunDir,
 };
 
@@ -63,21 +58,8 @@ impl OrtError {
     }
 }
 
-/// What does a lane's work, one thing at a time.
-trait Engine: Send {
-    /// Loading a session that is there already answers as the first time did.
-    fn load(&mut self, order: LoadOrder) -> Result<Loaded, BackendError>;
-
-    fn unload(&mut self, session: &SessionName) -> Result<(), BackendError>;
-
-    fn execute(&mut self, step: Step) -> Result<StepOutput, BackendError>;
-}
-
 /// One execution slot on one of ONNX Runtime's execution providers.
-pub struct OrtLane {
-    environment: Environment,
-    worker: Worker<Box<dyn Engine>>,
-}
+pub type OrtLane = ThreadLane<Box<dyn Engine>>;
 
 impl OrtLane {
     /// Starts the lane's thread. `provider` is ONNX Runtime's name in short, as `cpu` or `cuda`.
@@ -114,23 +96,8 @@ impl OrtLane {
     }
 
     fn of(does: Box<dyn Engine>, engine: String, provider: &str, threads: u32) -> Result<Self, OrtError> {
-        let backend = BackendKind::Ort(provider.to_owned());
-        let lane = format!("native/{backend}");
-        let worker = Worker::start(lane.clone(), does).map_err(|source| OrtError::Thread { source })?;
-        let environment = Environment {
-            instance: InstanceId::new("native"),
-            lane: LaneId::new(lane),
-            browser: "native".to_owned(),
-            browser_version: env!("CARGO_PKG_VERSION").to_owned(),
-            backend,
-            adapter: None,
-            webnn_device: None,
-            sandbox: Some(true),
-            engine,
-            threads,
-            flags: Vec::new(),
-        };
-        Ok(Self { environment, worker })
+        let environment = thread::environment(BackendKind::Ort(provider.to_owned()), engine, threads, None);
+        Self::begin(environment, does, None).map_err(|source| OrtError::Thread { source })
     }
 }
 
@@ -152,48 +119,6 @@ fn sessions(
     };
     sessions.probe().map_err(unusable)?;
     Ok(sessions)
-}
-
-impl Backend for OrtLane {
-    fn environment(&self) -> &Environment {
-        &self.environment
-    }
-
-    fn load(&self, order: LoadOrder) -> BoxFuture<'static, Result<Loaded, BackendError>> {
-        self.worker.submit(Dropped::Skips, move |engine| engine.load(order))
-    }
-
-    fn unload(&self, session: SessionName) -> BoxFuture<'static, Result<(), BackendError>> {
-        self.worker.submit(Dropped::Runs, move |engine| engine.unload(&session))
-    }
-
-    fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
-        let submitted = Instant::now();
-        self.worker.submit(Dropped::Skips, move |engine| {
-            if step.cancelled.is_cancelled() {
-                return Err(BackendError::Cancelled);
-            }
-            let wait = submitted.elapsed().as_micros() as u64;
-            let mut output = engine.execute(step)?;
-            output.timing.wait = wait;
-            Ok(output)
-        })
-    }
-
-    /// After the lane was dropped, this resolves once its thread has freed its sessions.
-    /// No pool keeps native lanes, so nobody asks.
-    fn activity(&self) -> Activity {
-        Activity::default()
-    }
-
-    fn lost(&self) -> BoxFuture<'static, String> {
-        self.worker.ended()
-    }
-
-    /// A thread cannot be ended from outside, so a hung lane stays as it is, and its requests run out of time.
-    fn abandon(&self, reason: String) {
-        tracing::error!(lane = %self.environment.lane, reason, "a native lane hangs");
-    }
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use ort::{
     },
 };
 
-use super::{Engine, OrtLibrary, placement, tensors};
+use super::{OrtLibrary, placement, tensors};
 use crate::{
-    backend::{BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming},
+    backend::{BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput, StepTiming, thread::Engine},
     domain::{Code, DimBinding, Failure, Retry},
 };
 

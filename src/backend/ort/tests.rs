@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, path::Path, sync::mpsc};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Backend, BackendError, LoadOrder, OrtError, OrtLane, OrtLibrary, SessionName, Step, StepOutput, library,
-    worker::{Dropped, QUEUE, Worker},
-};
+use super::{OrtError, OrtLane, OrtLibrary, library};
 use crate::{
+    backend::{
+        Backend, BackendError, LoadOrder, Loaded, SessionName, Step, StepOutput,
+        worker::{Dropped, QUEUE, Worker},
+    },
     domain::{Body, Code, Datatype, Digest, DimBinding, Retry, Tensor},
     onnx::{
         build::{bytes, model, node, port, size, symbol},
@@ -29,7 +30,7 @@ fn session(shapes: &[(&str, u64)]) -> SessionName {
 }
 
 /// Loads the file's bytes under the given name.
-async fn load(lane: &OrtLane, session: SessionName, file: &[u8]) -> Result<super::Loaded, BackendError> {
+async fn load(lane: &OrtLane, session: SessionName, file: &[u8]) -> Result<Loaded, BackendError> {
     let home = tempfile::tempdir().expect("a temporary directory");
     let path = home.path().join("model.onnx");
     std::fs::write(&path, file).expect("writable");

@@ -94,6 +94,10 @@ fn missing(found: &Found, backend: &BackendKind, lanes: &[Value]) -> anyhow::Res
     let native =
         native.map(|lane| format!("{} of {}", text(&lane["backend"]), text(&lane["capability"]["engine"])));
     let native = native.collect::<Vec<_>>().join(", ");
+    if *backend == BackendKind::Wgpu {
+        let looked = "no adapter gives wgpu, and `weft doctor` says why";
+        return Ok(format!("not available here: {looked}; native lanes: {native}"));
+    }
     let looked = found.looked_for(backend)?;
     Ok(format!(
         "not available here: no ONNX Runtime library gives {backend}; {looked}; native lanes: {native}"

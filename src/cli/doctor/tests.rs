@@ -1,8 +1,10 @@
 use serde_json::{Value, json};
 
-use super::{Finding, State, batches, finding, rows};
+use super::{Finding, State, adapter_row, adapters, batches, finding, rows};
 use crate::{
+    backend::wgpu::{AdapterInfo, AdapterKind, Wanted},
     driver::{presence::Presence, recipe::Recipe},
+    kernels::gpu::Limits,
     pool::PoolStatus,
 };
 
@@ -97,4 +99,35 @@ fn no_more_browsers_at_once_than_cores() {
     let split: Vec<usize> = batches(&names).iter().map(Vec::len).collect();
     assert_eq!(split, [cores, 1]);
     assert_eq!(batches(&[]), [Vec::<&str>::new()]);
+}
+
+#[test]
+fn an_adapter_without_a_lane_says_why() {
+    let adapter = |name: &str, kind| AdapterInfo {
+        name: name.to_owned(),
+        driver: "Mesa 25".to_owned(),
+        api: "vulkan".to_owned(),
+        kind,
+        limits: Limits::PROMISED,
+        features: vec!["subgroups"],
+    };
+    let card = adapter("a card", AdapterKind::Discrete);
+    let software = adapter("llvmpipe", AdapterKind::Software);
+    let (both, alone) = ([card, software.clone()], [software]);
+    let (hardware, any) = (Some(&Wanted::Hardware), Some(&Wanted::Any));
+    let (off, another) = (Some("native.wgpu is off"), Some("native.wgpu takes another"));
+    let cases: [(_, &[AdapterInfo], &[Option<&str>]); 4] = [
+        (None, &both, &[off, off]),
+        (hardware, &both, &[None, another]),
+        (hardware, &alone, &[Some("native.wgpu does not ask for a software adapter")]),
+        (any, &alone, &[None]),
+    ];
+    for (wanted, found, reasons) in cases {
+        let told: Vec<_> = adapters(wanted, found).into_iter().map(|found| found.reason).collect();
+        assert_eq!(told, reasons, "{wanted:?}");
+    }
+    let row = adapter_row(&adapters(hardware, &alone)[0]);
+    let said = "software adapter vulkan llvmpipe Mesa 25, bindings of 128 MiB: native.wgpu does not ask for a \
+                software adapter";
+    assert_eq!(row, ["native", "-", "-", "-", "wgpu", "no", said]);
 }

@@ -16,9 +16,14 @@ const GAP: usize = 96;
 const MARGIN: usize = 28;
 const LINE: usize = 20;
 
-/// One colour for each backend, told apart also by who sees red and green alike.
-const COLOURS: [(&str, &str); 4] =
-    [("wasm", "#dbe7f6"), ("webgpu", "#f9e2c7"), ("webnn", "#d9efe6"), ("", "#e8e8e8")];
+/// One colour for each place where a backend computes, told apart also by who sees red and green alike.
+const COLOURS: [(&str, &str); 5] = [
+    ("wasm", "#dbe7f6"),
+    ("webgpu", "#f9e2c7"),
+    ("weft-wgsl", "#f9e2c7"),
+    ("webnn", "#d9efe6"),
+    ("", "#e8e8e8"),
+];
 
 pub(super) fn svg(split: &Value) -> String {
     let stages: Vec<_> = split["stages"].as_array().into_iter().flatten().collect();

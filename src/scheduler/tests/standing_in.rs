@@ -64,3 +64,32 @@ fn another_lane_stands_in_for_the_only_one_wanted() {
         "fail no_backend: no lane offers a-1/wasm: wasm in a: no threads"
     );
 }
+
+/// What answers natively where no browser does.
+#[test]
+fn a_software_adapter_is_no_native_fallback_unless_it_is_asked_for() {
+    const CPU: (&str, Is) = ("native/ort-cpu", Is::Ready(0, 100));
+    let gpu = |micros| ("native/wgpu", Is::Ready(0, micros));
+    let software = ("native/wgpu-software", Is::Ready(0, 9));
+    let (gone, fails) =
+        ("for a browser because no lane offers a browser: none is configured", "fail no_backend: ");
+    let only = "no lane offers a browser: native/wgpu-software has a software adapter, which serves only when wgpu is \
+                asked for";
+    let cases: [(&str, Lanes<'_>, String); 7] = [
+        ("native", &[CPU, gpu(300)], format!("native/ort-cpu {gone}")),
+        ("native", &[CPU, gpu(9)], format!("native/wgpu {gone}")),
+        // It is loaded there, and measured when it is worth a try.
+        ("native", &[CPU, ("native/wgpu", Is::Fresh)], format!("native/ort-cpu {gone} +native/wgpu")),
+        ("native", &[CPU, software], format!("native/ort-cpu for a browser because {only}")),
+        ("native", &[software], format!("{fails}{only}")),
+        ("wgpu", &[CPU, software], "native/wgpu-software".to_owned()),
+        (
+            "wgpu native",
+            &[CPU, ("native/wgpu-software", Is::Quarantined)],
+            "native/ort-cpu for wgpu because native/wgpu-software refuses".to_owned(),
+        ),
+    ];
+    for (wanted, lanes, decision) in cases {
+        assert_eq!(decide(wanted, lanes, &[], &Outlook::default()), decision, "{wanted}");
+    }
+}

@@ -27,20 +27,20 @@ fn digest() -> Digest {
 }
 
 /// A native lane that runs graphs as they are, and a folder that it loads them from.
-struct Engine {
+pub(crate) struct Engine {
     lane: OrtLane,
     home: tempfile::TempDir,
 }
 
 impl Engine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let library = OrtLibrary::load(Path::new(LIBRARY)).expect("`make setup` has brought the library");
         let lane = OrtLane::start_plain(&library, 1).expect("the CPU is always there");
         Self { lane, home: tempfile::tempdir().expect("a temporary directory") }
     }
 
     /// All outputs, or what the engine says against it.
-    async fn run(&self, file: &[u8], inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    pub(crate) async fn run(&self, file: &[u8], inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
         let path = self.home.path().join("model.onnx");
         std::fs::write(&path, file).expect("writable");
         let session = SessionName { model: digest(), shapes: DimBinding::new() };

@@ -184,6 +184,8 @@ pub(crate) fn config(home: &Arc<TempDir>, change: impl FnOnce(&mut Config)) -> C
     config.program = PathBuf::from(env!("CARGO_BIN_EXE_weft"));
     config.native.library = PathBuf::from(LIBRARY);
     config.native.threads = 1;
+    // Looking for adapters costs more than all else at a start.
+    config.native.wgpu = None;
     // Tests start processes of their own beside it.
     config.alone = false;
     change(&mut config);

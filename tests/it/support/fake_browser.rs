@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) steps: AtomicUsize,
     /// `load` messages that reached a lane.
     pub(crate) loads: watch::Sender<usize>,
+    /// Programs that reached a lane, each with those that went for it.
+    pub(crate) programs: Mutex<Vec<(u64, Vec<u64>)>>,
     /// `unload` messages that reached a lane, by session.
     pub(crate) unloads: Mutex<Vec<String>>,
     /// Workers that were started.
@@ -112,6 +114,7 @@ impl FakeBrowser {
             conduct: Mutex::new(Conduct::Compute),
             steps: AtomicUsize::new(0),
             loads: watch::Sender::new(0),
+            programs: Mutex::default(),
             unloads: Mutex::default(),
             starts: AtomicUsize::new(0),
             cancels: watch::Sender::new(0),
@@ -149,6 +152,11 @@ impl FakeBrowser {
     pub(crate) async fn loaded(&self, wanted: usize) {
         let mut loads = self.state.loads.subscribe();
         loads.wait_for(|loads| *loads >= wanted).await.expect("the state outlives this call");
+    }
+
+    /// Programs that reached a lane, each with those that went for it.
+    pub(crate) fn programs(&self) -> Vec<(u64, Vec<u64>)> {
+        self.state.programs.lock().expect("no panic here").clone()
     }
 
     /// Sessions that lanes were told to unload, in that order.
@@ -278,7 +286,7 @@ async fn page(state: Arc<State>, url: String, crashed: CancellationToken) {
     let boot: Value = serde_json::from_str(rest.split_once("</script>").expect("its end").0).expect("JSON");
     let origin = url.split("/harness").next().expect("an origin").to_owned();
     let mut socket = connect(&origin).await;
-    let hello = json!({"type": "hello", "protocol": 4, "role": "page", "ticket": boot["ticket"], "epoch": boot["epoch"]});
+    let hello = json!({"type": "hello", "protocol": 5, "role": "page", "ticket": boot["ticket"], "epoch": boot["epoch"]});
     send(&mut socket, &hello).await;
     assert_eq!(receive(&mut socket).await.expect("a welcome")["type"], "welcome");
     send(&mut socket, &json!({"type": "page_ready", "environment": {

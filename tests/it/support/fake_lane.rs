@@ -26,6 +26,7 @@ use weft::{
 use super::{
     LIBRARY,
     fake_browser::{State, connect, send},
+    fake_programs::{self, Programs},
     wire,
 };
 
@@ -75,6 +76,7 @@ impl Asked {
 struct Lane {
     native: OrtLane,
     sessions: HashMap<String, SessionName>,
+    programs: Programs,
     files: TempDir,
     origin: String,
     state: Arc<State>,
@@ -87,6 +89,7 @@ struct Lane {
 enum Job {
     Load(Value, Bytes),
     Unload(Value),
+    Program(Value, Bytes),
     Step { header: Value, inputs: Vec<Tensor>, deed: oneshot::Receiver<Deed> },
 }
 
@@ -97,7 +100,7 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
     let backend = text("backend");
     let mut socket = connect(&origin).await;
     let hello =
-        json!({"type": "hello", "protocol": 4, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
+        json!({"type": "hello", "protocol": 5, "role": "lane", "ticket": order["ticket"], "epoch": epoch});
     send(&mut socket, &hello).await;
     let welcome = socket.next().await.expect("a welcome").expect("a good message");
     assert_eq!(welcome, Message::text(r#"{"type":"welcome"}"#));
@@ -105,14 +108,24 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
     if let Some(reason) = settings.unavailable.get(backend.as_str()) {
         return send(&mut socket, &json!({"type": "lane_unavailable", "reason": reason})).await;
     }
-    let adapter = (backend == "webgpu").then(|| {
+    let gpu = ["webgpu", "weft-wgsl"].contains(&backend.as_str());
+    // What WebGPU promises everywhere.
+    let limits = gpu.then(|| {
+        json!({"maxBindGroups": 4, "maxBufferSize": 268_435_456, "maxComputeInvocationsPerWorkgroup": 256,
+            "maxComputeWorkgroupSizeX": 256, "maxComputeWorkgroupSizeY": 256, "maxComputeWorkgroupSizeZ": 64,
+            "maxComputeWorkgroupStorageSize": 16384, "maxComputeWorkgroupsPerDimension": 65535,
+            "maxStorageBufferBindingSize": 134_217_728, "maxStorageBuffersPerShaderStage": 8,
+            "maxUniformBufferBindingSize": 65536})
+    });
+    let features: Option<Vec<&str>> = gpu.then(Vec::new);
+    let adapter = gpu.then(|| {
         json!({"vendor": "fake", "architecture": "", "device": "", "description": "Fake", "software": settings.software_adapter})
     });
     let webnn = (backend == "webnn").then(|| json!({"cpu": "ok"}));
     let device = (backend == "webnn").then_some("cpu");
     send(&mut socket, &json!({"type": "lane_ready", "capability": {
         "backend": backend, "engine": "fake@1/native", "threads": order["threads"], "adapter": adapter,
-        "features": null, "limits": null, "webnn": webnn, "webnn_device": device, "memory_max": order["memory_max"],
+        "features": features, "limits": limits, "webnn": webnn, "webnn_device": device, "memory_max": order["memory_max"],
         "timing_us": {"import": 1, "init": 1}}}))
     .await;
     let library = OrtLibrary::load(Path::new(LIBRARY)).expect("`make setup` has brought the library");
@@ -120,6 +133,7 @@ pub(crate) async fn run(state: Arc<State>, order: Value, origin: String, epoch: 
     let worker = Lane {
         native: OrtLane::start(&library, "cpu", 1).expect("the CPU is always there"),
         sessions: HashMap::new(),
+        programs: Programs::default(),
         files: tempfile::tempdir().expect("a temporary folder"),
         origin,
         state: state.clone(),
@@ -156,7 +170,7 @@ struct Reader {
     state: Arc<State>,
     jobs: mpsc::UnboundedSender<Job>,
     cancelled: Arc<Mutex<HashSet<u64>>>,
-    /// A step whose payload messages are still to come.
+    /// A message whose payload messages are still to come.
     body: Option<(Value, usize, BytesMut)>,
 }
 
@@ -193,7 +207,7 @@ impl Reader {
                 self.cancelled.lock().expect("no panic here").insert(id);
                 self.state.cancels.send_modify(|cancels| *cancels += 1);
             }
-            Some("load" | "step") => match header["payload"]["messages"].as_u64() {
+            Some("load" | "program" | "step") => match header["payload"]["messages"].as_u64() {
                 Some(messages) => self.body = Some((header, messages as usize, BytesMut::new())),
                 None => self.job(header, body.clone()),
             },
@@ -202,10 +216,16 @@ impl Reader {
     }
 
     fn job(&mut self, header: Value, body: Bytes) {
-        if header["type"] == "load" {
-            drop(self.jobs.send(Job::Load(header, body)));
-        } else {
-            self.step(header, &body);
+        match header["type"].as_str() {
+            Some("load") => drop(self.jobs.send(Job::Load(header, body))),
+            Some("program") => {
+                let number = |value: &Value| value.as_u64().expect("a number");
+                let drops = header["drops"].as_array().expect("a list").iter().map(number).collect();
+                let mut programs = self.state.programs.lock().expect("no panic here");
+                programs.push((number(&header["program"]), drops));
+                drop(self.jobs.send(Job::Program(header, body)));
+            }
+            _ => self.step(header, &body),
         }
     }
 
@@ -252,6 +272,7 @@ impl Lane {
                 }
                 Job::Unload(order) => {
                     let name = order["session"].as_str().expect("a name");
+                    self.programs.unload(name);
                     self.state.unloads.lock().expect("no panic here").push(name.to_owned());
                     let session = self.sessions.remove(name);
                     self.native
@@ -260,6 +281,12 @@ impl Lane {
                         .expect("it is there");
                     let unloaded = json!({"type": "unloaded", "id": order["id"]});
                     vec![self.memory(), Message::text(unloaded.to_string())]
+                }
+                Job::Program(order, body) => {
+                    assert!(self.sessions.contains_key(order["session"].as_str().expect("a name")));
+                    self.programs.take(&order, &body, self.files.path());
+                    let programmed = json!({"type": "programmed", "id": order["id"]});
+                    vec![self.memory(), Message::text(programmed.to_string())]
                 }
                 Job::Step { header, inputs, deed } => match self.step(&header, inputs, deed).await {
                     Some(answers) => answers,
@@ -376,9 +403,19 @@ impl Lane {
                 let session = self.sessions.get(header["session"].as_str().expect("a name")).cloned();
                 let outputs = serde_json::from_value(header["outputs"].clone()).expect("names");
                 let session = session.expect("only what is loaded is asked for");
+                let ours = self.backend.starts_with("weft-");
+                let ports = ours.then(|| self.programs.of(header, &inputs).outputs.clone());
                 let step = Step { session, inputs, outputs, cancelled: CancellationToken::new() };
                 match self.native.execute(step).await {
-                    Ok(output) => Some(result(id, output.outputs, &deed, slower_by)),
+                    Ok(output) => {
+                        let said =
+                            |tensor| ports.iter().flatten().any(|port| fake_programs::is(port, tensor));
+                        assert!(
+                            !ours || output.outputs.iter().all(said),
+                            "the program says other sizes: {ports:?}"
+                        );
+                        Some(result(id, output.outputs, &deed, slower_by))
+                    }
                     Err(error) => text(failed(id, error.code().as_str(), "never", &error.to_string())),
                 }
             }

@@ -5,6 +5,7 @@ mod client;
 mod daemon;
 mod fake_browser;
 mod fake_lane;
+mod fake_programs;
 mod fake_webdriver;
 pub(crate) mod graphs;
 mod origin;

@@ -4,7 +4,7 @@
  */
 
 import type { Bytes } from '../../protocol/frame.ts';
-import type { Capability, Placement, TensorDescription, TensorHead } from '../../protocol/messages.ts';
+import type { Capability, Placement, Program, Step, TensorDescription } from '../../protocol/messages.ts';
 
 export interface LoadedModel {
   readonly placement: Placement;
@@ -12,10 +12,10 @@ export interface LoadedModel {
   readonly outputs: readonly TensorDescription[];
 }
 
-/** A graph, and the files that its weights lie in, which it calls by their digests. */
+/** Without a graph of its own, the first file is the graph; the other files are called by their digests in it. */
 export interface ModelFiles {
-  readonly graph: Bytes;
-  readonly weights: readonly { readonly digest: string; readonly data: Bytes }[];
+  readonly graph: Bytes | null;
+  readonly files: readonly { readonly digest: string; readonly data: Bytes }[];
 }
 
 export interface OutputTensor {
@@ -46,5 +46,7 @@ export interface Engine {
   checkRoom(bytes: number): void;
   load(session: string, model: ModelFiles, freeDimensions: Readonly<Record<string, number>>): Promise<LoadedModel>;
   unload(session: string): Promise<void>;
-  bind(session: string, heads: readonly TensorHead[], body: Bytes, wanted: readonly string[]): BoundStep;
+  /** Makes a program of a session ready. */
+  program(order: Program, body: Bytes): Promise<void>;
+  bind(step: Step, body: Bytes): BoundStep;
 }

@@ -5,11 +5,11 @@
 
 import type * as Ort from 'onnxruntime-web';
 import type { Bytes } from '../../protocol/frame.ts';
-import type { Backend, Capability, TensorDescription, TensorHead, WebnnDevice } from '../../protocol/messages.ts';
+import type { Capability, LibraryBackend, Step, TensorDescription, TensorHead, WebnnDevice } from '../../protocol/messages.ts';
 import { micros } from '../clock.ts';
 import { installTap } from '../consoletap.ts';
 import { Failure } from '../failure.ts';
-import { type Gpu, openGpu } from '../gpu.ts';
+import { type Gpu, openGpu, watchGpu } from '../gpu.ts';
 import { heapMax, seeGpu, seeWasm } from '../memory.ts';
 import { parsePlacement } from '../placement.ts';
 import { hasJspi } from '../probe.ts';
@@ -34,7 +34,7 @@ export interface EngineAssets {
 }
 
 export interface EngineWish {
-  readonly backend: Backend;
+  readonly backend: LibraryBackend;
   readonly threads: number;
   readonly webnnDevice: WebnnDevice | null;
   /** The bytes that the engine's heap may grow to. */
@@ -111,7 +111,11 @@ export async function startOnnxRuntime(
   const engine = new OnnxRuntime(ort, backend, hardware);
   await engine.prove();
   const proven = performance.now();
-  watchDevice(hardware.gpu, engine, died);
+  if (hardware.gpu !== null) {
+    watchGpu(hardware.gpu.device, died, (error) => {
+      engine.gpuError = error;
+    });
+  }
   const capability: Capability = {
     backend,
     engine: `onnxruntime-web@${ort.env.versions.web ?? 'unknown'}/${files.wasmName}`,
@@ -147,16 +151,6 @@ async function openHardware({ backend, webnnDevice: asked }: EngineWish): Promis
   }
 }
 
-function watchDevice(gpu: Gpu | null, engine: OnnxRuntime, died: (reason: string) => void): void {
-  if (gpu === null) return;
-  void gpu.device.lost.then(({ reason, message }) => {
-    died(`the WebGPU device was lost (${reason}): ${message}`);
-  });
-  gpu.device.addEventListener('uncapturederror', (event) => {
-    engine.gpuError = event.error;
-  });
-}
-
 class OnnxRuntime implements Engine {
   /** An error that WebGPU reported outside any call; the step during which it came cannot be trusted. */
   gpuError: GPUError | null = null;
@@ -165,13 +159,13 @@ class OnnxRuntime implements Engine {
 
   constructor(
     private readonly ort: typeof Ort,
-    private readonly backend: Backend,
+    private readonly backend: LibraryBackend,
     private readonly hardware: Hardware,
   ) {}
 
   /** Runs the trial model; its session stays, because the library lets go of the WebGPU device with the last one. */
   async prove(): Promise<void> {
-    const trial = { graph: trialModel(), weights: [] };
+    const trial = { graph: trialModel(), files: [] };
     const stays = await this.#open(trial, {}, WARNING);
     const { session, placement } = await this.#openTelling(trial, {});
     await session.release();
@@ -222,7 +216,11 @@ class OnnxRuntime implements Engine {
     await session.release();
   }
 
-  bind(name: string, heads: readonly TensorHead[], body: Bytes, wanted: readonly string[]): BoundStep {
+  program(): Promise<void> {
+    return Promise.reject(new Failure('invalid_request', 'never', 'this engine runs graphs, not programs'));
+  }
+
+  bind({ session: name, inputs: heads, outputs: wanted }: Step, body: Bytes): BoundStep {
     const { session, inputs, outputs } = this.#session(name);
     const feeds = this.#feed(inputs, heads, body);
     for (const output of wanted) {
@@ -301,8 +299,12 @@ class OnnxRuntime implements Engine {
     freeDimensions: Readonly<Record<string, number>>,
     logSeverityLevel: typeof VERBOSE | typeof WARNING,
   ): Promise<Ort.InferenceSession> {
-    return this.ort.InferenceSession.create(model.graph, {
-      externalData: model.weights.map(({ digest, data }) => ({ path: digest, data })),
+    const [own, ...beside] = model.files;
+    const graph = model.graph ?? own?.data;
+    if (graph === undefined) throw new Failure('invalid_request', 'never', 'the load names no file');
+    const weights = model.graph === null ? beside : model.files;
+    return this.ort.InferenceSession.create(graph, {
+      externalData: weights.map(({ digest, data }) => ({ path: digest, data })),
       executionProviders: [this.hardware.provider],
       freeDimensionOverrides: freeDimensions,
       logSeverityLevel,

@@ -15,6 +15,8 @@ const SHAPES: Readonly<Partial<Record<string, readonly [string, string]>>> = {
   wasm: ['circle', 'M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0'],
   webgpu: ['square', 'M-4.5 -4.5h9v9h-9z'],
   webnn: ['triangle', 'M0 -5.5L5.5 4.5H-5.5z'],
+  'weft-wasm': ['cross', 'M-5 -1.7h3.3v-3.3h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3z'],
+  'weft-wgsl': ['wye', 'M-1.6 5V1L-5 -1.2L-3.4 -4L0 -1.8L3.4 -4L5 -1.2L1.6 1V5z'],
 };
 const NATIVE: readonly [string, string] = ['diamond', 'M0 -6L4.5 0L0 6L-4.5 0z'];
 
