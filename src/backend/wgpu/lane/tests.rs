@@ -70,3 +70,22 @@ fn a_lost_device_costs_one_step_and_is_opened_again() {
     assert_eq!(told.borrow().gpu_bytes, 0);
     assert_eq!(run(&mut sessions, 3).expect("another device"), negated(3));
 }
+
+#[test]
+fn a_session_keeps_few_programs_and_frees_all() {
+    let Some((mut sessions, told, _home)) = loaded() else { return };
+    for rows in 1..=PROGRAMS_MAX + 2 {
+        assert_eq!(run(&mut sessions, rows).expect("an answer"), negated(rows));
+    }
+    assert_eq!(sessions.loaded[&session()].programs.len(), PROGRAMS_MAX);
+    let held = told.borrow().gpu_bytes;
+    assert_eq!(run(&mut sessions, PROGRAMS_MAX).expect("an answer"), negated(PROGRAMS_MAX));
+    assert_eq!(told.borrow().gpu_bytes, held, "a program that is there is not made again");
+    // As when memory runs out.
+    sessions.clear();
+    assert_eq!(told.borrow().gpu_bytes, 0);
+    assert_eq!(run(&mut sessions, 1).expect("an answer"), negated(1));
+    sessions.unload(&session()).expect("it was loaded");
+    assert_eq!(told.borrow().gpu_bytes, 0);
+    assert!(matches!(run(&mut sessions, 1), Err(BackendError::NotLoaded { .. })));
+}
