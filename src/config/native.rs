@@ -104,13 +104,13 @@ impl RawNative {
             providers: self.providers.unwrap_or_else(|| vec!["cpu".to_owned()]),
             libraries: self.libraries,
             threads: positive(self.threads, share, "native.threads")?,
-            wgpu: wgpu(self.wgpu)?,
+            wgpu: wgpu(self.wgpu.as_deref())?,
         })
     }
 }
 
-fn wgpu(said: Option<String>) -> Result<Option<Wanted>, ConfigError> {
-    Ok(match said.as_deref().map(str::trim) {
+fn wgpu(said: Option<&str>) -> Result<Option<Wanted>, ConfigError> {
+    Ok(match said.map(str::trim) {
         None | Some("auto") => Some(Wanted::Hardware),
         Some("on") => Some(Wanted::Any),
         Some("off") => None,

@@ -250,3 +250,6 @@ fn micros(since: Instant) -> u64 {
 fn not_loaded(session: &SessionName) -> BackendError {
     BackendError::NotLoaded { session: session.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

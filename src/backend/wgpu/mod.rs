@@ -18,7 +18,7 @@ pub use self::{
 };
 use super::thread::{self, ThreadLane};
 use crate::{
-    domain::{Adapter, BackendKind},
+    domain::{Adapter, BackendKind, LaneMemory},
     kernels::gpu,
 };
 
@@ -99,7 +99,7 @@ impl WgpuLane {
                 Wanted::Any | Wanted::Named(_) => Err(WgpuError::None),
             };
         };
-        let (memory, told) = watch::channel(Default::default());
+        let (memory, told) = watch::channel(LaneMemory::default());
         let sessions = Sessions::new(Device::open(adapter)?, memory);
         let described = Some(adapter.described());
         let environment = thread::environment(BackendKind::Wgpu, gpu::engine(), 1, described);
