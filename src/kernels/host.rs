@@ -106,6 +106,7 @@ impl Host {
     }
 
     /// The elements at these places.
+    #[must_use]
     pub fn at(&self, places: &[usize]) -> Self {
         match self {
             Self::F32(values) => Self::F32(places.iter().map(|at| values[*at]).collect()),

@@ -133,16 +133,16 @@ pub(in crate::kernels) fn merge(map: &mut Map) {
     while at < shape.len() {
         if shape[at] == 1 {
             shape.remove(at);
-            views.iter_mut().for_each(|view| {
+            for view in &mut views {
                 view.strides.remove(at);
-            });
+            }
         } else if at > 0
             && views.iter().all(|view| view.strides[at - 1] == view.strides[at] * shape[at] as i64)
         {
             shape[at - 1] *= shape.remove(at);
-            views.iter_mut().for_each(|view| {
+            for view in &mut views {
                 view.strides.remove(at - 1);
-            });
+            }
         } else {
             at += 1;
         }

@@ -177,7 +177,7 @@ fn concat(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, LowerErr
     let values: Vec<Value> =
         (0..site.inputs.len()).map(|at| site.input(at).cloned()).collect::<Result<_, _>>()?;
     let first = site.input(0)?;
-    let axis = site.axis(site.number("axis", if site.opset < 4 { 1 } else { 0 }), first.rank())?;
+    let axis = site.axis(site.number("axis", i64::from(site.opset < 4)), first.rank())?;
     let fits = |value: &Value| {
         value.datatype == first.datatype
             && value.rank() == first.rank()

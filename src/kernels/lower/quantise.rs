@@ -156,22 +156,23 @@ fn quantize_dynamically(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Va
 const EXACT: usize = 256;
 
 fn matmul_integer(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, LowerError> {
-    let a = centred(builder, site, 0, 2)?;
-    let b = centred(builder, site, 1, 3)?;
+    let left = centred(builder, site, 0, 2)?;
+    let right = centred(builder, site, 1, 3)?;
     let shape = |value: &Value| value.shape.last_chunk::<2>().copied();
-    let (Some([m, k]), Some([rows, n])) = (shape(&a), shape(&b)) else {
-        return Err(site.refuse(format!("multiplies {:?} by {:?}", a.shape, b.shape)));
+    let (Some([m, k]), Some([rows, n])) = (shape(&left), shape(&right)) else {
+        return Err(site.refuse(format!("multiplies {:?} by {:?}", left.shape, right.shape)));
     };
-    let batch = broadcast(&a.shape[..a.rank() - 2], &b.shape[..b.rank() - 2]);
+    let batch = broadcast(&left.shape[..left.rank() - 2], &right.shape[..right.rank() - 2]);
     let batch = batch.filter(|_| rows == k);
-    let batch = batch.ok_or_else(|| site.refuse(format!("multiplies {:?} by {:?}", a.shape, b.shape)))?;
+    let batch =
+        batch.ok_or_else(|| site.refuse(format!("multiplies {:?} by {:?}", left.shape, right.shape)))?;
     let shape = [batch.as_slice(), &[m, n]].concat();
     if shape.contains(&0) || k == 0 {
         return Err(site.refuse("multiplies no elements"));
     }
-    let (a, b) = (
-        a.expanded(&[batch.as_slice(), &[m, k]].concat()),
-        b.expanded(&[batch.as_slice(), &[k, n]].concat()),
+    let (left, right) = (
+        left.expanded(&[batch.as_slice(), &[m, k]].concat()),
+        right.expanded(&[batch.as_slice(), &[k, n]].concat()),
     );
     let axis = batch.len();
     let mut sum: Option<Value> = None;
@@ -184,8 +185,8 @@ fn matmul_integer(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, 
             m,
             k: len,
             n,
-            a: view(&a.sliced(axis + 1, from, 1, len)),
-            b: view(&b.sliced(axis, from, 1, len)),
+            a: view(&left.sliced(axis + 1, from, 1, len)),
+            b: view(&right.sliced(axis, from, 1, len)),
             bias: None,
             output: view(&output),
             alpha: 1.0,

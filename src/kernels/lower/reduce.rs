@@ -38,7 +38,9 @@ pub(super) fn reduced(
     let places = matches!(op, ReduceOp::ArgMax | ReduceOp::ArgMin);
     let datatype = if places { Datatype::Int64 } else { value.datatype };
     let mut shape = value.shape.clone();
-    axes.iter().for_each(|axis| shape[*axis] = 1);
+    for axis in axes {
+        shape[*axis] = 1;
+    }
     let len: usize = axes.iter().map(|axis| value.shape[*axis]).product();
     let output = builder.fresh(datatype, &shape)?;
     if output.len() == 0 {
@@ -154,7 +156,9 @@ fn of_nothing(
     }
     let host = if x.is_float() { Host::F32(vec![real]) } else { Host::I64(vec![real as i64]) };
     let mut shape = x.shape.clone();
-    axes.iter().for_each(|axis| shape[*axis] = 1);
+    for axis in axes {
+        shape[*axis] = 1;
+    }
     Ok(builder.constant(x.datatype, &[], host).expanded(&shape))
 }
 

@@ -236,12 +236,12 @@ fn taps(site: &Site<'_>, change: &Axis, manner: &Manner<'_>) -> Result<Taps, Low
 /// Where an element of the output lies in the input.
 fn place(at: f64, change: &Axis, coordinates: &str) -> f64 {
     let Axis { from, to, scale } = *change;
+    let single = to == 1;
     let (from, to) = (from as f64, to as f64);
     match coordinates {
         "asymmetric" => at / scale,
-        "align_corners" if to == 1.0 => 0.0,
+        "align_corners" | "pytorch_half_pixel" if single => 0.0,
         "align_corners" => at * (from - 1.0) / (to - 1.0),
-        "pytorch_half_pixel" if to == 1.0 => 0.0,
         "half_pixel_symmetric" => {
             let offset = from / 2.0 * (1.0 - to / (scale * from));
             offset + (at + 0.5) / scale - 0.5

@@ -127,10 +127,10 @@ fn write(memory: &mut Memory, shape: &[usize], view: &View, made: &Host) {
     let places = places(shape, view);
     match (memory.get_mut(&view.slot).expect("a slot in its full size"), made) {
         (Host::F32(slot), Host::F32(made)) => {
-            places.iter().zip(made).for_each(|(at, made)| slot[*at] = *made)
+            places.iter().zip(made).for_each(|(at, made)| slot[*at] = *made);
         }
         (Host::I64(slot), Host::I64(made)) => {
-            places.iter().zip(made).for_each(|(at, made)| slot[*at] = *made)
+            places.iter().zip(made).for_each(|(at, made)| slot[*at] = *made);
         }
         _ => unreachable!("a call makes what its slot holds"),
     }

@@ -86,7 +86,10 @@ fn routine(calls: Vec<Call>) -> Routine {
 }
 
 fn samples() -> Vec<Call> {
-    let four = [0, 0, 1, 1];
+    [of_rows(), of_products(), of_planes()].concat()
+}
+
+fn of_rows() -> Vec<Call> {
     vec![
         Call::Gather(Gather {
             data: Slot(0),
@@ -118,6 +121,11 @@ fn samples() -> Vec<Call> {
             len: 1,
             epsilon: 1e-5,
         }),
+    ]
+}
+
+fn of_products() -> Vec<Call> {
+    vec![
         Call::MatMul(MatMul {
             batch: vec![2],
             m: 2,
@@ -148,6 +156,12 @@ fn samples() -> Vec<Call> {
             count: 1,
             k: 32,
         }),
+    ]
+}
+
+fn of_planes() -> Vec<Call> {
+    let four = [0, 0, 1, 1];
+    vec![
         Call::Attention(Attention {
             batch: 1,
             heads: 1,
