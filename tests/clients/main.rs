@@ -11,6 +11,9 @@ mod content;
 mod conversion;
 #[path = "../it/support/graphs.rs"]
 mod graphs;
+mod kernels;
+#[path = "../support/lowered.rs"]
+mod lowered;
 mod openai;
 mod packing;
 mod prometheus;

@@ -38,9 +38,12 @@ mod hostile;
 mod idempotency;
 mod interrupting;
 mod ipfs;
+mod kernels;
 mod keys;
 mod links;
 mod loading;
+#[path = "../support/lowered.rs"]
+mod lowered;
 mod making;
 mod memory;
 mod metrics;
@@ -81,6 +84,7 @@ mod variants;
 mod verifying;
 mod wasm;
 mod webdriver;
+mod wgpu;
 
 // Where the properties look for the rooms, here and in the fuzzer's crate.
 use weft::{access::token, content, domain, driver::wire::message, models::source, onnx, protocol};

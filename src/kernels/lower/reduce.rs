@@ -8,7 +8,7 @@ use crate::{
     domain::Datatype,
     kernels::{
         host::Host,
-        ir::{Binary, Call, Expr, Reduce, ReduceOp, Softmax, Unary},
+        ir::{Binary, Call, Expr, Reduce, ReduceOp, Softmax, To, Unary},
     },
 };
 
@@ -168,21 +168,42 @@ fn extreme(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, LowerEr
     let len = x.shape[axis];
     let narrow =
         !matches!(x.datatype, Datatype::Int32 | Datatype::Int64 | Datatype::Uint32 | Datatype::Uint64);
-    if len == 0 || !narrow {
-        return Err(site.refuse(format!("takes {len} of {}", x.datatype)));
+    if len == 0 {
+        return Err(site.refuse("takes no elements"));
     }
-    let mut value = builder.cast(x, Datatype::Fp32)?;
+    let greatest = site.node.op_type == "ArgMax";
+    let (mut value, op) = if narrow {
+        let op = if greatest { ReduceOp::ArgMax } else { ReduceOp::ArgMin };
+        (builder.cast(x, Datatype::Fp32)?, op)
+    } else {
+        (flagged(builder, site, x, axis, greatest)?, ReduceOp::ArgMax)
+    };
     let from_the_end = site.number("select_last_index", 0) != 0;
     if from_the_end {
         value = value.sliced(axis, len - 1, -1, len);
     }
-    let op = if site.node.op_type == "ArgMax" { ReduceOp::ArgMax } else { ReduceOp::ArgMin };
     let mut made = reduced(builder, op, &value, &[axis])?;
     if from_the_end {
         let last = Expr::Int(len as i32 - 1);
         made = mapped(builder, site, &[&made], Datatype::Int64, |parts| last - parts[0].clone())?;
     }
     Ok(vec![if site.number("keepdims", 1) == 0 { made.at(axis, 0) } else { made }])
+}
+
+/// Whole numbers that floats may not tell apart: 1 where the greatest or the least is, else 0.
+fn flagged(
+    builder: &mut Builder,
+    site: &Site<'_>,
+    x: &Value,
+    axis: usize,
+    greatest: bool,
+) -> Result<Value, LowerError> {
+    let op = if greatest { ReduceOp::Max } else { ReduceOp::Min };
+    let extreme = reduced(builder, op, x, &[axis])?;
+    mapped(builder, site, &[x, &extreme], Datatype::Fp32, |parts| {
+        let [x, extreme]: [Expr; 2] = parts.try_into().expect("two were given");
+        x.with(Binary::Equal, extreme).cast(To::Float)
+    })
 }
 
 fn softmax(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, LowerError> {

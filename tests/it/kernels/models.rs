@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use weft::{
     domain::{Datatype, Tensor, VerdictStatus},
-    kernels::ir::Routine,
     models::gate::{compare, seeded},
     onnx::{analyse, open},
 };
@@ -51,24 +50,16 @@ async fn silero_takes_one_of_its_branches() {
         let verdict = compare(&wanted, &found, analysis.tolerance);
         assert_eq!(verdict.status, VerdictStatus::Verified, "{batch}: {}", verdict.detail);
     }
-    // The routine was made for the rate: the port stays, and nothing reads it.
-    let Routine { inputs, .. } = lower(&file, &spoken(1, 0)).expect("a model that kernels cover");
-    let rate = inputs.iter().find(|port| port.name == "sr").expect("a port");
-    assert_eq!(rate.slot, None);
 }
 
 #[tokio::test]
 async fn magika_tells_types_apart() {
     let (file, analysis) = open(&magika()).expect("a good model");
-    let loaded = load(&magika(), 1).await;
-    let sets = seeded(&analysis.signature, &analysis.ranges, &[vec![1, 2048]], 42, 3);
-    let (mut wanted, mut found) = (Vec::new(), Vec::new());
-    for inputs in sets {
-        found.push(interpreted(&file, &inputs));
-        wanted.push(loaded.run(inputs).await.expect("a good request"));
-    }
-    let verdict = compare(&wanted, &found, analysis.tolerance);
-    assert_eq!(verdict.status, VerdictStatus::Verified, "{}", verdict.detail);
+    let inputs = seeded(&analysis.signature, &analysis.ranges, &[vec![1, 2048]], 42, 1).remove(0);
+    let found = interpreted(&file, &inputs);
+    let wanted = load(&magika(), 1).await.run(inputs).await.expect("a good request");
+    let off = difference(&wanted[0], &found[0]);
+    assert!(off <= TOLERANCE, "off by {off:.1e}");
 }
 
 #[test]

@@ -36,6 +36,8 @@ async fn one_number_of_many() {
             case("ArgMax").floats(&[2, n, 3]).int("axis", 1).makes(&[Int64]),
             case("ArgMax").floats(&[2, n]).int("axis", -1).int("keepdims", 0).makes(&[Int64]),
             case("ArgMin").floats(&[n, 3]).int("axis", 0).int("select_last_index", 1).makes(&[Int64]),
+            case("ArgMax").wholes_in(Int64, &[2, n], 0, 9).int("axis", 1).makes(&[Int64]),
+            case("ArgMin").wholes_in(Int64, &[2, n], 0, 9).int("axis", 1).int("keepdims", 0).makes(&[Int64]),
             case("LpNormalization").floats(&[3, n]).int("axis", 1).int("p", 2),
         ]);
         cases
