@@ -98,7 +98,9 @@ fn check(program: &Program, block: &[u8], folder: &Path) {
     {
         assert!((*pipeline as usize) < program.pipelines.len(), "there is no pipeline {pipeline}");
         assert!(uniform % UNIFORM == 0 && uniform + uniform_bytes <= program.uniforms, "{uniform}");
-        buffers.iter().for_each(|buffer| known(*buffer));
+        for buffer in buffers {
+            known(*buffer);
+        }
         let (written, read) = buffers.split_last().expect("something is written");
         assert!(!read.contains(written), "what is written is not read");
         assert!(groups.iter().all(|groups| (1..=65_535).contains(groups)), "{groups:?}");

@@ -15,6 +15,7 @@ const SIZES: [usize; 6] = [1, 3, 17, 129, 256, 1000];
 /// Functions in 32 bits.
 const FUNCTIONS: f64 = 1e-6;
 
+#[allow(clippy::unnecessary_box_returns, reason = "expressions hold theirs in boxes")]
 fn input(at: usize) -> Box<Expr> {
     Box::new(Expr::Input(at))
 }

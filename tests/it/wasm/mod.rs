@@ -213,8 +213,7 @@ impl Case {
                 return !(wanted.is_nan() && found.is_nan()) && wanted.to_bits() != found.to_bits();
             }
             let (wanted, found) = (f64::from(wanted), f64::from(found));
-            // What is not a number is off as well.
-            !((wanted - found).abs() <= self.tolerance * (wanted.abs() + mean) + 1e-12)
+            found.is_nan() || (wanted - found).abs() > self.tolerance * (wanted.abs() + mean) + 1e-12
         };
         let at = (0..wanted.len()).find(off)?;
         let count = (0..wanted.len()).filter(off).count();

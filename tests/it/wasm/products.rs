@@ -12,7 +12,7 @@ use super::{Case, ROUNDED, case, check, dense, view};
 /// `turned` says which sides lie column by column.
 fn product(m: usize, k: usize, n: usize, turned: [bool; 2], bias: bool, activation: Option<Unary>) -> Case {
     let mut case = case(format!("{m}×{k}×{n} {turned:?} {bias} {activation:?}"));
-    let (a, b) = (case.floats(m * k), case.stored_floats(k * n));
+    let (left, right) = (case.floats(m * k), case.stored_floats(k * n));
     let bias = bias.then(|| case.floats(n));
     let output = case.made(Element::F32, m * n);
     let strides = |turned: bool, rows: usize, columns: usize| {
@@ -23,8 +23,8 @@ fn product(m: usize, k: usize, n: usize, turned: [bool; 2], bias: bool, activati
         m,
         k,
         n,
-        a: view(a, &strides(turned[0], m, k)),
-        b: view(b, &strides(turned[1], k, n)),
+        a: view(left, &strides(turned[0], m, k)),
+        b: view(right, &strides(turned[1], k, n)),
         bias: bias.map(|bias| view(bias, &[0, 1])),
         output: view(output, &[n as i64, 1]),
         alpha: 0.5,
