@@ -68,8 +68,10 @@ pub(crate) fn wrong(found: &Tensor, wanted: &Tensor, relative: f64, absolute: f6
     }
     let (found, wanted) = (numbers(found), numbers(wanted));
     let off = |(found, wanted): (&f64, &f64)| {
-        let same = found == wanted || found.is_nan() && wanted.is_nan();
-        !same && !((found - wanted).abs() <= absolute + relative * wanted.abs())
+        if !found.is_finite() || !wanted.is_finite() {
+            return found.to_bits() != wanted.to_bits() && !(found.is_nan() && wanted.is_nan());
+        }
+        (found - wanted).abs() > absolute + relative * wanted.abs()
     };
     let at = found.iter().zip(&wanted).position(off)?;
     Some(format!("{} for {} at {at} of {}", found[at], wanted[at], found.len()))

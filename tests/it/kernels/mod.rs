@@ -104,7 +104,7 @@ impl Case {
     fn floats_in(self, shape: &[u64], low: f32, high: f32) -> Self {
         let seed = 7 + self.inputs.len() as u32;
         let values =
-            noise(seed, count(shape)).into_iter().map(|unit| low + (unit + 1.0) / 2.0 * (high - low));
+            noise(seed, count(shape)).into_iter().map(|unit| low + unit.midpoint(1.0) * (high - low));
         self.given(Datatype::Fp32, shape, values.flat_map(f32::to_le_bytes).collect())
     }
 

@@ -60,7 +60,7 @@ async fn sums_of_einstein_are_one_product_or_refused() {
 
 /// Numbers of so many bits without an order.
 fn numbers(seed: u32, count: usize, bits: usize) -> Vec<u8> {
-    let whole = |value: f32| ((value + 1.0) / 2.0 * f32::from(1u16 << bits)) as u8;
+    let whole = |value: f32| (value.midpoint(1.0) * f32::from(1u16 << bits)) as u8;
     noise(seed, count).into_iter().map(|value| whole(value.min(0.999))).collect()
 }
 
