@@ -13,6 +13,7 @@ mod graphs;
 #[path = "../support/harness.rs"]
 mod harness;
 mod http;
+mod kernels;
 mod lane;
 mod latency;
 mod launch;
@@ -96,6 +97,8 @@ pub(crate) enum Section {
     Embeddings,
     /// One model over several lanes against whole models in the same lanes
     Sharding,
+    /// Products with few bits by the page's own kernels against onnxruntime-web
+    Kernels,
 }
 
 impl Section {
@@ -181,6 +184,7 @@ async fn measure(section: Section, program: &Path, models: &Models) -> anyhow::R
         Section::Making => return making::measure(program, pair.0).await,
         Section::Embeddings => return embeddings::measure(program, pair.0).await,
         Section::Sharding => sharding::measure(program).await,
+        Section::Kernels => return kernels::measure().await,
     };
     found.map(Ok).with_context(|| format!("measuring {}", section.name()))
 }

@@ -29,6 +29,12 @@ pub(crate) struct Origin {
 impl Origin {
     /// `answer` comes from a lane that was measured.
     pub(crate) fn of(answer: &crate::wire::Answer) -> Self {
+        let browser = format!("{} {}", answer.told("browser"), answer.told("browser_version"));
+        Self::measured(browser, answer.told("engine"), answer.threads())
+    }
+
+    /// Of what was measured without a daemon.
+    pub(crate) fn measured(browser: String, engine: String, threads: u64) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let memory: u64 =
             after(&read("/proc/meminfo"), "MemTotal").trim_end_matches("kB").trim().parse().unwrap_or(0);
@@ -43,9 +49,9 @@ impl Origin {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: memory >> 10,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            browser: format!("{} {}", answer.told("browser"), answer.told("browser_version")),
-            engine: answer.told("engine"),
-            threads: answer.threads(),
+            browser,
+            engine,
+            threads,
         }
     }
 
