@@ -33,9 +33,6 @@ const FOUND_MIN: f64 = 0.85;
 /// What the bounds may leave of all pairs with the same work that are called worse or better.
 const FALSE_ALARMS_MAX: f64 = 0.08;
 
-/// Of each cell, so that both of a pair have as many turns: three or four.
-const SAMPLES: usize = 200;
-
 /// One layer in ten more.
 const SHARE: usize = 10;
 
@@ -62,11 +59,13 @@ const CHAINS: [Chain; 4] = [
 struct Place {
     browser: &'static str,
     backend: &'static str,
+    /// Of each cell, so that both of a pair have as many: a second's worth or more.
+    samples: usize,
 }
 
-const NATIVE: Place = Place { browser: "native", backend: "ort-cpu" };
-const CHROMIUM: Place = Place { browser: "chromium", backend: "wasm" };
-const FIREFOX: Place = Place { browser: "firefox", backend: "wasm" };
+const NATIVE: Place = Place { browser: "native", backend: "ort-cpu", samples: 1200 };
+const CHROMIUM: Place = Place { browser: "chromium", backend: "wasm", samples: 200 };
+const FIREFOX: Place = Place { browser: "firefox", backend: "wasm", samples: 200 };
 const PLACES: [Place; 3] = [NATIVE, CHROMIUM, FIREFOX];
 
 /// What is kept of a lane.
@@ -147,14 +146,13 @@ fn suite(place: Place, planted: &Chain) -> String {
             chain.name
         )
     };
+    let Place { browser, backend, samples } = place;
     format!(
         "name = \"planted\"\nabout = \"a tenth more work in one cell\"\nbudget = \"5m\"\n\n{}\
-         [limits]\nsamples_min = {SAMPLES}\nsamples_max = {SAMPLES}\ntime = \"4s\"\n\n\
-         [matrix]\nbrowser = [\"{}\"]\nbackend = [\"{}\"]\nscenario = [\"single_stream\"]\n\
+         [limits]\nsamples_min = {samples}\nsamples_max = {samples}\ntime = \"4s\"\n\n\
+         [matrix]\nbrowser = [\"{browser}\"]\nbackend = [\"{backend}\"]\nscenario = [\"single_stream\"]\n\
          precision = [\"fp32\", \"{HEAD}\"]\n\n[precision.{HEAD}]\ntolerance = 1e-3\n",
         CHAINS.iter().map(model).collect::<String>(),
-        place.browser,
-        place.backend
     )
 }
 
@@ -411,7 +409,7 @@ async fn a_trial_judges_each_pair_by_its_samples() {
     assert_eq!(trial.planted, CHAINS[1].name);
     for pair in &trial.pairs {
         assert!(pair.ratio.is_some() && pair.probability.is_some(), "{}: {:?}", pair.model, pair.reason);
-        assert_eq!([pair.base_us.len(), pair.head_us.len()], [SAMPLES; 2], "{}", pair.model);
+        assert_eq!([pair.base_us.len(), pair.head_us.len()], [NATIVE.samples; 2], "{}", pair.model);
     }
     served.stop().await.unwrap();
 }
