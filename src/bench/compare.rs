@@ -6,7 +6,7 @@ use super::{
     Scenario, Varied,
     environment::{Difference, differences},
     results::{Cell, Key, Outcome, Results, Served},
-    statistics::{Interval, apart, corrected, mann_whitney, quantile, stretches},
+    statistics::{Interval, apart, bounded, corrected, mann_whitney, quantile, signed_rank, stretches},
 };
 use crate::domain::{BackendKind, ModelName};
 
@@ -48,7 +48,8 @@ pub struct Judged {
     #[serde(flatten)]
     pub varied: Varied,
     pub verdict: Verdict,
-    /// The head's median over the base's, of stretches of their samples: above one it is slower.
+    /// The head's median over the base's, of stretches of their samples, or the median of ratios of rounds in which both
+    /// took turns: above one it is slower.
     pub ratio: Option<Interval>,
     /// How probable such a difference is by chance, corrected for the number of cells.
     pub probability: Option<f64>,
@@ -77,18 +78,14 @@ pub fn compare(base: &Results, head: &Results, noise: f64) -> Comparison {
         .filter(|cell| cell.state.outcome != Outcome::Excluded)
         .map(|cell| {
             let before = base.cells.iter().find(|before| before.is_same(cell));
-            let mut judged = measured(before, cell, machines.is_empty());
+            let mut judged = measured(before, cell, what_differs(before, cell, &machines));
             let place = format!("{}/{}", cell.browser, cell.backend);
             let places = base.environment.places.get(&place).zip(head.environment.places.get(&place));
             judged.differences = places.map(|(base, head)| base.differences(head)).unwrap_or_default();
             judged
         })
         .collect();
-    let probabilities: Vec<_> = cells.iter().filter_map(|cell| cell.probability).collect();
-    let tested = cells.iter_mut().filter(|cell| cell.probability.is_some());
-    for (cell, probability) in tested.zip(corrected(&probabilities)) {
-        cell.judge(probability, noise);
-    }
+    judge(&mut cells, noise);
     let gone = base.cells.iter().filter(|cell| {
         cell.state.outcome == Outcome::Ok && !head.cells.iter().any(|other| other.is_same(cell))
     });
@@ -96,8 +93,42 @@ pub fn compare(base: &Results, head: &Results, noise: f64) -> Comparison {
     Comparison { base: base.id.clone(), head: head.id.clone(), differences: machines, cells }
 }
 
+/// Judges cells of a precision by those of another one of the same result.
+#[must_use]
+pub fn compare_precisions(results: &Results, [base, head]: [&str; 2], noise: f64) -> Comparison {
+    let of = |cell: &&Cell, precision: &str| cell.varied.precision.as_deref() == Some(precision);
+    let heads = results.cells.iter().filter(|cell| of(cell, head) && cell.state.outcome != Outcome::Excluded);
+    let judged = heads.map(|cell| {
+        let mut as_base = cell.key();
+        as_base.varied.precision = Some(base.to_owned());
+        measured(results.cells.iter().find(|before| before.key() == as_base), cell, None)
+    });
+    let mut cells: Vec<_> = judged.collect();
+    judge(&mut cells, noise);
+    let named = |precision| format!("{} {precision}", results.id);
+    Comparison { base: named(base), head: named(head), differences: Vec::new(), cells }
+}
+
+/// Gives cells their verdicts, now that it is known how many there are.
+fn judge(cells: &mut [Judged], noise: f64) {
+    let probabilities: Vec<_> = cells.iter().filter_map(|cell| cell.probability).collect();
+    let tested = cells.iter_mut().filter(|cell| cell.probability.is_some());
+    for (cell, probability) in tested.zip(corrected(&probabilities)) {
+        cell.judge(probability, noise);
+    }
+}
+
+/// What keeps two cells of the same name from being compared.
+fn what_differs(before: Option<&Cell>, cell: &Cell, machines: &[Difference]) -> Option<&'static str> {
+    if !machines.is_empty() {
+        return Some("the machines differ");
+    }
+    let other = before.is_some_and(|before| before.model_digest != cell.model_digest);
+    other.then_some("the name stands for another model")
+}
+
 /// A cell with what its samples say, before it is known how many others there are.
-fn measured(before: Option<&Cell>, cell: &Cell, machines_alike: bool) -> Judged {
+fn measured(before: Option<&Cell>, cell: &Cell, differs: Option<&str>) -> Judged {
     let Some(before) = before else { return Judged::unknown(cell, "it is not in the base") };
     for (result, cell) in [("base", before), ("head", cell)] {
         if cell.state.outcome != Outcome::Ok {
@@ -108,6 +139,22 @@ fn measured(before: Option<&Cell>, cell: &Cell, machines_alike: bool) -> Judged 
             return Judged::unknown(cell, &format!("the {result} has fewer than {SAMPLES_MIN} samples"));
         }
     }
+    let (ratio, probability) = match cell.against(before) {
+        Some(rounds) if rounds.len() >= SAMPLES_MIN => {
+            let apart: Vec<_> = rounds.iter().map(|ratio| ratio.ln()).collect();
+            (bounded(&rounds, 0.5), signed_rank(&apart))
+        }
+        _ => unpaired(before, cell),
+    };
+    let ratio = Some(ratio);
+    match differs {
+        Some(reason) => Judged { ratio, ..Judged::unknown(cell, reason) },
+        None => Judged { ratio, probability: Some(probability), reason: None, ..Judged::unknown(cell, "") },
+    }
+}
+
+/// What samples say that were not taken in turns with each other.
+fn unpaired(before: &Cell, cell: &Cell) -> (Interval, f64) {
     let slowest = quantile(&[&cell.samples_us[..], &before.samples_us].concat(), 1.0);
     let mut both = [before, cell].map(|cell| series(cell, slowest));
     // A refusal has no place among the samples.
@@ -115,15 +162,7 @@ fn measured(before: Option<&Cell>, cell: &Cell, machines_alike: bool) -> Judged 
         both = both.map(|series| stretches(&series));
     }
     let [before_us, head_us] = both;
-    let ratio = Some(apart(&head_us, &before_us));
-    if !machines_alike {
-        return Judged { ratio, ..Judged::unknown(cell, "the machines differ") };
-    }
-    if before.model_digest != cell.model_digest {
-        return Judged { ratio, ..Judged::unknown(cell, "the name stands for another model") };
-    }
-    let probability = Some(mann_whitney(&head_us, &before_us));
-    Judged { ratio, probability, reason: None, ..Judged::unknown(cell, "") }
+    (apart(&head_us, &before_us), mann_whitney(&head_us, &before_us))
 }
 
 fn refused(cell: &Cell) -> usize {

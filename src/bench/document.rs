@@ -8,8 +8,9 @@ use super::{Outcome, Results};
 use crate::domain::{Code, Failure, Retry};
 
 /// Of the form in which results are written now.
-/// The second has the branch and weft's commit, the third what requests take and how fast the machine copies.
-pub const VERSION: u32 = 3;
+/// The second has the branch and weft's commit, the third what requests take and how fast the machine copies,
+/// the fourth in which turns samples were taken.
+pub const VERSION: u32 = 4;
 
 /// A document's bytes: a million samples and more, several times what a suite's hour gives.
 pub const DOCUMENT_MAX: usize = 32 << 20;
@@ -80,6 +81,12 @@ impl Results {
             }
             if cell.state.outcome == Outcome::Ok && cell.samples_us.is_empty() {
                 return Err(format!("{}: it is ok without a sample", name()));
+            }
+            if let Some(turns) = &cell.turns {
+                let told = turns.samples.iter().try_fold(0usize, |sum, count| sum.checked_add(*count));
+                if told != Some(cell.samples_us.len()) || turns.samples.contains(&0) {
+                    return Err(format!("{}: its turns have other samples than it has", name()));
+                }
             }
             let varied = cell.varied.of(cell.scenario);
             if !keys.insert((&cell.model, &cell.browser, &cell.backend, varied)) {

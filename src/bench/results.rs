@@ -17,6 +17,9 @@ const SEED: u64 = 1;
 /// Fewer say nothing about a slope.
 const POINTS_MIN: usize = 8;
 
+/// What clocks that tell a sample to have taken no time have missed, a nanosecond.
+const SHORTEST_US: f64 = 1e-3;
+
 /// A run of a suite.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +141,18 @@ pub struct Cell {
     /// What lane and browser held meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<Memory>,
+    /// How its samples were spread over rounds, where cells took turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Turns>,
+}
+
+/// Cells whose rounds began at the same moment had a turn each in every round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turns {
+    /// When the first round began, in microseconds since the Unix epoch.
+    pub began_at_us: i64,
+    /// The samples of each turn.
+    pub samples: Vec<usize>,
 }
 
 /// What a run of a graph takes, by its nodes and the sizes of a request's inputs.
@@ -306,6 +321,25 @@ impl Cell {
             all.filter(|all| !all.is_empty()).map(|all| (name, median(&all)))
         });
         told.collect()
+    }
+
+    /// For each round in which both had a turn, how many times as long this one's samples took as the other's: ratios of
+    /// geometric means. None when they took no turns with each other.
+    #[must_use]
+    pub fn against(&self, other: &Self) -> Option<Vec<f64>> {
+        let together = |own: &Turns, others: &Turns| own.began_at_us == others.began_at_us;
+        let taken = self.turns.as_ref().zip(other.turns.as_ref()).is_some_and(|(a, b)| together(a, b));
+        taken.then(|| self.rounds().zip(other.rounds()).map(|(own, other)| (own - other).exp()).collect())
+    }
+
+    /// The mean logarithm of each turn's samples.
+    fn rounds(&self) -> impl Iterator<Item = f64> {
+        let mut rest = &self.samples_us[..];
+        self.turns.iter().flat_map(|turns| &turns.samples).map(move |count| {
+            let turn;
+            (turn, rest) = rest.split_at((*count).min(rest.len()));
+            turn.iter().map(|sample| sample.max(SHORTEST_US).ln()).sum::<f64>() / turn.len() as f64
+        })
     }
 
     /// How many times as long it takes beside others.

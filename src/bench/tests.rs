@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
-    Cell, Cold, Environment, Memory, Outcome, Place, Results, Scenario, Served, State, VERSION, Varied,
-    Verdict, compare,
+    Cell, Cold, Environment, Memory, Outcome, Place, Results, Scenario, Served, State, Turns, VERSION,
+    Varied, Verdict, compare, compare_precisions,
 };
 use crate::domain::{BackendKind, Digest};
 
@@ -109,6 +109,7 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
         alone_us: Vec::new(),
         seeded: false,
         memory: Vec::new(),
+        turns: None,
     }
 }
 
@@ -176,6 +177,45 @@ fn a_cell_is_worse_only_when_it_is_slower_by_more_than_noise_and_chance() {
 }
 
 #[test]
+fn cells_that_took_turns_are_compared_round_by_round() {
+    // The machine is twice as slow in every other round, and a tenth faster or slower in each turn.
+    let moody = |factor: f64, began_at_us: i64| {
+        let mut cell = cell("firefox", Vec::new());
+        for round in 0..20u32 {
+            let mood = if round % 2 == 0 { 1.0 } else { 2.0 } * f64::from(95 + round * 7 % 11);
+            cell.samples_us.extend((0..3).map(|at| factor * mood + f64::from(at)));
+        }
+        cell.turns = Some(Turns { began_at_us, samples: vec![3; 20] });
+        cell
+    };
+    let named = |mut cell: Cell, precision: &str, digest: u8| {
+        (cell.varied.precision, cell.model_digest) =
+            (Some(precision.to_owned()), Some(Digest::new([digest; 32])));
+        cell
+    };
+    let cases = [
+        ("together", 1.1, 1, Verdict::Worse),
+        ("together and faster", 0.9, 1, Verdict::Better),
+        ("together and the same", 1.0, 1, Verdict::Same),
+        ("not together", 1.1, 2, Verdict::Unknown),
+    ];
+    for (case, factor, began_at_us, wanted) in cases {
+        let (base, head) = (moody(1.0, 1), moody(factor, began_at_us));
+        let one = results(vec![named(base.clone(), "fp32", 1), named(head.clone(), "int8", 2)]);
+        let compared = [
+            compare(&results(vec![base]), &results(vec![head]), 0.05),
+            compare_precisions(&one, ["fp32", "int8"], 0.05),
+        ];
+        for compared in compared {
+            assert_eq!(compared.cells[0].verdict, wanted, "{case}: {compared:?}");
+        }
+    }
+    let one = results(vec![named(moody(1.0, 1), "int8", 2)]);
+    let compared = compare_precisions(&one, ["fp32", "int8"], 0.05);
+    assert_eq!(compared.cells[0].reason.as_deref(), Some("it is not in the base"));
+}
+
+#[test]
 fn what_cannot_be_compared_is_unknown_and_says_why() {
     let slow = || results(vec![cell("firefox", around(200.0, 30))]);
     let base = || results(vec![cell("firefox", around(100.0, 30))]);
@@ -233,9 +273,19 @@ fn a_server_that_refuses_is_worse_than_one_that_answers() {
 #[test]
 fn a_document_of_before_is_read() {
     let text = serde_json::to_string(&results(vec![cell("firefox", around(100.0, 70))])).unwrap();
-    for later in
-        ["rate", "start", "batch", "precision", "plan", "served", "cold", "beside", "alone_us", "memory"]
-    {
+    for later in [
+        "rate",
+        "start",
+        "batch",
+        "precision",
+        "plan",
+        "served",
+        "cold",
+        "beside",
+        "alone_us",
+        "memory",
+        "turns",
+    ] {
         assert!(!text.contains(&format!("\"{later}\":")), "{later}: {text}");
     }
 }
@@ -266,7 +316,9 @@ fn a_document_comes_back_as_it_went() {
 
 #[test]
 fn a_document_that_no_run_of_this_weft_wrote_is_refused_by_name() {
-    let whole = serde_json::to_value(results(vec![cell("firefox", around(100.0, 9))])).unwrap();
+    let mut turned = cell("firefox", around(100.0, 9));
+    turned.turns = Some(Turns { began_at_us: 1, samples: vec![4, 5] });
+    let whole = serde_json::to_value(results(vec![turned])).unwrap();
     let mut first = whole.clone();
     first.as_object_mut().unwrap().remove("version");
     assert_eq!(Results::read(first.to_string().as_bytes()).unwrap().version, 1, "the first told no version");
@@ -274,12 +326,14 @@ fn a_document_that_no_run_of_this_weft_wrote_is_refused_by_name() {
         (
             "/version",
             json!(VERSION + 1),
-            "it has version 4 of the document, and this weft knows those up to 3",
+            "it has version 5 of the document, and this weft knows those up to 4",
         ),
         ("/ended_at_us", json!(-1), "no run writes this: it ended before it started"),
         ("/cells/0/samples_us/3", json!(-5.0), "one in firefox/wasm, single_stream: a sample took -5 µs"),
         ("/cells/0/warm_up_us", json!([-1]), "a sample took -1 µs"),
         ("/cells/0/samples_us", json!([]), "it is ok without a sample"),
+        ("/cells/0/turns", json!({"began_at_us": 1, "samples": [5, 5]}), "its turns have other samples"),
+        ("/cells/0/turns", json!({"began_at_us": 1, "samples": [0, 9]}), "its turns have other samples"),
         ("/cells/0/samples_us", json!(["1"]), "expected f64"),
         ("/cells/0/scenario", json!("at_night"), "unknown variant `at_night`"),
         ("/cells", json!([whole["cells"][0], whole["cells"][0]]), "single_stream is there twice"),

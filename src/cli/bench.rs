@@ -25,13 +25,17 @@ mod suites;
 mod threads;
 mod told;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Common, output};
-use crate::{bench::Comparison, store::BenchFilter};
+use crate::{
+    bench::{Comparison, Results, compare_precisions},
+    store::BenchFilter,
+};
 use aside::{Aside, Lying};
 use export::{Export, Import};
 use kept::Kept;
@@ -82,7 +86,11 @@ pub(super) struct Compare {
     /// What was before: a file, or the id, commit or branch of a result that `weft bench list` shows
     base: String,
     /// What is now
-    head: String,
+    #[arg(required_unless_present = "precisions")]
+    head: Option<String>,
+    /// Instead of a head: two precisions of the one result, whose cells took turns
+    #[arg(long, num_args = 2, value_names = ["BASE", "HEAD"], conflicts_with = "head")]
+    precisions: Option<Vec<String>>,
     /// Medians that are apart by less than this share are the same
     #[arg(long, default_value_t = NOISE, value_name = "SHARE")]
     noise: f64,
@@ -131,7 +139,14 @@ impl Compare {
         if !(self.noise > 0.0 && self.noise < 1.0) {
             return Err(super::Misuse("--noise is between 0 and 1".to_owned()).into());
         }
-        let comparison: Comparison = kept::compared(common, &self.base, &self.head, self.noise).await?;
+        let comparison = match (self.precisions.as_deref(), &self.head) {
+            (Some([base, head]), _) => {
+                let results = kept::read(common, &self.base).await?;
+                precisions(&results, [base, head].map(String::as_str), self.noise)?
+            }
+            (_, Some(head)) => kept::compared(common, &self.base, head, self.noise).await?,
+            _ => unreachable!("one of both is required"),
+        };
         if let Some(path) = &self.summary {
             kept::append(path, &print::comparison_markdown(&comparison))?;
         }
@@ -145,6 +160,17 @@ impl Compare {
             worse => Err(Slower(worse, if worse == 1 { "is" } else { "are" }).into()),
         }
     }
+}
+
+fn precisions(results: &Results, named: [&str; 2], noise: f64) -> anyhow::Result<Comparison> {
+    let there: BTreeSet<_> =
+        results.cells.iter().filter_map(|cell| cell.varied.precision.as_deref()).collect();
+    if let Some(missing) = named.into_iter().find(|name| !there.contains(name)) {
+        let there = Vec::from_iter(there).join(", ");
+        let there = if there.is_empty() { "none, since its suite names none" } else { &there };
+        bail!("{} has no precision {missing:?}; there are {there}", results.id);
+    }
+    Ok(compare_precisions(results, named, noise))
 }
 
 async fn list(common: &Common) -> anyhow::Result<()> {

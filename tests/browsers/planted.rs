@@ -2,8 +2,8 @@
 //!
 //! A trial is a run of `weft bench run` over four models in one lane, each beside a head: cells of a model and of its head
 //! take turns in random order. One head has a tenth more layers, by identity matrices, so that its answers are the same;
-//! the other heads are the same work in another file. The cells make two results, and `weft bench compare` judges them by
-//! its defaults. Each lane is a slice with a file of its own, kept after every trial.
+//! the other heads are the same work in another file. `weft bench compare` judges heads by what they stand beside, by its
+//! defaults. Each lane is a slice with a file of its own, kept after every trial.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,10 +33,14 @@ const FOUND_MIN: f64 = 0.85;
 /// What the bounds may leave of all pairs with the same work that are called worse or better.
 const FALSE_ALARMS_MAX: f64 = 0.08;
 
+/// Of each cell, so that both of a pair have as many turns.
+const SAMPLES: usize = 200;
+
 /// One layer in ten more.
 const SHARE: usize = 10;
 
 const HEAD: &str = "head";
+const AS_IT_IS: &str = "fp32";
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -59,13 +63,11 @@ const CHAINS: [Chain; 4] = [
 struct Place {
     browser: &'static str,
     backend: &'static str,
-    /// Of each cell, so that both of a pair have as many: a second's worth or more.
-    samples: usize,
 }
 
-const NATIVE: Place = Place { browser: "native", backend: "ort-cpu", samples: 1200 };
-const CHROMIUM: Place = Place { browser: "chromium", backend: "wasm", samples: 200 };
-const FIREFOX: Place = Place { browser: "firefox", backend: "wasm", samples: 200 };
+const NATIVE: Place = Place { browser: "native", backend: "ort-cpu" };
+const CHROMIUM: Place = Place { browser: "chromium", backend: "wasm" };
+const FIREFOX: Place = Place { browser: "firefox", backend: "wasm" };
 const PLACES: [Place; 3] = [NATIVE, CHROMIUM, FIREFOX];
 
 /// What is kept of a lane.
@@ -146,12 +148,12 @@ fn suite(place: Place, planted: &Chain) -> String {
             chain.name
         )
     };
-    let Place { browser, backend, samples } = place;
+    let Place { browser, backend } = place;
     format!(
         "name = \"planted\"\nabout = \"a tenth more work in one cell\"\nbudget = \"5m\"\n\n{}\
-         [limits]\nsamples_min = {samples}\nsamples_max = {samples}\ntime = \"4s\"\n\n\
+         [limits]\nsamples_min = {SAMPLES}\nsamples_max = {SAMPLES}\ntime = \"4s\"\n\n\
          [matrix]\nbrowser = [\"{browser}\"]\nbackend = [\"{backend}\"]\nscenario = [\"single_stream\"]\n\
-         precision = [\"fp32\", \"{HEAD}\"]\n\n[precision.{HEAD}]\ntolerance = 1e-3\n",
+         precision = [\"{AS_IT_IS}\", \"{HEAD}\"]\n\n[precision.{HEAD}]\ntolerance = 1e-3\n",
         CHAINS.iter().map(model).collect::<String>(),
     )
 }
@@ -183,17 +185,19 @@ async fn trial(served: &Served, place: Place, number: usize) -> Trial {
     std::fs::write(&file, suite(place, planted)).unwrap();
     served.weft(&["bench", "run", &file, "--out", &out, "--home", home]).await.unwrap();
     let measured = Results::read(&std::fs::read(&out).unwrap()).unwrap();
-    let sides = sides(&measured);
-    let comparison = compared(served.home(), &sides).await;
+    let comparison = compared(&out).await;
     assert_eq!(comparison.cells.len(), CHAINS.len());
     let pairs = comparison.cells.into_iter().map(|judged| {
-        let samples = |side: &Results| {
-            let cell = side.cells.iter().find(|cell| cell.model == judged.model).unwrap();
+        let samples = |precision: &str| {
+            let is_it = |cell: &&Cell| {
+                cell.model == judged.model && cell.varied.precision.as_deref() == Some(precision)
+            };
+            let cell = measured.cells.iter().find(is_it).unwrap();
             cell.samples_us.iter().map(|us| *us as u64).collect()
         };
         Pair {
-            base_us: samples(&sides[0]),
-            head_us: samples(&sides[1]),
+            base_us: samples(AS_IT_IS),
+            head_us: samples(HEAD),
             model: judged.model.to_string(),
             verdict: judged.verdict,
             reason: judged.reason,
@@ -209,29 +213,9 @@ async fn trial(served: &Served, place: Place, number: usize) -> Trial {
     }
 }
 
-/// A run's cells as those of two runs: a change to weft would have left models' names and files as they are, so heads get
-/// those of what they stand beside.
-fn sides(measured: &Results) -> [Results; 2] {
-    let is_head = |cell: &Cell| cell.varied.precision.as_deref() == Some(HEAD);
-    let (mut heads, bases): (Vec<_>, Vec<_>) = measured.cells.iter().cloned().partition(is_head);
-    for head in &mut heads {
-        let base = bases.iter().find(|base| base.model == head.model).unwrap();
-        (head.model_digest, head.varied) = (base.model_digest, base.varied.clone());
-    }
-    [("base", bases), (HEAD, heads)].map(|(id, cells)| Results {
-        id: id.to_owned(),
-        cells,
-        ..measured.clone()
-    })
-}
-
-async fn compared(folder: &Path, sides: &[Results; 2]) -> Comparison {
-    let files = sides.each_ref().map(|side| {
-        let file = folder.join(format!("{}.json", side.id));
-        std::fs::write(&file, serde_json::to_vec(side).unwrap()).unwrap();
-        file
-    });
-    let compare = Command::new(PROGRAM).args(["bench", "compare", "--json"]).args(&files).output();
+async fn compared(file: &str) -> Comparison {
+    let precisions = ["--precisions", AS_IT_IS, HEAD];
+    let compare = Command::new(PROGRAM).args(["bench", "compare", "--json", file]).args(precisions).output();
     let Output { status, stdout, stderr } = compare.await.unwrap();
     let comparison: Comparison = serde_json::from_slice(&stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&stderr)));
@@ -409,31 +393,7 @@ async fn a_trial_judges_each_pair_by_its_samples() {
     assert_eq!(trial.planted, CHAINS[1].name);
     for pair in &trial.pairs {
         assert!(pair.ratio.is_some() && pair.probability.is_some(), "{}: {:?}", pair.model, pair.reason);
-        assert_eq!([pair.base_us.len(), pair.head_us.len()], [NATIVE.samples; 2], "{}", pair.model);
+        assert_eq!([pair.base_us.len(), pair.head_us.len()], [SAMPLES; 2], "{}", pair.model);
     }
     served.stop().await.unwrap();
-}
-
-#[test]
-fn heads_are_named_as_what_they_stand_beside() {
-    let cell = |model: &str, precision: &str, digest: u8| {
-        json!({
-            "model": model, "model_digest": format!("{digest:02x}").repeat(32), "browser": "chromium",
-            "backend": "wasm", "scenario": "single_stream", "precision": precision, "outcome": "ok", "reason": null,
-            "error": 0.0, "tolerance": 1e-3, "samples_us": vec![f64::from(digest); 9], "warm_up_us": [],
-            "warm": true, "provenance": null,
-        })
-    };
-    let cells = [cell("a", "fp32", 10), cell("a", HEAD, 20), cell("b", HEAD, 30), cell("b", "fp32", 30)];
-    let measured = json!({
-        "id": "x", "suite": "planted", "suite_sha256": "", "started_at_us": 0, "ended_at_us": 1, "complete": true,
-        "warnings": [], "calibration_us": [1.0, 1.0], "cells": cells,
-        "environment": {"weft": "", "processor": "", "processor_flags": "", "cores": 1, "memory_bytes": 1,
-            "kernel": "", "cpu_limit": null, "memory_limit": null, "places": {}},
-    });
-    let measured = Results::read(measured.to_string().as_bytes()).unwrap();
-    let [base, head] = sides(&measured);
-    let judged = weft::bench::compare(&base, &head, 0.05).cells;
-    let verdicts: Vec<_> = judged.iter().map(|cell| (cell.model.as_str(), cell.verdict)).collect();
-    assert_eq!(verdicts, [("a", Verdict::Worse), ("b", Verdict::Same)]);
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use paired::{Ratio, Trend, ratio, trend};
-pub use rank::{corrected, mann_whitney};
+pub use rank::{corrected, mann_whitney, signed_rank};
 use redrawn::Redrawn;
 
 /// Resamples per interval, where they are drawn: enough that its bounds move by less than the digits that are printed.

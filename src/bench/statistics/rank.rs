@@ -21,8 +21,33 @@ pub fn mann_whitney(one: &[f64], other: &[f64]) -> f64 {
     let u = rank_sum - n * (n + 1.0) / 2.0;
     let (mean, all) = (n * m / 2.0, n + m);
     let deviation = (n * m / 12.0 * (all + 1.0 - ties / (all * (all - 1.0)))).sqrt();
+    chance(u, mean, deviation)
+}
+
+/// The probability that differences of pairs lie around zero as these do: Wilcoxon's signed-rank test, two-sided, by its
+/// normal approximation, corrected for ties and for continuity. Differences of zero are left out.
+#[must_use]
+pub fn signed_rank(differences: &[f64]) -> f64 {
+    let mut all: Vec<_> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
+    all.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
+    let (mut above, mut ties, mut before) = (0.0, 0.0, 0);
+    for equal in all.chunk_by(|a, b| a.abs().total_cmp(&b.abs()).is_eq()) {
+        let count = equal.len() as f64;
+        let rank = before as f64 + f64::midpoint(count, 1.0);
+        above += rank * equal.iter().filter(|difference| **difference > 0.0).count() as f64;
+        ties += count.powi(3) - count;
+        before += equal.len();
+    }
+    let n = all.len() as f64;
+    let mean = n * (n + 1.0) / 4.0;
+    let deviation = ((n * (n + 1.0) * (2.0 * n + 1.0) - ties / 2.0) / 24.0).sqrt();
+    chance(above, mean, deviation)
+}
+
+/// How often what is drawn around `mean` is off it by as much as `found`, or by more.
+fn chance(found: f64, mean: f64, deviation: f64) -> f64 {
     if deviation > 0.0 {
-        let off = ((u - mean).abs() - 0.5).max(0.0) / deviation;
+        let off = ((found - mean).abs() - 0.5).max(0.0) / deviation;
         erfc(off / std::f64::consts::SQRT_2)
     } else {
         // All are equal.
@@ -85,6 +110,24 @@ mod tests {
                 assert!((found - wanted).abs() < 1e-9 * wanted.max(1e-3), "{found} for {wanted}");
             }
         }
+    }
+
+    #[test]
+    fn probabilities_of_pairs_are_those_of_scipy() {
+        // scipy 1.17.1: wilcoxon(differences, zero_method="wilcox", correction=True, method="asymptotic").
+        let cases: [(&[f64], f64); 4] = [
+            (&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 0.00915168885265007),
+            (&[-1.5, 2.25, 0.5, -0.25, 3.0, 4.5, -2.0, 1.75, 0.75, 2.5], 0.10291753940285298),
+            (&[1.0, 1.0, -1.0, 2.0, 2.0, -2.0, 3.0, 3.0, 3.0, -1.0, 0.0, 0.0], 0.09888690877928374),
+            (&[0.1, -0.1, 0.2, -0.2, 0.3, -0.3, 0.4, -0.4, 0.5, -0.5], 1.0),
+        ];
+        for (differences, wanted) in cases {
+            let mirrored: Vec<_> = differences.iter().map(|difference| -difference).collect();
+            for found in [signed_rank(differences), signed_rank(&mirrored)] {
+                assert!((found - wanted).abs() < 1e-9, "{found} for {wanted}");
+            }
+        }
+        assert_eq!([signed_rank(&[0.0; 9]), signed_rank(&[])].map(f64::to_bits), [1.0f64.to_bits(); 2]);
     }
 
     #[test]

@@ -23,8 +23,9 @@ use super::{
     told::Told,
 };
 use crate::{
-    bench::{Cell, Outcome, Place, Scenario, State, Wanted, statistics},
+    bench::{Cell, Outcome, Place, Scenario, State, Turns, Wanted, statistics},
     domain::{BackendKind, ModelName, Provenance},
+    tasks,
 };
 
 /// A cell's turn ends after this long; each has several, between those of others.
@@ -118,6 +119,7 @@ impl<'a> Measuring<'a> {
                 beside: Vec::new(),
                 alone_us: Vec::new(),
                 memory: Vec::new(),
+                turns: None,
             }
         });
         let (ends, mut cells): (_, Vec<_>) = (Instant::now() + suite.budget, cells.collect());
@@ -257,6 +259,10 @@ impl<'a> Measuring<'a> {
 
     /// Measures cells in turns until each has had enough.
     async fn turns(&mut self, socket: &mut Socket, mut open: Vec<Open>) -> anyhow::Result<()> {
+        let began_at_us = tasks::now_us();
+        for cell in &open {
+            self.cells[cell.at].turns = Some(Turns { began_at_us, samples: Vec::new() });
+        }
         while !open.is_empty() && Instant::now() < self.ends {
             open.shuffle(&mut rand::rng());
             let mut still = Vec::new();
@@ -319,16 +325,24 @@ impl<'a> Measuring<'a> {
         let had = self.cells[open.at].samples_us.len();
         let most = limits.samples_max.min(had + limits.samples_max.div_ceil(TURNS_LEAST));
         let started = Instant::now();
-        loop {
-            let Some(sample) = self.sample(socket, open).await? else { return Ok(false) };
+        let mut going_on = true;
+        while going_on {
+            let Some(sample) = self.sample(socket, open).await? else { break };
             let samples = &mut self.cells[open.at].samples_us;
             samples.push(sample);
-            if samples.len() >= most || started.elapsed() >= TURN {
-                break;
-            }
+            going_on = samples.len() < most && started.elapsed() < TURN;
         }
         open.spent += started.elapsed();
-        let samples = &self.cells[open.at].samples_us;
+        let cell = &mut self.cells[open.at];
+        let samples = &cell.samples_us;
+        if let Some(turns) = &mut cell.turns
+            && samples.len() > had
+        {
+            turns.samples.push(samples.len() - had);
+        }
+        if going_on {
+            return Ok(false);
+        }
         let enough = samples.len() >= limits.samples_min;
         let narrow = enough && statistics::rough_spread(samples) <= limits.spread;
         if narrow || samples.len() >= limits.samples_max || enough && open.spent >= limits.time {
