@@ -166,9 +166,11 @@ async fn whole_numbers_for_floats() {
                 .wholes_in(Int8, &[3], -9, 9)
                 .int("axis", 0),
             case("DynamicQuantizeLinear").floats(&[3, n]).makes(&[Uint8, Fp32, Uint8]),
+            // On processors without instructions for them the library adds two products in 16 bits, which larger weights
+            // would go beyond.
             case("MatMulInteger")
                 .wholes_in(Uint8, &[3, n], 0, 256)
-                .wholes_in(Int8, &[n, 5], -128, 128)
+                .wholes_in(Int8, &[n, 5], -64, 64)
                 .wholes_in(Uint8, &[], 128, 129)
                 .wholes_in(Int8, &[5], -9, 9)
                 .constant()
