@@ -8,6 +8,8 @@ HARNESS_BUILT := $(HARNESS)/node_modules/.weft-built
 HARNESS_INSTALLED := $(HARNESS)/node_modules/.package-lock.json
 PLAYWRIGHT := tests/bench/playwright
 PLAYWRIGHT_INSTALLED := $(PLAYWRIGHT)/node_modules/.package-lock.json
+TRANSFORMERS := tests/bench/transformers
+TRANSFORMERS_INSTALLED := $(TRANSFORMERS)/node_modules/.package-lock.json
 CONTENT := tests/clients/content
 CONTENT_INSTALLED := $(CONTENT)/node_modules/.package-lock.json
 HARNESS_SOURCES := $(shell find $(HARNESS) \( -name node_modules -o -name dist \) -prune -o -type f -print)
@@ -51,7 +53,7 @@ check: test-setup ## formatting, lints and types, without running tests
 	cargo clippy --locked --all-targets -- -D warnings
 	cd $(HARNESS) && npm run check
 
-bench: bench-setup $(PLAYWRIGHT_INSTALLED) ## measure against echoes, loops, Playwright and Python, raw samples kept
+bench: bench-setup $(PLAYWRIGHT_INSTALLED) $(TRANSFORMERS_INSTALLED) ## measure against echoes, loops, Playwright and Python, raw samples kept
 	cargo build --locked --release
 	cargo run --locked --quiet --release --example bench
 
@@ -64,6 +66,10 @@ dist: dist-setup ## pack a release build with its libraries, recipes and suites 
 
 $(PLAYWRIGHT_INSTALLED): $(PLAYWRIGHT)/package.json $(PLAYWRIGHT)/package-lock.json
 	cd $(PLAYWRIGHT) && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+$(TRANSFORMERS_INSTALLED): $(TRANSFORMERS)/package.json $(TRANSFORMERS)/package-lock.json
+	cd $(TRANSFORMERS) && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 $(CONTENT_INSTALLED): $(CONTENT)/package.json $(CONTENT)/package-lock.json

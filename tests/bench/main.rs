@@ -13,6 +13,7 @@ mod graphs;
 #[path = "../support/harness.rs"]
 mod harness;
 mod http;
+mod inpage;
 mod kernels;
 mod lane;
 mod latency;
@@ -99,6 +100,8 @@ pub(crate) enum Section {
     Sharding,
     /// Products with few bits by the page's own kernels against onnxruntime-web
     Kernels,
+    /// Computing in a lane against a bare page, and transformers.js beside them
+    Page,
 }
 
 impl Section {
@@ -185,6 +188,7 @@ async fn measure(section: Section, program: &Path, models: &Models) -> anyhow::R
         Section::Embeddings => return embeddings::measure(program, pair.0).await,
         Section::Sharding => sharding::measure(program).await,
         Section::Kernels => return kernels::measure().await,
+        Section::Page => return inpage::measure(program, models).await,
     };
     found.map(Ok).with_context(|| format!("measuring {}", section.name()))
 }

@@ -22,6 +22,10 @@ use crate::wire::MESSAGE_MAX;
 
 pub(crate) const PAGE: &str = include_str!("relay/page.html");
 const LOOP: &str = include_str!("relay/loop.js");
+const TRANSFORMERS: &str = include_str!("relay/transformers.js");
+
+/// What a user would compute with in a page without weft.
+const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/transformers/node_modules");
 
 /// The harness's build, whose engine files all sides load.
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web-harness/dist/assets");
@@ -55,6 +59,48 @@ struct Manifest {
     wasm: String,
 }
 
+/// transformers.js as its package has it.
+pub(crate) struct Peer {
+    pub(crate) version: String,
+    /// The engine that it brings, with its version.
+    pub(crate) engine: String,
+    /// By the names that it calls them.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    version: String,
+}
+
+impl Peer {
+    /// Or why it is not there.
+    pub(crate) fn read() -> anyhow::Result<Result<Self, String>> {
+        let folder = format!("{PEER}/@huggingface/transformers");
+        if !Path::new(&folder).exists() {
+            return Ok(Err(format!("{folder} is missing; `make bench` brings it")));
+        }
+        let version = |package: &str| -> anyhow::Result<String> {
+            let text = std::fs::read_to_string(format!("{PEER}/{package}/package.json"))?;
+            Ok(serde_json::from_str::<Package>(&text)?.version)
+        };
+        let mut files = Vec::new();
+        for folder in [format!("{folder}/dist"), format!("{PEER}/onnxruntime-web/dist")] {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if name == PEER_MODULE || name.starts_with("ort-wasm") {
+                    files.push((name, std::fs::read(path)?));
+                }
+            }
+        }
+        let engine = format!("onnxruntime-web {}", version("onnxruntime-web")?);
+        Ok(Ok(Self { version: version("@huggingface/transformers")?, engine, files }))
+    }
+}
+
+const PEER_MODULE: &str = "transformers.min.js";
+
 struct Shared {
     /// By path: the type, the bytes, and whether they are compressed.
     files: HashMap<String, File>,
@@ -70,6 +116,15 @@ struct File {
 impl Site {
     /// Serves the engine's files, and each `(name, file)` of `models` as `/models/{name}`.
     pub(crate) async fn start(models: &[(String, &Path)]) -> anyhow::Result<Self> {
+        Self::serve(models, None).await
+    }
+
+    /// The same with what transformers.js reads.
+    pub(crate) async fn start_beside(models: &[(String, &Path)], peer: &Peer) -> anyhow::Result<Self> {
+        Self::serve(models, Some(peer)).await
+    }
+
+    async fn serve(models: &[(String, &Path)], peer: Option<&Peer>) -> anyhow::Result<Self> {
         let manifest = std::fs::read(format!("{DIST}/manifest.json")).context("the harness's build")?;
         let manifest: Manifest = serde_json::from_slice(&manifest).context("the harness's manifest")?;
         let mut files = HashMap::new();
@@ -90,7 +145,13 @@ impl Site {
         }
         for (name, file) in models {
             let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+            serve(format!("/hf/{name}/onnx/model.onnx"), "application/octet-stream", false, bytes.clone());
             serve(format!("/models/{name}"), "application/octet-stream", false, bytes);
+        }
+        serve("/worker/transformers.js".to_owned(), "text/javascript", false, TRANSFORMERS.into());
+        for (name, bytes) in peer.iter().flat_map(|peer| &peer.files) {
+            let kind = if name.ends_with(".wasm") { "application/wasm" } else { "text/javascript" };
+            serve(format!("/transformers/{name}"), kind, false, bytes.clone());
         }
         let (linked, links) = mpsc::channel(LINKS);
         let shared = Arc::new(Shared { files, linked });
@@ -116,6 +177,14 @@ impl Site {
         self.url(&format!("/page/loop?module={module}&wasm={wasm}&model=/models/{model}&threads={threads}"))
     }
 
+    /// The page whose Worker has transformers.js run `model` in a loop.
+    pub(crate) fn transformers_page(&self, model: &str, threads: u64) -> String {
+        let module = format!("/transformers/{PEER_MODULE}");
+        self.url(&format!(
+            "/page/transformers?module={module}&wasm=/transformers/&model={model}&threads={threads}"
+        ))
+    }
+
     /// Waits for the next Worker to link itself.
     pub(crate) async fn linked(&mut self) -> anyhow::Result<WebSocket> {
         let linked = tokio::time::timeout(LINKED_WITHIN, self.links.recv()).await;
@@ -138,6 +207,7 @@ pub(crate) fn without_delay(socket: &mut tokio::net::TcpStream) {
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/page/loop", get(async || isolated("text/html; charset=utf-8", PAGE)))
+        .route("/page/transformers", get(async || isolated("text/html; charset=utf-8", PAGE)))
         .route("/link/loop", get(link))
         .fallback(file)
         .with_state(shared)
