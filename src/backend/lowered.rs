@@ -16,7 +16,7 @@ use crate::{
     kernels::{
         self,
         gpu::{self, GpuError, Limits},
-        lower::{LowerError, Model, Sizes, Tailor},
+        lower::{Keeping, LowerError, Model, Sizes, Tailor},
         wasm::{self, WasmError},
     },
 };
@@ -101,13 +101,13 @@ impl Graph {
     }
 
     /// What a program for these inputs is made for; nothing while one is being made, which may change that.
-    pub fn sizes(&self, inputs: &[Tensor]) -> Option<Result<Sizes, BackendError>> {
+    pub fn sizes(&self, inputs: &[Tensor], keeping: Option<Keeping>) -> Option<Result<Sizes, BackendError>> {
         let state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        Some(state.tailor.sizes(inputs).map_err(not_lowered))
+        Some(state.tailor.sizes(inputs, keeping).map_err(not_lowered))
     }
 
     /// The program for these inputs, and what it is made for. Blocks while it is made, by whomever.
@@ -115,17 +115,18 @@ impl Graph {
         &self,
         target: &Target,
         inputs: &[Tensor],
+        keeping: Option<Keeping>,
     ) -> Result<(Sizes, Arc<Compiled>), BackendError> {
         // Whatever panicked has left no half of a program.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let sizes = state.tailor.sizes(inputs).map_err(not_lowered)?;
+        let sizes = state.tailor.sizes(inputs, keeping).map_err(not_lowered)?;
         if let Some(at) = state.made.iter().position(|made| made.sizes == sizes && made.target == *target) {
             let made = state.made.remove(at).expect("just found");
             let compiled = made.compiled.clone();
             state.made.push_back(made);
             return Ok((sizes, compiled));
         }
-        let (sizes, routine) = state.tailor.lower(inputs).map_err(not_lowered)?;
+        let (sizes, routine) = state.tailor.lower(inputs, keeping).map_err(not_lowered)?;
         let routine = kernels::fuse(routine);
         let compiled = match target {
             Target::Gpu(limits) => {

@@ -3,6 +3,7 @@
 //! A backend executes what it is given and reports what happened.
 //! It never chooses, queues for fairness, retries, or judges numbers.
 
+pub mod decode;
 pub mod lowered;
 pub mod ort;
 pub mod page;
@@ -23,8 +24,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{
-    Code, Digest, DimBinding, Environment, Failure, FetchedBytes, LaneMemory, Placement, Retry, Tensor,
+use crate::{
+    domain::{
+        Code, Digest, DimBinding, Environment, Failure, FetchedBytes, LaneMemory, Placement, Retry, Tensor,
+    },
+    kernels::lower::Keeping,
 };
 
 /// One lane's executor.
@@ -158,6 +162,9 @@ pub struct Step {
     pub inputs: Vec<Tensor>,
     /// Names of the wanted outputs; empty for all.
     pub outputs: Vec<String>,
+    /// Has the lane keep the model's caches from step to step, which only those on our own kernels do. They are no inputs
+    /// then, and the outputs are none.
+    pub keeping: Option<Keeping>,
     /// Once cancelled, a step that has not started is skipped and the result of one that has is discarded.
     pub cancelled: CancellationToken,
 }
@@ -194,6 +201,17 @@ pub enum BackendError {
     Cancelled,
     #[error("{message}")]
     Execute { message: String, code: Code, retry: Retry },
+}
+
+impl Step {
+    /// What a lane that computes each step by itself says of one that has it keep caches.
+    fn forgets(&self) -> Result<(), BackendError> {
+        if self.keeping.is_none() {
+            return Ok(());
+        }
+        let message = "the lane keeps no caches from step to step".to_owned();
+        Err(BackendError::Uncovered { message })
+    }
 }
 
 impl BackendError {

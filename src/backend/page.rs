@@ -269,6 +269,9 @@ impl Backend for PageLane {
     }
 
     fn execute(&self, step: Step) -> BoxFuture<'static, Result<StepOutput, BackendError>> {
+        if let Err(error) = step.forgets() {
+            return Box::pin(async { Err(error) });
+        }
         self.step(step, None)
     }
 

@@ -49,6 +49,7 @@ pub struct Routine {
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
     pub weights: Vec<Weight>,
+    pub states: Vec<State>,
     /// Run once after the weights are there; what they make stays.
     pub once: Vec<Call>,
     /// Run for every step.
@@ -64,6 +65,19 @@ pub struct Port {
     pub shape: Vec<usize>,
     /// None for a tensor without elements, and for an input whose value the routine was made for.
     pub slot: Option<Slot>,
+}
+
+/// Rows that outlive a step, `outer × room × inner` floats: a cache that the graph takes as one input and gives as an
+/// output. The first `rows` of each are the cache; those behind are the step's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// The input's name.
+    pub name: String,
+    pub slot: Slot,
+    pub outer: usize,
+    pub rows: usize,
+    pub room: usize,
+    pub inner: usize,
 }
 
 /// What a slot holds before anything runs.
@@ -97,6 +111,7 @@ pub enum Call {
     GatherBits(GatherBits),
     Attention(Attention),
     Rotary(Rotary),
+    Keep(Keep),
     Conv(Conv),
     Pool(Pool),
 }
@@ -399,6 +414,23 @@ pub struct Rotary {
     pub interleaved: bool,
 }
 
+/// Writes a step's rows into a state, from the place on that the step says: `output[b, h, at + r, i] = input[b, h, r, i]`
+/// for `batch × heads` of `room` rows of `size`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keep {
+    pub batch: usize,
+    pub heads: usize,
+    pub rows: usize,
+    pub size: usize,
+    /// Over `[batch, heads, rows, size]`.
+    pub input: View,
+    /// A whole number; rows that would lie beyond `rows_max` fail the step.
+    pub at: Slot,
+    pub rows_max: usize,
+    pub output: Slot,
+    pub room: usize,
+}
+
 /// Over `[batch, channels, height, width]`; with one dimension the height is 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
@@ -447,6 +479,14 @@ pub enum PoolOp {
     MeanOfAll,
 }
 
+impl Routine {
+    /// The slots that are read after the last call: by clients, or by the next step.
+    pub fn lasting(&self) -> impl Iterator<Item = Slot> {
+        let outputs = self.outputs.iter().filter_map(|port| port.slot);
+        outputs.chain(self.states.iter().map(|state| state.slot))
+    }
+}
+
 impl Call {
     /// The slots that it reads.
     pub fn reads(&self) -> Vec<Slot> {
@@ -479,6 +519,7 @@ impl Call {
             Self::Rotary(Rotary { input, cos, sin, positions, .. }) => {
                 vec![input.slot, *cos, *sin, *positions]
             }
+            Self::Keep(Keep { input, at, .. }) => vec![input.slot, *at],
             Self::Conv(Conv { input, weight, bias, .. }) => {
                 [Some(*input), Some(*weight), *bias].into_iter().flatten().collect()
             }
@@ -498,6 +539,7 @@ impl Call {
             | Self::Softmax(Softmax { output, .. })
             | Self::MatMulBits(MatMulBits { output, .. })
             | Self::GatherBits(GatherBits { output, .. })
+            | Self::Keep(Keep { output, .. })
             | Self::Conv(Conv { output, .. })
             | Self::Pool(Pool { output, .. }) => vec![*output],
         }
@@ -538,6 +580,9 @@ impl Call {
             }
             Self::Rotary(Rotary { input, output, cos, sin, positions, .. }) => {
                 [&mut input.slot, &mut output.slot, cos, sin, positions].into_iter().for_each(visit);
+            }
+            Self::Keep(Keep { input, at, output, .. }) => {
+                [&mut input.slot, at, output].into_iter().for_each(visit);
             }
             Self::Conv(Conv { input, weight, bias, output, .. }) => {
                 let some = bias.iter_mut();

@@ -93,6 +93,7 @@ impl Loaded<'_> {
             session: self.session.clone(),
             inputs,
             outputs: Vec::new(),
+            keeping: None,
             cancelled: CancellationToken::new(),
         };
         Ok(self.backend.execute(step).await?.outputs)

@@ -90,7 +90,13 @@ fn sent(
     session: SessionName,
     backend: &dyn Backend,
 ) -> Sent {
-    let step = Step { session, inputs, outputs: first.request.outputs.clone(), cancelled: cancelled.clone() };
+    let step = Step {
+        session,
+        inputs,
+        outputs: first.request.outputs.clone(),
+        keeping: None,
+        cancelled: cancelled.clone(),
+    };
     Sent { at: Instant::now(), rows, cancelled, result: backend.execute(step) }
 }
 

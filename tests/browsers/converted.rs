@@ -54,7 +54,8 @@ impl<'b> Graph<'b> {
         for (provider, count) in loaded.map_err(|error| error.to_string())?.placement {
             *nodes.entry(provider).or_default() += count;
         }
-        let step = Step { session, inputs, outputs: Vec::new(), cancelled: CancellationToken::new() };
+        let step =
+            Step { session, inputs, outputs: Vec::new(), keeping: None, cancelled: CancellationToken::new() };
         let answer = timeout(LIMIT, self.lane.execute(step)).await.map_err(|_| "no answer".to_owned())?;
         answer.map(|output| output.outputs).map_err(|error| error.to_string())
     }

@@ -13,6 +13,9 @@ mod conversion;
 mod converted;
 mod daemon;
 mod dashboard;
+mod decoding;
+#[path = "../support/decoding.rs"]
+mod decoding_support;
 mod doctor;
 mod driver;
 #[path = "../it/support/graphs.rs"]

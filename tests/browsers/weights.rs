@@ -45,6 +45,7 @@ async fn answers(lane: &PageLane, model: Digest, seed: u32) {
         session: session(model),
         inputs: vec![x],
         outputs: Vec::new(),
+        keeping: None,
         cancelled: CancellationToken::new(),
     };
     let output = timeout(LIMIT, lane.execute(step)).await.expect("a step ends").unwrap().outputs.remove(0);

@@ -70,7 +70,7 @@ async fn load(lane: &OrtLane, path: PathBuf) -> Result<weft::backend::Loaded, Ba
 async fn run(lane: &OrtLane) -> Result<StepOutput, BackendError> {
     let inputs = vec![floats("x", &[1, 4], [1.5, -2.0, 0.0, 4.0].into_iter())];
     let cancelled = CancellationToken::new();
-    lane.execute(Step { session: session(), inputs, outputs: Vec::new(), cancelled }).await
+    lane.execute(Step { session: session(), inputs, outputs: Vec::new(), keeping: None, cancelled }).await
 }
 
 #[tokio::test]

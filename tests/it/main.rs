@@ -24,6 +24,9 @@ mod conversion;
 mod converting;
 mod cutting;
 mod dashboard;
+mod decoding;
+#[path = "../support/decoding.rs"]
+mod decoding_support;
 mod downloads;
 mod elsewhere;
 mod encoding;

@@ -59,6 +59,7 @@ impl Loaded {
             session: self.session.clone(),
             inputs,
             outputs: Vec::new(),
+            keeping: None,
             cancelled: CancellationToken::new(),
         };
         self.lane.execute(step).await.ok().map(|output| output.outputs)

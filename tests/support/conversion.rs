@@ -49,6 +49,7 @@ impl Loaded {
             session: self.session.clone(),
             inputs,
             outputs: Vec::new(),
+            keeping: None,
             cancelled: CancellationToken::new(),
         };
         self.lane.execute(step).await.expect("it runs").outputs

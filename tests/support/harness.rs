@@ -9,12 +9,17 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 use weft::{
     backend::{
-        Backend, BackendError, DeliveredFile, Delivery, LoadOrder, Loaded, SessionName, page::PageLane,
+        Backend, BackendError, DeliveredFile, Delivery, LoadOrder, Loaded, SessionName,
+        lowered::Lowered,
+        page::{
+            PageLane,
+            weft::{Kernels, WeftLane},
+        },
     },
     bridge::{Bridge, Page, Session},
     domain::{BackendKind, Digest, DimBinding, Environment, InstanceId, LaneId},
     driver::{Driver, Instance, LaunchOrder, recipe::GpuMode},
-    protocol::link::{DaemonToLane, DaemonToPage, LaneToDaemon, PageToDaemon},
+    protocol::link::{Capability, DaemonToLane, DaemonToPage, LaneToDaemon, PageToDaemon},
     tasks::Tasks,
 };
 
@@ -73,16 +78,33 @@ impl Harness {
 
     /// Another lane, or why there is none.
     pub(crate) async fn lane_on(&mut self, backend: BackendKind) -> Result<PageLane, String> {
+        self.start(backend).await.map(|(lane, _)| lane)
+    }
+
+    async fn start(&mut self, backend: BackendKind) -> Result<(PageLane, Capability), String> {
         let mut link = self.link(&backend).await;
         link.sender.control(&DaemonToLane::Welcome).expect("the Worker listens");
         let ready = timeout(WITHIN, link.receiver.receive::<LaneToDaemon>()).await.expect("an engine starts");
         match ready.expect("the link is open").message {
             LaneToDaemon::LaneReady { capability } => {
-                Ok(PageLane::start(environment(backend), capability.memory_max, link, &self.tasks))
+                let environment = environment(backend);
+                let lane = PageLane::start(environment, capability.memory_max, link, &self.tasks);
+                Ok((lane, *capability))
             }
             LaneToDaemon::LaneUnavailable { reason, .. } => Err(reason),
             other => panic!("{other:?} before the lane was ready"),
         }
+    }
+
+    /// Another lane on our own kernels, or why there is none.
+    pub(crate) async fn our_lane(
+        &mut self,
+        backend: BackendKind,
+        lowered: Lowered,
+    ) -> Result<WeftLane, String> {
+        let (lane, capability) = self.start(backend).await?;
+        let kernels = Kernels::of(&capability).expect("a lane on our kernels");
+        Ok(WeftLane::over(lane, kernels, lowered))
     }
 
     /// The link of another lane, which has said hello and waits for its welcome.

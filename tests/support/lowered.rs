@@ -22,7 +22,7 @@ const FILE: &str = "model";
 pub(crate) fn lower(file: &Bytes, inputs: &[Tensor]) -> Result<Routine, LowerError> {
     let model = Model::read(file, FILE)?;
     model.check()?;
-    Tailor::new(model).lower(inputs).map(|(_, routine)| routine)
+    Tailor::new(model).lower(inputs, None).map(|(_, routine)| routine)
 }
 
 /// What the interpreter makes of a routine; `beside` are the files that weights lie in.

@@ -30,6 +30,7 @@ enum function {
   FUNCTION_GATHER_BITS,
   FUNCTION_ATTENTION,
   FUNCTION_ROTARY,
+  FUNCTION_KEEP,
   FUNCTION_CONV,
   FUNCTION_POOL,
   FUNCTION_QUANTISE,
@@ -323,6 +324,19 @@ struct rotary {
   const i32 *positions;
   u32 positions_len;
   u32 interleaved;
+};
+
+/* Into `room` rows of each of batch and heads, from the position on. Units: batch, heads, rows. */
+struct keep {
+  u32 heads;
+  u32 rows;
+  u32 size;
+  const f32 *input;
+  i32 input_strides[4];
+  const i32 *position;
+  u32 rows_max;
+  f32 *output;
+  u32 room;
 };
 
 /* Along height and width. */

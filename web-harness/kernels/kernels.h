@@ -18,6 +18,7 @@ KERNEL(matmul_bits);
 KERNEL(gather_bits);
 KERNEL(attention);
 KERNEL(rotary);
+KERNEL(keep);
 KERNEL(conv);
 KERNEL(pool);
 KERNEL(quantise);

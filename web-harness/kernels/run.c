@@ -27,6 +27,7 @@ static u32 run_one(const struct record *record) {
     CALL(FUNCTION_GATHER_BITS, gather_bits);
     CALL(FUNCTION_ATTENTION, attention);
     CALL(FUNCTION_ROTARY, rotary);
+    CALL(FUNCTION_KEEP, keep);
     CALL(FUNCTION_CONV, conv);
     CALL(FUNCTION_POOL, pool);
     CALL(FUNCTION_QUANTISE, quantise);

@@ -17,7 +17,7 @@ static v128_t part_of(const f32 *row, u32 left, f32 instead) {
   return wasm_v128_load(part);
 }
 
-static void keep(f32 *row, v128_t x, u32 left) {
+static void store(f32 *row, v128_t x, u32 left) {
   if (left >= 4) {
     wasm_v128_store(row, x);
     return;
@@ -34,13 +34,13 @@ static void one_row(const f32 *in, f32 *out, u32 len, u32 log) {
     v128_t e = exp4(away);
     /* Lanes beyond the end are the least that exp4 makes, which rounds to nothing beside the greatest's 1. */
     sum = wasm_f32x4_add(sum, e);
-    keep(out + i, log ? away : e, len - i);
+    store(out + i, log ? away : e, len - i);
   }
   f32 all = sum_of(sum);
   v128_t by = log ? log4(SPLAT(all)) : SPLAT(1.0f / all);
   for (u32 i = 0; i < len; i += 4) {
     v128_t x = part_of(out + i, len - i, 0.0f);
-    keep(out + i, log ? wasm_f32x4_sub(x, by) : wasm_f32x4_mul(x, by), len - i);
+    store(out + i, log ? wasm_f32x4_sub(x, by) : wasm_f32x4_mul(x, by), len - i);
   }
 }
 
@@ -54,7 +54,7 @@ static void some_columns(const f32 *in, f32 *out, u32 len, u32 stride, u32 colum
   v128_t by = log ? log4(sum) : wasm_f32x4_div(SPLAT(1.0f), sum);
   for (u32 i = 0; i < len; i++) {
     v128_t away = wasm_f32x4_sub(part_of(in + i * stride, columns, 0.0f), max);
-    keep(out + i * stride, log ? wasm_f32x4_sub(away, by) : wasm_f32x4_mul(exp4(away), by), columns);
+    store(out + i * stride, log ? wasm_f32x4_sub(away, by) : wasm_f32x4_mul(exp4(away), by), columns);
   }
 }
 

@@ -16,7 +16,7 @@ export type Backend = (typeof BACKENDS)[number];
 export const WEBNN_DEVICES = ['cpu', 'gpu', 'npu'] as const;
 export type WebnnDevice = (typeof WEBNN_DEVICES)[number];
 
-export type FailureCode = 'invalid_request' | 'model_not_ready' | 'out_of_memory' | 'too_large' | 'cancelled' | 'internal';
+export type FailureCode = 'invalid_request' | 'model_not_ready' | 'lane_lost' | 'out_of_memory' | 'too_large' | 'cancelled' | 'internal';
 export type Retry = 'same' | 'elsewhere' | 'never';
 
 /** Node counts per execution provider. */

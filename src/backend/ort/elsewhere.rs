@@ -213,6 +213,7 @@ impl Engine for Elsewhere {
 
     fn execute(&mut self, step: Step) -> Result<StepOutput, BackendError> {
         let begun = Instant::now();
+        step.forgets()?;
         let (inputs, body) = tensors::joined(step.inputs);
         let order = Order::Execute { session: step.session, inputs, outputs: step.outputs };
         match self.ask(&order, &body)? {
@@ -269,7 +270,7 @@ fn answer(engine: &mut impl Engine, order: Order, body: &Body) -> Result<(Answer
             // The daemon asks for nothing that was cancelled, and waits for what it has asked for.
             let cancelled = CancellationToken::new();
             let StepOutput { outputs, timing } =
-                engine.execute(Step { session, inputs, outputs, cancelled })?;
+                engine.execute(Step { session, inputs, outputs, keeping: None, cancelled })?;
             let (outputs, body) = tensors::joined(outputs);
             Ok((Answer::Executed { outputs, timing }, body))
         }

@@ -139,6 +139,7 @@ impl Engine for Sessions {
 
     fn execute(&mut self, step: Step) -> Result<StepOutput, BackendError> {
         let begun = Instant::now();
+        step.forgets()?;
         let entry = self.loaded.get_mut(&step.session).ok_or_else(|| not_loaded(&step.session))?;
         let wanted = wanted(&entry.session, &step.outputs)?;
         let inputs: Vec<_> =

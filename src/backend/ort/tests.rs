@@ -39,7 +39,14 @@ async fn load(lane: &OrtLane, session: SessionName, file: &[u8]) -> Result<Loade
 
 async fn run(lane: &OrtLane, inputs: Vec<Tensor>, outputs: &[&str]) -> Result<StepOutput, BackendError> {
     let outputs = outputs.iter().map(|name| (*name).to_owned()).collect();
-    lane.execute(Step { session: session(&[]), inputs, outputs, cancelled: CancellationToken::new() }).await
+    lane.execute(Step {
+        session: session(&[]),
+        inputs,
+        outputs,
+        keeping: None,
+        cancelled: CancellationToken::new(),
+    })
+    .await
 }
 
 fn tensor(name: &str, datatype: Datatype, shape: &[u64], body: impl Into<Body>) -> Tensor {
@@ -240,6 +247,7 @@ async fn fixed_dimensions_bind_a_session() {
         session: fixed.clone(),
         inputs: vec![floats("x", &[batch, 2], &vec![1.0; 2 * batch as usize])],
         outputs: vec![],
+        keeping: None,
         cancelled: CancellationToken::new(),
     };
     assert_eq!(lane.execute(step(3)).await.expect("the fixed size").outputs[0].shape, [3, 2]);

@@ -121,12 +121,12 @@ impl Desk {
     /// The program that a step needs; the lane has it when this resolves.
     async fn program(&self, step: &Step, last: &mut u64) -> Result<u64, BackendError> {
         let graph = self.graph(&step.session)?;
-        let sizes = graph.sizes(&step.inputs).transpose()?;
+        let sizes = graph.sizes(&step.inputs, step.keeping).transpose()?;
         if let Some(program) = sizes.and_then(|sizes| self.sent(&step.session, &sizes)) {
             return Ok(program);
         }
-        let (inputs, target) = (step.inputs.clone(), self.target.clone());
-        let compiled = tokio::task::spawn_blocking(move || graph.compile(&target, &inputs)).await;
+        let (inputs, keeping, target) = (step.inputs.clone(), step.keeping, self.target.clone());
+        let compiled = tokio::task::spawn_blocking(move || graph.compile(&target, &inputs, keeping)).await;
         let (sizes, compiled) = compiled.map_err(|_| panicked())??;
         if let Some(program) = self.sent(&step.session, &sizes) {
             return Ok(program);

@@ -59,6 +59,8 @@ pub enum GpuHostError {
     Input { name: String },
     #[error("the model has no output {name:?}")]
     Output { name: String },
+    #[error("what the sequence has computed so far is gone; begin it anew")]
+    Forgotten,
     /// What a kernel met in the inputs.
     #[error("{message}")]
     Fault { message: &'static str },

@@ -56,9 +56,10 @@ impl Session {
         self.weights.bytes() + self.programs.iter().map(|(_, program)| program.bytes()).sum::<u64>()
     }
 
-    /// Has the program for these inputs at the end of its own.
-    fn prepare(&mut self, device: &Device, inputs: &[Tensor]) -> Result<(), Failed> {
-        let (sizes, compiled) = self.graph.compile(&Target::Gpu(device.limits()), inputs)?;
+    /// Has the program for a step at the end of its own.
+    fn prepare(&mut self, device: &Device, step: &Step) -> Result<(), Failed> {
+        let target = Target::Gpu(device.limits());
+        let (sizes, compiled) = self.graph.compile(&target, &step.inputs, step.keeping)?;
         if let Some(at) = self.programs.iter().position(|(made_for, _)| *made_for == sizes) {
             let used = self.programs.remove(at);
             self.programs.push(used);
@@ -66,6 +67,7 @@ impl Session {
         }
         let surplus = (self.programs.len() + 1).saturating_sub(PROGRAMS_MAX);
         self.programs.drain(..surplus);
+        self.weights.retain(self.programs.iter().map(|(_, program)| program));
         let Compiled::Gpu(program, block) = &*compiled else {
             unreachable!("what is made for a GPU is a GPU's");
         };
@@ -132,7 +134,7 @@ impl Sessions {
 
     fn prepare(&mut self, step: &Step) -> Result<(), Failed> {
         let (device, session) = self.ready(&step.session)?;
-        session.prepare(device, &step.inputs)
+        session.prepare(device, step)
     }
 
     /// The same, with the whole of the device's memory when a part does not suffice.
@@ -152,6 +154,7 @@ impl Sessions {
     fn run(&mut self, step: &Step) -> Result<Vec<Tensor>, Failed> {
         let (device, session) = self.ready(&step.session)?;
         let (_, program) = session.programs.last_mut().expect("it was prepared");
+        device.carry(program, &mut session.weights, &step.inputs)?;
         Ok(device.run(program, &step.inputs, &step.outputs)?)
     }
 
@@ -235,6 +238,7 @@ fn told(error: &GpuHostError) -> BackendError {
         }
         GpuHostError::OutOfMemory { .. } => (Code::OutOfMemory, Retry::Elsewhere),
         GpuHostError::Wide { .. } => (Code::NoBackend, Retry::Elsewhere),
+        GpuHostError::Forgotten => (Code::LaneLost, Retry::Never),
         GpuHostError::Input { .. } | GpuHostError::Output { .. } | GpuHostError::Fault { .. } => {
             (Code::InvalidRequest, Retry::Never)
         }

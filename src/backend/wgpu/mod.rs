@@ -7,6 +7,7 @@ mod device;
 mod elements;
 mod lane;
 mod run;
+mod states;
 
 use std::path::Path;
 

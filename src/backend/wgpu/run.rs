@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::mpsc};
 use super::{
     device::{Device, GpuHostError},
     elements::{Wrong, narrow, widen},
+    states::States,
 };
 use crate::{
     domain::{Datatype, Tensor},
-    kernels::gpu::program::{self, Dispatch, Fill, Port, Program, Source},
+    kernels::gpu::program::{self, Dispatch, Fill, Kept, Port, Program, Source},
 };
 
 /// Elements of a weight that are brought at once, so that widening a large one takes little room.
@@ -26,10 +27,11 @@ const FAULTS: [&str; 2] = ["a kernel met what it cannot compute", "an index is o
 /// Reads bytes of a model's file: its name, where they begin, how many.
 type Files<'f> = &'f dyn Fn(&str, u64, usize) -> std::io::Result<Vec<u8>>;
 
-/// What of a model's files lies on a device: its programs share it.
+/// What a model's programs share on a device: what of its files lies there, and what outlives steps.
 #[derive(Default)]
 pub struct Weights {
     buffers: HashMap<Weight, wgpu::Buffer>,
+    pub(super) states: States,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -43,7 +45,7 @@ struct Weight {
 
 impl Weights {
     pub fn bytes(&self) -> u64 {
-        self.buffers.values().map(wgpu::Buffer::size).sum()
+        self.buffers.values().map(wgpu::Buffer::size).sum::<u64>() + self.states.bytes()
     }
 }
 
@@ -51,6 +53,7 @@ impl Weights {
 pub struct Loaded {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    pub(super) kept: Option<Kept>,
     /// All of the program's, those of shared weights too.
     buffers: Vec<wgpu::Buffer>,
     own_bytes: u64,
@@ -101,6 +104,9 @@ impl Device {
         }
         // Only whole weights are shared: what failed above leaves none.
         weights.buffers.extend(kept.into_iter().map(|(at, weight)| (weight, buffers[at].clone())));
+        if let Some(kept) = &program.kept {
+            weights.states.add(kept, &buffers);
+        }
         Ok(loaded)
     }
 
@@ -142,7 +148,8 @@ impl Device {
         let mut fresh = Vec::new();
         let all = program.buffers.iter().enumerate().map(|(at, size)| {
             let name = names.remove(&at);
-            if let Some(known) = name.as_ref().and_then(|name| weights.buffers.get(name)) {
+            let state = program.kept.as_ref().and_then(|kept| weights.states.buffer(kept, at));
+            if let Some(known) = state.or_else(|| weights.buffers.get(name.as_ref()?)) {
                 return known.clone();
             }
             fresh.push((at, name));
@@ -223,11 +230,13 @@ impl Device {
         let staging =
             self.buffer(READ_STEP + read, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
         let from_files = |fill: &&Fill| matches!(fill.source, Source::File { .. });
-        let shared: u64 =
-            program.fills.iter().filter(from_files).map(|fill| program.buffers[fill.buffer as usize]).sum();
+        let weights = program.fills.iter().filter(from_files).map(|fill| u64::from(fill.buffer));
+        let states = program.kept.iter().flat_map(|kept| &kept.states).map(|state| state.place);
+        let shared: u64 = weights.chain(states).map(|at| program.buffers[at as usize]).sum();
         Loaded {
             inputs: program.inputs.clone(),
             outputs: program.outputs.clone(),
+            kept: program.kept.clone(),
             own_bytes: program.buffers.iter().sum::<u64>() + uniforms + staging.size() - shared,
             fault: buffers[program.fault as usize].clone(),
             buffers,

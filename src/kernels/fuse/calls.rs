@@ -10,7 +10,7 @@ pub(super) struct Calls {
     listed: Vec<Option<Call>>,
     writers: Vec<Vec<usize>>,
     readers: Vec<Vec<usize>>,
-    /// What clients read.
+    /// What clients read, and later steps.
     outputs: HashSet<Slot>,
 }
 
@@ -18,7 +18,7 @@ impl Calls {
     pub(super) fn of(mut routine: Routine) -> Self {
         let listed: Vec<Option<Call>> = std::mem::take(&mut routine.calls).into_iter().map(Some).collect();
         let slots = routine.slots.len();
-        let outputs = routine.outputs.iter().filter_map(|port| port.slot).collect();
+        let outputs = routine.lasting().collect();
         let mut own = Self {
             routine,
             listed,

@@ -105,7 +105,9 @@ impl Graph {
         let mut model = build::model(graph);
         model.opset_import.push(OperatorSetIdProto { domain: "com.microsoft".to_owned(), version: 1 });
         let model = Model::read(&build::bytes(&model), "model").expect("a good model");
-        model.lower(&self.inputs.iter().cloned().collect(), &BTreeMap::new()).expect("covered operators")
+        model
+            .lower(&self.inputs.iter().cloned().collect(), &BTreeMap::new(), None)
+            .expect("covered operators")
     }
 
     /// What is computed stays, and the calls become these.
@@ -152,6 +154,7 @@ fn kinds(calls: &[Call]) -> Vec<&'static str> {
         Call::GatherBits(_) => "gather bits",
         Call::Attention(_) => "attention",
         Call::Rotary(_) => "rotary",
+        Call::Keep(_) => "keep",
         Call::Conv(_) => "conv",
         Call::Pool(_) => "pool",
     };

@@ -38,6 +38,11 @@ pub(super) fn plan(routine: &Routine, limits: &Limits) -> Result<Plan, GpuError>
             of[slot] = Some(add(&mut sizes, bytes(slot)));
         }
     }
+    // States outlive a program.
+    for state in &routine.states {
+        let slot = state.slot.0 as usize;
+        of[slot] = Some(add(&mut sizes, bytes(slot)));
+    }
     let mut others: Vec<(usize, Life)> = (0..lives.len())
         .filter(|slot| of[*slot].is_none())
         .filter_map(|slot| Some((slot, lives[slot]?)))

@@ -6,7 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Datatype;
+use crate::{
+    domain::Datatype,
+    kernels::{
+        ir::{self, Routine, Slot},
+        lower::POSITION,
+    },
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Program {
@@ -15,6 +21,8 @@ pub struct Program {
     pub fills: Vec<Fill>,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
+    /// None of a program that computes each step by itself.
+    pub kept: Option<Kept>,
     /// Sources in WGSL.
     pub modules: Vec<String>,
     pub pipelines: Vec<Pipeline>,
@@ -55,6 +63,42 @@ pub struct Port {
     pub shape: Vec<u64>,
     /// None where it has no elements, or where the program was made for its value.
     pub buffer: Option<u32>,
+}
+
+/// What outlives a step, for the next step of this program or of another one of the same model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The input that says how many rows are there already.
+    pub position: String,
+    /// Rows of each state that can be there.
+    pub rows: u64,
+    /// In the same order in every program of a model.
+    pub states: Vec<State>,
+}
+
+/// `outer` times `room` rows of `row_bytes`, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Which buffer; in a WebAssembly module, from which address on.
+    pub place: u64,
+    pub outer: u64,
+    pub room: u64,
+    pub row_bytes: u64,
+}
+
+impl Kept {
+    /// Of a routine that has states; `place` says where a slot lies.
+    pub fn of(routine: &Routine, place: impl Fn(Slot) -> u64) -> Option<Self> {
+        let rows = routine.states.first()?.rows as u64;
+        let state = |state: &ir::State| State {
+            place: place(state.slot),
+            outer: state.outer as u64,
+            room: state.room as u64,
+            row_bytes: state.inner as u64 * 4,
+        };
+        let states = routine.states.iter().map(state).collect();
+        Some(Self { position: POSITION.to_owned(), rows, states })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

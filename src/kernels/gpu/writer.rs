@@ -9,7 +9,7 @@ use super::{
     buffers::Plan,
     calls::{self, Site},
     kernel::{Bound, Kernel},
-    program::{Dispatch, Fill, Pipeline, Port, Program, Source},
+    program::{Dispatch, Fill, Kept, Pipeline, Port, Program, Source},
 };
 use crate::kernels::ir::{self, Call, Element, Routine, Slot};
 
@@ -110,6 +110,7 @@ impl<'p> Writer<'p> {
             fills,
             inputs: routine.inputs.iter().map(port).collect(),
             outputs: routine.outputs.iter().map(port).collect(),
+            kept: Kept::of(routine, |slot| plan.of[slot.0 as usize].expect("states have buffers").into()),
             modules,
             pipelines,
             uniforms,

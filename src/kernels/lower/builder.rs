@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::{
-    LowerError, finish,
+    LowerError,
+    caches::Caches,
+    finish,
     site::Site,
     value::{self, Value},
 };
@@ -16,7 +18,7 @@ use crate::{
     domain::Datatype,
     kernels::{
         host::Host,
-        ir::{Call, Element, Port, Routine, Slot, SlotInfo, Source, Weight},
+        ir::{Call, Element, Port, Routine, Slot, SlotInfo, Source, State, Weight},
         reference,
     },
 };
@@ -40,6 +42,7 @@ pub(super) struct Builder {
     small: BTreeSet<String>,
     /// Of weights held as whole numbers, the slots that hold their bytes.
     bytes: HashMap<Slot, Slot>,
+    pub(super) caches: Caches,
 }
 
 impl Builder {
@@ -47,6 +50,14 @@ impl Builder {
         let slot = Slot(u32::try_from(self.routine.slots.len()).expect("graphs have fewer values"));
         self.routine.slots.push(SlotInfo { element, len });
         slot
+    }
+
+    pub(super) fn add_state(&mut self, state: State) {
+        self.routine.states.push(state);
+    }
+
+    pub(super) fn states(&self) -> &[State] {
+        &self.routine.states
     }
 
     fn held(&self, slot: Slot) -> SlotInfo {

@@ -71,6 +71,11 @@ impl Builder {
     /// The values behind each other along an axis; their other sizes are equal.
     pub(super) fn concat(&mut self, values: &[Value], axis: usize) -> Result<Value, LowerError> {
         let filled: Vec<&Value> = values.iter().filter(|value| value.shape[axis] > 0).collect();
+        if let ([past, new], 2) = (filled.as_slice(), axis)
+            && self.cached(past).is_some()
+        {
+            return self.kept(past, new);
+        }
         if let [only] = filled.as_slice() {
             return Ok((*only).clone());
         }

@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn finish(mut routine: Routine, known: &HashMap<Slot, Arc<Host>>) -> Result<Routine, LowerError> {
     prune(&mut routine);
     let mut read: BTreeSet<Slot> = routine.once.iter().chain(&routine.calls).flat_map(Call::reads).collect();
-    read.extend(routine.outputs.iter().filter_map(|port| port.slot));
+    read.extend(routine.lasting());
     routine.weights.retain(|weight| read.contains(&weight.slot));
     for slot in read {
         if let Some(host) = known.get(&slot) {
@@ -31,7 +31,7 @@ pub(super) fn finish(mut routine: Routine, known: &HashMap<Slot, Arc<Host>>) -> 
 
 /// Drops calls that write what nobody reads.
 fn prune(routine: &mut Routine) {
-    let mut wanted: HashSet<Slot> = routine.outputs.iter().filter_map(|port| port.slot).collect();
+    let mut wanted: HashSet<Slot> = routine.lasting().collect();
     for calls in [&mut routine.calls, &mut routine.once] {
         let mut kept: Vec<Call> = Vec::with_capacity(calls.len());
         for call in std::mem::take(calls).into_iter().rev() {
@@ -78,6 +78,7 @@ fn renumber(routine: &mut Routine) {
     let ports = routine.inputs.iter_mut().chain(&mut routine.outputs);
     ports.filter_map(|port| port.slot.as_mut()).for_each(&mut number);
     routine.weights.iter_mut().for_each(|weight| number(&mut weight.slot));
+    routine.states.iter_mut().for_each(|state| number(&mut state.slot));
     let calls = routine.once.iter_mut().chain(&mut routine.calls);
     calls.for_each(|call| call.each_slot(&mut number));
     routine.slots = slots;

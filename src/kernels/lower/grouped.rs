@@ -1,6 +1,6 @@
 //! ONNX Runtime's attention with a cache, and with heads of queries that share those of keys.
 //!
-//! Covered are the first prompt, whose keys are its own; further tokens behind a cache that grows by them; a single token in a
+//! Covered are a cache that is kept ([`super::caches`]); the first prompt, whose keys are its own; further tokens behind a cache that grows by them; a single token in a
 //! cache of fixed capacity, at the place that `seqlens_k` says for each of the batch; and several tokens in such a cache for
 //! a batch of one. What comes out is always a cache of its own, never the one that came in.
 
@@ -25,6 +25,8 @@ enum Place {
     Behind,
     /// Behind as many as `seqlens_k` says, which counts the new ones but for one.
     Within,
+    /// Behind as many as the step says, in a cache that stays where it is.
+    Kept,
 }
 
 pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, LowerError> {
@@ -43,11 +45,18 @@ pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Valu
     if seqlens.len() != batch {
         return Err(site.refuse(format!("has seqlens_k of {:?} for {batch}", seqlens.shape)));
     }
-    let total = builder.numbers(site, total)?;
-    let total = site.size(total.first().copied().unwrap_or(0))?;
     let past = [site.optional(3), site.optional(4)].map(|past| past.filter(|past| past.len() > 0));
     let capacity = past[0].map_or(0, |past| past.shape[2]);
-    let place = if total == queries {
+    let is_kept = past.iter().flatten().any(|past| builder.cached(past).is_some());
+    let total = if is_kept {
+        capacity
+    } else {
+        let total = builder.numbers(site, total)?;
+        site.size(total.first().copied().unwrap_or(0))?
+    };
+    let place = if is_kept {
+        Place::Kept
+    } else if total == queries {
         Place::First
     } else if batch == 1 && capacity + queries == total {
         Place::Behind
@@ -61,7 +70,7 @@ pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Valu
     let (q, k) = turned(builder, site, q, k, (&place, total))?;
     let mut cache = |past, new: &Value| match place {
         Place::First => filled(builder, new, capacity),
-        Place::Behind => grown(builder, site, past, new.clone()),
+        Place::Behind | Place::Kept => grown(builder, site, past, new.clone()),
         Place::Within if queries == 1 => placed(builder, site, past, new, total),
         Place::Within => moved(builder, site, past, new),
     };
@@ -83,6 +92,12 @@ pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Valu
             Datatype::Int32,
             Expr::Input(0) + Expr::Int(1),
         )?;
+        parts.lengths = Some(lengths(builder, &counted)?);
+    }
+    if matches!(place, Place::Kept) {
+        let position = builder.position().clone();
+        let with_own = Expr::Input(0) + Expr::Int(queries as i32);
+        let counted = builder.map(&[batch], &[position], Datatype::Int32, with_own)?;
         parts.lengths = Some(lengths(builder, &counted)?);
     }
     if let Some(bias) = site.optional(10) {
@@ -153,6 +168,7 @@ fn turned(
         }
         (Some(given), _) => given.clone(),
         (None, Place::First) => builder.ints(vec![0]),
+        (None, Place::Kept) => builder.position().clone(),
         (None, Place::Behind) => builder.ints(vec![(total - queries) as i64]),
         (None, Place::Within) => {
             let first = Expr::Input(0) + Expr::Int(1 - queries as i32);

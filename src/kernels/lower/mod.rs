@@ -6,6 +6,7 @@
 mod activations;
 mod attention;
 mod builder;
+mod caches;
 mod conv;
 mod copies;
 mod einsum;
@@ -34,6 +35,7 @@ mod value;
 
 pub(super) use self::copies::merge;
 pub use self::{
+    caches::{Keeping, POSITION, TOKENS_MAX},
     model::Model,
     sizes::{Sizes, Tailor},
 };
@@ -61,6 +63,13 @@ pub enum LowerError {
         "a value within the model is read along {dimensions} dimensions that lie apart; kernels have {RANK_MAX}"
     )]
     Dimensions { dimensions: usize },
+    #[error("the cache {name:?} {problem}")]
+    Cache { name: String, problem: String },
+    #[error(
+        "the model has no caches that a lane can keep: inputs called \"past…\" of four dimensions, each with an output \
+         called \"present…\""
+    )]
+    NoCaches,
     #[error("weight {name:?} {problem}")]
     Weight { name: String, problem: &'static str },
     #[error("the constant {value} is wider than the 32 bits that our kernels compute with")]

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::{
-    LowerError,
+    Keeping, LowerError, POSITION,
     builder::{Builder, FOLD_MAX},
     literal, operators,
     site::Site,
     value::{self, Value},
 };
 use crate::{
-    domain::{Dim, Signature},
+    domain::{self, Datatype, Dim, Signature},
     kernels::{
         host::Host,
         ir::{Port, Routine, Source},
@@ -63,42 +63,105 @@ impl Model {
         })
     }
 
-    /// The routine for inputs of these shapes, and for these values of the inputs that sizes depend on.
+    /// The routine for inputs of these shapes, and for these values of the inputs that sizes depend on; with caches that
+    /// are kept, these are no inputs.
     pub fn lower(
         &self,
         shapes: &BTreeMap<String, Vec<usize>>,
         values: &BTreeMap<String, Host>,
+        keeping: Option<Keeping>,
     ) -> Result<Routine, LowerError> {
-        let mut builder = Builder::default();
-        let mut scope = Scope::default();
-        let mut inputs = Vec::new();
-        for port in &self.signature.inputs {
-            let name = &port.name;
-            let shape = shapes.get(name).ok_or_else(|| LowerError::Missing { input: name.clone() })?;
-            let wrong = || LowerError::Shape { input: name.clone(), shape: shape.clone() };
-            if !fits(&port.shape, shape) {
-                return Err(wrong());
-            }
-            let datatype = port.datatype;
-            let element = value::element(datatype)
-                .ok_or_else(|| LowerError::Datatype { name: name.clone(), datatype })?;
-            let given = values.get(name);
-            let elements: usize = shape.iter().product();
-            let value = match given {
-                Some(host) if host.len() == elements && host.element() == element => {
-                    builder.constant(datatype, shape, host.clone())
-                }
-                Some(_) => return Err(wrong()),
-                None => builder.input(name, datatype, shape)?,
-            };
-            let slot = (given.is_none() && value.len() > 0).then_some(value.slot);
-            inputs.push(Port { name: name.clone(), datatype, shape: shape.clone(), slot });
-            scope.values.insert(name.clone(), value);
+        let caches = keeping.map_or_else(BTreeMap::new, |_| Keeping::caches(&self.signature));
+        if keeping.is_some() && caches.is_empty() {
+            return Err(LowerError::NoCaches);
         }
+        let mut taking = Taking { builder: Builder::default(), inputs: Vec::new(), scope: Scope::default() };
+        if keeping.is_some() {
+            taking.position()?;
+        }
+        let symbols = symbols(&self.signature, shapes);
+        for port in &self.signature.inputs {
+            match keeping.filter(|_| caches.contains_key(port.name.as_str())) {
+                Some(keeping) => taking.cache(port, &keeping.shape(port, &symbols)?)?,
+                None => taking.input(port, shapes, values)?,
+            }
+        }
+        let Taking { builder, inputs, scope } = taking;
         let mut lowering = Lowering { opset: self.opset, builder, scopes: vec![scope] };
         let outputs = lowering.graph(&self.graph)?;
-        let ports = lowering.ports(&self.signature, &outputs)?;
+        let wanted = self.signature.outputs.iter().zip(&outputs);
+        let (kept, given): (Vec<_>, Vec<_>) =
+            wanted.partition(|(port, _)| caches.values().any(|output| *output == port.name));
+        if let Some((port, _)) = kept.iter().find(|(_, value)| !lowering.builder.goes_on(value)) {
+            let problem = "is not a cache with the step's rows behind it".to_owned();
+            return Err(LowerError::Cache { name: port.name.clone(), problem });
+        }
+        let fills = keeping.is_some_and(|keeping| keeping.fills);
+        let ports = if fills { Vec::new() } else { lowering.ports(&given)? };
         lowering.builder.finish(inputs, ports)
+    }
+}
+
+/// What sizes are called, by the inputs that fix them.
+fn symbols<'s>(signature: &'s Signature, shapes: &BTreeMap<String, Vec<usize>>) -> BTreeMap<&'s str, usize> {
+    let given = signature.inputs.iter().filter_map(|port| Some((&port.shape, shapes.get(&port.name)?)));
+    let dims = given.flat_map(|(dims, shape)| dims.iter().zip(shape));
+    dims.filter_map(|(dim, size)| match dim {
+        Dim::Symbol(name) => Some((name.as_str(), *size)),
+        Dim::Fixed(_) | Dim::Free(_) => None,
+    })
+    .collect()
+}
+
+/// Inputs, as a routine takes them.
+struct Taking {
+    builder: Builder,
+    inputs: Vec<Port>,
+    scope: Scope,
+}
+
+impl Taking {
+    fn position(&mut self) -> Result<(), LowerError> {
+        let (name, datatype, shape) = (POSITION.to_owned(), Datatype::Int64, vec![1]);
+        let value = self.builder.input(&name, datatype, &shape)?;
+        self.inputs.push(Port { name, datatype, shape, slot: Some(value.slot) });
+        self.builder.keep_by(value);
+        Ok(())
+    }
+
+    fn cache(&mut self, port: &domain::Port, shape: &[usize]) -> Result<(), LowerError> {
+        let value = self.builder.cache(port, shape)?;
+        self.scope.values.insert(port.name.clone(), value);
+        Ok(())
+    }
+
+    fn input(
+        &mut self,
+        port: &domain::Port,
+        shapes: &BTreeMap<String, Vec<usize>>,
+        values: &BTreeMap<String, Host>,
+    ) -> Result<(), LowerError> {
+        let (name, datatype) = (&port.name, port.datatype);
+        let shape = shapes.get(name).ok_or_else(|| LowerError::Missing { input: name.clone() })?;
+        let wrong = || LowerError::Shape { input: name.clone(), shape: shape.clone() };
+        if !fits(&port.shape, shape) {
+            return Err(wrong());
+        }
+        let element =
+            value::element(datatype).ok_or_else(|| LowerError::Datatype { name: name.clone(), datatype })?;
+        let given = values.get(name);
+        let elements: usize = shape.iter().product();
+        let value = match given {
+            Some(host) if host.len() == elements && host.element() == element => {
+                self.builder.constant(datatype, shape, host.clone())
+            }
+            Some(_) => return Err(wrong()),
+            None => self.builder.input(name, datatype, shape)?,
+        };
+        let slot = (given.is_none() && value.len() > 0).then_some(value.slot);
+        self.inputs.push(Port { name: name.clone(), datatype, shape: shape.clone(), slot });
+        self.scope.values.insert(name.clone(), value);
+        Ok(())
     }
 }
 
@@ -177,9 +240,9 @@ impl Lowering {
         outputs
     }
 
-    fn ports(&mut self, signature: &Signature, outputs: &[Value]) -> Result<Vec<Port>, LowerError> {
+    fn ports(&mut self, outputs: &[(&domain::Port, &Value)]) -> Result<Vec<Port>, LowerError> {
         let mut ports = Vec::new();
-        for (port, value) in signature.outputs.iter().zip(outputs) {
+        for (port, value) in outputs {
             let (name, datatype) = (port.name.clone(), port.datatype);
             let value = self.builder.dense(value)?;
             if value::element(datatype) != Some(self.builder.element(&value)) {

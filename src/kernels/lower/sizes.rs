@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LowerError, Model};
+use super::{Keeping, LowerError, Model};
 use crate::{
     domain::Tensor,
     kernels::{host::Host, ir::Routine},
 };
 
-/// The shapes of the inputs, and the values of those that sizes within the model depend on.
+/// The shapes of the inputs, the values of those that sizes within the model depend on, and what becomes of caches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sizes {
     pub shapes: BTreeMap<String, Vec<usize>>,
     pub values: BTreeMap<String, Vec<i64>>,
+    /// Where a lane keeps them.
+    pub keeping: Option<Keeping>,
 }
 
 /// A model, with the inputs whose values lowering has asked for so far.
@@ -32,8 +34,8 @@ impl Tailor {
     }
 
     /// What a routine for these inputs is made for, as far as that is known; they fit the model's signature.
-    pub fn sizes(&self, inputs: &[Tensor]) -> Result<Sizes, LowerError> {
-        let mut sizes = Sizes::default();
+    pub fn sizes(&self, inputs: &[Tensor], keeping: Option<Keeping>) -> Result<Sizes, LowerError> {
+        let mut sizes = Sizes { keeping, ..Sizes::default() };
         for Tensor { name, datatype, shape, body } in inputs {
             if self.by_value.contains(name) {
                 let Some(Host::I64(values)) = Host::decode(&body.contiguous(), *datatype) else {
@@ -47,12 +49,16 @@ impl Tailor {
     }
 
     /// A routine for these inputs, and what it is made for.
-    pub fn lower(&mut self, inputs: &[Tensor]) -> Result<(Sizes, Routine), LowerError> {
+    pub fn lower(
+        &mut self,
+        inputs: &[Tensor],
+        keeping: Option<Keeping>,
+    ) -> Result<(Sizes, Routine), LowerError> {
         loop {
-            let sizes = self.sizes(inputs)?;
+            let sizes = self.sizes(inputs, keeping)?;
             let values = sizes.values.iter();
             let values = values.map(|(name, values)| (name.clone(), Host::I64(values.clone()))).collect();
-            match self.model.lower(&sizes.shapes, &values) {
+            match self.model.lower(&sizes.shapes, &values, keeping) {
                 Err(LowerError::NeedsValue { input }) if self.by_value.insert(input.clone()) => {}
                 lowered => return Ok((sizes, lowered?)),
             }

@@ -1,9 +1,9 @@
-//! Attention and rotation by position.
+//! Attention, rotation by position, and what is kept for later steps.
 
 use super::{Fault, Memory, floats, ints, places, write};
 use crate::kernels::{
     host::Host,
-    ir::{Attention, Rotary, View},
+    ir::{Attention, Keep, Rotary, View},
 };
 
 pub(super) fn attention(call: &Attention, memory: &mut Memory) {
@@ -75,5 +75,16 @@ pub(super) fn rotary(call: &Rotary, memory: &mut Memory) -> Result<(), Fault> {
         }
     }
     write(memory, &shape, &call.output, &Host::F32(made));
+    Ok(())
+}
+
+pub(super) fn keep(call: &Keep, memory: &mut Memory) -> Result<(), Fault> {
+    let Keep { batch, heads, rows, size, room, .. } = *call;
+    let shape = [batch, heads, rows, size];
+    let input = memory[&call.input.slot].at(&places(&shape, &call.input));
+    let first = usize::try_from(ints(memory, call.at)[0]).ok();
+    let first = first.filter(|first| first + rows <= call.rows_max).ok_or(Fault::Index)?;
+    let strides = [heads * room * size, room * size, size, 1].map(|stride| stride as i64).to_vec();
+    write(memory, &shape, &View { slot: call.output, offset: first * size, strides }, &input);
     Ok(())
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::{
     host::{self, Host},
-    ir::{Call, Element, Port, Routine, Slot, Source, View, Weight},
+    ir::{Call, Element, Port, Routine, Slot, Source, State, View, Weight},
 };
 
 /// What slots hold: all that a call reads, and in its full size all that it writes.
@@ -47,11 +47,15 @@ pub fn run(call: &Call, memory: &mut Memory) -> Result<(), Fault> {
         Call::GatherBits(call) => return products::gather_bits(call, memory),
         Call::Attention(call) => attention::attention(call, memory),
         Call::Rotary(call) => return attention::rotary(call, memory),
+        Call::Keep(call) => return attention::keep(call, memory),
         Call::Conv(call) => conv::conv(call, memory),
         Call::Pool(call) => pool::pool(call, memory),
     }
     Ok(())
 }
+
+/// What states hold between steps, by their names.
+pub type States = BTreeMap<String, Host>;
 
 /// Computes a routine's outputs by name. `file` gives bytes of a model's file: its name, an offset, how many.
 pub fn run_all(
@@ -59,7 +63,20 @@ pub fn run_all(
     inputs: &BTreeMap<String, Host>,
     file: &dyn Fn(&str, u64, usize) -> Option<Bytes>,
 ) -> Result<BTreeMap<String, Host>, Fault> {
+    run_kept(routine, inputs, file, &mut States::new())
+}
+
+/// The same, with what earlier steps have left; zeros where they have left nothing.
+pub fn run_kept(
+    routine: &Routine,
+    inputs: &BTreeMap<String, Host>,
+    file: &dyn Fn(&str, u64, usize) -> Option<Bytes>,
+    states: &mut States,
+) -> Result<BTreeMap<String, Host>, Fault> {
     let mut memory = Memory::new();
+    for state in &routine.states {
+        memory.insert(state.slot, carried(state, states.remove(&state.name)));
+    }
     for weight in &routine.weights {
         memory.insert(weight.slot, filled(routine, weight, file)?);
     }
@@ -81,7 +98,25 @@ pub fn run_all(
         let host = slot.map_or_else(|| Host::zeros(empty, 0), |slot| memory[&slot].clone());
         (name.clone(), host)
     });
-    Ok(outputs.collect())
+    let outputs = outputs.collect();
+    for State { name, slot, .. } in &routine.states {
+        states.extend(memory.remove(slot).map(|left| (name.clone(), left)));
+    }
+    Ok(outputs)
+}
+
+/// The rows that a state of another room had, as far as there is room for them.
+fn carried(state: &State, left: Option<Host>) -> Host {
+    let State { outer, room, inner, rows, .. } = *state;
+    let mut made = vec![0.0; outer * room * inner];
+    if let Some(Host::F32(left)) = left {
+        let had = left.len() / outer;
+        let kept = (rows * inner).min(had);
+        for (to, from) in made.chunks_exact_mut(room * inner).zip(left.chunks_exact(had)) {
+            to[..kept].copy_from_slice(&from[..kept]);
+        }
+    }
+    Host::F32(made)
 }
 
 /// What a weight's slot holds at first.

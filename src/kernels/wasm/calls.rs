@@ -6,8 +6,8 @@ use super::{
     record::{Function, RANK, Record, Word},
 };
 use crate::kernels::ir::{
-    Attention, Call, Conv, Element, Expr, Gather, Map, MatMul, Norm, Pool, Reduce, Rotary, Softmax, View,
-    Window,
+    Attention, Call, Conv, Element, Expr, Gather, Keep, Map, MatMul, Norm, Pool, Reduce, Rotary, Softmax,
+    View, Window,
 };
 
 /// As `abi.h` has them.
@@ -37,6 +37,7 @@ pub(super) fn lower(call: &Call, making: &mut Making<'_>) -> Result<(), WasmErro
         Call::GatherBits(call) => super::bits::gather(call, making)?,
         Call::Attention(call) => making.push(attention(call)?),
         Call::Rotary(call) => making.push(rotary(call)),
+        Call::Keep(call) => making.push(keep(call)),
         Call::Conv(call) => conv(call, making)?,
         Call::Pool(call) => making.push(pool(call)),
     }
@@ -205,6 +206,18 @@ pub(super) fn attention(call: &Attention) -> Result<Record, WasmError> {
         .float("scale", call.scale)
         .float("softcap", call.softcap.unwrap_or(0.0))
         .write_view(["output", "output_strides"], &call.output, own(&call.output)))
+}
+
+pub(super) fn keep(call: &Keep) -> Record {
+    Record::new(Function::Keep, call.batch * call.heads * call.rows)
+        .whole("heads", call.heads)
+        .whole("rows", call.rows)
+        .whole("size", call.size)
+        .read_view(["input", "input_strides"], Some(&call.input), |view| view.strides.clone(), 4)
+        .read("position", call.at)
+        .whole("rows_max", call.rows_max)
+        .write("output", call.output)
+        .whole("room", call.room)
 }
 
 pub(super) fn rotary(call: &Rotary) -> Record {

@@ -75,6 +75,11 @@ pub(super) fn plan<'m>(making: &'m Making<'_>) -> Result<Plan<'m>, WasmError> {
     let sized = |life: Life| Life { bytes: bytes(making.slots[life.slot.0 as usize]), ..life };
     let mut addresses = HashMap::new();
     let mut end = MODULE_BYTES;
+    // Ahead of all that programs differ in.
+    for state in &routine.states {
+        addresses.insert(state.slot, end);
+        end += bytes(making.slots[state.slot.0 as usize]);
+    }
     let (kept, staged): (Vec<Life>, Vec<Life>) =
         lives(&shared, &[]).into_iter().map(sized).partition(|life| later.contains(&life.slot));
     for life in kept {

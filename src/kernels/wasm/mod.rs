@@ -26,7 +26,7 @@ use self::{
     record::Record,
 };
 use super::{
-    gpu::program::Source,
+    gpu::program::{Kept, Source},
     ir::{self, Element, Routine, SlotInfo, Weight},
 };
 
@@ -42,7 +42,7 @@ pub enum WasmError {
 }
 
 /// All that the module is built of.
-const SOURCES: [&str; 24] = [
+const SOURCES: [&str; 25] = [
     include_str!("../../../web-harness/kernels/abi.h"),
     include_str!("../../../web-harness/kernels/attention.c"),
     include_str!("../../../web-harness/kernels/bits.h"),
@@ -51,6 +51,7 @@ const SOURCES: [&str; 24] = [
     include_str!("../../../web-harness/kernels/functions.h"),
     include_str!("../../../web-harness/kernels/gather.c"),
     include_str!("../../../web-harness/kernels/gather_bits.c"),
+    include_str!("../../../web-harness/kernels/keep.c"),
     include_str!("../../../web-harness/kernels/kernels.h"),
     include_str!("../../../web-harness/kernels/map.c"),
     include_str!("../../../web-harness/kernels/matmul.c"),
@@ -126,6 +127,7 @@ impl<'m> Writer<'m> {
             own,
             inputs: self.ports(&routine.inputs),
             outputs: self.ports(&routine.outputs),
+            kept: Kept::of(routine, |slot| self.address(slot)),
             calls,
         };
         for setup in program.shared.iter_mut().chain(&mut program.own) {
@@ -177,7 +179,7 @@ impl<'m> Writer<'m> {
     }
 
     fn address(&self, slot: ir::Slot) -> u64 {
-        self.plan.address(slot).expect("what is filled has a place")
+        self.plan.address(slot).expect("what is filled or kept has a place")
     }
 
     fn ports(&self, ports: &[ir::Port]) -> Vec<Port> {

@@ -1,11 +1,14 @@
 //! What a WebAssembly module follows: what its memory holds at first, and which calls it does in their order.
 //!
 //! It travels as JSON beside one block of bytes, which begins with the records of the calls.
-//! Memory is laid out as the module's own, what the programs of a model share, records, and what a step needs.
+//! Memory is laid out as the module's own, what outlives a step, what the programs of a model share, records, and what a step needs.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{domain::Datatype, kernels::gpu::program::Source};
+use crate::{
+    domain::Datatype,
+    kernels::gpu::program::{Kept, Source},
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Program {
@@ -19,6 +22,8 @@ pub struct Program {
     pub own: Vec<Setup>,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
+    /// None of a program that computes each step by itself.
+    pub kept: Option<Kept>,
     /// A step.
     pub calls: Calls,
 }

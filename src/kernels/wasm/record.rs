@@ -22,6 +22,7 @@ pub(super) enum Function {
     GatherBits,
     Attention,
     Rotary,
+    Keep,
     Conv,
     Pool,
     Quantise,

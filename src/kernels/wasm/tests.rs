@@ -9,9 +9,9 @@ use super::{
 use crate::{
     domain::Datatype,
     kernels::ir::{
-        Attention, Binary, Bits, Call, Conv, Element, Expr, Gather, GatherBits, Map, MatMul, MatMulBits,
-        Norm, NormKind, Packing, Pool, PoolOp, Port, Reduce, ReduceOp, Rotary, Routine, Slot, SlotInfo,
-        Softmax, Source, Unary, View, Weight, Window,
+        Attention, Binary, Bits, Call, Conv, Element, Expr, Gather, GatherBits, Keep, Map, MatMul,
+        MatMulBits, Norm, NormKind, Packing, Pool, PoolOp, Port, Reduce, ReduceOp, Rotary, Routine, Slot,
+        SlotInfo, Softmax, Source, Unary, View, Weight, Window,
     },
 };
 
@@ -80,6 +80,7 @@ fn routine(calls: Vec<Call>) -> Routine {
         inputs: vec![port("x", 0)],
         outputs: vec![port("y", 9)],
         weights: [1, 2, 3].map(weight).to_vec(),
+        states: Vec::new(),
         once: Vec::new(),
         calls,
     }
@@ -195,6 +196,17 @@ fn of_planes() -> Vec<Call> {
             positions: Slot(5),
             positions_len: 1,
             interleaved: false,
+        }),
+        Call::Keep(Keep {
+            batch: 1,
+            heads: 1,
+            rows: 1,
+            size: 4,
+            input: view(0, &four),
+            at: Slot(5),
+            rows_max: 8,
+            output: Slot(9),
+            room: 9,
         }),
         Call::Conv(Conv {
             input: Slot(0),

@@ -50,6 +50,7 @@ impl Engine {
             session: session.clone(),
             inputs,
             outputs: Vec::new(),
+            keeping: None,
             cancelled: CancellationToken::new(),
         };
         let answer = self.lane.execute(step).await;

@@ -405,7 +405,8 @@ impl Lane {
                 let session = session.expect("only what is loaded is asked for");
                 let ours = self.backend.starts_with("weft-");
                 let ports = ours.then(|| self.programs.of(header, &inputs).outputs.clone());
-                let step = Step { session, inputs, outputs, cancelled: CancellationToken::new() };
+                let step =
+                    Step { session, inputs, outputs, keeping: None, cancelled: CancellationToken::new() };
                 match self.native.execute(step).await {
                     Ok(output) => {
                         let said =

@@ -49,7 +49,7 @@ fn run(sessions: &mut Sessions, rows: usize) -> Result<Vec<f32>, BackendError> {
     let shape = vec![rows as u64, 4];
     let x = Tensor { name: "x".to_owned(), datatype: Datatype::Fp32, shape, body: values.into() };
     let cancelled = CancellationToken::new();
-    let step = Step { session: session(), inputs: vec![x], outputs: Vec::new(), cancelled };
+    let step = Step { session: session(), inputs: vec![x], outputs: Vec::new(), keeping: None, cancelled };
     let y = sessions.execute(step)?.outputs.remove(0).body.contiguous();
     Ok(y.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect())
 }

@@ -157,6 +157,7 @@ fn with_weights(len: usize) -> Routine {
             datatype: Datatype::Fp16,
             source: Source::File { name: "w".to_owned(), offset: 5 },
         }],
+        states: Vec::new(),
         once: vec![map(len, vec![view(0)], 1, Expr::Unary(Unary::Abs, input(0)))],
         calls: vec![map(len, vec![view(1), view(2)], 3, product)],
     }

@@ -25,6 +25,7 @@ pub(super) const SOURCES: &[&str] = &[
     include_str!("../wgsl/conv_back.wgsl"),
     include_str!("../wgsl/conv_direct.wgsl"),
     include_str!("../wgsl/gather.wgsl"),
+    include_str!("../wgsl/keep.wgsl"),
     include_str!("../wgsl/map.wgsl"),
     include_str!("../wgsl/norm.wgsl"),
     include_str!("../wgsl/packed.wgsl"),
@@ -78,6 +79,7 @@ pub(super) fn kernel(call: &Call, site: &Site<'_>) -> Result<Kernel, GpuError> {
         Call::GatherBits(call) => Ok(bits::gather(call, site)),
         Call::Attention(call) => attention::attention(call, site),
         Call::Rotary(call) => Ok(simple::rotary(call, site)),
+        Call::Keep(call) => Ok(simple::keep(call, site)),
         Call::Conv(call) => Ok(conv::conv(call, site)),
         Call::Pool(call) => Ok(simple::pool(call, site)),
     }

@@ -1,9 +1,9 @@
-//! Calls of which a thread computes an element: gathers, rotations, pools.
+//! Calls of which a thread computes an element: gathers, rotations, what is kept, pools.
 
 use super::{Site, kind};
 use crate::kernels::{
     gpu::{GpuError, kernel::Kernel},
-    ir::{Element, Gather, Pool, PoolOp, Rotary, Window},
+    ir::{Element, Gather, Keep, Pool, PoolOp, Rotary, Window},
 };
 
 pub(super) fn gather(call: &Gather, site: &Site<'_>) -> Result<Kernel, GpuError> {
@@ -57,6 +57,24 @@ pub(super) fn rotary(call: &Rotary, site: &Site<'_>) -> Kernel {
     let other = select(element - half, element + half, is_first);"
     };
     kernel.part("PAIR", pair);
+    kernel.threads(len, site.tuning.flat);
+    kernel
+}
+
+pub(super) fn keep(call: &Keep, site: &Site<'_>) -> Kernel {
+    let mut kernel = Kernel::new("keep", include_str!("../wgsl/keep.wgsl"));
+    let len = call.batch * call.heads * call.rows * call.size;
+    kernel.count("len", len);
+    kernel.count("heads", call.heads);
+    kernel.count("rows", call.rows);
+    kernel.count("size", call.size);
+    kernel.count("room", call.room);
+    kernel.int("first_max", call.rows_max as i64 - call.rows as i64);
+    kernel.view("input", &call.input);
+    kernel.reads("input", "f32", call.input.slot);
+    kernel.reads("position", "i32", call.at);
+    kernel.faults();
+    kernel.writes("output", "f32", call.output);
     kernel.threads(len, site.tuning.flat);
     kernel
 }

@@ -93,6 +93,7 @@ fn chain(links: u32, len: usize) -> Routine {
             datatype: crate::domain::Datatype::Fp16,
             source: Source::File { name: "w".to_owned(), offset: 3 },
         }],
+        states: Vec::new(),
         once: vec![map(0, 1, Unary::Abs), map(1, 2, Unary::Neg)],
         calls,
     }

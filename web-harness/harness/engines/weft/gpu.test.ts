@@ -99,6 +99,7 @@ class FakeDevice {
 /** From `x` by a weight of the file and one of the block to `y`, which is where `x` was written. */
 function program(change: Partial<GpuProgram> = {}): string {
   const whole: GpuProgram = {
+    kept: null,
     buffers: [8, 8, 4, 4],
     fills: [
       { buffer: 1, datatype: 'FP16', elements: 2, source: { file: { name: 'd', offset: 1 } } },

@@ -7,6 +7,7 @@ import type { Bytes } from '../../../protocol/frame.ts';
 import { classify, Failure } from '../../failure.ts';
 import { toWords, widthOf, type Words } from './elements.ts';
 import type { Executor, Runnable, SessionPrograms } from './executor.ts';
+import { type Kept, KeptBuffers, type KeptSet, stateBytes } from './kept.ts';
 import { at, type Dispatch, FAULTS, type Files, type Fill, fillBytes, type GpuProgram, isRaw, type Pipeline } from './program.ts';
 import { listen, reported } from './reports.ts';
 
@@ -78,24 +79,37 @@ function nameOf(code: string, entry: string): string {
 class GpuSession implements SessionPrograms {
   /** Weights that were brought, by where they come from: every program reads the same. */
   readonly #weights = new Map<string, GPUBuffer>();
+  readonly #kept: KeptBuffers;
 
   constructor(
     private readonly executor: GpuExecutor,
     private readonly files: Files,
-  ) {}
+  ) {
+    this.#kept = new KeptBuffers(executor.device);
+  }
 
   async add(json: string, block: Bytes): Promise<Runnable> {
     const program = JSON.parse(json) as GpuProgram;
     const made: GPUBuffer[] = [];
+    const { device } = this.executor;
+    const taken: KeptSet[] = [];
+    const take = (kept: Kept): KeptSet => {
+      const set = this.#kept.take(kept, (state) => device.createBuffer({ size: stateBytes(state), usage: storage() }));
+      taken.push(set);
+      return set;
+    };
     try {
-      return await reported(this.executor.device, () => this.#make(program, block, made));
+      return await reported(device, () => {
+        return this.#make(program, block, made, program.kept === null ? null : take(program.kept));
+      });
     } catch (error) {
       for (const buffer of made) buffer.destroy();
+      for (const set of taken) this.#kept.leave(set);
       throw error;
     }
   }
 
-  async #make(program: GpuProgram, block: Bytes, made: GPUBuffer[]): Promise<Runnable> {
+  async #make(program: GpuProgram, block: Bytes, made: GPUBuffer[], kept: KeptSet | null): Promise<Runnable> {
     const { device } = this.executor;
     const compiling = program.pipelines.map((pipeline) => {
       return this.executor.pipeline(at(program.modules, pipeline.module, 'module'), pipeline);
@@ -106,17 +120,17 @@ class GpuSession implements SessionPrograms {
       made.push(buffer);
       return buffer;
     };
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     const weights = sharedWeights(program);
-    const there = program.buffers.map((_, i) => this.#weights.get(weights.get(i) ?? ''));
-    const buffers = program.buffers.map((size, i) => there[i] ?? make(size, usage));
+    const states = new Map(program.kept?.states.map(({ place }, i) => [place, kept?.buffers[i]]));
+    const there = program.buffers.map((_, i) => states.get(i) ?? this.#weights.get(weights.get(i) ?? ''));
+    const buffers = program.buffers.map((size, i) => there[i] ?? make(size, storage()));
     await fillAll(device, program, buffers, block, this.files, (buffer) => there[buffer] === undefined);
     const uniforms = make(Math.max(program.uniforms, UNIFORM_BYTES), GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
     device.queue.writeBuffer(uniforms, 0, block, 0, program.uniforms);
     const staging = make(stagingBytes(program), GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
     const lasting = new Set([...weights.keys()].map((i) => buffers[i]));
     const own = made.filter((buffer) => !lasting.has(buffer));
-    const run = new GpuRun(device, program, { buffers, uniforms, staging, own }, pipelines);
+    const run = new GpuRun(device, program, { buffers, uniforms, staging, own, kept }, pipelines, this.#kept);
     await run.begin();
     for (const [i, key] of weights) this.#weights.set(key, at(buffers, i, 'buffer'));
     return run;
@@ -125,7 +139,13 @@ class GpuSession implements SessionPrograms {
   close(): void {
     for (const buffer of this.#weights.values()) buffer.destroy();
     this.#weights.clear();
+    this.#kept.close();
   }
+}
+
+/** What a kernel's buffer is for; not known before the page has WebGPU. */
+function storage(): number {
+  return GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
 }
 
 /** The buffers that hold weights of a file and are never written, each with what tells it from others. */
@@ -204,6 +224,7 @@ interface Held {
   readonly staging: GPUBuffer;
   /** Those that end with the program. */
   readonly own: readonly GPUBuffer[];
+  readonly kept: KeptSet | null;
 }
 
 interface Bound {
@@ -223,6 +244,7 @@ class GpuRun implements Runnable {
     private readonly program: GpuProgram,
     private readonly held: Held,
     pipelines: readonly GPUComputePipeline[],
+    private readonly states: KeptBuffers,
   ) {
     this.inputs = program.inputs;
     this.outputs = program.outputs;
@@ -244,7 +266,9 @@ class GpuRun implements Runnable {
   }
 
   async run(inputs: ReadonlyMap<string, Words>, wanted: readonly number[]): Promise<Bytes[]> {
+    const { kept } = this.held;
     const told = listen(this.device);
+    if (kept !== null) this.states.carry(kept, inputs);
     for (const { name, buffer } of this.inputs) {
       const words = inputs.get(name);
       if (buffer === null || words === undefined) continue;
@@ -255,6 +279,7 @@ class GpuRun implements Runnable {
 
   end(): void {
     for (const buffer of this.held.own) buffer.destroy();
+    if (this.held.kept !== null) this.states.leave(this.held.kept);
   }
 
   async #follow(calls: readonly Bound[], wanted: readonly number[], told = listen(this.device)): Promise<Bytes[]> {

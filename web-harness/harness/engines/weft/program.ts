@@ -6,12 +6,15 @@
 import type { Bytes } from '../../../protocol/frame.ts';
 import { Failure } from '../../failure.ts';
 import { widthOf } from './elements.ts';
+import type { Kept } from './kept.ts';
 
 /** As `src/kernels/gpu/program.rs` writes it. */
 export interface GpuProgram extends Ports {
   /** Bytes of each buffer. */
   readonly buffers: readonly number[];
   readonly fills: readonly Fill[];
+  /** None of a program that computes each step by itself. */
+  readonly kept: Kept | null;
   /** WGSL. */
   readonly modules: readonly string[];
   readonly pipelines: readonly Pipeline[];

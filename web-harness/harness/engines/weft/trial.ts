@@ -31,6 +31,7 @@ const port = (name: string, buffer: number): GpuProgram['inputs'][number] => {
 export const GPU_TRIAL: GpuProgram = {
   buffers: [4 * LENGTH, 4 * LENGTH, 4],
   fills: [],
+  kept: null,
   inputs: [port('x', 0)],
   outputs: [port('y', 1)],
   modules: [DOUBLE],
@@ -68,6 +69,7 @@ export const WASM_TRIAL: WasmProgram = {
   own: [],
   inputs: [{ name: 'x', datatype: 'FP32', shape: [LENGTH], address: WASM_X }],
   outputs: [{ name: 'y', datatype: 'FP32', shape: [LENGTH], address: WASM_Y }],
+  kept: null,
   calls: { address: WASM_RECORDS, count: 1 },
 };
 

@@ -8,6 +8,7 @@ import { Failure } from '../../failure.ts';
 import { hold } from '../../memory.ts';
 import { toWords, widthOf, type Words } from './elements.ts';
 import type { Executor, Runnable, RunnablePort, SessionPrograms } from './executor.ts';
+import { begins, type Kept, restore, save, type Saved } from './kept.ts';
 import { FAULTS, fillBytes, type Files, type Source } from './program.ts';
 
 /** As `src/kernels/wasm/program.rs` writes it. */
@@ -22,6 +23,8 @@ export interface WasmProgram {
   readonly own: readonly Setup[];
   readonly inputs: readonly WasmPort[];
   readonly outputs: readonly WasmPort[];
+  /** None of a program that computes each step by itself. */
+  readonly kept: Kept | null;
   readonly calls: Calls;
 }
 
@@ -73,6 +76,12 @@ class WasmSession implements SessionPrograms {
   #shared: string | null = null;
   /** Whose own setup is in the memory. */
   #current: WasmRun | null = null;
+  /** What outlives steps, as it lies in the memory. */
+  #kept: Kept | null = null;
+  /** The same while programs are used that have nothing of it. */
+  #saved: Saved | null = null;
+  /** Whether a step has left something. */
+  #left = false;
   /** Bytes of the memory. */
   #held = 0;
 
@@ -124,6 +133,11 @@ class WasmSession implements SessionPrograms {
     if (this.#current === run) return;
     const { program, block } = run;
     this.#current = null;
+    const stays = JSON.stringify(this.#kept) === JSON.stringify(program.kept);
+    if (!stays && this.#kept !== null) {
+      this.#saved = save(this.#kept, this.bytes());
+      this.#kept = null;
+    }
     this.bytes().set(block.subarray(0, program.records.bytes), program.records.address);
     const shared = JSON.stringify(program.shared);
     if (this.#shared !== shared) {
@@ -132,7 +146,18 @@ class WasmSession implements SessionPrograms {
       this.#shared = shared;
     }
     this.#setUp(program.own, block);
+    if (!stays && program.kept !== null) {
+      restore(this.#saved, program.kept, this.bytes());
+      this.#kept = program.kept;
+      this.#saved = null;
+    }
     this.#current = run;
+  }
+
+  /** Zeros where a sequence begins: what an earlier one has left is not seen, but a number that is none would be. */
+  carry(kept: Kept, inputs: ReadonlyMap<string, Words>): void {
+    if (begins(kept, inputs, this.#left)) restore(null, kept, this.bytes());
+    this.#left = true;
   }
 
   /** Nobody else's, since what was a program's own is no more. */
@@ -188,7 +213,9 @@ class WasmRun implements Runnable {
   }
 
   run(inputs: ReadonlyMap<string, Words>, wanted: readonly number[]): Promise<Bytes[]> {
+    const { kept } = this.program;
     this.session.use(this);
+    if (kept !== null) this.session.carry(kept, inputs);
     const memory = this.session.bytes();
     for (const { name, address } of this.program.inputs) {
       const words = inputs.get(name);

@@ -1,14 +1,15 @@
 //! Attention and rotations.
 
 use super::{Case, Maker, dense};
-use crate::kernels::ir::{Attention, Call, Element, Rotary, View};
+use crate::kernels::ir::{Attention, Call, Element, Expr, Keep, Map, Rotary, View};
 
 pub(super) fn all() -> Vec<Case> {
-    [attentions(), rotations(&[0, 5, 16, 3])].into_iter().flatten().collect()
+    let kept = vec![kept(0), kept(1)];
+    [attentions(), rotations(&[0, 5, 16, 3]), kept].into_iter().flatten().collect()
 }
 
 pub(super) fn faults() -> Vec<Case> {
-    rotations(&[0, 17, 1, 2])
+    [rotations(&[0, 17, 1, 2]), vec![kept(2), kept(-1)]].into_iter().flatten().collect()
 }
 
 #[derive(Clone, Copy, Default)]
@@ -127,4 +128,22 @@ fn rotations(positions: &[i64]) -> Vec<Case> {
         maker.case(name, vec![Call::Rotary(call)])
     };
     [(false, true, 10), (true, true, 10), (false, false, 6), (true, false, 4)].map(case).into()
+}
+
+/// Three rows for each of two in a batch with two heads, out of heads within rows, into five.
+fn kept(position: i64) -> Case {
+    let (batch, heads, rows, size, room) = (2, 2, 3, 5, 5);
+    let mut maker = Maker::new();
+    let input = maker.floats(batch * heads * rows * size);
+    let at = maker.ints(vec![position]);
+    let before = maker.floats(batch * heads * room * size);
+    let output = maker.output(Element::F32, batch * heads * room * size);
+    let strides = vec![(rows * heads * size) as i64, size as i64, (heads * size) as i64, 1];
+    let input = View { slot: input, offset: 0, strides };
+    let call = Keep { batch, heads, rows, size, input, at, rows_max: 4, output, room };
+    // Whatever lies there stays where no row comes.
+    let shape = [batch * heads * room * size];
+    let (inputs, output) = (vec![dense(before, &shape)], dense(output, &shape));
+    let fill = Map { shape: shape.to_vec(), inputs, output, expr: Expr::Input(0) };
+    maker.case(format!("rows kept from {position} on"), vec![Call::Map(fill), Call::Keep(call)])
 }
