@@ -1,7 +1,13 @@
 //! What the harness adds to computing in a page: a lane's own time beside a bare page with the same engine, block by
 //! block in one browser; and beside them what transformers.js takes with the engine that it brings.
+//!
+//! All are asked for one run at a time over a WebSocket, as often as the lane answers: a processor that has rested
+//! computes slower, by more than half for a model of a millisecond.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -29,9 +35,6 @@ const BLOCK_US: f64 = 100_000.0;
 
 /// The runs that tell how long one takes.
 const TRIAL: usize = 20;
-
-/// Requests in flight, so that the lane's processor is as warm as the loops'.
-const IN_FLIGHT: usize = 2;
 
 /// By how much the harness may slow computing down.
 const ADDED_MAX: f64 = 1.03;
@@ -102,7 +105,7 @@ async fn contest(
     let mut bare = LoopWorker::start(site.linked().await?, &model.frames()).await?;
     launched.open(&site.transformers_page(&model.name, threads)).await?;
     let mut transformers = LoopWorker::start(site.linked().await?, &model.frames()).await?;
-    lane(wire, model, TRIAL).await?;
+    let (_, mut every) = lane(wire, model, TRIAL).await?;
     let [ours, theirs] = [bare.run(TRIAL).await?, transformers.run(TRIAL).await?];
     let alike =
         |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
@@ -117,33 +120,40 @@ async fn contest(
         // Each side is first, second and last equally often.
         for turn in 0..3 {
             match (round + turn) % 3 {
-                0 => samples.lane.push(lane(wire, model, runs_per_block).await?),
-                1 => samples.bare.push(looped(&mut bare, runs_per_block).await?),
-                _ => samples.transformers.push(looped(&mut transformers, runs_per_block).await?),
+                0 => {
+                    let computed;
+                    (computed, every) = lane(wire, model, runs_per_block).await?;
+                    samples.lane.push(computed);
+                }
+                1 => samples.bare.push(looped(&mut bare, runs_per_block, every).await?),
+                _ => samples.transformers.push(looped(&mut transformers, runs_per_block, every).await?),
             }
         }
     }
     Ok(samples)
 }
 
-async fn looped(page: &mut LoopWorker, runs: usize) -> anyhow::Result<f64> {
-    Ok(page.run(runs).await?.took_us as f64 / runs as f64)
+/// The mean of what a page says that a run took, one run `every` so often.
+async fn looped(page: &mut LoopWorker, runs: usize, every: Duration) -> anyhow::Result<f64> {
+    let mut took = 0;
+    for _ in 0..runs {
+        let asked = Instant::now();
+        took += page.run(1).await?.took_us;
+        // The runtime's own timer goes by whole milliseconds.
+        tokio::task::block_in_place(|| std::thread::sleep(every.saturating_sub(asked.elapsed())));
+    }
+    Ok(took as f64 / runs as f64)
 }
 
-/// The mean of what the lane says that it computed, its engine's run with its outputs read.
-async fn lane(wire: &mut Wire, model: &Model, runs: usize) -> anyhow::Result<f64> {
-    let mut frames = (0..runs).map(|number| model.frame(number));
-    for frame in frames.by_ref().take(IN_FLIGHT) {
-        wire.send(frame).await?;
-    }
+/// The mean of what the lane says that it computed, its engine's run with its outputs read, and how often it answered.
+async fn lane(wire: &mut Wire, model: &Model, runs: usize) -> anyhow::Result<(f64, Duration)> {
+    let begun = Instant::now();
     let mut compute = 0;
-    for _ in 0..runs {
-        compute += Answer::read(&wire.receive().await?)?.timing.compute;
-        if let Some(frame) = frames.next() {
-            wire.send(frame).await?;
-        }
+    for number in 0..runs {
+        let (_, answer) = wire.exchange(model.frame(number)).await?;
+        compute += Answer::read(&answer)?.timing.compute;
     }
-    Ok(compute as f64 / runs as f64)
+    Ok((compute as f64 / runs as f64, begun.elapsed() / u32::try_from(runs)?))
 }
 
 impl Samples {

@@ -9,6 +9,7 @@ const { AutoModel, Tensor, env } = await import(options.get('module'));
 const TYPES = { FP32: ['float32', Float32Array], INT64: ['int64', BigInt64Array], INT32: ['int32', Int32Array] };
 const sets = [];
 
+env.allowLocalModels = true;
 env.allowRemoteModels = false;
 env.localModelPath = '/hf/';
 env.useBrowserCache = false;
