@@ -122,13 +122,24 @@ export function laneOf(cell: Cell): string {
   return `${cell.browser}/${cell.backend}`;
 }
 
+/** A report of thousands of cells is asked for each of them many times. */
+const known = new WeakMap<Report, Row[]>();
+
+function rowsOf(report: Report): Row[] {
+  const rows = report.results.cells.map((cell, at) => {
+    const scenario = report.asked[at] ?? cell.scenario;
+    return { cell: { ...cell, scenario }, lane: laneOf(cell), shown: report.cells[at] ?? null };
+  });
+  known.set(report, rows);
+  return rows;
+}
+
 export function row(report: Report, at: number): Row {
-  const cell = report.results.cells[at];
-  if (cell === undefined) {
+  const found = (known.get(report) ?? rowsOf(report))[at];
+  if (found === undefined) {
     throw new Error(`the report has no cell ${at}`);
   }
-  const scenario = report.asked[at] ?? cell.scenario;
-  return { cell: { ...cell, scenario }, lane: laneOf(cell), shown: report.cells[at] ?? null };
+  return found;
 }
 
 export function isMeasured(row: Row): row is Measured {

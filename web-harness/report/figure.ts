@@ -1,4 +1,5 @@
-/** A chart in its frame: drawn once it is on the page, again for another width or theme, and exported. */
+/** A chart in its frame: drawn once it comes near or nothing else is to be done, again for another width or theme, and
+ * exported. */
 
 import { csv, type Table } from './csv.ts';
 import { download, element } from './dom.ts';
@@ -27,6 +28,8 @@ class Frame {
   readonly #place = element('div', { class: 'drawing' });
   #chart: Chart;
   #drawn = '';
+  /** Whether it is to be drawn at all yet. */
+  #wanted = false;
 
   constructor(chart: Chart) {
     this.#chart = chart;
@@ -47,7 +50,21 @@ class Frame {
     this.draw();
   }
 
+  get wanted(): boolean {
+    return this.#wanted;
+  }
+
+  /** From now on. */
+  want(): void {
+    this.#wanted = true;
+    near.unobserve(this.#place);
+    this.draw();
+  }
+
   draw(theme = dark.matches ? DARK : LIGHT): void {
+    if (!this.#wanted) {
+      return;
+    }
     const width = Math.max(WIDTH_MIN, Math.floor(this.#place.clientWidth));
     const wanted = `${width} ${theme.paper}`;
     if (this.#drawn !== wanted && this.#place.isConnected) {
@@ -63,10 +80,40 @@ const sizes = new ResizeObserver((entries) => {
   requestAnimationFrame(() => { changed.forEach((frame) => { frame.draw(); }); });
 });
 
-dark.addEventListener('change', drawAll);
+/** How far below what is seen a chart is drawn ahead. */
+const AHEAD = '400px';
+
+const near = new IntersectionObserver((entries) => {
+  const places = new Set(entries.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target));
+  [...frames].filter(({ place }) => places.has(place)).forEach((frame) => { frame.want(); });
+}, { rootMargin: AHEAD });
+
+/** Draws what nobody has come near to, one by one, so that whoever reads is not kept waiting. */
+function drawRest(): void {
+  const next = [...frames].find(({ wanted }) => !wanted);
+  if (next !== undefined) {
+    next.want();
+    whenIdle();
+  }
+}
+
+function whenIdle(): void {
+  if ('requestIdleCallback' in globalThis) {
+    requestIdleCallback(drawRest);
+  } else {
+    setTimeout(drawRest);
+  }
+}
+
+dark.addEventListener('change', () => { frames.forEach((frame) => { frame.draw(); }); });
 // Paper is white.
-addEventListener('beforeprint', () => { frames.forEach((frame) => { frame.draw(LIGHT); }); });
-addEventListener('afterprint', drawAll);
+addEventListener('beforeprint', () => {
+  frames.forEach((frame) => {
+    frame.want();
+    frame.draw(LIGHT);
+  });
+});
+addEventListener('afterprint', () => { frames.forEach((frame) => { frame.draw(); }); });
 
 function svgText(chart: Chart): string {
   const drawn = chart.draw(EXPORT_WIDTH, LIGHT);
@@ -135,6 +182,7 @@ export function figure(chart: Chart): [HTMLElement, (chart: Chart) => void] {
   }
   frames.add(frame);
   sizes.observe(frame.place);
+  near.observe(frame.place);
   shows(chart);
   return [
     element('figure', {}, element('figcaption', {}, title, ' ', caption), frame.place, buttons(frame)),
@@ -142,9 +190,10 @@ export function figure(chart: Chart): [HTMLElement, (chart: Chart) => void] {
   ];
 }
 
-/** Draws the charts that have come onto the page. */
+/** Draws the charts that have come onto the page, those first that are seen. */
 export function drawAll(): void {
-  frames.forEach((frame) => { frame.draw(); });
+  // The observer tells of these after the next frame.
+  requestAnimationFrame(() => { setTimeout(whenIdle); });
 }
 
 /** Forgets the frames within, which are on the page no longer. */
@@ -153,6 +202,7 @@ export function forget(within: HTMLElement): void {
     if (within.contains(frame.place)) {
       frames.delete(frame);
       sizes.unobserve(frame.place);
+      near.unobserve(frame.place);
     }
   }
 }

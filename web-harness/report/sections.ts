@@ -1,7 +1,7 @@
 /** The parts of the page that are read: what was measured, where, and what came out. */
 
 import { advice } from './advice.ts';
-import { caveats, type Group, isMeasured, type Outcome, ranked, type Report, type Row, row } from './document.ts';
+import { caveats, type Group, isMeasured, type Outcome, type Report, type Row, row } from './document.ts';
 import { element } from './dom.ts';
 import { type Column, plain, table } from './table.ts';
 import {
@@ -184,5 +184,5 @@ export function method(report: Report): HTMLElement[] {
 
 /** Whether the group has anything to draw. */
 export function drawable(report: Report, group: Group): boolean {
-  return ranked(report, group).some(isMeasured);
+  return group.cells.some((at) => isMeasured(row(report, at)));
 }

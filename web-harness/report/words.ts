@@ -2,6 +2,11 @@
 
 import type { Interval, Outcome } from './document.ts';
 
+/** By decimals: to make one takes as long as to write a hundred numbers. */
+const DECIMALS = [0, 1, 2, 3].map((decimals) =>
+  new Intl.NumberFormat('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
+const ROUND = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
+
 /** Three digits that mean something, and no more. */
 export function digits(value: number): string {
   const size = Math.abs(value);
@@ -9,14 +14,12 @@ export function digits(value: number): string {
     return '0';
   }
   const decimals = size >= 99.95 ? 0 : size >= 9.995 ? 1 : size >= 0.9995 ? 2 : size >= 0.00995 ? 3 : -1;
-  return decimals < 0
-    ? value.toExponential(1)
-    : value.toLocaleString('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  return DECIMALS[decimals]?.format(value) ?? value.toExponential(1);
 }
 
 /** A tick is a round number already. */
 export function tickWord(value: number): string {
-  return Number(value.toPrecision(3)).toLocaleString('en', { maximumSignificantDigits: 3 });
+  return ROUND.format(Number(value.toPrecision(3)));
 }
 
 export function milliseconds(us: number): string {
