@@ -5,6 +5,7 @@
 mod archive;
 mod arrivals;
 mod certificate;
+mod choice;
 mod compare;
 mod document;
 mod environment;
@@ -22,6 +23,7 @@ mod validate;
 pub use archive::{Archive, ArchiveError, Keeping, KeptVerdict};
 pub use arrivals::Arrivals;
 pub use certificate::{CertificateError, Signer, Statement, Trusted, digest as certificate_digest, verify};
+pub use choice::{Candidate, Choice, choices};
 pub use compare::{Comparison, Judged, Verdict, compare, compare_precisions};
 pub use document::{DOCUMENT_MAX, DocumentError, VERSION};
 pub use environment::{Difference, Environment, Place, differences};

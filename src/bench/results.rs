@@ -102,6 +102,9 @@ pub struct State {
 pub struct Cell {
     pub model: ModelName,
     pub model_digest: Option<Digest>,
+    /// Of its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_bytes: Option<u64>,
     /// Whether the model's weights are random numbers, so that its answers mean nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub seeded: bool,

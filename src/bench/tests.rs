@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Cell, Cold, Environment, Memory, Outcome, Place, Results, Scenario, Served, State, Turns, VERSION,
-    Varied, Verdict, compare, compare_precisions,
+    Varied, Verdict, choices, compare, compare_precisions,
 };
 use crate::domain::{BackendKind, Digest};
 
@@ -91,6 +91,7 @@ fn cell(browser: &str, samples_us: Vec<f64>) -> Cell {
     Cell {
         model: "one".parse().unwrap(),
         model_digest: Some(Digest::new([1; 32])),
+        model_bytes: None,
         browser: browser.to_owned(),
         backend: BackendKind::Wasm,
         scenario: Scenario::SingleStream,
@@ -213,6 +214,44 @@ fn cells_that_took_turns_are_compared_round_by_round() {
     let one = results(vec![named(moody(1.0, 1), "int8", 2)]);
     let compared = compare_precisions(&one, ["fp32", "int8"], 0.05);
     assert_eq!(compared.cells[0].reason.as_deref(), Some("it is not in the base"));
+}
+
+#[test]
+fn a_precision_is_chosen_within_a_budget_of_error() {
+    let of = |browser: &str, precision: &str, us: f64, bytes: u64, error: f64| {
+        let mut cell = cell(browser, around(us, 30));
+        cell.varied.precision = Some(precision.to_owned());
+        (cell.model_bytes, cell.error) = (Some(bytes), Some(error));
+        cell
+    };
+    let mut wrong = of("chromium", "int2", 10.0, 1, 0.9);
+    wrong.state.outcome = Outcome::Wrong;
+    let one = results(vec![
+        of("chromium", "fp32", 100.0, 400, 0.0),
+        of("chromium", "fp16", 102.0, 200, 1e-4),
+        of("chromium", "int8", 150.0, 100, 1e-3),
+        of("chromium", "int8-dynamic", 160.0, 110, 2e-3),
+        of("chromium", "int4", 60.0, 50, 0.1),
+        wrong,
+        // Alone in its lane.
+        of("firefox", "fp32", 100.0, 400, 0.0),
+    ]);
+    let cases = [
+        // Exactly as it is.
+        (0.0, Some("fp32")),
+        // As fast and half as large.
+        (1e-3, Some("fp16")),
+        (0.5, Some("int4")),
+    ];
+    for (budget, wanted) in cases {
+        let [choice] = &choices(&one, budget, 0.05)[..] else { panic!("one lane") };
+        let chosen = choice.chosen.map(|at| choice.candidates[at].precision.as_str());
+        assert_eq!(chosen, wanted, "{budget}");
+        let front: Vec<_> = choice.candidates.iter().filter(|of| of.front).map(|of| &of.precision).collect();
+        assert_eq!(front, ["int4", "fp32", "fp16", "int8"], "{budget}");
+    }
+    let far = results(vec![of("chromium", "int4", 1.0, 1, 0.1), of("chromium", "int2", 1.0, 1, 0.2)]);
+    assert_eq!(choices(&far, 0.05, 0.05)[0].chosen, None);
 }
 
 #[test]

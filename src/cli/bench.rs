@@ -33,7 +33,7 @@ use serde_json::json;
 
 use super::{Common, output};
 use crate::{
-    bench::{Comparison, Results, compare_precisions},
+    bench::{Comparison, Results, choices, compare_precisions},
     store::BenchFilter,
 };
 use aside::{Aside, Lying};
@@ -52,6 +52,8 @@ pub(super) enum Bench {
     Run(run::Run),
     /// Say which cells of one result are slower or faster in another, and fail when one is slower
     Compare(Compare),
+    /// Say which precision is best in each lane of a result, within a budget of error
+    Choose(Choose),
     /// Show a result again
     Report {
         /// A file, or the id, commit or branch of a result that `weft bench list` shows
@@ -99,6 +101,21 @@ pub(super) struct Compare {
     summary: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub(super) struct Choose {
+    /// A file, or the id, commit or branch of a result that `weft bench list` shows, of a suite with precisions
+    result: String,
+    /// How far answers may be off those of the model as it is, as a share of the largest value
+    #[arg(long, value_name = "SHARE")]
+    error: f64,
+    /// Times that are apart by less than this share are the same
+    #[arg(long, default_value_t = NOISE, value_name = "SHARE")]
+    noise: f64,
+    /// Append the table as Markdown to this file
+    #[arg(long, value_name = "PATH")]
+    summary: Option<PathBuf>,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{0} of the cells {1} slower")]
 struct Slower(usize, &'static str);
@@ -108,6 +125,7 @@ impl Bench {
         match self {
             Self::Run(run) => Box::pin(run.run(common)).await,
             Self::Compare(compare) => compare.run(common).await,
+            Self::Choose(choose) => choose.run(common).await,
             Self::Report { result, summary, html } => {
                 let results = kept::read(common, &result).await?;
                 if let Some(path) = summary {
@@ -159,6 +177,30 @@ impl Compare {
             0 => Ok(()),
             worse => Err(Slower(worse, if worse == 1 { "is" } else { "are" }).into()),
         }
+    }
+}
+
+impl Choose {
+    async fn run(self, common: &Common) -> anyhow::Result<()> {
+        if !(self.error >= 0.0 && self.error.is_finite()) {
+            return Err(super::Misuse("--error is a share, 0 or more".to_owned()).into());
+        }
+        if !(self.noise > 0.0 && self.noise < 1.0) {
+            return Err(super::Misuse("--noise is between 0 and 1".to_owned()).into());
+        }
+        let results = kept::read(common, &self.result).await?;
+        let choices = choices(&results, self.error, self.noise);
+        if choices.is_empty() {
+            bail!("{} has no lane in which a model was measured in several precisions", results.id);
+        }
+        if let Some(path) = &self.summary {
+            kept::append(path, &print::choices_markdown(&choices))?;
+        }
+        if common.json {
+            return output::json(&choices);
+        }
+        print::choices(&choices);
+        Ok(())
     }
 }
 

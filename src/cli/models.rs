@@ -4,6 +4,7 @@ mod addition;
 mod convert;
 mod download;
 mod registry;
+mod tune;
 
 use std::{
     collections::BTreeMap,
@@ -91,6 +92,25 @@ pub(super) enum Models {
         #[arg(long, value_name = "FILE")]
         inputs: Option<PathBuf>,
     },
+    /// Find a recipe by layer whose answers are off by no more than a budget
+    ///
+    /// Each layer is measured alone in each precision, then as many of them together as the budget bears. `convert` makes
+    /// the variant.
+    Tune {
+        model: String,
+        /// How far answers may be off, as a share of the largest value
+        #[arg(long, value_name = "SHARE")]
+        error: f64,
+        /// What layers may be made, as `convert` takes it; may be said several times [default: int4 and int8]
+        #[arg(long = "precision", value_name = "PRECISION")]
+        precisions: Vec<String>,
+        /// Inputs to measure on, as `add` takes them [default: the model's]
+        #[arg(long, value_name = "FILE")]
+        inputs: Option<PathBuf>,
+        /// Write the recipe to this file
+        #[arg(long, value_name = "PATH")]
+        out: Option<PathBuf>,
+    },
     /// Load a model into every lane, or into those named, and keep it there
     Load {
         model: String,
@@ -147,6 +167,9 @@ impl Models {
             Self::Convert { model, precision, name, tolerance, inputs } => {
                 let order = convert::Order { model, precision, name, tolerance, inputs };
                 order.run(common).await
+            }
+            Self::Tune { model, error, precisions, inputs, out } => {
+                tune::Order { model, error, precisions, inputs, out }.run(common).await
             }
             Self::Load { model, backend, browser } => {
                 let path = format!("/api/v1/models/{model}/load");

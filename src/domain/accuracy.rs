@@ -57,6 +57,18 @@ pub struct OutputAccuracy {
     pub equal: Option<u64>,
     /// Of scores of classes: in how many rows the same class is first.
     pub first_class: Option<FirstClass>,
+    /// Of scores of tokens, where the inputs have the tokens that came next.
+    #[serde(default)]
+    pub perplexity: Option<Perplexity>,
+}
+
+/// How many tokens a model as good as this one hesitates between, by what it gives the token that came.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Perplexity {
+    /// Over so many tokens.
+    pub tokens: u64,
+    pub reference: f64,
+    pub variant: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

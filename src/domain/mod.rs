@@ -23,7 +23,7 @@ mod tensor;
 mod verdict;
 mod verification;
 
-pub use accuracy::{Accuracy, FirstClass, MeasuredOn, OutputAccuracy};
+pub use accuracy::{Accuracy, FirstClass, MeasuredOn, OutputAccuracy, Perplexity};
 pub use anatomy::{Anatomy, Cost, ProofCost, Uses};
 pub use backend::BackendKind;
 pub use batch::{Batching, join, rows, split};

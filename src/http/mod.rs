@@ -45,6 +45,7 @@ mod suites;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod tunings;
 mod ws;
 
 use std::{sync::Arc, time::Duration};
@@ -196,6 +197,7 @@ fn changes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(models::list, models::add))
         .routes(routes!(downloads::list, downloads::order))
         .routes(routes!(conversions::order))
+        .routes(routes!(tunings::order))
         .routes(routes!(plans::list, plans::make))
         .routes(routes!(splits::forecast))
         .routes(routes!(standing::review))

@@ -131,13 +131,14 @@ fn secure(need: Need, operation: &mut Operation) {
 }
 
 /// Routes whose query or body names a model.
-const NAMING: [&str; 7] = [
+const NAMING: [&str; 8] = [
     "/api/v1/ask",
     "/api/v1/bench/runs",
     "/api/v1/bench/comparisons",
     "/api/v1/conversions",
     "/api/v1/plans",
     "/api/v1/plans/forecast",
+    "/api/v1/tunings",
     "/v1/embeddings",
 ];
 

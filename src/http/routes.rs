@@ -73,6 +73,7 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/models", Need::Any),
     ("POST", "/api/v1/models", ADMIN),
     ("POST", "/api/v1/conversions", ADMIN),
+    ("POST", "/api/v1/tunings", ADMIN),
     ("GET", "/api/v1/models/{name}", Need::Any),
     ("DELETE", "/api/v1/models/{name}", ADMIN),
     ("POST", "/api/v1/models/{name}/verify", ADMIN),

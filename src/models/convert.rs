@@ -125,9 +125,8 @@ pub(super) fn at_precision(
     if bytes > FILE_BYTES_MAX {
         return Err(PrecisionError::TooLarge { bytes }.into());
     }
-    let beside = model.external.keys().map(|file| Ok((file.to_string(), read(blobs, *file)?)));
-    let beside = beside.collect::<Result<_, ModelError>>()?;
-    let variant = precision::apply(&read(blobs, model.digest)?, &beside, recipe)?;
+    let (file, beside) = whole(blobs, model)?;
+    let variant = precision::apply(&file, &beside, recipe)?;
     let upload = blobs.put(&variant.bytes)?;
     model.companions.values().try_for_each(|file| blobs.lease(*file))?;
     let made = Made {
@@ -140,6 +139,12 @@ pub(super) fn at_precision(
         accuracy: None,
     };
     Ok((made, variant.report))
+}
+
+/// A model's own file, and those beside it by the names that it has for them. Blocks for as long as the disk takes.
+pub(super) fn whole(blobs: &Blobs, model: &Model) -> Result<(Bytes, BTreeMap<String, Bytes>), ModelError> {
+    let beside = model.external.keys().map(|file| Ok((file.to_string(), read(blobs, *file)?)));
+    Ok((read(blobs, model.digest)?, beside.collect::<Result<_, ModelError>>()?))
 }
 
 fn read(blobs: &Blobs, digest: Digest) -> Result<Bytes, ModelError> {

@@ -26,6 +26,7 @@ mod uses;
 mod verify;
 mod versions;
 
+pub use accuracy::tune;
 pub use blobs::{Blobs, Full, Held, Upload};
 pub use cache::Cache;
 pub use entry::{Entry, GateInputs, History};

@@ -244,3 +244,49 @@ async fn requests_of_an_int8_dynamic_variant_never_share_a_step() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_recipe_by_layer_keeps_to_its_budget() {
+    let daemon = daemon().await;
+    let (given, digest) = (inputs(100, 4), upload(&daemon, layers()).await);
+    add(&daemon, "dense", &digest, &json!({"gate": {"inputs": given}})).await;
+    let tune = async |error: f64| {
+        let order = json!({"model": "dense", "error": error, "precisions": ["int2", "int8"]});
+        let (status, said) = daemon.post("/api/v1/tunings", order.to_string()).await;
+        assert_eq!(status, 200, "{said}");
+        said
+    };
+    let tuned = tune(0.02).await;
+    assert_eq!((&tuned["data"], &tuned["sets"]), (&json!("given"), &json!(4)), "{tuned}");
+    let layers = tuned["layers"].as_array().expect("a list");
+    assert_eq!(layers.len(), 2, "{tuned}");
+    for layer in layers {
+        // Two bits are worse than eight, and neither is exact.
+        let alone = |at: usize| layer["alone"][at]["error"].as_f64().expect("a number");
+        assert!(alone(0) > 0.1 && (1e-5..0.02).contains(&alone(1)), "{layer}");
+        assert_eq!(layer["chosen"], "int8,block=32,symmetric", "{layer}");
+    }
+    // The recipe makes what it was measured to be.
+    let recipe = tuned["recipe"].as_str().expect("a recipe");
+    let (status, made) = order(&daemon, json!({"model": "dense", "recipe": recipe})).await;
+    assert_eq!(status, 200, "{made}");
+    let made = &made["items"][0];
+    assert_eq!(made["accuracy"]["outputs"][0]["error"], tuned["error"], "{tuned}");
+    assert!(tuned["error"].as_f64().expect("a number") <= 0.02, "{tuned}");
+    assert_eq!(made["report"]["changed"].as_array().map(Vec::len), Some(2), "{made}");
+    // As much as anybody wants, and nothing at all.
+    assert!(tune(10.0).await["recipe"].as_str().is_some_and(|recipe| recipe.contains("int2")));
+    let none = tune(1e-7).await;
+    assert_eq!((&none["recipe"], &none["layers"][0]["chosen"]), (&Value::Null, &Value::Null), "{none}");
+    for (error, precisions, says) in [
+        (json!(0), json!([]), "error is a share above 0"),
+        (json!(0.1), json!(["int9"]), "precision \"int9\" is unknown"),
+        (json!(0.1), json!(["fp16"]), "fp16 is not for single layers"),
+        (json!(0.1), json!(["int8", "int8", "int8", "int8", "int8"]), "at most 4"),
+    ] {
+        let order = json!({"model": "dense", "error": error, "precisions": precisions});
+        let (status, said) = daemon.post("/api/v1/tunings", order.to_string()).await;
+        assert_eq!(status, 422, "{said}");
+        assert!(said.to_string().contains(&says.replace('"', "\\\"")), "{said}");
+    }
+}

@@ -33,6 +33,7 @@ pub(super) struct Material {
     pub(super) plan: Option<String>,
     /// What one of its requests takes, where the graph tells.
     work: Option<Work>,
+    bytes: Option<u64>,
 }
 
 /// What has been made for cells so far, and why something could not be.
@@ -65,6 +66,8 @@ struct Variant {
 
 /// What the daemon tells of a model's graph, as far as it can read its file.
 struct Graph {
+    /// Of its file.
+    bytes: Option<u64>,
     signature: Signature,
     anatomy: Option<Anatomy>,
 }
@@ -105,7 +108,7 @@ impl Measuring<'_> {
         match self.material(at, &base).await? {
             Ok(material) => {
                 self.cells[at].model_digest = Some(material.digest);
-                self.cells[at].work = material.work;
+                (self.cells[at].work, self.cells[at].model_bytes) = (material.work, material.bytes);
                 self.materials.insert(at, Arc::new(material));
                 Ok(true)
             }
@@ -162,9 +165,9 @@ impl Measuring<'_> {
             },
             _ => None,
         };
-        let work = graph.work(&inputs);
+        let (work, bytes) = (graph.work(&inputs), graph.bytes);
         let (inputs, known) = (Arc::new(inputs), Known(outputs));
-        Ok(Ok(Material { model: name, digest, inputs, known, plan, work }))
+        Ok(Ok(Material { model: name, digest, inputs, known, plan, work, bytes }))
     }
 
     /// A model of the suite with what it natively answers, or why it answers nothing.
@@ -302,7 +305,8 @@ fn described(shown: &Value) -> anyhow::Result<(Digest, Option<String>, Arc<Graph
     let signature = serde_json::from_value(shown["signature"].clone()).context("a model's signature")?;
     let anatomy = serde_json::from_value(shown["anatomy"].clone()).context("a model's anatomy")?;
     let barred = shown["batching"]["barred"].as_str().map(str::to_owned);
-    Ok((digest, barred, Arc::new(Graph { signature, anatomy })))
+    let bytes = shown["bytes"].as_u64();
+    Ok((digest, barred, Arc::new(Graph { bytes, signature, anatomy })))
 }
 
 /// As many sets of tensors, each joined with those that follow it, or why they are not alike.
@@ -364,7 +368,7 @@ mod tests {
         };
         let anatomy = Anatomy { parameter_bytes: 1000, cost, ..Anatomy::default() };
         let signature = Signature { inputs: vec![port], outputs: Vec::new() };
-        let graph = Graph { signature, anatomy: Some(anatomy) };
+        let graph = Graph { bytes: None, signature, anatomy: Some(anatomy) };
         let set = |rows: u64| vec![tensor(&[rows, 2, 3], &vec![0; rows as usize * 6])];
         let work = |flops, bytes| Some(Work { flops, bytes, nodes: 4, known: 3 });
         assert_eq!(graph.work(&[set(1)]), work(22, 1001));

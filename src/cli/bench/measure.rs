@@ -98,6 +98,7 @@ impl<'a> Measuring<'a> {
             Cell {
                 model: suite.models[wanted.model].name.clone(),
                 model_digest: None,
+                model_bytes: None,
                 seeded: suite.models[wanted.model].seeded,
                 browser: wanted.browser.clone(),
                 backend: wanted.backend.clone(),

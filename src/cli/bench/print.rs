@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{super::output, aside::Lying};
 use crate::{
     bench::{
-        Cell, Change, Comparison, Growth, History, Judged, Measured, Outcome, Results, Series, Served,
-        Statement, Validation,
+        Cell, Change, Choice, Comparison, Growth, History, Judged, Measured, Outcome, Results, Series,
+        Served, Statement, Validation,
         statistics::{Interval, median},
     },
     store::StoredBench,
@@ -249,6 +249,37 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
+}
+
+const CHOSEN: [&str; 8] =
+    ["model", "lane", "scenario", "precision", "median", "95 % interval", "bytes", "error"];
+
+fn candidates(choice: &Choice) -> impl Iterator<Item = Vec<String>> {
+    choice.candidates.iter().enumerate().map(|(at, candidate)| {
+        let mark = match (choice.chosen == Some(at), candidate.front) {
+            (true, _) => " (chosen)",
+            (false, true) => "",
+            (false, false) => " (beaten)",
+        };
+        vec![
+            choice.model.to_string(),
+            format!("{}/{}", choice.browser, choice.backend),
+            choice.varied.of(choice.scenario),
+            format!("{}{mark}", candidate.precision),
+            format!("{:.3} ms", candidate.median.value / 1e3),
+            format!("{:.3}–{:.3}", candidate.median.low / 1e3, candidate.median.high / 1e3),
+            candidate.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
+            format!("{:.1e}", candidate.error),
+        ]
+    })
+}
+
+pub(super) fn choices(choices: &[Choice]) {
+    output::table(&CHOSEN, &choices.iter().flat_map(candidates).collect::<Vec<_>>());
+}
+
+pub(super) fn choices_markdown(choices: &[Choice]) -> String {
+    table(&CHOSEN, &choices.iter().flat_map(candidates).collect::<Vec<_>>())
 }
 
 const COMPARED: [&str; 7] = ["model", "lane", "scenario", "verdict", "head / base", "95 % interval", ""];

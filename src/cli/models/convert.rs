@@ -1,6 +1,6 @@
 //! Variants of models in other precisions.
 
-use std::path::PathBuf;
+use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::{
         client::{Client, with_daemon},
         output,
     },
-    domain::{Accuracy, Digest, FirstClass, MeasuredOn, ModelName, OutputAccuracy},
+    domain::{Accuracy, Digest, FirstClass, MeasuredOn, ModelName, OutputAccuracy, Perplexity},
 };
 
 /// A variant that is wanted.
@@ -109,11 +109,14 @@ fn accuracy_told(accuracy: &Value) -> anyhow::Result<()> {
     ));
     let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1e}"));
     let row = |output: OutputAccuracy| {
-        let same = match (output.equal, output.first_class) {
+        let mut same = match (output.equal, output.first_class) {
             (Some(equal), _) => format!("{equal} of {} values", output.elements),
             (None, Some(FirstClass { rows, same })) => format!("{same} of {rows} first classes"),
             (None, None) => "-".to_owned(),
         };
+        if let Some(Perplexity { tokens, reference, variant }) = output.perplexity {
+            let _ = write!(same, ", perplexity {variant:.3} for {reference:.3} over {tokens} tokens");
+        }
         let cosine = output.cosine.map_or("-".to_owned(), |cosine| format!("{cosine:.6}"));
         vec![output.name, figure(output.error), figure(output.rms_error), cosine, same]
     };

@@ -29,6 +29,27 @@ enum Place {
     Kept,
 }
 
+impl Place {
+    /// In a cache that comes and goes.
+    fn of(
+        site: &Site<'_>,
+        (batch, queries): (usize, usize),
+        capacity: usize,
+        total: usize,
+    ) -> Result<Self, LowerError> {
+        if total == queries {
+            Ok(Self::First)
+        } else if batch == 1 && capacity + queries == total {
+            Ok(Self::Behind)
+        } else if queries == 1 || batch == 1 && capacity >= total {
+            Ok(Self::Within)
+        } else {
+            let all = format!("has {queries} tokens of {batch} in a cache of {capacity}, {total} in all");
+            Err(site.refuse(all))
+        }
+    }
+}
+
 pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Value>, LowerError> {
     refused(site)?;
     let [heads, key_heads] = [site.number("num_heads", 0), site.number("kv_num_heads", 0)];
@@ -48,24 +69,12 @@ pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Valu
     let past = [site.optional(3), site.optional(4)].map(|past| past.filter(|past| past.len() > 0));
     let capacity = past[0].map_or(0, |past| past.shape[2]);
     let is_kept = past.iter().flatten().any(|past| builder.cached(past).is_some());
-    let total = if is_kept {
-        capacity
+    let (place, total) = if is_kept {
+        (Place::Kept, capacity)
     } else {
         let total = builder.numbers(site, total)?;
-        site.size(total.first().copied().unwrap_or(0))?
-    };
-    let place = if is_kept {
-        Place::Kept
-    } else if total == queries {
-        Place::First
-    } else if batch == 1 && capacity + queries == total {
-        Place::Behind
-    } else if queries == 1 || batch == 1 && capacity >= total {
-        Place::Within
-    } else {
-        return Err(
-            site.refuse(format!("has {queries} tokens of {batch} in a cache of {capacity}, {total} in all"))
-        );
+        let total = site.size(total.first().copied().unwrap_or(0))?;
+        (Place::of(site, (batch, queries), capacity, total)?, total)
     };
     let (q, k) = turned(builder, site, q, k, (&place, total))?;
     let mut cache = |past, new: &Value| match place {
@@ -85,19 +94,14 @@ pub(super) fn grouped(builder: &mut Builder, site: &Site<'_>) -> Result<Vec<Valu
     parts.softcap = softcap(site);
     parts.window =
         usize::try_from(site.number("local_window_size", -1)).ok().and_then(|size| size.checked_sub(1));
-    if matches!(place, Place::Within) {
-        let counted = builder.map(
-            &seqlens.shape,
-            std::slice::from_ref(seqlens),
-            Datatype::Int32,
-            Expr::Input(0) + Expr::Int(1),
-        )?;
-        parts.lengths = Some(lengths(builder, &counted)?);
-    }
-    if matches!(place, Place::Kept) {
-        let position = builder.position().clone();
-        let with_own = Expr::Input(0) + Expr::Int(queries as i32);
-        let counted = builder.map(&[batch], &[position], Datatype::Int32, with_own)?;
+    let counted = match place {
+        Place::First | Place::Behind => None,
+        Place::Within => Some((seqlens.shape.clone(), seqlens.clone(), 1)),
+        Place::Kept => Some((vec![batch], builder.position().clone(), queries as i32)),
+    };
+    if let Some((shape, before, own)) = counted {
+        let with_own = Expr::Input(0) + Expr::Int(own);
+        let counted = builder.map(&shape, &[before], Datatype::Int32, with_own)?;
         parts.lengths = Some(lengths(builder, &counted)?);
     }
     if let Some(bias) = site.optional(10) {

@@ -1,7 +1,11 @@
 //! How far off a variant is: it and what it was made of answer the same inputs, natively.
 
+mod perplexity;
+pub mod tune;
+
 use std::{collections::BTreeMap, sync::Arc};
 
+use self::perplexity::perplexity;
 use super::{
     Entry, GateInputs, History, ModelError, Registry,
     convert::{Made, at_precision},
@@ -34,14 +38,11 @@ impl Registry {
         recipe: Recipe,
         own: &GateInputs,
     ) -> Result<Made, ModelError> {
-        let own = own.tensors().map_err(ModelError::Inputs)?;
-        for inputs in &own {
-            of.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
-        }
+        let (data, sets) = self.measured_on(&of, own)?;
         let (blobs, model, name) = (self.blobs.clone(), of.model.clone(), recipe.to_string());
         let made = tokio::task::spawn_blocking(move || at_precision(&blobs, &model, &recipe)).await;
         let (mut made, report) = made.expect("a conversion does not panic")?;
-        let accuracy = self.measure(&of, made.digest, own).await?;
+        let accuracy = self.measure(&of, made.digest, (data, sets)).await?;
         let stored = stored(&of.model, &made, name, &report, accuracy.clone());
         self.store.put_variant(stored).await?;
         (made.report, made.accuracy) = (Some(report), Some(accuracy));
@@ -64,19 +65,31 @@ impl Registry {
         self.find(&name, None).ok()
     }
 
-    async fn measure(
+    /// The order's own inputs, else those that came with the model, else made-up ones.
+    fn measured_on(
         &self,
-        of: &Arc<Entry>,
-        variant: Digest,
-        own: Vec<Vec<Tensor>>,
-    ) -> Result<Accuracy, ModelError> {
-        let (data, sets) = if !own.is_empty() {
+        of: &Entry,
+        own: &GateInputs,
+    ) -> Result<(MeasuredOn, Vec<Vec<Tensor>>), ModelError> {
+        let own = own.tensors().map_err(ModelError::Inputs)?;
+        for inputs in &own {
+            of.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
+        }
+        Ok(if !own.is_empty() {
             (MeasuredOn::Own, own)
         } else if !of.given.is_empty() {
             (MeasuredOn::Given, of.given.clone())
         } else {
             (MeasuredOn::Seeded, of.gate_inputs(&DimBinding::new()))
-        };
+        })
+    }
+
+    async fn measure(
+        &self,
+        of: &Arc<Entry>,
+        variant: Digest,
+        (data, sets): (MeasuredOn, Vec<Vec<Tensor>>),
+    ) -> Result<Accuracy, ModelError> {
         let reference = self.origin(of.clone()).await?;
         let wanted = self.answers(&reference, &sets).await.map_err(unanswered("what it was made of"))?;
         let candidate = Model { digest: variant, external: BTreeMap::new(), ..of.model.clone() };
@@ -84,7 +97,11 @@ impl Registry {
         let candidate = Entry::new(candidate, path, History::default(), Uses::default());
         let got = self.answers(&candidate, &sets).await.map_err(unanswered("the variant"))?;
         let scores = scores(of).await;
-        let outputs = compare(&wanted, &got, &scores).map_err(|problem| ModelError::Accuracy { problem })?;
+        let outputs = compare(&wanted, &got, &scores);
+        let mut outputs = outputs.map_err(|problem| ModelError::Accuracy { problem })?;
+        for output in outputs.iter_mut().filter(|output| output.name == SCORES) {
+            output.perplexity = perplexity(&sets, &wanted, &got, SCORES);
+        }
         Ok(Accuracy {
             reference: reference.model.digest,
             reference_precision: reference.model.conversion.as_ref().and_then(|made| made.precision.clone()),
@@ -247,6 +264,7 @@ impl Sums {
             cosine: (norms > 0.0).then(|| self.products / norms),
             equal: self.equal,
             first_class: self.first_class,
+            perplexity: None,
         }
     }
 }

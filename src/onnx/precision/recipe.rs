@@ -164,6 +164,27 @@ impl Recipe {
         Self::checked(layers, Precision::parse(&written.default)?)
     }
 
+    /// One precision for all layers.
+    pub fn of_all(precision: Precision) -> Self {
+        Self { layers: Vec::new(), default: precision }
+    }
+
+    /// These layers in a precision each, by the names of their weights; all others stay as they are.
+    pub fn by_layer(layers: Vec<(String, Precision)>) -> Result<Self, PrecisionError> {
+        Self::checked(layers, Precision::Fp32)
+    }
+
+    /// As `from_toml` reads it.
+    pub fn to_toml(&self) -> String {
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let layer = |(name, precision): &(String, Precision)| {
+            let (name, precision) = (quoted(name), quoted(&precision.to_string()));
+            format!("\n[[layer]]\nname = {name}\nprecision = {precision}\n")
+        };
+        let layers: String = self.layers.iter().map(layer).collect();
+        format!("default = {}\n{layers}", quoted(&self.default.to_string()))
+    }
+
     fn checked(layers: Vec<(String, Precision)>, default: Precision) -> Result<Self, PrecisionError> {
         if layers.len() > LAYERS_MAX {
             return Err(PrecisionError::ManyLayers { layers: layers.len() });
