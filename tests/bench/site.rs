@@ -150,7 +150,8 @@ impl Site {
         }
         serve("/worker/transformers.js".to_owned(), "text/javascript", false, TRANSFORMERS.into());
         for (name, bytes) in peer.iter().flat_map(|peer| &peer.files) {
-            let kind = if name.ends_with(".wasm") { "application/wasm" } else { "text/javascript" };
+            let kind =
+                if name.rsplit('.').next() == Some("wasm") { "application/wasm" } else { "text/javascript" };
             serve(format!("/transformers/{name}"), kind, false, bytes.clone());
         }
         let (linked, links) = mpsc::channel(LINKS);

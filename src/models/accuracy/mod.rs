@@ -38,7 +38,7 @@ impl Registry {
         recipe: Recipe,
         own: &GateInputs,
     ) -> Result<Made, ModelError> {
-        let (data, sets) = self.measured_on(&of, own)?;
+        let (data, sets) = measured_on(&of, own)?;
         let (blobs, model, name) = (self.blobs.clone(), of.model.clone(), recipe.to_string());
         let made = tokio::task::spawn_blocking(move || at_precision(&blobs, &model, &recipe)).await;
         let (mut made, report) = made.expect("a conversion does not panic")?;
@@ -63,25 +63,6 @@ impl Registry {
     fn by_digest(&self, digest: Digest) -> Option<Arc<Entry>> {
         let name: ModelName = digest.to_string().parse().ok()?;
         self.find(&name, None).ok()
-    }
-
-    /// The order's own inputs, else those that came with the model, else made-up ones.
-    fn measured_on(
-        &self,
-        of: &Entry,
-        own: &GateInputs,
-    ) -> Result<(MeasuredOn, Vec<Vec<Tensor>>), ModelError> {
-        let own = own.tensors().map_err(ModelError::Inputs)?;
-        for inputs in &own {
-            of.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
-        }
-        Ok(if !own.is_empty() {
-            (MeasuredOn::Own, own)
-        } else if !of.given.is_empty() {
-            (MeasuredOn::Given, of.given.clone())
-        } else {
-            (MeasuredOn::Seeded, of.gate_inputs(&DimBinding::new()))
-        })
     }
 
     async fn measure(
@@ -126,6 +107,21 @@ impl Registry {
     async fn answers(&self, entry: &Entry, sets: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, BackendError> {
         self.reference.with(entry, async |loaded, _| loaded.run_all(sets).await).await?
     }
+}
+
+/// The order's own inputs, else those that came with the model, else made-up ones.
+fn measured_on(of: &Entry, own: &GateInputs) -> Result<(MeasuredOn, Vec<Vec<Tensor>>), ModelError> {
+    let own = own.tensors().map_err(ModelError::Inputs)?;
+    for inputs in &own {
+        of.model.signature.bind(inputs).map_err(ModelError::Inputs)?;
+    }
+    Ok(if !own.is_empty() {
+        (MeasuredOn::Own, own)
+    } else if !of.given.is_empty() {
+        (MeasuredOn::Given, of.given.clone())
+    } else {
+        (MeasuredOn::Seeded, of.gate_inputs(&DimBinding::new()))
+    })
 }
 
 fn unanswered(who: &'static str) -> impl FnOnce(BackendError) -> ModelError {

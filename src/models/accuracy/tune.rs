@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-use super::{compare, scores, unanswered};
+use super::{compare, measured_on, scores, unanswered};
 use crate::{
     domain::{Digest, MeasuredOn, Model, OutputAccuracy, Tensor, Uses},
     models::{Entry, GateInputs, History, ModelError, Registry, convert},
@@ -90,7 +90,7 @@ struct Subject<'r> {
 impl Registry {
     /// Finds the recipe with the fewest bytes that it can whose answers are off by no more than the budget.
     pub async fn tune(&self, of: Arc<Entry>, tuning: &Tuning, own: &GateInputs) -> Result<Tuned, ModelError> {
-        let (data, sets) = self.measured_on(&of, own)?;
+        let (data, sets) = measured_on(&of, own)?;
         let (blobs, model) = (self.blobs.clone(), of.model.clone());
         let read = tokio::task::spawn_blocking(move || convert::whole(&blobs, &model)).await;
         let (file, beside) = read.expect("reading does not panic")?;
