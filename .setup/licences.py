@@ -31,6 +31,8 @@ KEPT = {
     "onnxruntime-common": "onnxruntime.txt",
     "onnxruntime-web": "onnxruntime.txt",
 }
+# Of what the libraries have of others.
+PARTS = {"DuckDB": "duckdb-parts.txt", "ONNX Runtime": "onnxruntime-parts.txt"}
 STANDARD = "the package has no text of its licence; this is the standard one, with the authors that it names"
 
 
@@ -116,13 +118,23 @@ def parts() -> list[Part]:
     return sorted([*crates(), *modules(), *libraries()], key=str)
 
 
+def within(part: Part, folder: Path) -> list[str]:
+    """What a library has of others, as .setup/third_parties.py has written it of this version."""
+    if part.name not in PARTS:
+        return []
+    text = read(folder / PARTS[part.name])
+    if text.partition("\n")[0] != f"Parts of others within {part}":
+        raise SystemExit(f"licences: {PARTS[part.name]} is not of {part}: .setup/third_parties.py writes it anew")
+    return [text]
+
+
 def found(part: Part, folder: Path) -> list[str]:
     """A part's texts, where need be as they are kept in the folder."""
     if part.texts:
         return part.texts
     kept = folder / KEPT.get(part.name, "-")
     if kept.is_file():
-        return [read(kept)]
+        return [read(kept), *within(part, folder)]
     for licence in re.split(r" OR | ?/ ?", part.licence):
         # The repository's own has the one that names nobody.
         standard = ROOT / "LICENSE" if licence == "Apache-2.0" else folder / f"{licence}.txt"

@@ -107,8 +107,9 @@ fn every_part_has_its_licence(told: &Path) {
         assert!(heads.contains(part.as_str()), "{part} has no licence");
         assert!(parts.lines().any(|line| line.starts_with(&format!("{part}: "))), "{part} is no part");
     }
-    for library in ["DuckDB ", "ONNX Runtime "] {
+    for (library, within) in [("DuckDB ", "libpg_query"), ("ONNX Runtime ", "google/flatbuffers")] {
         assert!(heads.iter().any(|head| head.starts_with(library)), "{library}");
+        assert!(licences.contains(within), "{library}has {within} in it");
     }
 }
 

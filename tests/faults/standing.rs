@@ -33,8 +33,8 @@ const REVIEWS: usize = 3;
 /// What was learned before a browser became slow counts in the first of them, too.
 const REVIEWS_MAX: usize = 8;
 
-/// They come every 256 answers.
-const REVIEWED_WITHIN: Duration = Duration::from_secs(120);
+/// They come every 256 answers, which on a slow machine take half a minute beside a browser that mostly stands.
+const REVIEWED_WITHIN: Duration = Duration::from_secs(300);
 
 /// Answers after the last review.
 const AFTERWARDS: u64 = 100;
