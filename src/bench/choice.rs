@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::{
-    Cell, Outcome, Results, Scenario, Varied,
+    Cell, Key, Outcome, Results, Scenario, Varied,
     statistics::{Interval, bounded},
 };
 use crate::domain::{BackendKind, ModelName};
@@ -30,7 +30,7 @@ pub struct Candidate {
     pub precision: String,
     /// Of the samples, in microseconds.
     pub median: Interval,
-    /// Of the model's file; none where the result does not tell.
+    /// Of the model's files; none where the result does not tell.
     pub bytes: Option<u64>,
     /// How far its answers were off those of the model as it is at most, as a share of the largest value.
     pub error: f64,
@@ -66,38 +66,28 @@ impl Candidate {
 /// For every lane in which a model was measured in several precisions. What is wrong by its own tolerance is none of them.
 #[must_use]
 pub fn choices(results: &Results, error_max: f64, noise: f64) -> Vec<Choice> {
-    let mut choices: Vec<Choice> = Vec::new();
+    let mut lanes: Vec<(Key, Vec<Candidate>)> = Vec::new();
     for cell in &results.cells {
         let Some(candidate) = Candidate::of(cell) else { continue };
-        let varied = Varied { precision: None, ..cell.varied.clone() };
-        let same = |choice: &&mut Choice| {
-            choice.model == cell.model
-                && choice.browser == cell.browser
-                && choice.backend == cell.backend
-                && choice.scenario == cell.scenario
-                && choice.varied == varied
-        };
-        match choices.iter_mut().find(same) {
-            Some(choice) => choice.candidates.push(candidate),
-            None => choices.push(Choice {
-                model: cell.model.clone(),
-                browser: cell.browser.clone(),
-                backend: cell.backend.clone(),
-                scenario: cell.scenario,
-                varied,
-                candidates: vec![candidate],
-                chosen: None,
-            }),
+        let mut key = cell.key();
+        key.varied.precision = None;
+        match lanes.iter_mut().find(|(lane, _)| *lane == key) {
+            Some((_, candidates)) => candidates.push(candidate),
+            None => lanes.push((key, vec![candidate])),
         }
     }
-    choices.retain(|choice| choice.candidates.len() > 1);
-    for choice in &mut choices {
-        choice.decide(error_max, noise);
-    }
-    choices
+    let several = lanes.into_iter().filter(|(_, candidates)| candidates.len() > 1);
+    several.map(|(key, candidates)| Choice::of(key, candidates, error_max, noise)).collect()
 }
 
 impl Choice {
+    fn of(key: Key, candidates: Vec<Candidate>, error_max: f64, noise: f64) -> Self {
+        let Key { model, browser, backend, scenario, varied } = key;
+        let mut choice = Self { model, browser, backend, scenario, varied, candidates, chosen: None };
+        choice.decide(error_max, noise);
+        choice
+    }
+
     fn decide(&mut self, error_max: f64, noise: f64) {
         self.candidates.sort_by(|one, other| one.median.value.total_cmp(&other.median.value));
         let all = self.candidates.clone();

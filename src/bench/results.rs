@@ -102,7 +102,7 @@ pub struct State {
 pub struct Cell {
     pub model: ModelName,
     pub model_digest: Option<Digest>,
-    /// Of its file.
+    /// Of its file, and of those that its weights lie in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_bytes: Option<u64>,
     /// Whether the model's weights are random numbers, so that its answers mean nothing.

@@ -22,6 +22,7 @@ use crate::wire::MESSAGE_MAX;
 
 pub(crate) const PAGE: &str = include_str!("relay/page.html");
 const LOOP: &str = include_str!("relay/loop.js");
+const INPUTS: &str = include_str!("relay/inputs.js");
 const TRANSFORMERS: &str = include_str!("relay/transformers.js");
 
 /// What a user would compute with in a page without weft.
@@ -137,7 +138,10 @@ impl Site {
             false,
             b"<!doctype html><title>blank</title>".to_vec(),
         );
-        serve("/worker/loop.js".to_owned(), "text/javascript", false, LOOP.into());
+        for (name, script) in [("loop", LOOP), ("transformers", TRANSFORMERS)] {
+            let whole = format!("{INPUTS}\n{script}");
+            serve(format!("/worker/{name}.js"), "text/javascript", false, whole.into());
+        }
         for (name, content_type) in
             [(&manifest.module, "text/javascript"), (&manifest.wasm, "application/wasm")]
         {
@@ -148,7 +152,6 @@ impl Site {
             serve(format!("/hf/{name}/onnx/model.onnx"), "application/octet-stream", false, bytes.clone());
             serve(format!("/models/{name}"), "application/octet-stream", false, bytes);
         }
-        serve("/worker/transformers.js".to_owned(), "text/javascript", false, TRANSFORMERS.into());
         for (name, bytes) in peer.iter().flat_map(|peer| &peer.files) {
             let kind =
                 if name.rsplit('.').next() == Some("wasm") { "application/wasm" } else { "text/javascript" };

@@ -22,6 +22,7 @@ async fn chooses(stage: Stage, recipe: Recipe) {
     let folder = stage.home.path().join("models");
     fs::create_dir(&folder).unwrap();
     let name = recipe.name.clone();
+    assert!(!backends.is_empty(), "{name} has lanes on our kernels");
     let mut browser = Harness::launch(stage.driver(recipe, places()), folder, &stage.tasks).await;
     for backend in backends {
         let lane = browser.our_lane(backend.clone(), Lowered::default()).await;

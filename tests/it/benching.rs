@@ -503,7 +503,7 @@ async fn what_is_wrong_is_misuse_and_says_what_to_do() {
     let newer = home.path().join("newer.json");
     std::fs::write(&newer, r#"{"version": 7, "speed": 1}"#).expect("room for a file");
     let newer = newer.to_str().expect("UTF-8");
-    let cases: [(&[&str], i32, &str); 5] = [
+    let cases: [(&[&str], i32, &str); 6] = [
         (
             &["report", newer, "--html", "never.html"],
             1,
@@ -513,6 +513,7 @@ async fn what_is_wrong_is_misuse_and_says_what_to_do() {
         (&["run", "nothing"], 2, "no suite is called \"nothing\" and no file either; there are smoke"),
         (&["report", "../nothing"], 1, "`weft bench list` shows what there is"),
         (&["compare", "a", "b", "--noise", "7"], 2, "--noise is between 0 and 1"),
+        (&["choose", "a", "--error=-1"], 2, "--error is a share, 0 or more"),
     ];
     for (arguments, code, said) in cases {
         let refused = output(home.path(), arguments).await;

@@ -22,17 +22,16 @@ use weft::{
     },
     kernels::{
         self,
-        host::Host,
         ir::Routine,
         lower::{Keeping, LowerError, Model, Sizes, Tailor},
-        reference::{self, States},
+        reference::States,
     },
     onnx::analyse,
 };
 
 use crate::{
     decoding_support::{FAMILIES, Greedy},
-    lowered::{computed, lower, numbers},
+    lowered::{FILE, computed, kept, lower, numbers},
     precision::noise,
     support::{
         LIBRARY,
@@ -69,7 +68,7 @@ impl Interpreted {
             threads: 1,
             flags: Vec::new(),
         };
-        let model = Model::read(file, "model").expect("a good graph");
+        let model = Model::read(file, FILE).expect("a good graph");
         let (tailor, routines, states) = (Mutex::new(Tailor::new(model)), Mutex::default(), Mutex::default());
         Self { environment, file: file.clone(), fused, tailor, routines, states }
     }
@@ -82,23 +81,8 @@ impl Interpreted {
             let (_, routine) = tailor.lower(&step.inputs, step.keeping).map_err(|error| error.to_string())?;
             routines.insert(sizes.clone(), if self.fused { kernels::fuse(routine) } else { routine });
         }
-        let routine = &routines[&sizes];
-        let decoded = step.inputs.iter().map(|input| {
-            let host = Host::decode(&input.body.contiguous(), input.datatype).expect("what kernels have");
-            (input.name.clone(), host)
-        });
-        let read =
-            |_: &str, offset: u64, len: usize| Some(self.file.slice(offset as usize..offset as usize + len));
         let mut states = self.states.lock().expect("nobody panics");
-        let made = reference::run_kept(routine, &decoded.collect(), &read, &mut states);
-        let made = made.map_err(|fault| fault.to_string())?;
-        let tensor = |port: &kernels::ir::Port| Tensor {
-            name: port.name.clone(),
-            datatype: port.datatype,
-            shape: port.shape.iter().map(|size| *size as u64).collect(),
-            body: made[&port.name].encode(port.datatype).expect("its own type").into(),
-        };
-        Ok(routine.outputs.iter().map(tensor).collect())
+        kept(&routines[&sizes], &self.file, &BTreeMap::new(), &step.inputs, &mut states)
     }
 }
 
@@ -337,6 +321,14 @@ async fn what_cannot_be_kept_is_refused_by_name() {
     let mut tailor = Tailor::new(Model::read(&file, "model").expect("a good graph"));
     let error = tailor.lower(std::slice::from_ref(&x), keeping).expect_err("no caches");
     assert!(matches!(error, LowerError::NoCaches), "{error}");
+    let two = |name: &str, length: usize| Tensor {
+        shape: vec![2, length as u64],
+        ..longs(name, &vec![1; 2 * length])
+    };
+    let mut tailor = Tailor::new(Model::read(&grouped(), FILE).expect("a good graph"));
+    let error =
+        tailor.lower(&[two("input_ids", 1), two("attention_mask", 17)], keeping).expect_err("two sequences");
+    assert!(error.to_string().contains("is of 2 sequences, and a lane keeps those of one"), "{error}");
     let interpreted = Interpreted::new(&file, false);
     let error = Decoder::new(&interpreted, session(), &signature(&file)).err().expect("no tokens");
     assert!(error.to_string().contains("\"x\" is none that a sequence's tokens decide"), "{error}");

@@ -11,12 +11,12 @@ use weft::{
         host::Host,
         ir::{Port, Routine},
         lower::{LowerError, Model, Tailor},
-        reference,
+        reference::{self, States},
     },
 };
 
 /// What a model's own file is called in its routines.
-const FILE: &str = "model";
+pub(crate) const FILE: &str = "model";
 
 /// The routine for inputs of these sizes.
 pub(crate) fn lower(file: &Bytes, inputs: &[Tensor]) -> Result<Routine, LowerError> {
@@ -32,6 +32,17 @@ pub(crate) fn computed(
     beside: &BTreeMap<String, Bytes>,
     inputs: &[Tensor],
 ) -> Result<Vec<Tensor>, String> {
+    kept(routine, file, beside, inputs, &mut States::new())
+}
+
+/// The same, with what earlier steps have left.
+pub(crate) fn kept(
+    routine: &Routine,
+    file: &Bytes,
+    beside: &BTreeMap<String, Bytes>,
+    inputs: &[Tensor],
+    states: &mut States,
+) -> Result<Vec<Tensor>, String> {
     let decoded = inputs.iter().map(|input| {
         let host = Host::decode(&input.body.contiguous(), input.datatype);
         (input.name.clone(), host.expect("elements that kernels have"))
@@ -41,7 +52,8 @@ pub(crate) fn computed(
         let from = usize::try_from(offset).ok()?;
         (from + len <= file.len()).then(|| file.slice(from..from + len))
     };
-    let made = reference::run_all(routine, &decoded.collect(), &read).map_err(|fault| fault.to_string())?;
+    let made = reference::run_kept(routine, &decoded.collect(), &read, states);
+    let made = made.map_err(|fault| fault.to_string())?;
     let tensor = |Port { name, datatype, shape, .. }: &Port| {
         let bytes =
             made[name].encode(*datatype).ok_or_else(|| format!("{name} holds what {datatype} does not"))?;

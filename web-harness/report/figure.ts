@@ -55,10 +55,10 @@ class Frame {
   }
 
   /** From now on. */
-  want(): void {
+  want(theme?: Theme): void {
     this.#wanted = true;
     near.unobserve(this.#place);
-    this.draw();
+    this.draw(theme);
   }
 
   draw(theme = dark.matches ? DARK : LIGHT): void {
@@ -107,12 +107,7 @@ function whenIdle(): void {
 
 dark.addEventListener('change', () => { frames.forEach((frame) => { frame.draw(); }); });
 // Paper is white.
-addEventListener('beforeprint', () => {
-  frames.forEach((frame) => {
-    frame.want();
-    frame.draw(LIGHT);
-  });
-});
+addEventListener('beforeprint', () => { frames.forEach((frame) => { frame.want(LIGHT); }); });
 addEventListener('afterprint', () => { frames.forEach((frame) => { frame.draw(); }); });
 
 function svgText(chart: Chart): string {

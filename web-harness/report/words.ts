@@ -2,7 +2,7 @@
 
 import type { Interval, Outcome } from './document.ts';
 
-/** By decimals: to make one takes as long as to write a hundred numbers. */
+/** By decimals. Made once: to make one takes much longer than to write a number by it. */
 const DECIMALS = [0, 1, 2, 3].map((decimals) =>
   new Intl.NumberFormat('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
 const ROUND = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });

@@ -66,7 +66,7 @@ struct Variant {
 
 /// What the daemon tells of a model's graph, as far as it can read its file.
 struct Graph {
-    /// Of its file.
+    /// Of its file, and of those that its weights lie in.
     bytes: Option<u64>,
     signature: Signature,
     anatomy: Option<Anatomy>,
@@ -305,7 +305,8 @@ fn described(shown: &Value) -> anyhow::Result<(Digest, Option<String>, Arc<Graph
     let signature = serde_json::from_value(shown["signature"].clone()).context("a model's signature")?;
     let anatomy = serde_json::from_value(shown["anatomy"].clone()).context("a model's anatomy")?;
     let barred = shown["batching"]["barred"].as_str().map(str::to_owned);
-    let bytes = shown["bytes"].as_u64();
+    let beside = shown["external"].as_object().into_iter().flat_map(|files| files.values());
+    let bytes = shown["bytes"].as_u64().map(|own| own + beside.filter_map(Value::as_u64).sum::<u64>());
     Ok((digest, barred, Arc::new(Graph { bytes, signature, anatomy })))
 }
 

@@ -85,6 +85,10 @@ impl Builder {
     /// A cache, as the input of that name.
     pub(super) fn cache(&mut self, port: &Port, shape: &[usize]) -> Result<Value, LowerError> {
         let [batch, heads, rows, size] = shape[..] else { unreachable!("caches have four dimensions") };
+        if batch != 1 {
+            let problem = format!("is of {batch} sequences, and a lane keeps those of one");
+            return Err(LowerError::Cache { name: port.name.clone(), problem });
+        }
         let room = rows + TOKENS_MAX;
         let all = self.fresh(port.datatype, &[batch, heads, room, size])?;
         if !all.is_float() {

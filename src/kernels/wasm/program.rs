@@ -1,7 +1,8 @@
 //! What a WebAssembly module follows: what its memory holds at first, and which calls it does in their order.
 //!
 //! It travels as JSON beside one block of bytes, which begins with the records of the calls.
-//! Memory is laid out as the module's own, what outlives a step, what the programs of a model share, records, and what a step needs.
+//! Memory is laid out as the module's own, what outlives a step, what the programs of a model share, records, and what a
+//! step needs.
 
 use serde::{Deserialize, Serialize};
 

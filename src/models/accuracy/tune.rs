@@ -12,7 +12,7 @@ use super::{compare, measured_on, scores, unanswered};
 use crate::{
     domain::{Digest, MeasuredOn, Model, OutputAccuracy, Tensor, Uses},
     models::{Entry, GateInputs, History, ModelError, Registry, convert},
-    onnx::precision::{self, Precision, Recipe, Report},
+    onnx::precision::{self, Precision, PrecisionError, Recipe, Report},
 };
 
 /// What is wanted of a recipe.
@@ -100,6 +100,8 @@ impl Registry {
         let subject = Subject { registry: self, of, file, beside: Arc::new(beside), sets, wanted, scores };
         let mut tried = Vec::new();
         let mut layers = subject.layers(tuning, &mut tried).await?;
+        // Too many for a recipe are refused before each is measured.
+        Recipe::by_layer(layers.iter().map(|layer| (layer.name.clone(), Precision::Fp32)).collect())?;
         subject.alone(&mut layers, tuning).await?;
         let moves = moves(&layers);
         let found = subject.most(&mut layers, &moves, tuning, &mut tried).await?;
@@ -110,7 +112,14 @@ impl Registry {
 }
 
 impl Subject<'_> {
-    /// What a recipe makes of the model, and how far that is off.
+    /// What a recipe makes of the model, and how far that is off; none where nothing is fit for it.
+    async fn try_measure(&self, recipe: Recipe) -> Result<Option<(Report, f64)>, ModelError> {
+        match self.measure(recipe).await {
+            Err(ModelError::Precision(PrecisionError::Nothing { .. })) => Ok(None),
+            measured => measured.map(Some),
+        }
+    }
+
     async fn measure(&self, recipe: Recipe) -> Result<(Report, f64), ModelError> {
         let (file, beside) = (self.file.clone(), self.beside.clone());
         let made = tokio::task::spawn_blocking(move || {
@@ -137,7 +146,7 @@ impl Subject<'_> {
     async fn layers(&self, tuning: &Tuning, tried: &mut Vec<Tried>) -> Result<Vec<Layer>, ModelError> {
         let mut layers: Vec<Layer> = Vec::new();
         for precision in &tuning.precisions {
-            let (report, error) = self.measure(Recipe::of_all(*precision)).await?;
+            let Some((report, error)) = self.try_measure(Recipe::of_all(*precision)).await? else { continue };
             tried.push(Tried::of(&format!("all {precision}"), &report, error));
             for changed in report.changed {
                 if !layers.iter().any(|layer| layer.name == changed.name) {
@@ -154,12 +163,7 @@ impl Subject<'_> {
         for layer in layers {
             for precision in &tuning.precisions {
                 let recipe = Recipe::by_layer(vec![(layer.name.clone(), *precision)])?;
-                let (report, error) = match self.measure(recipe).await {
-                    Ok(measured) => measured,
-                    // Too narrow for it, which another precision may do.
-                    Err(ModelError::Precision(precision::PrecisionError::Nothing { .. })) => continue,
-                    Err(error) => return Err(error),
-                };
+                let Some((report, error)) = self.try_measure(recipe).await? else { continue };
                 let bytes = report.changed.iter().map(|changed| changed.bytes).sum();
                 layer.alone.push(Alone { precision: *precision, bytes, error });
             }

@@ -5,8 +5,6 @@
  * microseconds that they took and the last run's first output.
  */
 
-const VIEWS = { FP32: ['float32', Float32Array], INT64: ['int64', BigInt64Array], INT32: ['int32', Int32Array] };
-
 const options = new URLSearchParams(location.search);
 const sets = [];
 
@@ -33,19 +31,6 @@ async function start() {
   const model = await (await fetch(options.get('model'))).arrayBuffer();
   const session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ['wasm'] });
   return { ort, session };
-}
-
-function readInputs(frame) {
-  const headerBytes = new DataView(frame).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(frame, 4, headerBytes)));
-  let at = 4 + headerBytes;
-  return header.inputs.map(({ name, datatype, shape, parameters }) => {
-    const [type, View] = VIEWS[datatype];
-    const bytes = parameters.binary_data_size;
-    const values = new View(frame.slice(at, at + bytes));
-    at += bytes;
-    return { name, type, shape, values };
-  });
 }
 
 async function repeat(ort, session, { runs = Infinity, for_ms: time = Infinity }) {

@@ -6,7 +6,6 @@
 const options = new URLSearchParams(location.search);
 const { AutoModel, Tensor, env } = await import(options.get('module'));
 
-const TYPES = { FP32: ['float32', Float32Array], INT64: ['int64', BigInt64Array], INT32: ['int32', Int32Array] };
 const sets = [];
 
 env.allowLocalModels = true;
@@ -33,19 +32,6 @@ socket.onmessage = async ({ data }) => {
     socket.send(JSON.stringify({ error: String(error?.stack ?? error) }));
   }
 };
-
-function readInputs(frame) {
-  const headerBytes = new DataView(frame).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(frame, 4, headerBytes)));
-  let at = 4 + headerBytes;
-  return header.inputs.map(({ name, datatype, shape, parameters }) => {
-    const [type, View] = TYPES[datatype];
-    const bytes = parameters.binary_data_size;
-    const values = new View(frame.slice(at, at + bytes));
-    at += bytes;
-    return { name, type, shape, values };
-  });
-}
 
 async function repeat(model, { runs }) {
   let first = null;
